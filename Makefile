@@ -1,0 +1,40 @@
+# make demo      install what the demo needs into .venv and run it: about ten minutes on two cores
+# make test      install what the tests need and run the default ones
+# make test-all  the slow ones too
+# make check     lint, types, import contracts
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test test-all check clean
+
+demo: .venv/.demo
+	$(BIN)/fewshot demo
+
+test: .venv/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not gpu and not network" --cov=fewshot --cov-report=term:skip-covered --cov-fail-under=85
+
+test-all: .venv/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not gpu and not network"
+
+check: .venv/.check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.venv/.demo: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) -e .
+	touch $@
+
+.venv/.test: .venv/.demo
+	$(PIP) -e '.[test]'
+	touch $@
+
+.venv/.check: .venv/.demo
+	$(PIP) -e '.[check,test]'
+	touch $@
+
+clean:
+	rm -rf .venv out

@@ -1,0 +1,1 @@
+"""Floor 2: text in, token ids out, and back without loss."""
