@@ -1,0 +1,68 @@
+"""The definition of attention: masked softmax in float32, differentiable any number of times.
+
+Every other kernel is tested against it. It computes all T x S scores, whatever the pattern.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from fewshot.base.errors import BadValue
+from fewshot.kernels.need import Need
+from fewshot.patterns.pattern import Pattern
+
+
+def supports(need: Need) -> str | None:
+    """None: the definition fits every need."""
+    return None
+
+
+def attend(
+    q: Float[Tensor, "B H T K"],
+    k: Float[Tensor, "B H S K"],
+    v: Float[Tensor, "B H S K"],
+    pattern: Pattern,
+    *,
+    q_start: int = 0,
+    documents: Int[Tensor, "B S"] | None = None,
+    dropout: float = 0.0,
+) -> Float[Tensor, "B H T K"]:
+    """Attention as `need.Attend` says it, in float32 (float64 stays float64), returned in q's dtype."""
+    dtype = torch.promote_types(q.dtype, torch.float32)
+    scores = q.to(dtype) @ k.to(dtype).mT / math.sqrt(q.shape[-1])
+    readable = readable_keys(q, k, pattern, q_start=q_start, documents=documents)
+    weights = scores.masked_fill(~readable, -torch.inf).softmax(dim=-1)
+    if dropout:
+        weights = F.dropout(weights, dropout)
+    return (weights @ v.to(dtype)).to(q.dtype)
+
+
+def readable_keys(
+    q: Float[Tensor, "B H T K"],
+    k: Float[Tensor, "B H S K"],
+    pattern: Pattern,
+    *,
+    q_start: int,
+    documents: Int[Tensor, "B S"] | None,
+) -> Bool[Tensor, "... T S"]:
+    """Which query may read which key: [T, S], or [1 or B, 1 or H, T, S] if heads or documents differ.
+
+    Built from positions on q's device at each call, so that a compiler can fuse it away.
+    Raises BadValue if q_start + T exceeds S: a query's own key would be missing.
+    """
+    n_heads, n_queries, n_keys = q.shape[1], q.shape[2], k.shape[2]
+    end = q_start + n_queries
+    if end > n_keys:
+        raise BadValue(f"queries reach position {end - 1}, but there are only {n_keys} keys: pass q_start + T <= S")
+    queries = torch.arange(q_start, end, device=q.device)[:, None]
+    keys = torch.arange(n_keys, device=q.device)
+    heads = torch.arange(n_heads, device=q.device).view(1, -1, 1, 1) if pattern.needs_heads else 0
+    readable = pattern.allows(queries, keys, heads)
+    if documents is not None:
+        readable = readable & (documents[:, None, q_start:end, None] == documents[:, None, None, :])
+    return readable

@@ -1,0 +1,37 @@
+"""Attention by torch's `scaled_dot_product_attention`: fused, but it computes all T x S scores of a masked pattern."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from fewshot.kernels.need import Need
+from fewshot.kernels.reference import readable_keys
+from fewshot.patterns.pattern import Dense, Pattern
+
+
+def supports(need: Need) -> str | None:
+    """None, or the reason why not: torch's fused kernels have no second derivative."""
+    return "torch's fused attention has no second derivative" if need.second_order else None
+
+
+def attend(
+    q: Float[Tensor, "B H T K"],
+    k: Float[Tensor, "B H S K"],
+    v: Float[Tensor, "B H S K"],
+    pattern: Pattern,
+    *,
+    q_start: int = 0,
+    documents: Int[Tensor, "B S"] | None = None,
+    dropout: float = 0.0,
+) -> Float[Tensor, "B H T K"]:
+    """Attention as `need.Attend` says it; dense attention without documents needs no mask."""
+    n_queries, n_keys = q.shape[2], k.shape[2]
+    unmasked = isinstance(pattern, Dense) and documents is None
+    is_causal = unmasked and q_start == 0 and n_queries == n_keys
+    reads_all = unmasked and n_queries == 1 and q_start == n_keys - 1  # the newest query of a decode
+    readable = None
+    if not (is_causal or reads_all):
+        readable = readable_keys(q, k, pattern, q_start=q_start, documents=documents)
+    return F.scaled_dot_product_attention(q, k, v, readable, dropout_p=dropout, is_causal=is_causal)

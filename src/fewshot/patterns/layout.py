@@ -1,0 +1,90 @@
+"""Patterns counted: a pattern and a length go in, NumPy masks, block layouts and numbers come out.
+
+Whole-length functions work through rows in pieces, so that n = 8192 needs megabytes, not gigabytes.
+Refuses to know tensors and devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from fewshot.base.errors import check
+from fewshot.patterns.pattern import Pattern
+from fewshot.patterns.schedule import Schedule
+
+_ROWS = 512  # queries worked on at a time
+
+
+def mask(
+    pattern: Pattern, n_queries: int, n_keys: int, q_start: int = 0, head: int = 0
+) -> Bool[np.ndarray, "{n_queries} {n_keys}"]:
+    """Which query may read which key; query row t stands at position q_start + t, the keys at 0, 1, ..."""
+    queries = np.arange(q_start, q_start + n_queries, dtype=np.int32)[:, None]
+    return pattern.for_head(head).allows(queries, np.arange(n_keys, dtype=np.int32))
+
+
+def keys_per_query(pattern: Pattern, n: int, head: int = 0) -> Int[np.ndarray, " n"]:
+    """How many keys each of `n` positions reads."""
+    return np.concatenate([rows.sum(axis=1) for rows in _mask_rows(pattern, n, head)])
+
+
+def mean_keys_per_query(pattern: Pattern, n: int) -> float:
+    """Keys that a query reads, averaged over `n` positions and over heads."""
+    return float(np.mean([keys_per_query(each, n).mean() for each in pattern.by_head]))
+
+
+def density(pattern: Pattern, n: int) -> float:
+    """Allowed pairs / causal pairs of `n` positions, averaged over heads: 1 for dense attention."""
+    return mean_keys_per_query(pattern, n) / ((n + 1) / 2)
+
+
+def block_counts(pattern: Pattern, n: int, block: int, head: int = 0) -> Int[np.ndarray, "N N"]:
+    """Allowed pairs in each block of `block` x `block` positions; the last row and column may be cut by `n`."""
+    check(block >= 1, f"a block needs at least 1 position, got {block}")
+    starts = np.arange(0, n, block)
+    in_rows = [np.add.reduceat(rows, starts, axis=1, dtype=np.int64) for rows in _mask_rows(pattern, n, head)]
+    return np.add.reduceat(np.concatenate(in_rows), starts, axis=0)
+
+
+def blocks(pattern: Pattern, n: int, block: int, head: int = 0) -> Bool[np.ndarray, "N N"]:
+    """The blocks of `block` x `block` positions with any allowed pair: what a block-sparse kernel must compute."""
+    return block_counts(pattern, n, block, head) > 0
+
+
+def hops(schedule: Schedule, n: int) -> int | None:
+    """The smallest number of layers after which every position has heard of every earlier one; None if never.
+
+    Layers follow the schedule from layer 0, cycled; the heads of a layer read together. 1 for dense attention,
+    2 for a valid factorisation in two steps (Child et al. 2019, section 4.2), 0 for a single position.
+    """
+    readers = [_keys_read(pattern, n) for pattern in schedule.patterns]
+    goal = np.packbits(np.tri(n, dtype=bool), axis=1)
+    heard = np.packbits(np.eye(n, dtype=bool), axis=1)  # row q: the positions that q has heard of, one bit each
+    n_layers = last_news = 0
+    while unfinished := np.flatnonzero((heard != goal).any(axis=1)).tolist():
+        if n_layers - last_news == len(readers):
+            return None
+        keys = readers[n_layers % len(readers)]
+        after = heard.copy()
+        for q in unfinished:
+            after[q] = np.bitwise_or.reduce(heard[keys[q]], axis=0)
+        n_layers += 1
+        if not np.array_equal(after, heard):
+            last_news = n_layers
+        heard = after
+    return n_layers
+
+
+def _keys_read(pattern: Pattern, n: int) -> list[Int[np.ndarray, " keys"]]:
+    """For each of `n` positions the keys that any head reads."""
+    rows = [np.any([mask(each, 1, q + 1, q)[0] for each in pattern.by_head], axis=0) for q in range(n)]
+    return [np.flatnonzero(row).astype(np.int32) for row in rows]
+
+
+def _mask_rows(pattern: Pattern, n: int, head: int) -> Iterator[Bool[np.ndarray, "rows n"]]:
+    check(n >= 1, f"a layout needs at least 1 position, got {n}")
+    for start in range(0, n, _ROWS):
+        yield mask(pattern, min(_ROWS, n - start), n, start, head)

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import dataclasses
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from fewshot.base.errors import KernelUnsupported, UnknownName
+from fewshot.kernels import choose as choose_module
+from fewshot.kernels import reference, sdpa
+from fewshot.kernels.choose import choose
+from fewshot.kernels.need import Need
+from fewshot.patterns.pattern import Banded
+
+NEED = Need(
+    pattern=Banded(4),
+    device="cpu",
+    dtype=torch.float32,
+    n_queries=7,
+    n_keys=9,
+    documents=False,
+    dropout=0.0,
+    training=True,
+)
+SECOND_ORDER = dataclasses.replace(NEED, second_order=True)
+
+
+def test_auto_takes_the_first_that_fits_and_says_why() -> None:
+    attend, why = choose("auto", NEED)
+    assert attend is sdpa.attend
+    assert why == "kernel sdpa for banded(4): the first in the list"
+
+
+def test_auto_passes_over_what_does_not_fit_and_says_why() -> None:
+    attend, why = choose("auto", SECOND_ORDER)
+    assert attend is reference.attend
+    assert why == ("kernel reference for banded(4): not sdpa, because torch's fused attention has no second derivative")
+
+
+def test_a_named_kernel_is_taken() -> None:
+    assert choose("reference", NEED)[0] is reference.attend
+    assert choose("sdpa", NEED) == (sdpa.attend, "kernel sdpa for banded(4): asked for by name")
+
+
+def test_a_named_kernel_that_does_not_fit_raises_with_the_reason() -> None:
+    with pytest.raises(
+        KernelUnsupported, match=r"'sdpa' does not fit banded\(4\): .* no second derivative; use 'auto'"
+    ):
+        choose("sdpa", SECOND_ORDER)
+
+
+def test_an_unknown_kernel_gets_the_nearest_name() -> None:
+    with pytest.raises(UnknownName, match="unknown kernel 'sdp'; nearest: 'sdpa'; allowed: auto, reference, sdpa"):
+        choose("sdp", NEED)
+
+
+def test_auto_raises_every_reason_if_nothing_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    stubborn = SimpleNamespace(attend=sdpa.attend, supports=lambda need: "it rains")
+    monkeypatch.setattr(choose_module, "KERNELS", {"a": stubborn, "b": stubborn})
+    with pytest.raises(KernelUnsupported, match="not a, because it rains; not b, because it rains"):
+        choose("auto", NEED)
+
+
+def test_a_need_is_hashable_so_that_decisions_can_be_remembered() -> None:
+    assert {NEED: 1, SECOND_ORDER: 2}[dataclasses.replace(NEED)] == 1

@@ -1,0 +1,132 @@
+"""Every kernel of the table against the reference; a new row in KERNELS is covered with no edit here."""
+
+from __future__ import annotations
+
+import shutil
+import sysconfig
+from pathlib import Path
+
+import pytest
+import torch
+
+from fewshot.base.errors import BadValue
+from fewshot.kernels import reference
+from fewshot.kernels.choose import KERNELS
+from fewshot.kernels.need import Need
+from fewshot.patterns.pattern import PATTERNS, Banded, Block, Columns, Dense, Fixed, Pattern, PerHead, Strided
+
+TRIED = [
+    Dense(),
+    Banded(1),
+    Banded(5),
+    Banded(40),
+    Strided(4),
+    Block(6),
+    Columns(6, 2, 1),
+    Fixed(8, 3),
+    Banded(3) | Strided(5),
+    PerHead(Banded(3), Strided(5), Dense()),
+    PerHead(Fixed(8, 2), Block(8) | Columns(8, 2, 1)),
+]
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5, torch.bfloat16: 2e-2}
+
+
+def need(pattern: Pattern, T: int = 8, S: int = 8, **changes: object) -> Need:
+    plain = {"device": "cpu", "dtype": torch.float32, "documents": False, "dropout": 0.0, "training": True}
+    return Need(pattern=pattern, n_queries=T, n_keys=S, **{**plain, **changes})
+
+
+def inputs(T: int, S: int, dtype: torch.dtype, B: int = 2, H: int = 3, K: int = 5) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(100 * T + S)
+    return [torch.randn(B, H, n, K, generator=generator).to(dtype).requires_grad_() for n in (T, S, S)]
+
+
+def attend_and_gradients(attend, qkv: list[torch.Tensor], *args: object, **kwargs: object) -> list[torch.Tensor]:
+    result = attend(*qkv, *args, **kwargs)
+    weights = torch.linspace(-1, 1, result.numel(), dtype=result.dtype).view(result.shape)
+    return [result, *torch.autograd.grad((result * weights).sum(), qkv)]
+
+
+def test_the_grid_holds_every_pattern_of_the_table() -> None:
+    assert {type(each) for each in TRIED} >= set(PATTERNS.values())
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("pattern", TRIED, ids=str)
+@pytest.mark.parametrize("kernel", [name for name in KERNELS if name != "reference"])
+def test_kernel_equals_the_reference_forward_and_backward(kernel: str, pattern: Pattern, dtype: torch.dtype) -> None:
+    for T in (1, 2, 7, 33):
+        for q_start, spare in ((0, 0), (4, 0), (0, 3), (6, 2)):
+            S = q_start + T + spare
+            for documents in (None, torch.stack([torch.arange(S) // 4, torch.arange(S) // 9 + 1])):
+                asked = need(pattern, T, S, dtype=dtype, documents=documents is not None)
+                if KERNELS[kernel].supports(asked) is not None:
+                    continue
+                qkv = inputs(T, S, dtype)
+                kwargs = {"q_start": q_start, "documents": documents}
+                got = attend_and_gradients(KERNELS[kernel].attend, qkv, pattern, **kwargs)
+                expected = attend_and_gradients(reference.attend, qkv, pattern, **kwargs)
+                for one, other in zip(got, expected, strict=True):
+                    torch.testing.assert_close(one, other, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("pattern", [Dense(), Banded(3), PerHead(Fixed(4, 1), Strided(3))], ids=str)
+def test_one_query_at_a_time_equals_all_at_once(kernel: str, pattern: Pattern) -> None:
+    attend = KERNELS[kernel].attend
+    q, k, v = inputs(11, 11, torch.float32)
+    steps = [
+        attend(q[:, :, t : t + 1], k[:, :, : t + 1], v[:, :, : t + 1], pattern, q_start=t) for t in range(q.shape[2])
+    ]
+    torch.testing.assert_close(torch.cat(steps, dim=2), attend(q, k, v, pattern), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("pattern", [Dense(), Banded(4)], ids=str)
+def test_dropout_drops_this_share_of_the_weights_and_keeps_the_mean(kernel: str, pattern: Pattern) -> None:
+    B, H, T, dropout = 8, 4, 32, 0.25
+    q = torch.zeros(B, H, T, T)
+    values = torch.eye(T).expand(B, H, T, T)  # the result is then the matrix of weights itself
+    attend = KERNELS[kernel].attend
+    torch.manual_seed(5)
+    weights = attend(q, q, values, pattern, dropout=dropout)
+    full = attend(q, q, values, pattern)
+    kept = weights[full > 0] > 0
+    assert kept.float().mean().item() == pytest.approx(1 - dropout, abs=0.02)
+    torch.testing.assert_close(weights[weights > 0], (full / (1 - dropout))[weights > 0])
+    assert weights.sum(-1).mean().item() == pytest.approx(1, abs=0.02)
+    assert (weights[full == 0] == 0).all()
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("pattern", [Dense(), Banded(3)], ids=str)
+def test_queries_beyond_the_keys_are_refused_by_all(kernel: str, pattern: Pattern) -> None:
+    q, k, v = inputs(3, 5, torch.float32)
+    with pytest.raises(BadValue, match="queries reach position 5"):
+        KERNELS[kernel].attend(q, k, v, pattern, q_start=3)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("pattern", TRIED, ids=str)
+def test_attention_is_traced_as_one_graph(kernel: str, pattern: Pattern) -> None:
+    torch.compiler.reset()
+    attend = KERNELS[kernel].attend
+    traced = torch.compile(attend, fullgraph=True, backend="eager")
+    q, k, v = inputs(7, 9, torch.float32)
+    kwargs = {"q_start": 1, "documents": (torch.arange(9) // 4).expand(2, 9)}
+    torch.testing.assert_close(traced(q, k, v, pattern, **kwargs), attend(q, k, v, pattern, **kwargs))
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")  # inductor's own
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_compiled_attention_equals_eager_forward_and_backward(kernel: str) -> None:
+    if not shutil.which("g++") or not (Path(sysconfig.get_paths()["include"]) / "Python.h").is_file():
+        pytest.skip("torch.compile needs g++ and Python.h")
+    torch.compiler.reset()
+    attend, pattern = KERNELS[kernel].attend, PerHead(Banded(2) | Strided(3), Fixed(4, 1))
+    compiled = torch.compile(attend, fullgraph=True, dynamic=False)
+    qkv = inputs(7, 7, torch.float32)
+    for one, other in zip(
+        attend_and_gradients(compiled, qkv, pattern), attend_and_gradients(attend, qkv, pattern), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
