@@ -56,7 +56,7 @@ def from_plain(kind: type[C], plain: Mapping[str, Any], *, where: str) -> C:
 
 
 def _cast(value: Any, hint: Any, where: str) -> Any:
-    """`value` as the type `hint`, or `BadValue`. YAML 1.1 reads 1e-3 as text; such text becomes the number it spells."""
+    """`value` as the type `hint`, or `BadValue`. YAML reads 1e-3 as text; such text becomes the number it spells."""
     if isinstance(hint, types.UnionType):
         if value is None and types.NoneType in hint.__args__:
             return None
@@ -68,18 +68,24 @@ def _cast(value: Any, hint: Any, where: str) -> Any:
             raise BadValue(f"{where} is {value!r}, a list is needed")
         return tuple(_cast(item, hint.__args__[0], f"{where}[{i}]") for i, item in enumerate(value))
     if hint in (int, float) and isinstance(value, (int, float, str)) and not isinstance(value, bool):
-        try:
-            number = float(value)
-        except ValueError:
-            raise BadValue(f"{where} is {value!r}, a number is needed") from None
-        if hint is float:
-            return number
-        if number == int(number):
-            return int(value) if isinstance(value, int) else int(number)
-        raise BadValue(f"{where} is {value!r}, a whole number is needed")
-    if isinstance(value, hint):
+        return _number(value, hint, where)
+    if isinstance(value, hint) and isinstance(value, bool) == (hint is bool):  # to Python, True is an int
         return value
     raise BadValue(f"{where} is {value!r}, {hint.__name__} is needed")
+
+
+def _number(value: int | float | str, hint: type, where: str) -> int | float:
+    if type(value) is hint:
+        return value  # type: ignore[return-value]
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        raise BadValue(f"{where} is {value!r}, a number is needed") from None
+    if hint is float:
+        return number
+    if not number.is_integer():
+        raise BadValue(f"{where} is {value!r}, a whole number is needed")
+    return int(number)
 
 
 def lay_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,7 +112,7 @@ def from_overrides(words: Iterable[str]) -> dict[str, Any]:
             text = rest.pop(0)
         try:
             value = yaml.safe_load(text)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):  # ValueError: what looks like a date and is none
             value = text
         for part in reversed(name.split(".")):
             value = {part: value}
@@ -123,7 +129,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; anything else raises `BadFile`."""
     try:
         value = yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         raise BadFile(f"{path} is not YAML{f': line {mark.line + 1}' if mark else ''}") from None
     if not isinstance(value, dict):

@@ -1,12 +1,12 @@
 """The error tree. Everything a user can cause raises from `FewshotError`; the command line prints it in one line.
 
-    FewshotError              exit code 2
-    ├── BadValue              a value that is not allowed: names it, what is allowed, the way out
-    │   └── UnknownName       a name that is not in a table: names the nearest one
-    ├── BadFile               a file that is missing, empty, binary, wrongly encoded or damaged
-    │   └── DamagedCheckpoint a checkpoint whose files are absent or differ from their sha256
-    ├── ContextTooLong        more tokens than the model's n_ctx
-    └── KernelUnsupported     a named kernel that cannot compute what is asked, with its reason
+FewshotError              exit code 2
+├── BadValue              a value that is not allowed: names it, what is allowed, the way out
+│   └── UnknownName       a name that is not in a table: names the nearest one
+├── BadFile               a file that is missing, empty, binary, wrongly encoded or damaged
+│   └── DamagedCheckpoint a checkpoint whose files are absent or differ from their sha256
+├── ContextTooLong        more tokens than the model's n_ctx
+└── KernelUnsupported     a named kernel that cannot compute what is asked, with its reason
 """
 
 from __future__ import annotations

@@ -20,7 +20,8 @@ def written_whole(path: Path) -> Iterator[Path]:
     """A temporary path in the same folder that becomes `path` when the block ends well, and vanishes otherwise.
 
     Works for a file and for a folder (create it inside the block). The content is on disk (fsync) before it is
-    renamed, so that a power cut leaves either the old file or the new one.
+    renamed, so that a power cut leaves either the old file or the new one; of two folders it may leave none in the
+    instant between two renames.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
@@ -30,8 +31,8 @@ def written_whole(path: Path) -> Iterator[Path]:
         for file in [inside, *inside.rglob("*")] if inside.is_dir() else [inside]:
             _fsync(file)
         if inside.is_dir() and path.is_dir():
-            shutil.rmtree(path)
-        os.replace(inside, path)
+            path.replace(partial / f"{path.name}.old")
+        inside.replace(path)
         _fsync(path.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

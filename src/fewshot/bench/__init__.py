@@ -1,0 +1,1 @@
+"""Floor 10: measured against peers, interleaved in one run, as ratios. Peers are imported only here."""

@@ -1,0 +1,123 @@
+"""Our training against a plain transformers GPT-2 loop of the same shape, on the same rows, step by step in turns."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fewshot.base.errors import BadValue, check
+from fewshot.dataset.loader import load_batch, validation_batches
+from fewshot.dataset.mixture import Mixture
+from fewshot.dataset.pack import Packed
+from fewshot.tokenizer.load import load_tokenizer
+from fewshot.train.data import build_tokens
+from fewshot.train.run import DATA, TOKENIZER, RunConfig, read_run_config, start
+
+TURN_STEPS = 20  # steps of the one before it is the other's turn
+PEER_LR = 1e-3
+
+
+def race(
+    given: Mapping[str, Any], run: Path, *, until_loss: float, peer_steps: int, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Seconds until our run's validation loss is at most `until_loss`, against the peer's `peer_steps` steps.
+
+    The peer is `GPT2LMHeadModel`, float32, eager, AdamW at 1e-3, no schedule, no dropout. Both read the same rows;
+    they take turns of 20 steps, so that a noisy machine disturbs both alike. Only training is timed (compilation and
+    data loading included), validation is not.
+    """
+    reports = start(given, run, say=say)
+    first = next(reports)
+    config = read_run_config(run)
+    tokens = build_tokens(config.data, load_tokenizer(run / TOKENIZER), run / DATA, say=lambda line: None)
+    check(bool(tokens.validation), "a race needs validation text: data.val_fraction must be above 0")
+    mixture = Mixture(
+        tuple(Packed(shards, config.model.n_ctx) for shards in tokens.training),
+        tuple(source.weight for source in config.data.sources),
+        config.loop.seed,
+    )
+    peer = _Peer(config, mixture)
+    ours, reached, trail = first, None, []
+    while peer.step < peer_steps or reached is None:
+        for _ in range(TURN_STEPS if reached is None else 0):
+            ours = next(reports, None) or ours
+            if ours.val_loss is not None:
+                trail.append(
+                    {"step": ours.step, "seconds": round(ours.seconds, 2), "val_loss": round(ours.val_loss, 4)}
+                )
+                say(f"ours: step {ours.step}, {ours.seconds:.1f} s, validation {ours.val_loss:.4f}")
+                if ours.val_loss <= until_loss:
+                    reached = ours
+                    break
+        if reached is None and ours.step == ours.n_steps:
+            raise BadValue(f"our run ended at {ours.val_loss:.4f}, above {until_loss}: nothing to compare")
+        for _ in range(min(TURN_STEPS, peer_steps - peer.step)):
+            peer.train_step()
+    reports.close()
+    peer_loss = peer.validation_loss(Packed(tokens.validation, config.model.n_ctx))
+    assert reached is not None
+    return {
+        "until_loss": until_loss,
+        "ours": {"steps": reached.step, "seconds": reached.seconds, "val_loss": reached.val_loss, "trail": trail},
+        "peer": {"steps": peer.step, "seconds": peer.seconds, "val_loss": peer_loss},
+        "ratio": reached.seconds / peer.seconds,
+    }
+
+
+class _Peer:
+    """transformers' GPT-2 in the loop that its users write."""
+
+    def __init__(self, config: RunConfig, mixture: Mixture) -> None:
+        try:
+            from transformers import GPT2Config, GPT2LMHeadModel
+        except ModuleNotFoundError:
+            raise BadValue("the race needs transformers: pip install 'fewshot[bench]'") from None
+        shape = config.model
+        torch.manual_seed(config.loop.seed)
+        self.model = GPT2LMHeadModel(
+            GPT2Config(
+                vocab_size=shape.n_vocab,
+                n_positions=shape.n_ctx,
+                n_embd=shape.d_model,
+                n_layer=shape.n_layers,
+                n_head=shape.n_heads,
+                resid_pdrop=0.0,
+                embd_pdrop=0.0,
+                attn_pdrop=0.0,
+                bos_token_id=None,
+                eos_token_id=None,
+            )
+        ).train()
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=PEER_LR)
+        self.mixture, self.n_rows = mixture, config.schedule.batch_tokens // shape.n_ctx
+        self.step, self.seconds = 0, 0.0
+
+    def train_step(self) -> None:
+        """One step, timed."""
+        began = time.perf_counter()
+        batch = load_batch(self.mixture, first_row=self.step * self.n_rows, n_rows=self.n_rows)
+        logits = self.model(batch.tokens).logits
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.targets.flatten())
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        loss.item()
+        self.step += 1
+        self.seconds += time.perf_counter() - began
+
+    @torch.no_grad()
+    def validation_loss(self, validation: Packed) -> float:
+        """Nats a token over all validation rows."""
+        self.model.eval()
+        total = count = 0.0
+        for batch in validation_batches(validation, n_rows=64):
+            logits = self.model(batch.tokens).logits
+            total += torch.nn.functional.cross_entropy(
+                logits.flatten(0, 1), batch.targets.flatten(), reduction="sum"
+            ).item()
+            count += batch.targets.numel()
+        return total / count

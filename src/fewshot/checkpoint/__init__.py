@@ -1,0 +1,1 @@
+"""Floor 7: weights and training state on disk, verified by sha256."""

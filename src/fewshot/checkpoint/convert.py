@@ -1,0 +1,124 @@
+"""GPT-2's public weight formats, read and written: Hugging Face folders, and state dicts of the minGPT family.
+
+Hugging Face keeps each linear layer transposed ([in, out], "Conv1D"); minGPT and nanoGPT keep torch's [out, in].
+The shape of `c_attn` tells which it is.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from fewshot.base.errors import BadFile, BadValue
+from fewshot.base.files import read_json, write_json
+from fewshot.checkpoint.save import write_tensors
+from fewshot.model.config import GPTConfig
+from fewshot.model.gpt import GPT
+from fewshot.patterns.pattern import Dense
+
+LINEAR = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
+
+
+def from_gpt2_state(state: Mapping[str, Tensor], *, n_heads: int, **other: Any) -> GPT:
+    """A model with the weights of a GPT-2-shaped state dict; sizes are read off its shapes.
+
+    Raises BadValue when a tensor is missing or is not of GPT-2's naming.
+    """
+    state = {name.removeprefix("transformer."): tensor for name, tensor in state.items()}
+    state = {name: tensor for name, tensor in state.items() if not name.endswith((".attn.bias", ".attn.masked_bias"))}
+    missing = {"wte.weight", "wpe.weight", "h.0.attn.c_attn.weight", "h.0.mlp.c_fc.bias"} - state.keys()
+    if missing:
+        raise BadValue(f"these are not GPT-2 weights: {', '.join(sorted(missing))} is missing")
+    (n_vocab, d_model), n_ctx = state["wte.weight"].shape, state["wpe.weight"].shape[0]
+    head = state.get("lm_head.weight", state["wte.weight"])
+    config = GPTConfig(
+        n_layers=1 + max(int(name.split(".")[1]) for name in state if name.startswith("h.")),
+        d_model=d_model,
+        n_heads=n_heads,
+        n_ctx=n_ctx,
+        n_vocab=n_vocab,
+        d_ff=state["h.0.mlp.c_fc.bias"].shape[0],
+        tied=torch.equal(head, state["wte.weight"]),
+        **other,
+    )
+    if state["h.0.attn.c_attn.weight"].shape[0] == d_model:
+        state = {name: tensor.T if name.endswith(LINEAR) else tensor for name, tensor in state.items()}
+    if config.tied:
+        state.pop("lm_head.weight", None)
+    model = GPT(config)
+    try:
+        model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+    except RuntimeError as error:
+        raise BadValue(f"these are not GPT-2 weights: {' '.join(str(error).split())[:300]}") from None
+    return model.eval()
+
+
+def read_hugging_face(folder: Path) -> GPT:
+    """The model in a Hugging Face GPT-2 folder (`config.json` with `model.safetensors` or `pytorch_model.bin`)."""
+    where = folder / "config.json"
+    config = read_json(where)
+    if config.get("model_type") != "gpt2":
+        raise BadValue(f"{where} is of type {config.get('model_type')!r}; only 'gpt2' can be converted")
+    if "n_head" not in config:
+        raise BadValue(f"{where} lacks n_head, which the weights do not tell")
+    if config.get("activation_function", "gelu_new") not in ("gelu_new", "gelu_pytorch_tanh"):
+        raise BadValue(f"activation {config['activation_function']!r} is not GPT-2's tanh GELU (gelu_new)")
+    if config.get("scale_attn_by_inverse_layer_idx") or not config.get("scale_attn_weights", True):
+        raise BadValue("the model scales attention in a way that GPT-2 does not")
+    if config.get("layer_norm_epsilon", 1e-5) != 1e-5:
+        raise BadValue(f"layer_norm_epsilon is {config['layer_norm_epsilon']}; GPT-2's 1e-5 is needed")
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        file = folder / name
+        if file.is_file():
+            return from_gpt2_state(_read(file), n_heads=config["n_head"], dropout=config.get("resid_pdrop", 0.0))
+    raise BadFile(f"{folder} holds neither model.safetensors nor pytorch_model.bin")
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(file) if file.suffix == ".safetensors" else torch.load(file, weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError):
+        raise BadFile(f"{file} is damaged or cut short: download it again") from None
+
+
+def write_hugging_face(folder: Path, model: GPT, *, eot: int) -> None:
+    """Write a Hugging Face GPT-2 folder; a model that GPT-2's class cannot express raises `BadValue`."""
+    config = model.config
+    patterns = {config.schedule().for_layer(i) for i in range(config.n_layers)}
+    if patterns != {Dense()} or config.block != "pre-ln" or config.head_width * config.n_heads != config.d_model:
+        raise BadValue(
+            f"Hugging Face's GPT-2 knows only dense pre-LN layers with d_head = d_model / n_heads; this model has "
+            f"pattern {config.pattern!r}, block {config.block!r}, d_head {config.head_width}: only fewshot can use it"
+        )
+    state = {}
+    for name, tensor in model.state_dict().items():
+        turned = tensor.T if name.endswith(LINEAR) else tensor
+        state[name if name.startswith("lm_head") else f"transformer.{name}"] = turned
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tensors(folder / "model.safetensors", state)
+    plain = {
+        "model_type": "gpt2",
+        "architectures": ["GPT2LMHeadModel"],
+        "n_layer": config.n_layers,
+        "n_embd": config.d_model,
+        "n_head": config.n_heads,
+        "n_inner": config.ff_width,
+        "n_positions": config.n_ctx,
+        "vocab_size": config.n_vocab,
+        "tie_word_embeddings": config.tied,
+        "activation_function": "gelu_new",
+        "layer_norm_epsilon": 1e-5,
+        "resid_pdrop": config.dropout,
+        "embd_pdrop": config.dropout,
+        "attn_pdrop": config.dropout,
+        "bos_token_id": eot,
+        "eos_token_id": eot,
+    }
+    write_json(folder / "config.json", plain)

@@ -1,0 +1,54 @@
+"""Measure against peers; every figure is a ratio taken in one interleaved run.
+
+fewshot bench train --race --config runs/shakespeare_fast.yaml --text FILE
+fewshot bench corpus --text PATH... --tokenizer FOLDER
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Two benches so far."""
+    benches = parser.add_subparsers(dest="bench", required=True, metavar="train|corpus")
+    train = benches.add_parser("train", help="seconds to a validation loss, against a transformers GPT-2 loop")
+    train.add_argument("--race", action="store_true", required=True, help="run both sides in turns")
+    train.add_argument("--config", type=Path, required=True, metavar="YAML")
+    train.add_argument("--text", nargs="+", required=True, metavar="PATH")
+    train.add_argument("--until", type=float, default=1.88, help="nats a token (%(default)s)")
+    train.add_argument("--peer_steps", type=int, default=2000, help="steps of the peer (%(default)s)")
+    corpus = benches.add_parser("corpus", help="encoding speed against tiktoken alone")
+    corpus.add_argument("--text", nargs="+", required=True, type=Path, metavar="PATH")
+    corpus.add_argument(
+        "--tokenizer", type=Path, required=True, help="tokenizer.json, or encoder.json and vocab.bpe's folder"
+    )
+    for bench in (train, corpus):
+        bench.add_argument("--json", type=Path, metavar="FILE", help="store the result with the machine it ran on")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run a bench and print its result."""
+    from fewshot.base.config import read_yaml
+    from fewshot.base.files import write_json
+    from fewshot.base.log import note
+    from fewshot.bench.machine import machine
+    from fewshot.cli.show import print_json
+
+    if args.bench == "train":
+        from fewshot.bench.train import race
+
+        with tempfile.TemporaryDirectory() as folder:
+            given = {**read_yaml(args.config), "text": args.text}
+            result = race(given, Path(folder), until_loss=args.until, peer_steps=args.peer_steps, say=note)
+    else:
+        from fewshot.bench.corpus import encode_speed
+
+        result = encode_speed(args.text, args.tokenizer)
+    result = {"bench": args.bench, "machine": machine(), **result}
+    print_json(result)
+    if args.json:
+        write_json(args.json, result)
+    return 0

@@ -1,0 +1,117 @@
+"""The entry point: finds the command, turns errors into one line and an exit code.
+
+Exit codes: 0 done; 1 a check of `fewshot demo` failed; 2 bad input; 130 interrupted.
+Nothing heavy is imported before a command is known, so that help is there at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import errno
+import importlib
+import os
+import sys
+from typing import NoReturn
+
+from fewshot import __version__
+from fewshot.base.errors import FewshotError
+
+COMMANDS = {
+    "demo": "the whole river on built-in data, expected values checked",
+    "train": "text in, a trained model out",
+    "resume": "go on with a run that was stopped",
+    "generate": "let a run write",
+    "evaluate": "zero-, one- and few-shot accuracy of a run",
+    "report": "one HTML page of a run",
+    "tokenizer": "train a tokenizer, or encode text with one",
+    "plan": "parameters, FLOPs and memory of a preset",
+    "patterns": "show who may read whom",
+    "convert": "from and to Hugging Face's GPT-2 format",
+    "bench": "measure against peers",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with errors in one line that name the nearest option."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage and exiting."""
+        raise FewshotError(f"{self._nearest(message)} (see '{self.prog} --help')")
+
+    def _nearest(self, message: str) -> str:
+        wrong = message.removeprefix("unrecognized arguments: ").split()
+        if message.startswith("unrecognized arguments") and wrong[0].startswith("--"):
+            known = [option for action in self._actions for option in action.option_strings]
+            near = difflib.get_close_matches(wrong[0], known, n=1)
+            return f"unknown option {wrong[0]}" + (f", nearest: {near[0]}" if near else "")
+        return message
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; gives the exit code."""
+    words = sys.argv[1:] if argv is None else argv
+    try:
+        return _run(words)
+    except FewshotError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        return _fail("interrupted", code=130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of our output is gone: fine
+        return 0
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            return _fail(f"no space left on the disk ({error.filename or 'while writing'}); what was complete is kept")
+        reason = (error.strerror or str(error)).lower()
+        return _fail(f"{error.filename}: {reason}" if error.filename else reason)
+    except MemoryError:
+        return _fail("out of memory: lower loop.micro_rows, or take a smaller model")
+
+
+def _run(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    if words[0] == "--version":
+        print(f"fewshot {__version__}")
+        return 0
+    name = words[0]
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        raise FewshotError(
+            f"unknown command {name!r}{f', nearest: {near[0]}' if near else ''}; allowed: {', '.join(COMMANDS)}"
+        )
+    module = importlib.import_module(f"fewshot.cli.{name}")
+    parser = Parser(prog=f"fewshot {name}", description=module.__doc__, allow_abbrev=False)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    module.add_arguments(parser)
+    if getattr(module, "TAKES_OVERRIDES", False):
+        args, args.overrides = parser.parse_known_args(words[1:])
+    else:
+        args = parser.parse_args(words[1:])
+    return module.run(args)
+
+
+def _fail(message: str, *, code: int = 2) -> int:
+    print("fewshot: " + " ".join(message.split()), file=sys.stderr)
+    return code
+
+
+def _help() -> str:
+    lines = [f"  {name:<10} {text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: fewshot COMMAND [OPTIONS]",
+            "",
+            "GPT-3 as software that people can use: raw text in, a trained few-shot learner out.",
+            "",
+            *lines,
+            "",
+            "fewshot COMMAND --help tells the options of one. Start with: fewshot demo",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

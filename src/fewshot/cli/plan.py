@@ -1,0 +1,56 @@
+"""What a model costs before it is built: parameters, FLOPs, memory. Parameters are counted on the meta device."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which model, how many tokens."""
+    parser.add_argument("preset", metavar="PRESET|all")
+    parser.add_argument("--n_tokens", type=float, default=300e9, help="tokens of the training run (300e9, the paper's)")
+    parser.add_argument("--json", action="store_true")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the plan of one preset or of all."""
+    from dataclasses import asdict
+
+    from fewshot.base.errors import check, look_up
+    from fewshot.cli.show import print_json, print_table
+    from fewshot.model.plan import make_plan
+    from fewshot.model.presets import PRESETS
+
+    check(args.n_tokens >= 1, f"--n_tokens is {args.n_tokens}, must be at least 1")
+    chosen = PRESETS if args.preset == "all" else {args.preset: look_up("preset", args.preset, PRESETS)}
+    plans = [make_plan(name, config, n_tokens=int(args.n_tokens)) for name, config in chosen.items()]
+    if args.json:
+        print_json([asdict(plan) for plan in plans])
+        return 0
+    columns = ("preset", "layers", "d_model", "heads", "n_ctx", "parameters", "FLOPs", "PF-days", "training state",
+               "activations/row", "weights bf16", "cache bf16")  # fmt: skip
+    rows = [
+        (
+            plan.name,
+            str(plan.n_layers),
+            str(plan.d_model),
+            f"{plan.n_heads} x {plan.d_head}",
+            str(plan.n_ctx),
+            f"{plan.n_parameters:,}",
+            f"{plan.flops:.2E}",
+            f"{plan.pf_days:.2E}",
+            *(_bytes(n) for n in (plan.training_state_bytes, plan.activation_bytes)),
+            *(_bytes(n) for n in (plan.inference_weight_bytes, plan.cache_bytes)),
+        )
+        for plan in plans
+    ]
+    print_table(columns, rows, title=f"{args.n_tokens:.3g} training tokens")
+    return 0
+
+
+def _bytes(n: float) -> str:
+    for unit in ("B", "KB", "MB", "GB"):
+        if n < 1000:
+            return f"{n:.3g} {unit}"
+        n /= 1000
+    return f"{n:.3g} TB"

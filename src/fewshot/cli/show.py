@@ -1,0 +1,78 @@
+"""What commands print: notes, tables, a progress bar over training reports."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from fewshot.evaluate.run import Result
+    from fewshot.train.loop import Report
+
+
+def print_json(value: Any) -> None:
+    """One JSON value to standard output."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None) -> None:
+    """A table to standard output; the first column is text, the others are numbers."""
+    table = Table(title=title, title_justify="left")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    wide = Console() if sys.stdout.isatty() else Console(width=160)
+    wide.print(table)
+
+
+def followed(reports: Iterator[Report]) -> Report | None:
+    """Follow a training run to its end with a progress bar on standard error; gives its last report."""
+    last = None
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[figures]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bar = progress.add_task("train", total=None, figures="")
+        for last in reports:
+            figures = f"loss {last.loss:.3f}  {last.tokens_per_second:,.0f} tokens/s"
+            progress.update(bar, total=last.n_steps, completed=last.step, figures=figures)
+            if last.val_loss is not None:
+                progress.console.print(
+                    f"step {last.step:,}: loss {last.loss:.4f}, validation {last.val_loss:.4f} nats/token, "
+                    f"{last.val_bits_per_byte:.4f} bits/byte, {last.seconds:.0f} s",
+                    highlight=False,
+                )
+    return last
+
+
+def show_results(results: Iterable[Result]) -> None:
+    """A table of evaluation results."""
+    rows = []
+    for result in results:
+        interval = "" if result.low is None else f"{result.low:.3f}-{result.high:.3f}"
+        rows.append(
+            (
+                result.task,
+                result.metric,
+                str(result.shots),
+                f"{result.shots_used:.1f}",
+                str(result.n),
+                "-" if result.value is None else f"{result.value:.3f}",
+                interval,
+                "" if result.ideal is None else f"{result.ideal:.3f}",
+                "" if result.chance is None else f"{result.chance:.3f}",
+                str(result.n_skipped or ""),
+            )
+        )
+    columns = ("task", "metric", "K", "K used", "n", "value", "95% interval", "ideal", "chance", "too long")
+    print_table(columns, rows)

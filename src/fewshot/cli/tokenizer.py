@@ -1,0 +1,50 @@
+"""Train a tokenizer, or encode text with one.
+
+fewshot tokenizer train --text PATH... --n_vocab 8192 --out tokenizer.json
+fewshot tokenizer encode tokenizer.json "Hello, world"
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Two verbs."""
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="train|encode")
+    train = verbs.add_parser("train", help="train a byte-level BPE, or collect characters")
+    train.add_argument("--text", nargs="+", required=True, type=Path, metavar="PATH")
+    train.add_argument("--n_vocab", type=int, default=8192, help="entries, <|endoftext|> included (%(default)s)")
+    train.add_argument("--kind", choices=["bpe", "chars"], default="bpe")
+    train.add_argument("--out", type=Path, default=Path("tokenizer.json"))
+    encode = verbs.add_parser("encode", help="print the ids of a text, or of standard input")
+    encode.add_argument(
+        "tokenizer", type=Path, help="tokenizer.json, a run, or a folder with encoder.json and vocab.bpe"
+    )
+    encode.add_argument("text", nargs="?", help="default: standard input")
+    encode.add_argument("--json", action="store_true", help="ids and the text of each")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train or encode."""
+    from fewshot.cli.show import print_json
+    from fewshot.corpus.sources import read_documents
+    from fewshot.tokenizer.bpe import train_bpe
+    from fewshot.tokenizer.chars import train_chars
+    from fewshot.tokenizer.load import load_tokenizer
+
+    if args.verb == "train":
+        texts = (document.text for document in read_documents(args.text))
+        tokenizer = train_bpe(texts, n_vocab=args.n_vocab) if args.kind == "bpe" else train_chars(texts)
+        tokenizer.save(args.out)
+        print(f"{args.out}: {tokenizer.n_vocab:,} entries")
+        return 0
+    tokenizer = load_tokenizer(args.tokenizer)
+    ids = tokenizer.encode(sys.stdin.read() if args.text is None else args.text)
+    if args.json:
+        print_json({"ids": ids, "pieces": [tokenizer.decode([i]) for i in ids]})
+    else:
+        print(*ids)
+    return 0

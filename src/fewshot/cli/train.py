@@ -1,0 +1,58 @@
+"""Train a model on text.
+
+  fewshot train --text PATH...                     everything else is chosen, and said
+  fewshot train --config runs/X.yaml --text PATH
+  fewshot train --preset gpt3-small --text PATH --optimizer.lr 3e-4
+
+Any field of the configuration can be given as --section.field VALUE; sections are data, model, schedule, optimizer
+and loop. Ctrl-C stops after a whole step and a checkpoint; 'fewshot resume RUN' goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fewshot.base.config import from_overrides, lay_over, read_yaml
+from fewshot.base.log import note
+
+if TYPE_CHECKING:
+    from fewshot.train.loop import Report
+
+TAKES_OVERRIDES = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that have names of their own."""
+    parser.add_argument("--config", type=Path, metavar="YAML", help="a configuration file; the options go over it")
+    parser.add_argument("--preset", help="a model size of 'fewshot plan all'")
+    parser.add_argument(
+        "--text", nargs="+", metavar="PATH", help="files and folders: .txt .md .rst .jsonl(.gz .zst) .parquet"
+    )
+    parser.add_argument("--n_tokens", metavar="N", help="tokens to train on")
+    parser.add_argument(
+        "--out", type=Path, metavar="RUN", help="the run folder (default: out/ and the name of the config)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Start a new run."""
+    from fewshot.cli.show import followed
+    from fewshot.train.run import start
+
+    given: dict[str, Any] = read_yaml(args.config) if args.config else {}
+    named = {"preset": args.preset, "text": args.text, "n_tokens": args.n_tokens}
+    given = lay_over(given, {key: value for key, value in named.items() if value is not None})
+    given = lay_over(given, from_overrides(args.overrides))
+    folder = args.out or Path("out") / (args.config.stem if args.config else given.get("preset") or "run")
+    return finish(folder, followed(start(given, folder, say=note)))
+
+
+def finish(folder: Path, last: Report | None) -> int:
+    """Say where the run is; 130 if it was interrupted."""
+    if last is not None and last.step < last.n_steps:
+        note(f"stopped after step {last.step:,} of {last.n_steps:,}; go on with: fewshot resume {folder}")
+        return 130
+    note(f"done: {folder}; try: fewshot generate {folder} 'Once upon a time'")
+    return 0

@@ -1,0 +1,67 @@
+"""Rows of a mixture in, batches of tensors out; the only file of this floor that knows torch.
+
+A batch depends on the mixture and on `first_row` alone: a run that resumes asks for the row where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from fewshot.base.errors import check
+from fewshot.dataset.mixture import Mixture
+from fewshot.dataset.pack import Packed, document_numbers
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What a model reads and what it shall say, int64 on the CPU."""
+
+    tokens: Int[Tensor, "B T"]
+    targets: Int[Tensor, "B T"]  # the tokens one place further on
+    documents: Int[Tensor, "B T"] | None  # documents that ended before each token in its row; None if not asked for
+
+
+def load_batch(
+    mixture: Mixture, *, first_row: int, n_rows: int, rank: int = 0, world: int = 1, with_documents: bool = False
+) -> Batch:
+    """The global training rows first_row to first_row + n_rows - 1, or of these the share of one rank of `world`.
+
+    Rank r has every world-th row from the r-th on, so that all ranks together read the same rows for any `world`.
+    Raises `BadValue` for a rank outside the world or without a row.
+    """
+    check(first_row >= 0, f"first_row is {first_row}, it must be at least 0")
+    check(0 <= rank < world, f"rank is {rank}, it must be at least 0 and below world, {world}")
+    check(n_rows >= world, f"a batch of {n_rows} rows leaves some of {world} ranks without one: use larger batches")
+    sources, inside = mixture.locate(np.arange(first_row + rank, first_row + n_rows, world))
+    rows = np.empty((len(sources), mixture.sources[0].n_ctx + 1), dtype=np.int64)
+    for source in np.unique(sources).tolist():
+        here = sources == source
+        rows[here] = mixture.sources[source].rows(inside[here])
+    return _batch(rows, mixture.sources[0].eot if with_documents else None)
+
+
+def validation_batches(
+    packed: Packed, *, n_rows: int, max_rows: int | None = None, with_documents: bool = False
+) -> Iterator[Batch]:
+    """Batches of `n_rows` rows in order: every row once, or the first `max_rows`; the last batch may be smaller."""
+    check(n_rows >= 1, f"n_rows is {n_rows}, a batch has at least 1 row")
+    check(max_rows is None or max_rows >= 1, f"max_rows is {max_rows}, it must be at least 1 or None for all rows")
+    end = packed.n_rows if max_rows is None else min(packed.n_rows, max_rows)
+    eot = packed.eot if with_documents else None
+    return (_batch(packed.rows(np.arange(i, min(i + n_rows, end))), eot) for i in range(0, end, n_rows))
+
+
+def _batch(rows: np.ndarray, eot: int | None) -> Batch:
+    """The batch in rows of n_ctx + 1 tokens, with document numbers if `eot` is given."""
+    tokens = np.ascontiguousarray(rows[:, :-1])
+    return Batch(
+        tokens=torch.from_numpy(tokens),
+        targets=torch.from_numpy(np.ascontiguousarray(rows[:, 1:])),
+        documents=None if eot is None else torch.from_numpy(document_numbers(tokens, eot)),
+    )

@@ -1,0 +1,180 @@
+"""Documents in, files of token ids out, with an index that tells whether they still belong to the text.
+
+Each document's tokens are followed by the end-of-text token. A source `name` becomes `name-00000.bin`,
+`name-00001.bin`, ... (raw little-endian ids) and, written last, the index `name.json`. Knows nothing of batches.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fewshot.base.config import from_plain, to_plain
+from fewshot.base.errors import BadFile, FewshotError, check
+from fewshot.base.files import read_json, sha256_file, write_json, written_whole
+from fewshot.base.log import note
+from fewshot.corpus.document import Document
+from fewshot.tokenizer.vocab import Tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenShard:
+    """One file of token ids and where it came from."""
+
+    path: Path
+    dtype: str  # "uint16" or "uint32", little-endian in the file
+    n_tokens: int  # end-of-text tokens included
+    n_documents: int
+    n_bytes: int  # of the text in UTF-8: the denominator of bits per byte
+    eot: int  # the id that ends every document
+    sha256: str  # of the token file
+    source_sha256: str  # of all the texts of the source, in order; the same in each of its shards
+    tokenizer: str  # fingerprint
+
+    def tokens(self) -> np.memmap:
+        """The ids, read-only, [n_tokens]; a file that is missing or of another size raises `BadFile`."""
+        if not self.has_right_size():
+            raise BadFile(f"{self.path} is missing or not {self.n_tokens:,} tokens long: prepare the data again")
+        return np.memmap(self.path, dtype=_stored(self.dtype), mode="r")
+
+    def has_right_size(self) -> bool:
+        """Whether the file is there with as many bytes as were written."""
+        return self.path.is_file() and self.path.stat().st_size == self.n_tokens * _stored(self.dtype).itemsize
+
+
+def verify(shard: TokenShard) -> None:
+    """Read the whole token file; raises `BadFile` unless its sha256 is the recorded one."""
+    if not shard.path.is_file():
+        raise BadFile(f"{shard.path} does not exist: prepare the data again")
+    if sha256_file(shard.path) != shard.sha256:
+        raise BadFile(f"{shard.path} differs from its recorded sha256: delete it and prepare the data again")
+
+
+def build_shards(
+    read: Callable[[], Iterator[Document]],
+    tokenizer: Tokenizer,
+    folder: Path,
+    *,
+    name: str,
+    max_tokens_per_shard: int = 100_000_000,
+    on_progress: Callable[[int], None] | None = None,
+) -> tuple[TokenShard, ...]:
+    """The shards of the documents that `read()` gives, made now or reused from an earlier call.
+
+    Reused when the index records this text (read once, for its hash), this tokenizer and files of the right size;
+    otherwise all are made anew and a note says why. Empty documents are left out. Only a document that is longer
+    than `max_tokens_per_shard` by itself makes a longer shard. `on_progress` gets the running number of bytes
+    tokenised. Raises `BadFile` if there is no text at all.
+    """
+    check(max_tokens_per_shard >= 1, f"max_tokens_per_shard is {max_tokens_per_shard}, it must be at least 1")
+    index = folder / f"{name}.json"
+    if index.exists():
+        shards = _read_index(index)
+        why = _why_stale(shards, read, tokenizer)
+        if why is None:
+            return shards
+        note(f"{name}: tokenising again: {why}")
+        index.unlink()  # first of all, so that an interruption never leaves an index beside files it does not describe
+    for old in folder.glob(f"{glob.escape(name)}-[0-9][0-9][0-9][0-9][0-9].bin"):
+        old.unlink()
+    shards = _write_shards(read, tokenizer, folder, name, max_tokens_per_shard, on_progress)
+    if not shards:
+        raise BadFile(f"{name}: there is no text to tokenise: give at least one document that is not empty")
+    write_json(index, {"shards": [to_plain(shard) | {"path": shard.path.name} for shard in shards]})
+    return shards
+
+
+def _read_index(index: Path) -> tuple[TokenShard, ...]:
+    """The shards that an index records; none if it is damaged."""
+    try:
+        entries = read_json(index)["shards"]
+        located = [{**entry, "path": index.parent / entry["path"]} for entry in entries]
+        return tuple(from_plain(TokenShard, entry, where=str(index)) for entry in located)
+    except (FewshotError, KeyError, TypeError):
+        return ()
+
+
+def _why_stale(
+    shards: tuple[TokenShard, ...], read: Callable[[], Iterator[Document]], tokenizer: Tokenizer
+) -> str | None:
+    """Why recorded shards cannot be used; None if they can."""
+    if not shards or not all(shard.has_right_size() for shard in shards):
+        return "file damaged"
+    if shards[0].tokenizer != tokenizer.fingerprint:
+        return "tokenizer changed"
+    digest = hashlib.sha256()
+    for _ in _texts(read, digest):
+        pass
+    return None if shards[0].source_sha256 == digest.hexdigest() else "text changed"
+
+
+def _texts(read: Callable[[], Iterator[Document]], digest: hashlib._Hash) -> Iterator[tuple[str, int]]:
+    """Each text that is not empty and its size in bytes, also fed to `digest` with its length, which marks borders."""
+    for document in read():
+        if document.text:
+            data = document.text.encode("utf-8")
+            digest.update(len(data).to_bytes(8, "little") + data)
+            yield document.text, len(data)
+
+
+def _write_shards(
+    read: Callable[[], Iterator[Document]],
+    tokenizer: Tokenizer,
+    folder: Path,
+    name: str,
+    max_tokens_per_shard: int,
+    on_progress: Callable[[int], None] | None,
+) -> tuple[TokenShard, ...]:
+    dtype = "uint16" if tokenizer.n_vocab <= 65536 else "uint32"
+    source_digest = hashlib.sha256()
+    encoded = _encoded(_texts(read, source_digest), tokenizer, _stored(dtype), on_progress)
+    shards: list[TokenShard] = []
+    pending = next(encoded, None)
+    while pending is not None:
+        path = folder / f"{name}-{len(shards):05}.bin"
+        digest = hashlib.sha256()
+        n_tokens = n_documents = n_bytes = 0
+        with written_whole(path) as partial, partial.open("wb") as file:
+            while pending is not None and (n_tokens == 0 or n_tokens + len(pending[0]) <= max_tokens_per_shard):
+                ids, size_bytes = pending
+                file.write(ids.data)
+                digest.update(ids.data)
+                n_tokens, n_documents, n_bytes = n_tokens + len(ids), n_documents + 1, n_bytes + size_bytes
+                pending = next(encoded, None)
+        shards.append(
+            TokenShard(
+                path=path,
+                dtype=dtype,
+                n_tokens=n_tokens,
+                n_documents=n_documents,
+                n_bytes=n_bytes,
+                eot=tokenizer.eot,
+                sha256=digest.hexdigest(),
+                source_sha256="",  # known after the last document
+                tokenizer=tokenizer.fingerprint,
+            )
+        )
+    return tuple(dataclasses.replace(shard, source_sha256=source_digest.hexdigest()) for shard in shards)
+
+
+def _encoded(
+    texts: Iterator[tuple[str, int]], tokenizer: Tokenizer, dtype: np.dtype, on_progress: Callable[[int], None] | None
+) -> Iterator[tuple[np.ndarray, int]]:
+    """For each text its ids with the end-of-text token, and its size in bytes."""
+    n_bytes = 0
+    for text, size_bytes in texts:
+        yield np.append(tokenizer.encode_to_numpy(text), tokenizer.eot).astype(dtype), size_bytes
+        n_bytes += size_bytes
+        if on_progress is not None:
+            on_progress(n_bytes)
+
+
+def _stored(dtype: str) -> np.dtype:
+    """The type of the ids in the file: little-endian on every machine."""
+    return np.dtype(dtype).newbyteorder("<")

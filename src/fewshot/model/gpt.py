@@ -1,0 +1,97 @@
+"""The GPT family: GPT-1, GPT-2 and GPT-3 from one class. In: token ids. Out: hidden states, logits, loss.
+
+Knows nothing of text, of training or of how attention is computed: the kernel is handed in.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from fewshot.base.errors import BadValue, ContextTooLong
+from fewshot.kernels import sdpa
+from fewshot.kernels.need import Attend
+from fewshot.model.cache import Cache
+from fewshot.model.config import GPTConfig
+from fewshot.model.init import initialise
+from fewshot.model.layers import Block
+from fewshot.model.loss import mean_cross_entropy
+
+
+class GPT(nn.Module):
+    """A decoder-only transformer with learned positions; parameters carry GPT-2's names.
+
+    Source: Radford et al. 2018 and 2019, Brown et al. 2020 section 2.1.
+    """
+
+    def __init__(self, config: GPTConfig, *, attend: Attend = sdpa.attend) -> None:
+        super().__init__()
+        self.config = config
+        schedule = config.schedule()
+        self.wte = nn.Embedding(config.n_vocab, config.d_model)
+        self.wpe = nn.Embedding(config.n_ctx, config.d_model)
+        self.drop = nn.Dropout(config.dropout)
+        self.h = nn.ModuleList(Block(config, schedule.for_layer(i), attend) for i in range(config.n_layers))
+        self.ln_f = nn.LayerNorm(config.d_model) if config.block == "pre-ln" else nn.Identity()
+        self.lm_head = None if config.tied else nn.Linear(config.d_model, config.n_vocab, bias=False)
+        initialise(self, config)
+
+    @property
+    def output_weight(self) -> Float[Tensor, "V D"]:
+        """The matrix that turns hidden states into logits."""
+        return self.wte.weight if self.lm_head is None else self.lm_head.weight
+
+    def hidden(
+        self,
+        tokens: Int[Tensor, "B T"],
+        cache: Cache | None = None,
+        documents: Int[Tensor, "B T"] | None = None,
+    ) -> Float[Tensor, "B T D"]:
+        """Hidden states after the last norm.
+
+        With a cache, `tokens` continue what it holds and are added to it. `documents` numbers each position's
+        document and keeps attention inside it. Raises ContextTooLong beyond n_ctx.
+        """
+        start = 0 if cache is None else cache.length
+        end = start + tokens.shape[1]
+        if end > self.config.n_ctx:
+            raise ContextTooLong(end, self.config.n_ctx, "the input")
+        if cache is not None and documents is not None:
+            raise BadValue("document masking and a cache cannot be used together: decode one document at a time")
+        x = self.drop(self.wte(tokens) + self.wpe.weight[start:end])
+        for i, block in enumerate(self.h):
+            x = block(x, None if cache is None else cache.layers[i], documents)
+        return self.ln_f(x)
+
+    def logits(self, hidden: Float[Tensor, "*N D"]) -> Float[Tensor, "*N V"]:
+        """Scores over the vocabulary for these hidden states."""
+        return hidden @ self.output_weight.T
+
+    def forward(self, tokens: Int[Tensor, "B T"], cache: Cache | None = None) -> Float[Tensor, "B T V"]:
+        """Logits at every position."""
+        return self.logits(self.hidden(tokens, cache))
+
+    def loss(
+        self,
+        tokens: Int[Tensor, "B T"],
+        targets: Int[Tensor, "B T"],
+        documents: Int[Tensor, "B T"] | None = None,
+    ) -> Float[Tensor, ""]:
+        """Mean cross-entropy in nats a token; never holds the logits of all positions."""
+        hidden = self.hidden(tokens, documents=documents)
+        return mean_cross_entropy(hidden.flatten(0, 1), self.output_weight, targets.flatten())
+
+    def new_cache(self, n_rows: int) -> Cache:
+        """An empty cache for a batch of `n_rows`, on the model's device and in its type."""
+        weight = self.wte.weight
+        return Cache(self.config, n_rows, device=weight.device, dtype=weight.dtype)
+
+
+def count_parameters(config: GPTConfig) -> dict[str, int]:
+    """Parameters of the model, counted on the meta device: `total` and `non_embedding` (without wte and wpe)."""
+    with torch.device("meta"):
+        model = GPT(config)
+    total = sum(parameter.numel() for parameter in model.parameters())
+    embedding = model.wte.weight.numel() + model.wpe.weight.numel()
+    return {"total": total, "non_embedding": total - embedding}

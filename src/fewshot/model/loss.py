@@ -1,0 +1,78 @@
+"""Cross-entropy over a large vocabulary without ever holding all logits.
+
+With B*T = 16,384 positions and V = 50,257 the logits alone would fill 3.3 GB in float32, and their gradient as much
+again. Here positions go through in chunks, and each chunk's gradient is made while its logits are at hand.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+CHUNK_LOGITS = 2**24  # logits of one chunk: 64 MB in float32
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """Mean cross-entropy of `hidden @ weight.T`, with both gradients made in the forward pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype, with_gradient: bool
+    ) -> Tensor:
+        n, rows = len(targets), max(1, CHUNK_LOGITS // len(weight))
+        narrow = weight.to(dtype)
+        total = torch.zeros((), device=hidden.device)
+        grad_hidden = torch.empty_like(hidden) if with_gradient else None
+        grad_weight = torch.zeros_like(weight) if with_gradient else None
+        for start in range(0, n, rows):
+            part, goal = hidden[start : start + rows].to(dtype), targets[start : start + rows]
+            logprobs = F.log_softmax((part @ narrow.T).float(), dim=-1)
+            total += F.nll_loss(logprobs, goal, reduction="sum")
+            if grad_hidden is not None and grad_weight is not None:
+                error = logprobs.exp_()  # softmax minus one at the target, over n: the gradient of the mean
+                error[torch.arange(len(goal), device=goal.device), goal] -= 1.0
+                error = error.div_(n).to(dtype)
+                grad_hidden[start : start + rows] = error @ narrow
+                grad_weight += error.T @ part
+        ctx.save_for_backward(grad_hidden, grad_weight)
+        return total / n
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        grad_hidden, grad_weight = ctx.saved_tensors
+        return grad_hidden * grads[0], grad_weight * grads[0], None, None, None
+
+
+def mean_cross_entropy(
+    hidden: Float[Tensor, "N D"], weight: Float[Tensor, "V D"], targets: Int[Tensor, " N"]
+) -> Float[Tensor, ""]:
+    """Mean negative log-likelihood, in nats, of `targets` under `softmax(hidden @ weight.T)`.
+
+    Never holds more than `CHUNK_LOGITS` logits. Differentiable once. Under autocast the products run in its type,
+    the softmax and the sums in float32.
+    """
+    device = hidden.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+    with torch.autocast(device, enabled=False):
+        # Asked here: inside the function gradients are always off, and parameters always seem to need one.
+        return _ChunkedCrossEntropy.apply(hidden.to(weight.dtype), weight, targets, dtype, torch.is_grad_enabled())
+
+
+@torch.no_grad()
+def token_logprobs(
+    hidden: Float[Tensor, "N D"], weight: Float[Tensor, "V D"], targets: Int[Tensor, " N"]
+) -> Float[Tensor, " N"]:
+    """Log-probability, in nats, of each target; in the same chunks, no gradient."""
+    rows = max(1, CHUNK_LOGITS // len(weight))
+    parts = []
+    for start in range(0, len(targets), rows):
+        logits = (hidden[start : start + rows].to(weight.dtype) @ weight.T).float()
+        picked = logits.gather(1, targets[start : start + rows, None]).squeeze(1)
+        parts.append(picked - logits.logsumexp(dim=-1))
+    return torch.cat(parts) if parts else hidden.new_zeros(0)

@@ -1,0 +1,70 @@
+"""What a model costs before it is built: parameters, floating-point operations, memory. In: a config. Out: numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fewshot.model.config import GPTConfig
+from fewshot.model.gpt import count_parameters
+
+FLOPS_PER_PF_DAY = 8.64e19  # one petaflop/s for a day
+PAPER_TOKENS = 300_000_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The cost of one model; `flops` follow GPT-3's Table D.1: 6 a parameter and token, attention left out."""
+
+    name: str
+    n_layers: int
+    d_model: int
+    n_heads: int
+    d_head: int
+    n_ctx: int  # tokens
+    pattern: str
+    n_parameters: int
+    n_non_embedding: int
+    n_tokens: int  # trained on
+    flops: float
+    pf_days: float
+    training_state_bytes: int  # weights, gradients and two Adam moments in float32
+    activation_bytes: int  # kept for the backward pass of one sequence, float32, no recomputation
+    inference_weight_bytes: int  # bfloat16
+    cache_bytes: int  # keys and values of one full context, bfloat16
+
+
+def make_plan(name: str, config: GPTConfig, *, n_tokens: int = PAPER_TOKENS) -> Plan:
+    """Count the parameters of `config` on the meta device and derive its costs."""
+    count = count_parameters(config)
+    total = count["total"]
+    flops = 6.0 * total * n_tokens
+    width = config.n_heads * config.head_width
+    return Plan(
+        name=name,
+        n_layers=config.n_layers,
+        d_model=config.d_model,
+        n_heads=config.n_heads,
+        d_head=config.head_width,
+        n_ctx=config.n_ctx,
+        pattern=config.pattern,
+        n_parameters=total,
+        n_non_embedding=count["non_embedding"],
+        n_tokens=n_tokens,
+        flops=flops,
+        pf_days=flops / FLOPS_PER_PF_DAY,
+        training_state_bytes=16 * total,
+        activation_bytes=activation_bytes(config),
+        inference_weight_bytes=2 * total,
+        cache_bytes=2 * 2 * config.n_layers * config.n_ctx * width,
+    )
+
+
+def activation_bytes(config: GPTConfig) -> int:
+    """Bytes that autograd keeps for one sequence of n_ctx tokens in float32, attention weights never stored.
+
+    A block keeps, in units of T: its two norms' inputs and outputs (4 D), q, k, v (3 W), the mixed values (W) with
+    their log-sum-exp (H), and both sides of the feed-forward non-linearity (2 F).
+    """
+    width = config.n_heads * config.head_width
+    per_token = 4 * config.d_model + 4 * width + config.n_heads + 2 * config.ff_width
+    return 4 * config.n_ctx * (config.n_layers * per_token + 2 * config.d_model)

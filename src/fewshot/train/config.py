@@ -1,0 +1,77 @@
+"""How a model is trained: frozen values in tokens, not steps. The model's own shape is not here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fewshot.base.errors import check
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+SWITCHES = ("auto", "on", "off")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """Batch size and learning rate as functions of the tokens seen. Source: Brown et al. 2020, Appendix B."""
+
+    n_tokens: int  # the whole run
+    batch_tokens: int  # at full size
+    batch_start_tokens: int  # where the ramp begins; equal to batch_tokens: no ramp
+    ramp_tokens: int  # tokens over which the batch grows linearly
+    warmup_tokens: int  # linear warm-up of the learning rate
+    decay_tokens: int  # where the cosine reaches its end, counted from token 0
+    final_fraction: float = 0.1  # of the learning rate, from decay_tokens on
+
+    def __post_init__(self) -> None:
+        for name in ("n_tokens", "batch_tokens", "batch_start_tokens"):
+            check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, must be at least 1")
+        check(
+            self.batch_start_tokens <= self.batch_tokens,
+            f"batch_start_tokens {self.batch_start_tokens} is above batch_tokens {self.batch_tokens}",
+        )
+        check(0 <= self.final_fraction <= 1, f"final_fraction is {self.final_fraction}, must be in [0, 1]")
+        check(min(self.ramp_tokens, self.warmup_tokens) >= 0, "ramp_tokens and warmup_tokens must not be negative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """Adam's values are the paper's; `muon` moves the hidden matrices with Muon and the rest with AdamW."""
+
+    name: str = "adamw"
+    lr: float = 6e-4  # AdamW's peak
+    matrix_lr: float = 0.02  # Muon's peak
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-8
+    weight_decay: float = 0.1  # decoupled; on matrices only
+    momentum: float = 0.95  # Muon's
+    clip: float = 1.0  # global norm of the gradient
+
+    def __post_init__(self) -> None:
+        check(self.lr > 0 and self.matrix_lr > 0, f"lr is {self.lr} and matrix_lr {self.matrix_lr}, both must be > 0")
+        check(self.clip > 0, f"clip is {self.clip}, must be > 0")
+        check(0 <= self.beta1 < 1 and 0 <= self.beta2 < 1, "beta1 and beta2 must be in [0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopConfig:
+    """What happens around the steps."""
+
+    seed: int = 0
+    micro_rows: int | None = None  # rows in one forward pass; None: as many as fit in a quarter of the free memory
+    precision: str = "auto"
+    compile: str = "auto"
+    kernel: str = "auto"
+    document_masking: bool = False  # GPT-3 has none: positions read across document borders inside a row
+    validate_every: int = 250  # steps
+    validate_rows: int | None = 1024  # of the validation text; None: all of it
+    checkpoint_every: int = 500  # steps
+    keep_checkpoints: int = 2
+    log_every: int = 10  # steps
+
+    def __post_init__(self) -> None:
+        check(self.precision in PRECISIONS, f"precision is {self.precision!r}, allowed: {', '.join(PRECISIONS)}")
+        check(self.compile in SWITCHES, f"compile is {self.compile!r}, allowed: {', '.join(SWITCHES)}")
+        for name in ("validate_every", "checkpoint_every", "keep_checkpoints", "log_every"):
+            check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, must be at least 1")
+        check(self.micro_rows is None or self.micro_rows >= 1, f"micro_rows is {self.micro_rows}, must be at least 1")

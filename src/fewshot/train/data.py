@@ -1,0 +1,108 @@
+"""From paths to tokens: which text a run reads, its tokenizer, its training mixture and its validation rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fewshot.base.errors import check
+from fewshot.corpus.document import Document
+from fewshot.corpus.sources import read_documents
+from fewshot.dataset.shards import TokenShard, build_shards
+from fewshot.dataset.split import split
+from fewshot.tokenizer.bpe import train_bpe
+from fewshot.tokenizer.chars import train_chars
+from fewshot.tokenizer.load import load_tokenizer
+from fewshot.tokenizer.vocab import Tokenizer
+
+Say = Callable[[str], None]
+MANY_DOCUMENTS = 50  # from here on whole documents are held out for validation
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceConfig:
+    """One source of text; `weight` is its share of the training rows."""
+
+    name: str
+    text: tuple[str, ...]  # files and folders
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        check(bool(self.text), f"source {self.name!r} names no text: give files or folders")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """What is read and how it becomes tokens."""
+
+    sources: tuple[SourceConfig, ...] = ()
+    tokenizer: str = "bpe"  # "bpe", "chars", or a path: tokenizer.json, or a folder with encoder.json and vocab.bpe
+    n_vocab: int | None = None  # of a BPE trained here; None: by the size of the text
+    val_fraction: float = 0.1
+    val_by: str | None = None  # the "tail" of every document, or whole "document"s; None: by their number
+
+    def __post_init__(self) -> None:
+        check(bool(self.sources), "there is no text to train on: give --text PATH... or data.sources in the YAML file")
+        check(0 <= self.val_fraction < 1, f"val_fraction is {self.val_fraction}, must be in [0, 1)")
+        check(self.val_by in (None, "tail", "document"), f"val_by is {self.val_by!r}, allowed: tail, document")
+        names = [source.name for source in self.sources]
+        check(len(names) == len(set(names)), f"two sources have the same name: {', '.join(names)}")
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """All tokens of a run: the shards of each training source, and those of the validation text together."""
+
+    training: tuple[tuple[TokenShard, ...], ...]
+    validation: tuple[TokenShard, ...]
+
+
+def make_tokenizer(data: DataConfig, *, n_vocab: int | None, say: Say) -> Tokenizer:
+    """The tokenizer that `data` names: trained on the text, or loaded. `n_vocab` is what the model's preset asks for."""
+    texts = [document.text for source in data.sources for document in _read(source)]
+    if data.tokenizer == "chars":
+        return train_chars(texts)
+    if data.tokenizer != "bpe":
+        return load_tokenizer(Path(data.tokenizer))
+    n_chars = sum(map(len, texts))
+    size = data.n_vocab or n_vocab or _vocab_for(n_chars)
+    if data.n_vocab is None:
+        why = "as the preset has it" if n_vocab else f"by the {n_chars / 1e6:.1f} million characters of text"
+        say(f"tokenizer: byte-level BPE with {size:,} entries, {why}")
+    return train_bpe(texts, n_vocab=size)
+
+
+def _vocab_for(n_chars: int) -> int:
+    """A vocabulary that leaves each entry some hundreds of occurrences."""
+    for limit, size in ((1e6, 512), (5e6, 1024), (20e6, 2048), (200e6, 4096), (2e9, 16384)):
+        if n_chars < limit:
+            return size
+    return 50257
+
+
+def _read(source: SourceConfig) -> Iterator[Document]:
+    return read_documents([Path(path) for path in source.text], source=source.name)
+
+
+def build_tokens(data: DataConfig, tokenizer: Tokenizer, folder: Path, *, say: Say) -> Tokens:
+    """Tokenise every source, or reuse the shards in `folder` where text and tokenizer are still the same."""
+    training: list[tuple[TokenShard, ...]] = []
+    validation: list[TokenShard] = []
+    for source in data.sources:
+        documents = list(_read(source))
+        by = data.val_by or ("document" if len(documents) >= MANY_DOCUMENTS else "tail")
+
+        def part(name: str, documents: list[Document] = documents, by: str = by) -> Callable[[], Iterator[Document]]:
+            return lambda: split(documents, part=name, val_fraction=data.val_fraction, by=by)  # type: ignore[arg-type]
+
+        training.append(build_shards(part("train"), tokenizer, folder, name=f"{source.name}-train"))
+        if data.val_fraction > 0:
+            validation += build_shards(part("val"), tokenizer, folder, name=f"{source.name}-val")
+        n_tokens = sum(shard.n_tokens for shard in training[-1])
+        held_out = "the end of every document" if by == "tail" else "whole documents"
+        validated = (
+            f"{data.val_fraction:.0%} held out for validation, {held_out}" if data.val_fraction else "none held out"
+        )
+        say(f"text: {source.name}: {len(documents):,} documents, {n_tokens:,} training tokens; {validated}")
+    return Tokens(tuple(training), tuple(validation))

@@ -1,0 +1,94 @@
+"""Optimizers by name. In: a model and `OptimizerConfig`. Out: steps; state as named tensors, for the checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from fewshot.base.errors import DamagedCheckpoint, look_up
+from fewshot.train.config import OptimizerConfig
+
+
+def _adamw(named: list[tuple[str, nn.Parameter]], config: OptimizerConfig) -> torch.optim.Optimizer:
+    """Adam with decoupled weight decay on matrices only (biases, gains and nothing else are vectors)."""
+    matrices = [parameter for _, parameter in named if parameter.ndim >= 2]
+    vectors = [parameter for _, parameter in named if parameter.ndim < 2]
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=config.lr,
+        betas=(config.beta1, config.beta2),
+        eps=config.eps,
+        fused=True,
+    )
+
+
+def _only_adamw(named: list[tuple[str, nn.Parameter]], config: OptimizerConfig) -> list[torch.optim.Optimizer]:
+    return [_adamw(named, config)]
+
+
+def _muon_and_adamw(named: list[tuple[str, nn.Parameter]], config: OptimizerConfig) -> list[torch.optim.Optimizer]:
+    """Muon on the blocks' matrices, AdamW on embeddings, output matrix, norms and biases."""
+    hidden = [(name, parameter) for name, parameter in named if name.startswith("h.") and parameter.ndim == 2]
+    chosen = {name for name, _ in hidden}
+    muon = torch.optim.Muon(
+        [parameter for _, parameter in hidden],
+        lr=config.matrix_lr,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+    )
+    return [muon, _adamw([(name, parameter) for name, parameter in named if name not in chosen], config)]
+
+
+OPTIMIZERS: dict[str, Callable[[list[tuple[str, nn.Parameter]], OptimizerConfig], list[torch.optim.Optimizer]]] = {
+    "adamw": _only_adamw,
+    "muon": _muon_and_adamw,
+}
+
+
+class Optimizers:
+    """The optimizers of one model, stepped together; each keeps its own peak learning rate."""
+
+    def __init__(self, model: nn.Module, config: OptimizerConfig) -> None:
+        self.named = list(model.named_parameters())
+        self.parts = look_up("optimizer", config.name, OPTIMIZERS)(self.named, config)
+        self.peaks = [[group["lr"] for group in part.param_groups] for part in self.parts]
+
+    def step(self, lr_fraction: float) -> None:
+        """One update at this share of the peak learning rates; gradients are dropped."""
+        for part, peaks in zip(self.parts, self.peaks, strict=True):
+            for group, peak in zip(part.param_groups, peaks, strict=True):
+                group["lr"] = peak * lr_fraction
+            part.step()
+            part.zero_grad(set_to_none=True)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The state as `parameter/entry` tensors: moments and step counts."""
+        return {
+            f"{name}/{entry}": torch.as_tensor(value)
+            for part in self.parts
+            for name, parameter in self.named
+            for entry, value in part.state.get(parameter, {}).items()
+        }
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take the state back; a parameter without its state raises `DamagedCheckpoint`."""
+        entries: dict[str, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            name, entry = key.rsplit("/", 1)
+            entries.setdefault(name, {})[entry] = value
+        for part in self.parts:
+            mine = {id(parameter) for group in part.param_groups for parameter in group["params"]}
+            for name, parameter in self.named:
+                if id(parameter) not in mine:
+                    continue
+                if name not in entries:
+                    raise DamagedCheckpoint(
+                        f"the checkpoint has no optimizer state for {name}: was the optimizer changed?"
+                    )
+                part.state[parameter] = entries[name]

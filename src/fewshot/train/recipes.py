@@ -1,0 +1,79 @@
+"""The paper's recipe for each size, and the rule that scales it to shorter runs and smaller models.
+
+Batch sizes and learning rates: Brown et al. 2020, Table 2.1. The batch ramp lasts 4 to 12 billion tokens "depending
+on the model size"; the mapping is not published, so it grows evenly over the eight sizes here.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from fewshot.train.config import OptimizerConfig, ScheduleConfig
+
+PAPER_TOKENS = 300_000_000_000
+WARMUP_TOKENS = 375_000_000
+DECAY_TOKENS = 260_000_000_000
+BATCH_START_TOKENS = 32_768
+MIN_STEPS = 2_000  # a run gets at least so many steps: below, the batch shrinks
+MAX_LR = 3e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Full batch in tokens, peak learning rate, tokens of the batch ramp."""
+
+    batch_tokens: int
+    lr: float
+    ramp_tokens: int
+
+
+RECIPES: dict[str, Recipe] = {
+    "gpt3-small": Recipe(batch_tokens=524_288, lr=6.0e-4, ramp_tokens=4_000_000_000),
+    "gpt3-medium": Recipe(batch_tokens=524_288, lr=3.0e-4, ramp_tokens=5_100_000_000),
+    "gpt3-large": Recipe(batch_tokens=524_288, lr=2.5e-4, ramp_tokens=6_300_000_000),
+    "gpt3-xl": Recipe(batch_tokens=1_048_576, lr=2.0e-4, ramp_tokens=7_400_000_000),
+    "gpt3-2.7b": Recipe(batch_tokens=1_048_576, lr=1.6e-4, ramp_tokens=8_600_000_000),
+    "gpt3-6.7b": Recipe(batch_tokens=2_097_152, lr=1.2e-4, ramp_tokens=9_700_000_000),
+    "gpt3-13b": Recipe(batch_tokens=2_097_152, lr=1.0e-4, ramp_tokens=10_900_000_000),
+    "gpt3-175b": Recipe(batch_tokens=3_200_000, lr=0.6e-4, ramp_tokens=12_000_000_000),
+}
+
+
+def recipe_for(preset: str | None, n_parameters: int) -> Recipe:
+    """The paper's recipe of a preset, or one on the line through Table 2.1 for a model of `n_parameters`.
+
+    The learning rate falls from 6.0e-4 at 125M to 0.6e-4 at 175B: a power of -0.318; the line is extended to smaller
+    models and cut at 3e-3. Models below 760M share the smallest batch and ramp.
+    """
+    if preset in RECIPES:
+        return RECIPES[preset]
+    power = math.log(0.1) / math.log(174_604_259_328 / 125_226_240)
+    lr = min(MAX_LR, 6.0e-4 * (n_parameters / 125_226_240) ** power)
+    return Recipe(batch_tokens=524_288, lr=float(f"{lr:.2g}"), ramp_tokens=4_000_000_000)
+
+
+def schedule_for(recipe: Recipe, *, n_tokens: int, n_ctx: int) -> ScheduleConfig:
+    """The paper's schedule, with its clocks scaled where the run is shorter than 300B tokens.
+
+    The cosine ends at 260/300 of the run and the ramp keeps its share of it. The warm-up keeps its 375M tokens up
+    to 2% of the run: a smaller share of a short run would be a handful of steps. The batch shrinks, in whole rows,
+    until the run has 2,000 steps; the ramp starts at a sixteenth of it, as the paper's 32k : 0.5M does.
+    """
+    share = min(1.0, n_tokens / PAPER_TOKENS)
+    rows = max(1, min(recipe.batch_tokens, n_tokens // MIN_STEPS) // n_ctx)
+    batch = rows * n_ctx if share < 1 else recipe.batch_tokens
+    start = min(batch, max(n_ctx, batch // 16)) if share < 1 else BATCH_START_TOKENS
+    return ScheduleConfig(
+        n_tokens=n_tokens,
+        batch_tokens=batch,
+        batch_start_tokens=start,
+        ramp_tokens=int(recipe.ramp_tokens * share),
+        warmup_tokens=min(WARMUP_TOKENS, n_tokens // 50),
+        decay_tokens=int(DECAY_TOKENS * share),
+    )
+
+
+def optimizer_for(recipe: Recipe, *, name: str) -> OptimizerConfig:
+    """The paper's Adam at the recipe's learning rate, or Muon with it for the embeddings."""
+    return OptimizerConfig(name=name, lr=recipe.lr)

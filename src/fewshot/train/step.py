@@ -1,0 +1,80 @@
+"""One optimizer step: forward, backward, clip, update, over as many micro-batches as memory asks for."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fewshot.dataset.loader import Batch
+from fewshot.model.config import GPTConfig
+from fewshot.model.gpt import GPT
+from fewshot.model.plan import activation_bytes
+from fewshot.train.optim import Optimizers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Precision:
+    """The type of the matrix products: float32, or bfloat16 under autocast; and why it was taken."""
+
+    dtype: torch.dtype
+    reason: str
+
+    def autocast(self, device: str) -> contextlib.AbstractContextManager[object]:
+        """The context to run forward in."""
+        if self.dtype == torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(device, dtype=self.dtype)
+
+
+def choose_precision(wanted: str, device: str, *, d_model: int) -> Precision:
+    """`wanted` or, for "auto", bfloat16 where the processor has it and the matrices are large enough to gain."""
+    if wanted != "auto":
+        return Precision(dtype=getattr(torch, wanted), reason="as configured")
+    if device == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        dtype, reason = (torch.bfloat16, "the GPU has it") if fast else (torch.float32, "the GPU has no bfloat16")
+        return Precision(dtype=dtype, reason=reason)
+    if not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return Precision(dtype=torch.float32, reason="the processor has no bfloat16 instructions")
+    if d_model < MIN_BF16_WIDTH:
+        return Precision(dtype=torch.float32, reason=f"d_model {d_model} is too narrow to gain from bfloat16 on a CPU")
+    return Precision(dtype=torch.bfloat16, reason="the processor has it")
+
+
+MIN_BF16_WIDTH = 512
+
+
+def fitting_rows(config: GPTConfig, *, free_bytes: int) -> int:
+    """Rows whose activations fit in a quarter of the free memory; at least 1."""
+    return max(1, free_bytes // 4 // activation_bytes(config))
+
+
+def train_step(
+    model: GPT,
+    optimizers: Optimizers,
+    batch: Batch,
+    *,
+    micro_rows: int,
+    clip: float,
+    lr_fraction: float,
+    precision: Precision,
+) -> tuple[Tensor, Tensor]:
+    """Update the model on one batch; gives the mean loss in nats a token, and the gradient's norm before clipping."""
+    device = model.wte.weight.device
+    n_rows = len(batch.tokens)
+    total = torch.zeros((), device=device)
+    for start in range(0, n_rows, micro_rows):
+        part = slice(start, start + micro_rows)
+        tokens = batch.tokens[part].to(device, non_blocking=True)
+        targets = batch.targets[part].to(device, non_blocking=True)
+        documents = None if batch.documents is None else batch.documents[part].to(device, non_blocking=True)
+        with precision.autocast(device.type):
+            loss = model.loss(tokens, targets, documents) * (len(tokens) / n_rows)
+        loss.backward()
+        total += loss.detach()
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+    optimizers.step(lr_fraction)
+    return total, norm

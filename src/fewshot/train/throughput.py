@@ -1,0 +1,33 @@
+"""What this machine can do, measured, so that a run without a given length ends in a sensible time."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import torch
+
+
+def matmul_flops_per_second(device: str, *, size: int = 768, seconds: float = 0.3) -> float:
+    """Floating-point operations a second of float32 products of size x size matrices: the machine's practical peak."""
+    a, b = torch.randn(2, size, size, device=device).unbind(0)
+    rates = []
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until or len(rates) < 3:
+        began = time.perf_counter()
+        product = a @ b
+        if device == "cuda":
+            torch.cuda.synchronize()
+        rates.append(2 * size**3 / (time.perf_counter() - began))
+    assert product.shape == (size, size)
+    return sorted(rates)[len(rates) // 2]
+
+
+def free_memory_bytes(device: str) -> int:
+    """Memory that can be taken now."""
+    if device == "cuda":
+        return torch.cuda.mem_get_info()[0]
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):
+        return 4 * 2**30  # a system that does not tell: the smallest machine worth training on

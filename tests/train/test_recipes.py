@@ -1,0 +1,65 @@
+"""Table 2.1, and the rule for what is not in it."""
+
+from __future__ import annotations
+
+import pytest
+
+from fewshot.model.gpt import count_parameters
+from fewshot.model.presets import PRESETS
+from fewshot.train.recipes import RECIPES, recipe_for, schedule_for
+
+
+@pytest.mark.parametrize(
+    ("preset", "lr", "batch_millions"),
+    [
+        ("gpt3-small", 6.0e-4, 0.5),
+        ("gpt3-medium", 3.0e-4, 0.5),
+        ("gpt3-large", 2.5e-4, 0.5),
+        ("gpt3-xl", 2.0e-4, 1),
+        ("gpt3-2.7b", 1.6e-4, 1),
+        ("gpt3-6.7b", 1.2e-4, 2),
+        ("gpt3-13b", 1.0e-4, 2),
+        ("gpt3-175b", 0.6e-4, 3.2),
+    ],
+)
+def test_recipes_are_table_2_1(preset: str, lr: float, batch_millions: float) -> None:
+    recipe = RECIPES[preset]
+    assert recipe.lr == lr
+    assert recipe.batch_tokens == pytest.approx(batch_millions * 1e6, rel=0.05)
+
+
+def test_every_gpt3_preset_has_a_recipe_and_a_ramp_of_4_to_12_billion_tokens() -> None:
+    assert set(RECIPES) == {name for name in PRESETS if name.startswith("gpt3-")}
+    ramps = [recipe.ramp_tokens for recipe in RECIPES.values()]
+    assert ramps == sorted(ramps)
+    assert (ramps[0], ramps[-1]) == (4_000_000_000, 12_000_000_000)
+
+
+def test_a_full_run_has_the_papers_clocks_unchanged() -> None:
+    schedule = schedule_for(RECIPES["gpt3-175b"], n_tokens=300_000_000_000, n_ctx=2048)
+    assert schedule.warmup_tokens == 375_000_000
+    assert schedule.decay_tokens == 260_000_000_000
+    assert schedule.batch_tokens == 3_200_000
+    assert schedule.batch_start_tokens == 32_768
+    assert schedule.ramp_tokens == 12_000_000_000
+    assert schedule.final_fraction == 0.1
+
+
+@pytest.mark.parametrize("n_tokens", [50_000, 1_000_000, 100_000_000, 10_000_000_000])
+def test_a_shorter_run_keeps_the_shares_of_its_clocks_and_has_enough_steps(n_tokens: int) -> None:
+    schedule = schedule_for(RECIPES["gpt3-small"], n_tokens=n_tokens, n_ctx=128)
+    assert schedule.decay_tokens == pytest.approx(n_tokens * 260 / 300, rel=1e-3)
+    assert schedule.ramp_tokens == pytest.approx(n_tokens * 4 / 300, rel=1e-3, abs=1)
+    assert schedule.warmup_tokens == min(375_000_000, n_tokens // 50)
+    assert schedule.batch_tokens % 128 == 0
+    assert schedule.batch_tokens <= 524_288
+    assert schedule.batch_tokens == 128 or n_tokens / schedule.batch_tokens >= 2_000
+
+
+def test_learning_rate_of_other_sizes_lies_on_the_line_through_the_ends_of_the_table() -> None:
+    small = count_parameters(PRESETS["gpt3-small"])["total"]
+    large = count_parameters(PRESETS["gpt3-175b"])["total"]
+    assert recipe_for(None, small).lr == pytest.approx(6.0e-4)
+    assert recipe_for(None, large).lr == pytest.approx(0.6e-4)
+    assert recipe_for(None, 1_000_000).lr == pytest.approx(2.8e-3, rel=0.02)
+    assert recipe_for(None, 10_000).lr == 3e-3
