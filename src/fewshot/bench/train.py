@@ -57,7 +57,6 @@ def race(
             raise BadValue(f"our run ended at {ours.val_loss:.4f}, above {until_loss}: nothing to compare")
         for _ in range(min(TURN_STEPS, peer_steps - peer.step)):
             peer.train_step()
-    reports.close()
     peer_loss = peer.validation_loss(Packed(tokens.validation, config.model.n_ctx))
     assert reached is not None
     return {

@@ -87,7 +87,8 @@ def _run(words: list[str]) -> int:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     module.add_arguments(parser)
     if getattr(module, "TAKES_OVERRIDES", False):
-        args, args.overrides = parser.parse_known_args(words[1:])
+        args, overrides = parser.parse_known_args(words[1:])
+        args.overrides = overrides
     else:
         args = parser.parse_args(words[1:])
     return module.run(args)

@@ -26,13 +26,11 @@ def run(args: argparse.Namespace) -> int:
 
 def make_report(folder: Path, *, prompts: Sequence[str] = ("",), n_tokens: int = 160) -> Path:
     """Gather what the run folder holds, let the model write a sample for each prompt, and write the page."""
-    from dataclasses import fields
-
     from fewshot.base.files import read_json, read_text
     from fewshot.bench.machine import machine
     from fewshot.cli.load import load_run
     from fewshot.evaluate.report import write_report
-    from fewshot.evaluate.run import Result, Sample
+    from fewshot.evaluate.run import Result
     from fewshot.generate.complete import complete
     from fewshot.generate.sampling import Sampling
     from fewshot.train.run import read_run_config
@@ -40,14 +38,8 @@ def make_report(folder: Path, *, prompts: Sequence[str] = ("",), n_tokens: int =
     model, tokenizer, checkpoint = load_run(folder)
     metrics = folder / "metrics.jsonl"
     rows = [json.loads(line) for line in read_text(metrics).splitlines()] if metrics.is_file() else []
-    known = {field.name for field in fields(Result)}
     results = [
-        Result(
-            **{
-                **{k: v for k, v in plain.items() if k in known},
-                "samples": tuple(Sample(**s) for s in plain["samples"]),
-            }
-        )
+        Result.from_json(plain, where=str(path))
         for path in sorted((folder / "evaluations").glob("*.json"))
         for plain in read_json(path)["results"]
     ]
@@ -57,7 +49,8 @@ def make_report(folder: Path, *, prompts: Sequence[str] = ("",), n_tokens: int =
     shape = model.config
     summary = {
         "parameters": f"{sum(p.numel() for p in model.parameters()):,}",
-        "shape": f"{shape.n_layers} layers, d_model {shape.d_model}, {shape.n_heads} heads of {shape.head_width}, n_ctx {shape.n_ctx}",
+        "shape": f"{shape.n_layers} layers, d_model {shape.d_model}, {shape.n_heads} heads of {shape.head_width}",
+        "context": f"{shape.n_ctx:,} tokens",
         "attention": shape.pattern,
         "vocabulary": f"{shape.n_vocab:,}",
         "step": f"{checkpoint.step:,}",

@@ -34,12 +34,13 @@ def run(args: argparse.Namespace) -> int:
     from fewshot.tokenizer.bpe import train_bpe
     from fewshot.tokenizer.chars import train_chars
     from fewshot.tokenizer.load import load_tokenizer
+    from fewshot.tokenizer.vocab import Tokenizer
 
     if args.verb == "train":
         texts = (document.text for document in read_documents(args.text))
-        tokenizer = train_bpe(texts, n_vocab=args.n_vocab) if args.kind == "bpe" else train_chars(texts)
-        tokenizer.save(args.out)
-        print(f"{args.out}: {tokenizer.n_vocab:,} entries")
+        trained: Tokenizer = train_bpe(texts, n_vocab=args.n_vocab) if args.kind == "bpe" else train_chars(texts)
+        trained.save(args.out)
+        print(f"{args.out}: {trained.n_vocab:,} entries")
         return 0
     tokenizer = load_tokenizer(args.tokenizer)
     ids = tokenizer.encode(sys.stdin.read() if args.text is None else args.text)

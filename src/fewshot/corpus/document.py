@@ -1,4 +1,7 @@
-"""The noun of this floor."""
+"""The noun that leaves this floor: a document.
+
+In: nothing. Out: `Document`. It does not know how the text was read, nor what becomes of it.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """One text with its origin."""
+    """One text with the place it came from."""
 
-    id: str  # the path, or path#number for the records of one file
-    text: str
-    source: str  # the dataset that it belongs to
+    id: str  # the path, or path#record number, counted from 1
+    text: str  # valid Unicode: no lone surrogates
+    source: str  # name of the dataset it came from

@@ -1,175 +1,214 @@
-"""Text on disk. In: files and folders. Out: documents, one at a time. Refuses to know tokens and quality.
+"""Files and folders become documents.
 
-.txt .md .rst hold one document each, .jsonl (and C4's .json) one record a line, also as .gz or .zst, .parquet one
-record a row. What a user names must be readable; what merely lies in a folder may be skipped, and that is said.
+In: paths of text, JSON lines and Parquet, plain or compressed. Out: a stream of `Document`, one file or one record
+each. It does not know whether a text is good, repeated or needed: it only refuses what it cannot read.
 """
 
 from __future__ import annotations
 
 import gzip
-import io
+import importlib
 import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 from fewshot.base.errors import BadFile, BadValue
 from fewshot.base.files import read_text
 from fewshot.base.log import note
 from fewshot.corpus.document import Document
 
-SKIPS_SHOWN = 10
-
-Reader = Callable[[Path, str], Iterator[tuple[str, str]]]  # (path, field) -> (id, text)
+Records = Iterator[tuple[str, str]]  # id and text
+MAX_SKIP_LINES = 10  # per folder; the rest is counted
+BLOCK_BYTES = 1 << 16  # of compressed input held at a time
 
 
 def read_documents(
-    paths: Iterable[Path], *, text_field: str = "text", source: str = "text", on_skip: Callable[[str], None] = note
+    paths: Iterable[Path],
+    *,
+    text_field: str = "text",
+    source: str = "text",
+    on_skip: Callable[[str], None] = note,
 ) -> Iterator[Document]:
-    """Documents of these files and folders, folders recursively and in the order of their paths.
+    """The documents of files and folders, in the order given; folders recursively and sorted by path.
 
-    Raises BadFile for a path that is missing, empty, binary, not UTF-8 or of an unknown kind. Inside a folder such a
-    file is skipped and `on_skip` told why (ten times, then a count); a folder without any document raises BadFile.
+    One document a text file; one a line of .jsonl or .json and one a row of .parquet, from `text_field`.
+    Blank records are left out. A path named here that cannot be read raises `BadFile`; a file found in a folder is
+    skipped with a line to `on_skip`, and a folder without any document raises. Records are streamed.
     """
-    for path in paths:
-        if path.is_dir():
-            yield from _read_folder(path, text_field, source, on_skip)
-        elif not path.exists():
+    paths = list(paths)
+    for path in paths:  # all of them first: a misspelt last one must not wait for hours of reading
+        if not path.exists():
             raise BadFile(f"{path} does not exist")
-        else:
-            yield from _read_file(path, text_field, source)
+        if path.is_file():
+            _reader(path)
+    for path in paths:
+        records = _read_folder(path, text_field, on_skip) if path.is_dir() else _read_file(path, text_field)
+        for record_id, text in records:
+            yield Document(id=record_id, text=text, source=source)
 
 
-def _read_folder(folder: Path, field: str, source: str, on_skip: Callable[[str], None]) -> Iterator[Document]:
-    n_documents, skipped = 0, 0
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if hidden or not path.is_file() or _reader(path) is None:
-            continue
+def _read_folder(folder: Path, text_field: str, on_skip: Callable[[str], None]) -> Records:
+    visible = [path for path in sorted(folder.rglob("*")) if not _is_hidden(path.relative_to(folder))]
+    files = [path for path in visible if path.is_file()]
+    known = [path for path in files if _suffix(path)]
+    if len(known) < len(files):
+        on_skip(f"{folder}: {len(files) - len(known):,} files of other kinds are not read")
+    n_documents = n_skipped = 0
+    for path in known:
+        n_before = n_documents
         try:
-            for document in _read_file(path, field, source):
+            for record in _read_file(path, text_field):
                 n_documents += 1
-                yield document
+                yield record
         except BadFile as error:
-            skipped += 1
-            if skipped <= SKIPS_SHOWN:
-                on_skip(f"skipped: {error}")
-    if skipped > SKIPS_SHOWN:
-        on_skip(f"skipped {skipped - SKIPS_SHOWN} more files of {folder}")
-    if n_documents == 0:
-        raise BadFile(f"{folder} holds no text; readable are {', '.join(READERS)}")
+            n_skipped += 1
+            if n_skipped <= MAX_SKIP_LINES:
+                n_kept = n_documents - n_before
+                on_skip(f"skipped{f' after {n_kept:,} documents' if n_kept else ''}: {error}")
+    if n_skipped > MAX_SKIP_LINES:
+        on_skip(f"{folder}: {n_skipped:,} files were skipped, the first {MAX_SKIP_LINES} are shown above")
+    if not n_documents:
+        raise BadFile(f"{folder} holds no readable document ({len(files):,} files); readable: {', '.join(SUFFIXES)}")
 
 
-def _read_file(path: Path, field: str, source: str) -> Iterator[Document]:
-    reader = _reader(path)
-    if reader is None:
-        raise BadFile(f"{path} is of an unknown kind; readable are {', '.join(READERS)}")
+def _read_file(path: Path, text_field: str) -> Records:
     n_documents = 0
-    for name, text in reader(path, field):
-        if text.strip():
-            n_documents += 1
-            yield Document(id=name, text=text, source=source)
-    if n_documents == 0:
-        raise BadFile(f"{path} is empty: it holds no text")
+    try:
+        if path.stat().st_size == 0:
+            raise BadFile(f"{path} is empty")
+        for record_id, text in _reader(path)(path, text_field):
+            if text and not text.isspace():
+                n_documents += 1
+                yield record_id, text
+    except (OSError, EOFError, zlib.error) as error:
+        raise BadFile(f"{path} cannot be read, it may be damaged: {error}") from None
+    if not n_documents:
+        raise BadFile(f"{path} holds no text, only blanks")
 
 
-def _reader(path: Path) -> Reader | None:
-    name = path.name.lower()
-    return next((reader for suffix, reader in READERS.items() if name.endswith(suffix)), None)
-
-
-def _read_plain(path: Path, field: str) -> Iterator[tuple[str, str]]:
+def _read_text_file(path: Path, text_field: str) -> Records:
     yield str(path), read_text(path)
 
 
-def _read_lines(path: Path, field: str) -> Iterator[tuple[str, str]]:
-    """Records of a .jsonl file, plain or packed; only one line is held at a time."""
+def _read_json_lines(path: Path, text_field: str) -> Records:
+    with path.open("rb") as lines:
+        yield from _records_of(lines, path, text_field)
+
+
+def _read_gzip(path: Path, text_field: str) -> Records:
+    with gzip.open(path, "rb") as lines:
+        yield from _records_of(lines, path, text_field)
+
+
+def _read_zstd(path: Path, text_field: str) -> Records:
+    zstandard = _extra("zstandard", path)
     try:
-        with _unpacked(path) as file:
-            for number, line in enumerate(io.TextIOWrapper(file, encoding="utf-8"), start=1):
-                if line.strip():
-                    yield f"{path}#{number}", _text_of(_parsed(path, number, line), field, f"{path}, line {number}")
-    except UnicodeDecodeError:
-        raise BadFile(f"{path} is not UTF-8") from None
-    except (EOFError, gzip.BadGzipFile, zlib.error):
-        raise BadFile(f"{path} is damaged: it cannot be unpacked") from None
+        yield from _records_of(_split_lines(_decompress(path, zstandard)), path, text_field)
+    except zstandard.ZstdError as error:
+        raise BadFile(f"{path} cannot be read, it may be damaged: {error}") from None
 
 
-def _unpacked(path: Path) -> IO[bytes]:
-    if path.name.lower().endswith(".gz"):
-        return gzip.open(path)
-    if not path.name.lower().endswith(".zst"):
-        return path.open("rb")
+def _read_parquet(path: Path, text_field: str) -> Records:
+    parquet, arrow = _extra("pyarrow.parquet", path), _extra("pyarrow", path)
     try:
-        import zstandard
-    except ModuleNotFoundError:
-        raise BadValue(f"{path} needs zstandard: pip install 'fewshot[corpus]'") from None
-    return io.BufferedReader(_Zstd(zstandard.open(path, "rb"), path, zstandard.ZstdError))
+        with parquet.ParquetFile(path) as file:
+            if text_field not in file.schema_arrow.names:
+                raise _no_field(str(path), text_field, file.schema_arrow.names)
+            number = 0
+            for batch in file.iter_batches(batch_size=256, columns=[text_field]):
+                for value in batch.column(0).to_pylist():
+                    number += 1
+                    yield f"{path}#{number}", _text_of(value, f"{path} row {number}", text_field)
+    except (arrow.ArrowException, UnicodeDecodeError) as error:
+        raise BadFile(f"{path} cannot be read, it may be damaged: {str(error).splitlines()[0]}") from None
 
 
-class _Zstd(io.RawIOBase):
-    """zstandard's reader with its own error turned into ours."""
-
-    def __init__(self, file: IO[bytes], path: Path, error: type[Exception]) -> None:
-        self.file, self.path, self.error = file, path, error
-
-    def readable(self) -> bool:
-        """Always."""
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        """Fill the buffer."""
+def _records_of(lines: Iterable[bytes], path: Path, text_field: str) -> Records:
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        where = f"{path} line {number}"
         try:
-            data = self.file.read(len(buffer))
-        except self.error:
-            raise BadFile(f"{self.path} is damaged: it cannot be unpacked") from None
-        buffer[: len(data)] = data
-        return len(data)
+            record = json.loads(line.decode("utf-8-sig"))
+        except UnicodeDecodeError:
+            raise BadFile(f"{where} is not UTF-8") from None
+        except json.JSONDecodeError as error:
+            raise BadFile(f"{where} is not JSON ({error.msg}); one whole record a line is needed") from None
+        except RecursionError:
+            raise BadFile(f"{where} is nested too deeply") from None
+        if not isinstance(record, dict):
+            raise BadFile(f"{where} holds a {type(record).__name__}; an object with the field {text_field!r} is needed")
+        if text_field not in record:
+            raise _no_field(where, text_field, record)
+        yield f"{path}#{number}", _text_of(record[text_field], where, text_field)
 
 
-def _parsed(path: Path, number: int, line: str) -> object:
+def _no_field(where: str, text_field: str, known: Iterable[str]) -> BadFile:
+    return BadFile(f"{where} has no field {text_field!r}; it has: {', '.join(known) or 'none'}; set text_field to one")
+
+
+def _text_of(value: Any, where: str, text_field: str) -> str:
+    if not isinstance(value, str | None):
+        raise BadFile(f"{where}: the field {text_field!r} holds a {type(value).__name__}; text is needed")
+    # JSON can spell lone surrogates, which no encoding can hold: they become U+FFFD
+    return (value or "").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _decompress(path: Path, zstandard: Any) -> Iterator[bytes]:
+    """The decompressed pieces of all frames. The library's own reader takes a clipped file for a short one."""
+    decompressor, frame = zstandard.ZstdDecompressor(), None
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            while block:
+                frame = frame or decompressor.decompressobj()
+                yield frame.decompress(block)
+                block = frame.unused_data
+                frame = None if frame.eof else frame
+    if frame:
+        raise EOFError("the compressed data end in the middle of a frame")
+
+
+def _split_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for piece in pieces:
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from lines
+    yield rest
+
+
+def _extra(module: str, path: Path) -> Any:
     try:
-        return json.loads(line)
-    except json.JSONDecodeError as error:
-        raise BadFile(f"{path}, line {number} is not JSON: {error.msg}") from None
+        return importlib.import_module(module)
+    except ImportError:
+        raise BadValue(f"{path} needs {module.split('.')[0]} to be read: pip install 'fewshot[corpus]'") from None
 
 
-def _text_of(record: object, field: str, where: str) -> str:
-    if not isinstance(record, dict) or not isinstance(record.get(field), str):
-        found = ", ".join(map(str, record)) if isinstance(record, dict) else type(record).__name__
-        raise BadFile(f"{where} has no text field {field!r}; it has: {found}")
-    return record[field]
+def _is_hidden(relative: Path) -> bool:
+    return any(part.startswith(".") for part in relative.parts)
 
 
-def _read_parquet(path: Path, field: str) -> Iterator[tuple[str, str]]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ModuleNotFoundError:
-        raise BadValue(f"{path} needs pyarrow: pip install 'fewshot[corpus]'") from None
-    try:
-        file = pyarrow.parquet.ParquetFile(path)
-        if field not in file.schema_arrow.names:
-            raise BadFile(f"{path} has no text field {field!r}; it has: {', '.join(file.schema_arrow.names)}")
-        number = 0
-        for batch in file.iter_batches(batch_size=1024, columns=[field]):
-            for text in batch.column(0).to_pylist():
-                number += 1
-                yield f"{path}#{number}", text or ""
-    except pyarrow.ArrowInvalid:
-        raise BadFile(f"{path} is damaged: it is not a Parquet file") from None
+def _suffix(path: Path) -> str | None:
+    return next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
 
 
-READERS: dict[str, Reader] = {
-    ".txt": _read_plain,
-    ".md": _read_plain,
-    ".rst": _read_plain,
-    ".jsonl": _read_lines,
-    ".jsonl.gz": _read_lines,
-    ".jsonl.zst": _read_lines,
-    ".json": _read_lines,
-    ".json.gz": _read_lines,
-    ".json.zst": _read_lines,
+def _reader(path: Path) -> Callable[[Path, str], Records]:
+    suffix = _suffix(path)
+    if suffix is None:
+        raise BadFile(f"{path} is of an unknown kind {path.suffix!r}; readable: {', '.join(SUFFIXES)}")
+    return SUFFIXES[suffix]
+
+
+SUFFIXES: dict[str, Callable[[Path, str], Records]] = {
+    ".txt": _read_text_file,
+    ".md": _read_text_file,
+    ".rst": _read_text_file,
+    ".jsonl": _read_json_lines,
+    ".json": _read_json_lines,
+    ".jsonl.gz": _read_gzip,
+    ".json.gz": _read_gzip,
+    ".jsonl.zst": _read_zstd,
+    ".json.zst": _read_zstd,
     ".parquet": _read_parquet,
 }

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from fewshot.base.errors import BadValue
 
 CHUNK_LOGITS = 2**24  # logits of one chunk: 64 MB in float32
 
@@ -43,8 +44,9 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return total / n
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        if torch.is_grad_enabled():  # create_graph=True: both gradients would count as constants, without a word
+            raise BadValue("the chunked loss can be differentiated once; take torch's cross_entropy of model(tokens)")
         grad_hidden, grad_weight = ctx.saved_tensors
         return grad_hidden * grads[0], grad_weight * grads[0], None, None, None
 
@@ -54,8 +56,8 @@ def mean_cross_entropy(
 ) -> Float[Tensor, ""]:
     """Mean negative log-likelihood, in nats, of `targets` under `softmax(hidden @ weight.T)`.
 
-    Never holds more than `CHUNK_LOGITS` logits. Differentiable once. Under autocast the products run in its type,
-    the softmax and the sums in float32.
+    Never holds more than `CHUNK_LOGITS` logits. Under autocast the products run in its type, the softmax and the sums
+    in float32. Differentiable once: `create_graph` raises BadValue.
     """
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype

@@ -1,120 +1,201 @@
-"""Byte-level BPE as in GPT-2 and GPT-3: `tokenizers` trains it, `tiktoken` encodes with it.
+"""GPT-2's byte-level BPE, which GPT-3 uses too: trained by `tokenizers`, encoded by `tiktoken`.
 
-Two files hold the same thing: ours is Hugging Face's tokenizer.json, GPT-2's own are encoder.json and vocab.bpe.
+In: text to train on, or the files of a trained vocabulary. Out: a `BPE`. It does not know where the text comes from.
+
+A token is written in GPT-2's alphabet, one printable character a byte, in all file formats; tiktoken wants the bytes.
+Source: Radford et al. 2019, section 2.2.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterable, Sequence
-from functools import cached_property
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 import tiktoken
 import tokenizers
-from tokenizers import decoders, models, pre_tokenizers, trainers
+from jaxtyping import UInt32
 
-from fewshot.base.errors import BadFile, BadValue, check
+from fewshot.base.errors import check
 from fewshot.base.files import read_json, read_text
-from fewshot.tokenizer.vocab import END_OF_TEXT, Tokenizer
+from fewshot.tokenizer.vocab import EOT, Tokenizer, without_surrogates
 
-# GPT-2's pre-split with possessive quantifiers: the same pieces, without backtracking over long runs.
-SPLIT = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
+# GPT-2's split into words. Possessive, and with white space taken in steps of 512: otherwise a megabyte of blanks
+# overflows the stack of the regular expression. "All blanks but the last before a word" is what the last three say.
+SPLIT = "|".join(
+    [
+        r" ?\p{L}++",
+        r" ?\p{N}++",
+        r"'(?:s|t|re|ve|m|ll|d)",
+        r" ?[^\s\p{L}\p{N}]++",
+        r"(?:\s{512}(?=\s))++(?:\s+(?!\S))?",
+        r"\s+(?!\S)",
+        r"\s",
+    ]
+)
+# The trainer takes time quadratic in a word's length; it sees a longer word as several of this many characters.
+LONG_WORD = re.compile(r"(\S{1000}|\s{1000})")
+MIN_PAIR_COUNT = 2  # a pair seen once is no pattern
 
 
-def _byte_symbols() -> dict[int, str]:
-    """GPT-2's printable character for every byte: itself where it is printable, else one from U+0100 on."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    hidden = [byte for byte in range(256) if byte not in printable]
-    return {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(hidden)}
+def _alphabet() -> dict[str, int]:
+    """The byte of each of GPT-2's 256 printable characters: itself in Latin-1 if visible, else the next from U+0100."""
+    visible = [byte for byte in range(256) if 0x21 <= byte <= 0x7E or (byte >= 0xA1 and byte != 0xAD)]
+    hidden = [byte for byte in range(256) if byte not in visible]
+    return {chr(byte): byte for byte in visible} | {chr(256 + i): byte for i, byte in enumerate(hidden)}
 
 
-BYTE_OF_SYMBOL = {symbol: byte for byte, symbol in _byte_symbols().items()}
+ALPHABET = _alphabet()
 
 
 @final
 class BPE(Tokenizer):
-    """A byte-level BPE. `vocab` maps symbol strings to ids, `merges` are pairs of symbol strings, best first."""
+    """A byte-level BPE: 256 bytes, one token a merge, and `<|endoftext|>`."""
 
-    def __init__(self, vocab: dict[str, int], merges: Sequence[tuple[str, str]]) -> None:
-        self.vocab = {token: i for token, i in vocab.items() if token != END_OF_TEXT}
-        self.merges = list(merges)
-        self.n_vocab = len(self.vocab) + 1
-        if sorted(self.vocab.values()) != list(range(self.n_vocab - 1)):
-            raise BadValue(f"the vocabulary's ids must be 0..{self.n_vocab - 2}, with {END_OF_TEXT} last")
-        self.ranks = {bytes(BYTE_OF_SYMBOL[symbol] for symbol in token): i for token, i in self.vocab.items()}
+    def __init__(self, ids: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> None:
+        """`ids` of all tokens and the pairs to merge, in order, both in GPT-2's alphabet.
 
-    @cached_property
-    def encoding(self) -> tiktoken.Encoding:
-        """Tiktoken's encoder with the same ranks; it has no special tokens, so no text can spell one."""
-        return tiktoken.Encoding("bpe", pat_str=SPLIT, mergeable_ranks=self.ranks, special_tokens={})
+        Ids must run from 0 without gaps, those of merged tokens in the order of the merges, as tiktoken's ranks do;
+        else raises BadValue.
+        """
+        merged = [left + right for left, right in merges]
+        check(
+            ids.keys() == {*ALPHABET, *merged, EOT},
+            f"the vocabulary must hold the 256 bytes, what the {len(merged):,} merges make, and {EOT}; nothing else",
+        )
+        check(all(isinstance(i, int) for i in ids.values()), "the ids must be whole numbers")
+        check(sorted(ids.values()) == list(range(len(ids))), f"the ids must be 0 to {len(ids) - 1:,}, each once")
+        check(all(part in ids for pair in merges for part in pair), "a merge joins a token that does not exist")
+        check(
+            all(ids[a] < ids[b] for a, b in itertools.pairwise(merged)),
+            "the ids of merged tokens must be in the order of the merges",
+        )
+        self.n_vocab = len(ids)
+        self.eot = ids[EOT]
+        self._ids = dict(ids)
+        self._merges = list(merges)
+        ranks = {bytes(ALPHABET[c] for c in token): i for token, i in ids.items() if token != EOT}
+        self._encoding = tiktoken.Encoding(
+            "fewshot", pat_str=SPLIT, mergeable_ranks=ranks, special_tokens={EOT: self.eot}
+        )
 
-    @cached_property
-    def _bytes(self) -> dict[int, bytes]:
-        return {i: piece for piece, i in self.ranks.items()}
-
-    def encode(self, text: str) -> list[int]:
-        """The ids of a text; a lone surrogate becomes the replacement character, as in tiktoken."""
-        return self.encoding.encode_ordinary(text)
-
-    def encode_to_numpy(self, text: str) -> np.ndarray:
-        """The ids as uint32, [n]."""
+    def encode_to_numpy(self, text: str) -> UInt32[np.ndarray, " T"]:
+        """The ids of `text`, by tiktoken."""
         try:
-            return self.encoding.encode_to_numpy(text, disallowed_special=())
+            ids = self._encoding.encode_to_numpy(text, disallowed_special=())
         except UnicodeEncodeError:
-            return np.asarray(self.encode(text), dtype=np.uint32)
+            ids = self._encoding.encode_to_numpy(without_surrogates(text), disallowed_special=())
+        return ids.copy()  # tiktoken's own is read-only
 
-    def bytes_of(self, token: int) -> bytes:
-        """The token's bytes."""
-        return self._bytes[token]
+    def _join(self, ids: list[int]) -> bytes:
+        return self._encoding.decode_bytes(ids)
 
     def to_json(self) -> str:
-        """Hugging Face's tokenizer.json; `tokenizers` and `transformers` read it."""
-        model = models.BPE(vocab=self.vocab, merges=self.merges)
-        tokenizer = tokenizers.Tokenizer(model)
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        tokenizer.decoder = decoders.ByteLevel()
-        tokenizer.add_special_tokens([END_OF_TEXT])
-        return tokenizer.to_str()
+        """The tokenizer in the format of Hugging Face `tokenizers`."""
+        value = {
+            "version": "1.0",
+            "truncation": None,
+            "padding": None,
+            "added_tokens": [
+                {
+                    "id": self.eot,
+                    "content": EOT,
+                    "single_word": False,
+                    "lstrip": False,
+                    "rstrip": False,
+                    "normalized": False,
+                    "special": True,
+                }
+            ],
+            "normalizer": None,
+            "pre_tokenizer": _BYTE_LEVEL,
+            "post_processor": None,
+            "decoder": _BYTE_LEVEL,
+            "model": _PLAIN_BPE | {"vocab": self._ids, "merges": self._merges},
+        }
+        return json.dumps(value, ensure_ascii=False)
 
 
-def train_bpe(texts: Iterable[str], *, n_vocab: int) -> BPE:
-    """A BPE of at most `n_vocab` entries: 256 bytes, the best merges, `<|endoftext|>` last, as GPT-2 has it.
-
-    Text too small for that many merges gives a smaller vocabulary.
-    """
-    check(n_vocab >= 257, f"n_vocab is {n_vocab}, must be at least 257: 256 bytes and {END_OF_TEXT}")
-    tokenizer = tokenizers.Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trainer = trainers.BpeTrainer(
-        vocab_size=n_vocab - 1, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    return _from_model(json.loads(tokenizer.to_str())["model"])
+_BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+_PLAIN_BPE = {
+    "type": "BPE",
+    "dropout": None,
+    "unk_token": None,
+    "continuing_subword_prefix": None,
+    "end_of_word_suffix": None,
+    "fuse_unk": False,
+    "byte_fallback": False,
+    "ignore_merges": False,
+}
 
 
-def _from_model(model: dict[str, Any]) -> BPE:
-    """The BPE in the `model` part of a tokenizer.json; merges stand as pairs or, in older files, as "a b"."""
-    merges = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in model["merges"]]
-    return BPE(model["vocab"], merges)  # type: ignore[arg-type]
+def bpe_from_json(value: Mapping[str, Any]) -> BPE:
+    """The BPE in a value of the `tokenizers` format; one that cuts text in another way than ours raises `BadValue`."""
+    model, splitter = _part(value, "model"), _part(value, "pre_tokenizer")
+    rows: list[tuple[str, Mapping[str, Any], dict[str, Any]]] = [
+        ("tokenizer", value, {"normalizer": None, "truncation": None, "padding": None}),
+        ("pre_tokenizer", splitter, {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}),
+        ("post_processor", {"type": "ByteLevel"} | _part(value, "post_processor"), {"type": "ByteLevel"}),
+        ("model", model, _PLAIN_BPE),
+    ]
+    for where, found, supported in rows:
+        for key, wanted in supported.items():
+            present = found.get(key, None if key == "type" else wanted)
+            check(
+                present == wanted or (wanted is None and present == ""),
+                f"its {where} has {key}={present!r}; only GPT-2's byte-level BPE is supported, which has {wanted!r}",
+            )
+    added = {str(token.get("content")): token.get("id") for token in value.get("added_tokens") or []}
+    check(set(added) <= {EOT}, f"its special tokens are {', '.join(added)}; only {EOT} is supported")
+    return BPE(_part(model, "vocab") | added, _pairs(model.get("merges") or []))
 
 
-def from_hugging_face(plain: dict[str, Any], path: Path) -> BPE:
-    """The BPE in a parsed tokenizer.json; another kind of tokenizer raises BadFile."""
-    model = plain.get("model") or {}
-    if model.get("type") != "BPE" or "ByteLevel" not in json.dumps(plain.get("pre_tokenizer")):
-        raise BadFile(f"{path} holds no byte-level BPE; GPT-2's kind is needed")
-    return _from_model(model)
+def _part(value: Mapping[str, Any], key: str) -> dict[str, Any]:
+    part = value.get(key) or {}
+    check(isinstance(part, dict), f"{key} must hold names and values, found {type(part).__name__}")
+    return part
+
+
+def _pairs(merges: Iterable[Any]) -> list[tuple[str, str]]:
+    """Merges as pairs, from "left right" or ["left", "right"]."""
+    pairs = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in merges]
+    check(all(len(pair) == 2 for pair in pairs), "each merge must be a pair of tokens")
+    return [(str(left), str(right)) for left, right in pairs]
 
 
 def load_gpt2(folder: Path) -> BPE:
-    """GPT-2's BPE, which is GPT-3's, from `encoder.json` and `vocab.bpe` (or `vocab.json` and `merges.txt`)."""
-    names = ("encoder.json", "vocab.bpe") if (folder / "encoder.json").is_file() else ("vocab.json", "merges.txt")
-    vocab = read_json(folder / names[0])
-    lines = read_text(folder / names[1]).split("\n")
-    merges = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
-    if not isinstance(vocab, dict) or any(len(merge) != 2 for merge in merges):
-        raise BadFile(f"{folder}: {names[0]} and {names[1]} are not GPT-2's vocabulary and merges")
-    return BPE(vocab, merges)  # type: ignore[arg-type]
+    """The BPE of GPT-2's and GPT-3's own files, `encoder.json` and `vocab.bpe`; raises BadValue if they do not fit."""
+    _version, *merges = read_text(folder / "vocab.bpe").split("\n")
+    ids = read_json(folder / "encoder.json")
+    check(isinstance(ids, dict), f"encoder.json must hold tokens and ids, found {type(ids).__name__}")
+    return BPE(ids, _pairs(merge for merge in merges if merge))
+
+
+def train_bpe(texts: Iterable[str], *, n_vocab: int) -> BPE:
+    """A BPE trained on `texts`: 256 bytes, then merges by frequency, then `<|endoftext|>` as the last id.
+
+    Its `n_vocab` is smaller where the texts have fewer pairs that occur twice. The same texts give the same BPE.
+    Raises BadValue if `n_vocab` is below 257.
+    """
+    check(n_vocab >= 257, f"n_vocab={n_vocab} is too small: 256 bytes and {EOT} need 257")
+    trained = tokenizers.Tokenizer(tokenizers.models.BPE())
+    trained.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=n_vocab - 1,
+        min_frequency=MIN_PAIR_COUNT,
+        initial_alphabet=sorted(ALPHABET),
+        special_tokens=[],
+        show_progress=False,
+    )
+    trained.train_from_iterator(_pieces(texts), trainer)
+    model = json.loads(trained.to_str())["model"]
+    return BPE(model["vocab"] | {EOT: len(model["vocab"])}, _pairs(model["merges"]))
+
+
+def _pieces(texts: Iterable[str]) -> Iterator[str]:
+    for text in texts:
+        yield from LONG_WORD.split(without_surrogates(text))

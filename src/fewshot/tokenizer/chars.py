@@ -1,56 +1,79 @@
-"""One token a character: for first lessons, where nothing shall be hidden."""
+"""One token a character: the smallest tokenizer, for small experiments.
+
+In: text. Out: a `Chars` that knows the characters of that text and no others.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from typing import final
+from collections.abc import Iterable, Mapping
+from typing import Any, final
 
 import numpy as np
+from jaxtyping import UInt32
 
 from fewshot.base.errors import BadValue, check
-from fewshot.tokenizer.vocab import END_OF_TEXT, Tokenizer
+from fewshot.tokenizer.vocab import EOT, Tokenizer, without_surrogates
+
+UNKNOWN = np.uint32(2**32 - 1)
 
 
 @final
 class Chars(Tokenizer):
-    """The characters of a text, in the order of their code points, and `<|endoftext|>` last."""
+    """The characters of a corpus by code point, then `<|endoftext|>`."""
 
     def __init__(self, characters: str) -> None:
-        check(len(characters) > 0, "a character tokenizer needs at least one character")
-        self.characters = "".join(sorted(set(characters)))
-        self.n_vocab = len(self.characters) + 1
-        self._points = np.array([ord(c) for c in self.characters], dtype=np.uint32)
+        """`characters` in the order of their ids, each once; else raises BadValue."""
+        check(characters != "", "a character tokenizer needs at least one character")
+        check(len(set(characters)) == len(characters), "a character tokenizer needs each character once")
+        self.n_vocab = len(characters) + 1
+        self.eot = len(characters)
+        self._characters = characters
+        self._tokens = [*characters, EOT]
+        points = _code_points(characters)
+        self._id_of = np.full(int(points.max()) + 2, UNKNOWN, np.uint32)  # by code point; the last one for all beyond
+        self._id_of[points] = np.arange(len(points))
 
-    def encode_to_numpy(self, text: str) -> np.ndarray:
-        """The ids as uint32, [n]; a character that is not in the vocabulary raises BadValue."""
-        points = np.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), dtype=np.uint32)
-        ids = np.searchsorted(self._points, points).clip(max=len(self._points) - 1)
-        unknown = np.flatnonzero(self._points[ids] != points)
-        if len(unknown):
-            character = text[int(unknown[0])]
+    def encode_to_numpy(self, text: str) -> UInt32[np.ndarray, " T"]:
+        """The ids of `text`, one a character; one that is not known raises `BadValue`."""
+        points = _code_points(text)
+        ids = self._id_of[np.minimum(points, len(self._id_of) - 1)]
+        unknown = ids == UNKNOWN
+        if unknown.any():
+            point = int(points[unknown.argmax()])
             raise BadValue(
-                f"character {character!r} (U+{ord(character):04X}) is not among the tokenizer's {len(self.characters)}: "
-                "train on text that has it, or use a BPE"
+                f"the character {chr(point)!r} (U+{point:04X}) is not among the {self.eot:,} that the tokenizer knows: "
+                "leave it out, or train the tokenizer on text that has it"
             )
-        return ids.astype(np.uint32)
+        return ids
 
-    def encode(self, text: str) -> list[int]:
-        """The ids of a text."""
-        return self.encode_to_numpy(text).tolist()
-
-    def bytes_of(self, token: int) -> bytes:
-        """The character in UTF-8."""
-        return self.characters[token].encode("utf-8", errors="replace")
+    def _join(self, ids: list[int]) -> bytes:
+        return "".join([self._tokens[i] for i in ids]).encode()
 
     def to_json(self) -> str:
-        """Our own small format."""
-        return json.dumps({"fewshot": "chars", "characters": self.characters, "last": END_OF_TEXT})
+        """The tokenizer as JSON: its type and its characters."""
+        return json.dumps({"type": "chars", "characters": self._characters}, ensure_ascii=False)
+
+
+def chars_from_json(value: Mapping[str, Any]) -> Chars:
+    """The character tokenizer in a value that `Chars.to_json` made; another raises `BadValue`."""
+    characters = value.get("characters")
+    if not isinstance(characters, str):
+        raise BadValue("a character tokenizer needs the text 'characters'")
+    return Chars(characters)
 
 
 def train_chars(texts: Iterable[str]) -> Chars:
-    """The tokenizer of all characters that occur."""
-    found: set[str] = set()
+    """The character tokenizer of all characters in `texts`; raises BadValue if there are none."""
+    seen: set[str] = set()
     for text in texts:
-        found.update(text)
-    return Chars("".join(found))
+        seen.update(without_surrogates(text))
+    return Chars("".join(sorted(seen)))
+
+
+def _code_points(text: str) -> UInt32[np.ndarray, " T"]:
+    try:
+        data = text.encode("utf-32-le")
+    except UnicodeEncodeError:
+        data = without_surrogates(text).encode("utf-32-le")
+    return np.frombuffer(data, dtype="<u4")

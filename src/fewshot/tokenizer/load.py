@@ -1,27 +1,38 @@
-"""A tokenizer from a path: ours, Hugging Face's or GPT-2's own files."""
+"""A tokenizer from disk.
+
+In: a path. Out: the `Tokenizer` that was saved there. It does not know who wrote it, only the formats.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from fewshot.base.errors import BadFile
+from fewshot.base.errors import BadFile, BadValue
 from fewshot.base.files import read_json
-from fewshot.tokenizer.bpe import from_hugging_face, load_gpt2
-from fewshot.tokenizer.chars import Chars
+from fewshot.tokenizer.bpe import bpe_from_json, load_gpt2
+from fewshot.tokenizer.chars import chars_from_json
 from fewshot.tokenizer.vocab import Tokenizer
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer in a tokenizer.json, or in a folder that holds one, or GPT-2's two files; else BadFile."""
-    if path.is_dir():
-        if (path / "tokenizer.json").is_file():
-            return load_tokenizer(path / "tokenizer.json")
-        if (path / "encoder.json").is_file() or (path / "vocab.json").is_file():
+    """The tokenizer in a `tokenizer.json` (ours, or byte-level BPE of Hugging Face `tokenizers`) or in a folder.
+
+    A folder holds `tokenizer.json`, or GPT-2's `encoder.json` and `vocab.bpe`. Anything else raises `BadFile`.
+    """
+    try:
+        if not path.is_dir():
+            return _from_json(path)
+        if (path / "tokenizer.json").exists():
+            return _from_json(path / "tokenizer.json")
+        if (path / "encoder.json").exists() and (path / "vocab.bpe").exists():
             return load_gpt2(path)
-        raise BadFile(f"{path} holds neither tokenizer.json nor encoder.json and vocab.bpe")
-    plain = read_json(path)
-    if isinstance(plain, dict) and plain.get("fewshot") == "chars" and isinstance(plain.get("characters"), str):
-        return Chars(plain["characters"])
-    if isinstance(plain, dict) and "model" in plain:
-        return from_hugging_face(plain, path)
-    raise BadFile(f"{path} is not a tokenizer.json")
+    except BadValue as error:
+        raise BadFile(f"{path} is no usable tokenizer: {error}") from None
+    raise BadFile(f"{path} holds no tokenizer: tokenizer.json, or encoder.json and vocab.bpe, is needed")
+
+
+def _from_json(path: Path) -> Tokenizer:
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise BadFile(f"{path} is no tokenizer: it holds a {type(value).__name__}, not an object")
+    return chars_from_json(value) if value.get("type") == "chars" else bpe_from_json(value)

@@ -1,66 +1,69 @@
-"""What every tokenizer can do. In: text. Out: token ids, and back without loss."""
+"""What every tokenizer does: text to ids and back, and a file that says which tokenizer it is.
+
+In: text or ids. Out: ids or text. It does not know how a text is cut into tokens; `bpe` and `chars` do.
+"""
 
 from __future__ import annotations
 
 import abc
+import functools
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt32
 
 from fewshot.base.errors import BadValue
 from fewshot.base.files import write_text
 
-END_OF_TEXT = "<|endoftext|>"
+EOT = "<|endoftext|>"
 
 
 class Tokenizer(abc.ABC):
-    """Text to ids and back. The last id, `eot`, is `<|endoftext|>`; text that spells it is not turned into it."""
+    """Text to ids in [0, n_vocab) and back. The id `eot` ends a document and is never made from text."""
 
     n_vocab: int
-
-    @property
-    def eot(self) -> int:
-        """The id between documents."""
-        return self.n_vocab - 1
+    eot: int
 
     @abc.abstractmethod
-    def encode(self, text: str) -> list[int]:
-        """The ids of a text."""
-
-    @abc.abstractmethod
-    def encode_to_numpy(self, text: str) -> np.ndarray:
-        """The ids of a text as uint32, [n]; the fast way for long texts."""
-
-    @abc.abstractmethod
-    def bytes_of(self, token: int) -> bytes:
-        """The bytes of one token other than `eot`."""
+    def encode_to_numpy(self, text: str) -> UInt32[np.ndarray, " T"]:
+        """The ids of `text`. Lone surrogates count as U+FFFD; text that spells `<|endoftext|>` stays text."""
 
     @abc.abstractmethod
     def to_json(self) -> str:
-        """The whole tokenizer as JSON text."""
+        """The whole tokenizer as JSON: what `save` writes."""
+
+    @abc.abstractmethod
+    def _join(self, ids: list[int]) -> bytes:
+        """The bytes of ids that are known to be in the vocabulary."""
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of `text` as a list; see `encode_to_numpy`."""
+        return self.encode_to_numpy(text).tolist()
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """The bytes of these tokens; an id outside the vocabulary raises BadValue."""
-        pieces = []
-        for token in ids:
-            if not 0 <= token < self.n_vocab:
-                raise BadValue(
-                    f"token {token} is not in the vocabulary of {self.n_vocab:,}: allowed are 0..{self.n_vocab - 1}"
-                )
-            pieces.append(END_OF_TEXT.encode() if token == self.eot else self.bytes_of(token))
-        return b"".join(pieces)
+        """The bytes that `ids` stand for; an id outside the vocabulary raises `BadValue`."""
+        checked = [int(i) for i in ids]
+        for i in checked:
+            if not 0 <= i < self.n_vocab:
+                raise BadValue(f"token {i} is not in the vocabulary: ids go from 0 to {self.n_vocab - 1:,}")
+        return self._join(checked)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of these tokens; bytes that are not UTF-8 become the replacement character."""
+        """The text that `ids` stand for; bytes that are not UTF-8 become U+FFFD."""
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
 
-    @property
+    @functools.cached_property
     def fingerprint(self) -> str:
-        """sha256 of what `save` writes."""
+        """Hexadecimal sha256 of what `save` writes: equal fingerprints give equal ids."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def save(self, path: Path) -> None:
-        """Write `tokenizer.json`."""
+        """Write the tokenizer as JSON, for `load_tokenizer`."""
         write_text(path, self.to_json())
+
+
+def without_surrogates(text: str) -> str:
+    """`text` with lone surrogates, which no encoding can hold, replaced by U+FFFD, as tiktoken does."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fewshot.base.errors import check
 
 PRECISIONS = ("auto", "float32", "bfloat16")
+DECAYS = ("cosine", "linear")
 SWITCHES = ("auto", "on", "off")
 
 
@@ -21,6 +22,7 @@ class ScheduleConfig:
     warmup_tokens: int  # linear warm-up of the learning rate
     decay_tokens: int  # where the cosine reaches its end, counted from token 0
     final_fraction: float = 0.1  # of the learning rate, from decay_tokens on
+    decay: str = "cosine"  # the paper's, or "linear"
 
     def __post_init__(self) -> None:
         for name in ("n_tokens", "batch_tokens", "batch_start_tokens"):
@@ -29,6 +31,7 @@ class ScheduleConfig:
             self.batch_start_tokens <= self.batch_tokens,
             f"batch_start_tokens {self.batch_start_tokens} is above batch_tokens {self.batch_tokens}",
         )
+        check(self.decay in DECAYS, f"decay is {self.decay!r}, allowed: {', '.join(DECAYS)}")
         check(0 <= self.final_fraction <= 1, f"final_fraction is {self.final_fraction}, must be in [0, 1]")
         check(min(self.ramp_tokens, self.warmup_tokens) >= 0, "ramp_tokens and warmup_tokens must not be negative")
 
@@ -39,7 +42,7 @@ class OptimizerConfig:
 
     name: str = "adamw"
     lr: float = 6e-4  # AdamW's peak
-    matrix_lr: float = 0.02  # Muon's peak
+    matrix_lr: float = 0.01  # Muon's peak, on the scale of AdamW's: an update has the same root mean square
     beta1: float = 0.9
     beta2: float = 0.95
     eps: float = 1e-8

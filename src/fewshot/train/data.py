@@ -59,7 +59,7 @@ class Tokens:
 
 
 def make_tokenizer(data: DataConfig, *, n_vocab: int | None, say: Say) -> Tokenizer:
-    """The tokenizer that `data` names: trained on the text, or loaded. `n_vocab` is what the model's preset asks for."""
+    """The tokenizer that `data` names: trained on the text, or loaded; `n_vocab` is the preset's wish."""
     texts = [document.text for source in data.sources for document in _read(source)]
     if data.tokenizer == "chars":
         return train_chars(texts)

@@ -17,7 +17,7 @@ class StopRequest:
 
 @contextlib.contextmanager
 def polite_stop() -> Iterator[StopRequest]:
-    """Turn the first SIGINT or SIGTERM inside the block into `asked`; outside the main thread signals stay as they are."""
+    """Turn the first SIGINT or SIGTERM inside the block into `asked`; in other threads signals stay as they are."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request

@@ -41,6 +41,7 @@ def _muon_and_adamw(named: list[tuple[str, nn.Parameter]], config: OptimizerConf
         lr=config.matrix_lr,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
+        adjust_lr_fn="match_rms_adamw",
     )
     return [muon, _adamw([(name, parameter) for name, parameter in named if name not in chosen], config)]
 

@@ -129,9 +129,7 @@ def prepare(given: Mapping[str, Any], run: Path, *, say: Say) -> tuple[RunConfig
         optimizer=from_plain(OptimizerConfig, lay_over(optimizer, given.get("optimizer", {})), where="optimizer"),
         loop=loop,
     )
-    say(
-        f"model: {preset or 'as configured'}, {n_parameters:,} parameters, {model.n_layers} layers, pattern {model.pattern}"
-    )
+    say(f"model: {preset or 'as configured'}, {n_parameters:,} parameters, {model.n_layers} layers, {model.pattern}")
     say(
         f"training: {config.schedule.n_tokens:,} tokens in batches of {config.schedule.batch_tokens:,}, "
         f"{config.optimizer.name} at {config.optimizer.lr:g}"

@@ -8,7 +8,7 @@ from fewshot.train.config import ScheduleConfig
 
 
 def lr_fraction(schedule: ScheduleConfig, tokens_seen: int) -> float:
-    """Share of the peak learning rate: linear warm-up, then a cosine to `final_fraction`, then constant.
+    """Share of the peak learning rate: linear warm-up, then a cosine (or line) to `final_fraction`, then constant.
 
     The paper does not say where its cosine clock starts; here it starts at the end of the warm-up, so that the two
     pieces meet at the peak.
@@ -17,7 +17,8 @@ def lr_fraction(schedule: ScheduleConfig, tokens_seen: int) -> float:
         return tokens_seen / schedule.warmup_tokens
     span = max(1, schedule.decay_tokens - schedule.warmup_tokens)
     progress = min(1.0, (tokens_seen - schedule.warmup_tokens) / span)
-    return schedule.final_fraction + (1 - schedule.final_fraction) * 0.5 * (1 + math.cos(math.pi * progress))
+    left = 0.5 * (1 + math.cos(math.pi * progress)) if schedule.decay == "cosine" else 1 - progress
+    return schedule.final_fraction + (1 - schedule.final_fraction) * left
 
 
 def batch_rows(schedule: ScheduleConfig, tokens_seen: int, *, n_ctx: int) -> int:

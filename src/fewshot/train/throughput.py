@@ -11,7 +11,7 @@ import torch
 def matmul_flops_per_second(device: str, *, size: int = 768, seconds: float = 0.3) -> float:
     """Floating-point operations a second of float32 products of size x size matrices: the machine's practical peak."""
     a, b = torch.randn(2, size, size, device=device).unbind(0)
-    rates = []
+    rates: list[float] = []
     until = time.perf_counter() + seconds
     while time.perf_counter() < until or len(rates) < 3:
         began = time.perf_counter()

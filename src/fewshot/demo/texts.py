@@ -1,0 +1,53 @@
+"""The demo's text, written to files: English of the machine's own documentation, and tasks with a fresh rule each.
+
+In: a folder. Out: one .jsonl file a source. The rules that evaluation uses are not among them (`Family.held_out`).
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from fewshot.base.files import written_whole
+from fewshot.base.rng import python_rng
+from fewshot.corpus.builtin import builtin_documents
+from fewshot.evaluate.tasks.novel import FAMILIES
+
+SEED = 0
+
+
+def write_texts(folder: Path, n_documents: dict[str, int], *, english_chars: int) -> None:
+    """Write `english.jsonl`, `repeats.jsonl`, `addition.jsonl` and one file for each novel family that is asked for."""
+    makers: dict[str, Iterable[str]] = {
+        "english": (document.text for document in builtin_documents(max_chars=english_chars)),
+        "repeats": repeats(n_documents.get("repeats", 0)),
+        "addition": additions(n_documents.get("addition", 0)),
+    }
+    for name, family in FAMILIES.items():
+        makers[name] = family().training_documents(n_documents.get(name, 0), SEED)
+    for name, texts in makers.items():
+        if name == "english" or n_documents.get(name):
+            with written_whole(folder / f"{name}.jsonl") as path, path.open("w", encoding="utf-8") as file:
+                file.writelines(json.dumps({"text": text}) + "\n" for text in texts)
+
+
+def repeats(n: int) -> Iterator[str]:
+    """A few random letters, said over and over: what induction heads are made of."""
+    for index in range(n):
+        rng = python_rng("repeats", SEED, index)
+        letters = [rng.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(rng.randint(3, 24))]
+        yield " ".join(letters * (120 // len(letters)))
+
+
+def additions(n: int) -> Iterator[str]:
+    """Sums of two numbers below 10 in the form of GPT-3's released files."""
+    for index in range(n):
+        rng = python_rng("addition", SEED, index)
+        yield "".join(_addition(rng) for _ in range(8)).lstrip("\n")
+
+
+def _addition(rng: random.Random) -> str:
+    a, b = rng.randrange(10), rng.randrange(10)
+    return f"\n\nQ: What is {a} plus {b}?\n\nA: {a + b}"

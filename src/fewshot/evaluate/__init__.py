@@ -1,0 +1,1 @@
+"""Floor 9: in-context learning measured as the paper does: zero, one and few shots, no gradient updates."""

@@ -1,0 +1,1 @@
+"""One file a family of tasks; `table.py` joins their rows."""

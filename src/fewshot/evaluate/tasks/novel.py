@@ -1,0 +1,228 @@
+"""Tasks that no training text can hold: every prompt has a fresh hidden rule. In: a seed. Out: tasks and documents.
+
+Zero-shot is chance by construction, so whatever a model gains with K it has learned from the prompt.
+A rule is kept for evaluation or for training by a hash of the rule itself, so no evaluated rule was ever trained on.
+Refuses to know models.
+"""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from fewshot.base.errors import check
+from fewshot.base.rng import python_rng, seed_of
+from fewshot.evaluate.task import Episode, Example, Kind, Task
+
+R = TypeVar("R", bound=Hashable)
+
+HELD_OUT_SHARE = 8  # one rule in eight is kept for evaluation
+
+
+class Family(ABC, Generic[R]):
+    """Hidden rules of one sort, and the one form in which prompts and training documents write them.
+
+    A line is `context(question)` and `completion(answer)`. Questions are drawn alike everywhere, save that the
+    demonstrations of one prompt are distinct; the query may be one of them (then it is to be remembered).
+    """
+
+    name: str
+    kind: Kind
+    sign: str  # between question and answer
+    n_questions: int  # distinct questions
+    default_shots: int
+    max_answer_tokens = 32
+    choices: tuple[str, ...] = ()  # answers to choose among, for the kind "choose"
+
+    @abstractmethod
+    def draw_rule(self, rng: random.Random) -> R:
+        """A rule, uniformly out of all of the family."""
+
+    @abstractmethod
+    def draw_question(self, rng: random.Random) -> str:
+        """A question that every rule answers."""
+
+    @abstractmethod
+    def answer(self, rule: R, question: str) -> str:
+        """The rule's answer."""
+
+    @abstractmethod
+    def ideal(self, shown: Mapping[str, str], query: str) -> float:
+        """Probability that the best guess is right after seeing `shown`, if every rule is equally likely."""
+
+    def context(self, question: str) -> str:
+        """A question as a line begins."""
+        return f"{question} {self.sign}"
+
+    def completion(self, answer: str) -> str:
+        """An answer as a line ends."""
+        return f" {answer}"
+
+    def held_out(self, rule: R) -> bool:
+        """Whether the rule is for evaluation only."""
+        return seed_of(self.name, repr(rule)) % HELD_OUT_SHARE == 0
+
+    def rule(self, rng: random.Random, *, held_out: bool) -> R:
+        """A rule for evaluation (held out) or for training."""
+        while True:
+            rule = self.draw_rule(rng)
+            if self.held_out(rule) == held_out:
+                return rule
+
+    def episodes(self, n: int, max_shots: int, seed: int) -> list[Episode]:
+        """`n` prompts with a rule of their own; more shots keep the former demonstrations."""
+        check(n >= 1, f"limit is {n}, must be at least 1")
+        return [self._episode(index, max_shots, seed) for index in range(n)]
+
+    def _episode(self, index: int, max_shots: int, seed: int) -> Episode:
+        rng = python_rng(self.name, "evaluation", index, seed)
+        rule, query = self.rule(rng, held_out=True), self.draw_question(rng)
+        shown: dict[str, str] = {}
+        ideal = [self.ideal(shown, query)]
+        while len(shown) < min(max_shots, self.n_questions):
+            question = self.draw_question(rng)
+            if question not in shown:
+                shown[question] = self.answer(rule, question)
+                ideal.append(self.ideal(shown, query))
+        name = f"{self.name}:{index}"
+        demonstrations = tuple(self._example(name, question, answer) for question, answer in shown.items())
+        return Episode(self._example(name, query, self.answer(rule, query)), demonstrations, tuple(ideal))
+
+    def _example(self, name: str, question: str, answer: str) -> Example:
+        answers = self.choices or (answer,)
+        completions = tuple(self.completion(one) for one in answers)
+        return Example(name, self.context(question), completions, answers.index(answer))
+
+    def training_documents(self, n: int, seed: int, *, n_lines: int = 64) -> Iterator[str]:
+        """`n` texts, each of `n_lines` lines of one rule that evaluation never uses; lines may come again."""
+        for index in range(n):
+            rng = python_rng(self.name, "training", index, seed)
+            rule = self.rule(rng, held_out=False)
+            questions = [self.draw_question(rng) for _ in range(n_lines)]
+            yield "\n".join(self.context(q) + self.completion(self.answer(rule, q)) for q in questions)
+
+
+class Symbols(Family[str]):
+    """A bijection of symbols, "q = t": after K demonstrations the query was shown, or 1 in n - K must be guessed."""
+
+    name, kind, sign, default_shots = "novel_symbols", "choose", "=", 16
+
+    def __init__(self, symbols: str = "abcdefghijklmnop") -> None:
+        check(len(set(symbols)) == len(symbols) > 1, f"symbols {symbols!r} must be two or more distinct characters")
+        self.symbols, self.choices, self.n_questions = symbols, tuple(symbols), len(symbols)
+
+    def draw_rule(self, rng: random.Random) -> str:
+        """The symbols in a random order: each maps to what stands at its place."""
+        return "".join(rng.sample(self.symbols, len(self.symbols)))
+
+    def draw_question(self, rng: random.Random) -> str:
+        """One symbol."""
+        return rng.choice(self.symbols)
+
+    def answer(self, rule: str, question: str) -> str:
+        """The symbol that the bijection gives."""
+        return rule[self.symbols.index(question)]
+
+    def ideal(self, shown: Mapping[str, str], query: str) -> float:
+        """1 if the query was shown, else one of the symbols that were not yet an answer."""
+        return 1.0 if query in shown else 1 / (len(self.symbols) - len(shown))
+
+
+class Countable(Family[R]):
+    """A family so small that the ideal learner can go through all of its rules."""
+
+    rules: Sequence[R]
+
+    def draw_rule(self, rng: random.Random) -> R:
+        """One of the rules."""
+        return rng.choice(self.rules)
+
+    def ideal(self, shown: Mapping[str, str], query: str) -> float:
+        """Share of the commonest answer among the rules that agree with everything shown."""
+        agreeing = [rule for rule in self.rules if all(self.answer(rule, q) == a for q, a in shown.items())]
+        answers = Counter(self.answer(rule, query) for rule in agreeing)
+        return max(answers.values()) / len(agreeing)
+
+
+class Letters(Countable[tuple[int, ...]]):
+    """An unknown operation on a list of five distinct letters, "a x c f e -> e f c x a".
+
+    A rule is the places that the answer takes its letters from: one or two steps out of `STEPS`. Equal operations
+    count once, so a held-out operation was never trained on under another name.
+    """
+
+    name, kind, sign, default_shots = "novel_letters", "complete", "->", 8
+    n_letters = 5
+    n_questions = 26 * 25 * 24 * 23 * 22
+    max_answer_tokens = 41  # twenty letters with their spaces and the line break, a token a character
+    steps = (
+        lambda x: x[::-1],  # reverse
+        lambda x: x[1:] + x[:1],  # rotate left
+        lambda x: x[-1:] + x[:-1],  # rotate right
+        lambda x: x[-1:] + x[1:-1] + x[:1] if len(x) > 1 else x,  # swap the ends
+        lambda x: x[:1],  # first
+        lambda x: x[-1:],  # last
+        lambda x: x[1:],  # all but the first
+        lambda x: x[:-1],  # all but the last
+        lambda x: tuple(place for place in x for _ in range(2)),  # double every letter
+        lambda x: x + x,  # repeat the list
+    )
+
+    def __init__(self) -> None:
+        places = tuple(range(self.n_letters))
+        once = [step(places) for step in self.steps]
+        twice = [step(result) for result in once for step in self.steps]
+        self.rules = sorted({result for result in (*once, *twice) if result})
+
+    def draw_question(self, rng: random.Random) -> str:
+        """Five distinct letters."""
+        return " ".join(rng.sample("abcdefghijklmnopqrstuvwxyz", self.n_letters))
+
+    def answer(self, rule: tuple[int, ...], question: str) -> str:
+        """The letters at the rule's places."""
+        letters = question.split()
+        return " ".join(letters[place] for place in rule)
+
+
+class Offset(Countable[int]):
+    """An unknown number to add, "7 -> 12": a single demonstration says all."""
+
+    name, kind, sign, default_shots = "novel_offset", "complete", "->", 4
+    n_questions = 100  # 0 to 99
+    rules = range(1, 100)
+    max_answer_tokens = 5  # a space, three digits and the line break, a token a character
+
+    def draw_question(self, rng: random.Random) -> str:
+        """A number below 100."""
+        return str(rng.randrange(self.n_questions))
+
+    def answer(self, rule: int, question: str) -> str:
+        """The number with the offset added."""
+        return str(int(question) + rule)
+
+
+FAMILIES: dict[str, type[Family]] = {family.name: family for family in (Symbols, Letters, Offset)}
+
+
+def make_novel(name: str, *, data: Path | None = None) -> Task:
+    """The task of that name; made by rule, so `data` has nothing for it."""
+    family = FAMILIES[name]()
+    query = family.draw_question(python_rng(name))
+    return Task(
+        name=name,
+        kind=family.kind,
+        episodes=family.episodes,
+        source="made by rule, a fresh one for every prompt",
+        default_shots=family.default_shots,
+        normalisation="sum",
+        max_answer_tokens=family.max_answer_tokens,
+        chance=family.ideal({}, query),
+    )
+
+
+TASKS = {name: partial(make_novel, name) for name in FAMILIES}

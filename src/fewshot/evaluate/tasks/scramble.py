@@ -1,0 +1,114 @@
+"""The five word scrambling tasks. In: a word list, or a file as released with the paper. Out: tasks of completing.
+
+Contexts bring their own line break, so the delimiter is empty. Source: Brown et al. 2020, section 3.9.2.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from pydoc_data.topics import topics
+
+from fewshot.base.log import note
+from fewshot.base.rng import python_rng
+from fewshot.evaluate.task import Example, Task, drawn_episodes, kept_apart
+from fewshot.evaluate.tasks.released import read_released, released_file
+
+DESCRIPTION = "Please unscramble the letters into a word, and write that word:"
+INSERTED = " ./!"  # what random insertion puts between letters
+N_WORDS = 10_000  # in the paper and in every released file
+
+# Whole lower-case words of 6 to 15 letters: no part of a name, a number or a hyphenated word.
+_WORD = re.compile(r"(?<![\w'-])[a-z]{6,15}(?![\w'-])")
+
+
+def most_frequent_words(documents: Iterable[str], n: int = N_WORDS) -> list[str]:
+    """The n most frequent lower-case words of 6 to 15 letters, the most frequent first, ties by alphabet."""
+    counts = Counter(word for text in documents for word in _WORD.findall(text))
+    return sorted(counts, key=lambda word: (-counts[word], word))[:n]
+
+
+def default_words() -> list[str]:
+    """About two thousand words of the Python manual: on every machine that has Python, so nothing is downloaded."""
+    return most_frequent_words(topics.values())
+
+
+def cycle_letters(word: str, rng: random.Random) -> str:
+    """The word rotated by 1 to len - 1 letters, never into itself."""
+    rotations = [word[k:] + word[:k] for k in range(1, len(word))]
+    return rng.choice([rotated for rotated in rotations if rotated != word] or [word])
+
+
+def permute_inside(word: str, rng: random.Random, *, n_fixed: int) -> str:
+    """The word with all but the first and last `n_fixed` letters permuted; unchanged only if nothing can change."""
+    first, middle, last = word[:n_fixed], word[n_fixed:-n_fixed], word[-n_fixed:]
+    letters = list(middle)
+    while len(set(middle)) > 1 and "".join(letters) == middle:
+        rng.shuffle(letters)
+    return first + "".join(letters) + last
+
+
+def insert_symbols(word: str, rng: random.Random) -> str:
+    """The word with one random symbol or space between each two letters."""
+    return word[0] + "".join(rng.choice(INSERTED) + letter for letter in word[1:])
+
+
+def reverse_word(word: str, rng: random.Random) -> str:
+    """The word backwards; nothing is random."""
+    return word[::-1]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How one kind of scramble is made."""
+
+    paper_name: str
+    released: str  # name of the released file
+    scramble: Callable[[str, random.Random], str]
+
+
+RULES = {
+    "scramble_cl": Rule("CL", "cycle_letters_in_word.jsonl", cycle_letters),
+    "scramble_a1": Rule("A1", "mid_word_1_anagrams.jsonl", partial(permute_inside, n_fixed=1)),
+    "scramble_a2": Rule("A2", "mid_word_2_anagrams.jsonl", partial(permute_inside, n_fixed=2)),
+    "scramble_ri": Rule("RI", "random_insertion_in_word.jsonl", insert_symbols),
+    "scramble_rw": Rule("RW", "reversed_words.jsonl", reverse_word),
+}
+
+
+def generate(name: str, words: Sequence[str], *, seed: int) -> list[Example]:
+    """One question for each word, in the released files' exact form; a word's scramble depends on it and the seed."""
+    scramble = RULES[name].scramble
+    lines = [(word, scramble(word, python_rng("scramble", name, word, seed))) for word in words]
+    return [Example(f"{scrambled} =", f"\n{scrambled} =", (f" {word}",)) for word, scrambled in lines]
+
+
+def make_scramble(name: str, *, data: Path | None = None, words: Sequence[str] | None = None) -> Task:
+    """The task of that name: on its released file where the folder `data` holds it, else on `words`.
+
+    `words` default to `default_words()`. One word in five is kept for demonstrations and never evaluated.
+    """
+    rule = RULES[name]
+    file = released_file(data, rule.released) if data else None
+    if data and not file:
+        note(f"{name}: {data} holds no {rule.released}, so its questions are made by rule")
+    examples = read_released(file) if file else generate(name, words or default_words(), seed=0)
+    return Task(
+        name=name,
+        paper_name=rule.paper_name,
+        kind="complete",
+        episodes=drawn_episodes(name, *kept_apart(name, examples)),
+        source=file.name if file else "made by rule",
+        description=DESCRIPTION,
+        delimiter="",
+        default_shots=100,
+        max_answer_tokens=17,  # a space, 15 letters and the line break, a token a character
+    )
+
+
+TASKS = {name: partial(make_scramble, name) for name in RULES}

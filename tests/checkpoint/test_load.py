@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from fewshot.base.errors import BadFile, DamagedCheckpoint
+from fewshot.checkpoint.load import find_checkpoint, load_model, load_training
+from fewshot.checkpoint.save import save
+from fewshot.kernels import reference
+from fewshot.model.config import GPTConfig
+from fewshot.model.gpt import GPT
+
+CONFIG = GPTConfig(
+    n_layers=2, d_model=12, n_heads=3, n_ctx=7, n_vocab=11, pattern="alternate(dense, banded(3))", init_std=0.3
+)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_model_comes_back_bit_for_bit_in_evaluation_mode(tmp_path: Path, tied: bool) -> None:
+    model = GPT(GPTConfig(**(vars(CONFIG) | {"tied": tied, "dropout": 0.2})))
+    save(tmp_path, model, step=3)
+    loaded = load_model(find_checkpoint(tmp_path))
+    tokens = torch.randint(11, (2, 7))
+    assert torch.equal(loaded(tokens), model.eval()(tokens))
+    assert not loaded.training
+    assert loaded.config == model.config
+
+
+def test_the_kernel_of_a_loaded_model_is_the_one_asked_for(tmp_path: Path) -> None:
+    save(tmp_path, GPT(CONFIG), step=3)
+    assert load_model(find_checkpoint(tmp_path), attend=reference.attend).h[1].attn.attend is reference.attend
+
+
+def test_training_tensors_and_counters_come_back(tmp_path: Path) -> None:
+    training = {"wte.weight.m": torch.randn(11, 12), "wte.weight.step": torch.tensor(7)}
+    save(tmp_path, GPT(CONFIG), step=3, counters={"rows": 21, "seconds": 0.5}, training=training)
+    checkpoint = find_checkpoint(tmp_path)
+    assert checkpoint.counters == {"rows": 21, "seconds": 0.5}
+    torch.testing.assert_close(load_training(checkpoint), training, rtol=0, atol=0)
+
+
+def test_a_run_means_its_newest_checkpoint_and_a_checkpoint_itself(tmp_path: Path) -> None:
+    older, newer = (save(tmp_path, GPT(CONFIG), step=step) for step in (9, 10))
+    assert find_checkpoint(tmp_path).step == 10
+    assert find_checkpoint(older).step == 9
+    assert find_checkpoint(newer).path == newer
+
+
+def test_deleting_a_damaged_checkpoint_as_told_gives_the_one_before_it(tmp_path: Path) -> None:
+    for step in (1, 2):
+        path = save(tmp_path, GPT(CONFIG), step=step)
+    weights = path / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1  # one flipped bit
+    weights.write_bytes(data)
+    message = f"{weights} is damaged: its sha256 is not the recorded one; delete {path} to use the checkpoint before it"
+    with pytest.raises(DamagedCheckpoint, match=f"^{re.escape(message)}$"):
+        find_checkpoint(tmp_path)
+    for file in path.iterdir():
+        file.unlink()
+    path.rmdir()
+    assert find_checkpoint(tmp_path).step == 1
+
+
+def test_weights_without_moments_cannot_be_resumed_and_say_so(tmp_path: Path) -> None:
+    save(tmp_path, GPT(CONFIG), step=0)
+    with pytest.raises(BadFile, match="holds weights only: it can be generated from, not resumed"):
+        load_training(find_checkpoint(tmp_path))
+
+
+def test_a_path_without_checkpoints_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadFile, match="none does not exist; a run folder"):
+        find_checkpoint(tmp_path / "none")
+    with pytest.raises(DamagedCheckpoint, match=r"holds no checkpoint \(looked for .*checkpoints/step-\*\)"):
+        find_checkpoint(tmp_path)

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+
+from fewshot.base.errors import BadValue
+from fewshot.checkpoint import save as save_module
+from fewshot.checkpoint.load import find_checkpoint, load_model
+from fewshot.checkpoint.save import FOLDER, folder_of, save, write_tensors
+from fewshot.model.config import GPTConfig
+from fewshot.model.gpt import GPT
+
+CONFIG = GPTConfig(n_layers=2, d_model=12, n_heads=3, n_ctx=7, n_vocab=11)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_a_checkpoint_is_a_folder_of_weights_moments_and_manifest(tmp_path: Path) -> None:
+    path = save(tmp_path, GPT(CONFIG), step=20, training={"m": torch.ones(3)})
+    assert path == tmp_path / "checkpoints" / "step-00000020"
+    assert {file.name for file in path.iterdir()} == {"manifest.json", "model.safetensors", "training.safetensors"}
+    assert sorted([folder_of(100), folder_of(9)]) == [folder_of(9), folder_of(100)]
+
+
+def test_the_weights_are_a_plain_safetensors_file_with_gpt2_names(tmp_path: Path) -> None:
+    model = GPT(CONFIG)
+    path = save(tmp_path, model, step=1)
+    assert not (path / "training.safetensors").exists()
+    weights = safetensors.torch.load_file(path / "model.safetensors")
+    assert weights.keys() == model.state_dict().keys()
+    assert torch.equal(weights["h.1.mlp.c_fc.weight"], model.h[1].mlp.c_fc.weight)
+
+
+def test_only_the_newest_are_kept(tmp_path: Path) -> None:
+    for step in (5, 10, 15, 100):
+        save(tmp_path, GPT(CONFIG), step=step, keep=3)
+    assert sorted(os.listdir(tmp_path / FOLDER)) == ["step-00000010", "step-00000015", "step-00000100"]
+    with pytest.raises(BadValue, match="checkpoints to keep is 0, must be at least 1"):
+        save(tmp_path, GPT(CONFIG), step=200, keep=0)
+
+
+def test_saving_the_same_step_again_replaces_it(tmp_path: Path) -> None:
+    save(tmp_path, GPT(CONFIG), step=1, training={"m": torch.ones(3)})
+    second = GPT(CONFIG)
+    save(tmp_path, second, step=1)
+    loaded = load_model(find_checkpoint(tmp_path))
+    assert torch.equal(loaded.wte.weight, second.wte.weight)
+    assert os.listdir(tmp_path / FOLDER) == ["step-00000001"]
+
+
+def no_space(*args: object, **kwargs: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def no_space_in_rust(tensors: object, path: Path, **kwargs: object) -> None:
+    path.write_bytes(b"half of it")
+    raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+
+@pytest.mark.parametrize(
+    ("target", "failure"),
+    [
+        ("fewshot.checkpoint.save.save_file", no_space_in_rust),
+        ("fewshot.checkpoint.save.write_manifest", no_space),
+        ("os.fsync", no_space),
+        ("pathlib.Path.replace", no_space),
+    ],
+)
+def test_a_full_disk_leaves_the_older_checkpoints_and_no_litter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, failure: object
+) -> None:
+    for step in (1, 2):
+        save(tmp_path, GPT(CONFIG), step=step)
+    before = content(tmp_path)
+    monkeypatch.setattr(target, failure)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        save(tmp_path, GPT(CONFIG), step=3)
+    monkeypatch.undo()
+    assert caught.value.errno == errno.ENOSPC
+    assert content(tmp_path) == before
+    assert sorted(os.listdir(tmp_path / FOLDER)) == ["step-00000001", "step-00000002"]
+    assert find_checkpoint(tmp_path).step == 2
+
+
+def test_the_library_says_what_the_system_refused_as_this_test_assumes(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="No such file or directory") as caught:
+        write_tensors(tmp_path / "none" / "a.safetensors", {"a": torch.zeros(3)})
+    assert caught.value.filename == str(tmp_path / "none" / "a.safetensors")
+
+
+def test_tensors_that_cannot_be_written_for_another_reason_keep_their_error(tmp_path: Path) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise SafetensorError("some other trouble")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(save_module, "save_file", refuse)
+        with pytest.raises(SafetensorError, match="some other trouble"):
+            write_tensors(tmp_path / "a", {})
+
+
+def test_views_are_written_as_what_they_show(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "a", {"t": torch.arange(6.0).view(2, 3).T})
+    assert safetensors.torch.load_file(tmp_path / "a")["t"].tolist() == [[0, 3], [1, 4], [2, 5]]
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_save(tmp_path: Path) -> None:
+    save(tmp_path, GPT(CONFIG), step=1)
+    litter = tmp_path / FOLDER / ".step-00000002.abc.partial" / "step-00000002"
+    litter.mkdir(parents=True)
+    (litter / "model.safetensors").write_bytes(b"half of it")
+    assert find_checkpoint(tmp_path).step == 1
+    save(tmp_path, GPT(CONFIG), step=2)
+    assert sorted(os.listdir(tmp_path / FOLDER)) == ["step-00000001", "step-00000002"]

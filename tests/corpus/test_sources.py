@@ -1,0 +1,187 @@
+"""Every kind of file is read, and what cannot be read is refused in one clear line."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+import sys
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+import zstandard
+
+from fewshot.base.errors import BadFile, BadValue
+from fewshot.corpus.document import Document
+from fewshot.corpus.sources import SUFFIXES, read_documents
+
+LINES = b'{"text": "one", "url": "a"}\n\n{"text": "z\xc3\xb6lf\\nlines", "url": "b"}\n'
+
+
+def texts(*paths: Path, **options) -> list[str]:
+    return [document.text for document in read_documents(paths, **options)]
+
+
+def refusal(*paths: Path, **options) -> str:
+    with pytest.raises(BadFile) as caught:
+        texts(*paths, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def written(path: Path, data: bytes | str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data.encode() if isinstance(data, str) else data)
+    return path
+
+
+def parquet(path: Path, **columns) -> Path:
+    pyarrow.parquet.write_table(pyarrow.table(columns), path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.md", "a.rst", "A.TXT"])
+def test_a_text_file_is_one_document_named_by_its_path(tmp_path: Path, name: str) -> None:
+    path = written(tmp_path / name, "\ufeffThé end\n")
+    assert list(read_documents([path], source="mine")) == [Document(id=str(path), text="Thé end\n", source="mine")]
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.jsonl", LINES),
+        ("a.json", b"\xef\xbb\xbf" + LINES.replace(b"\n", b"\r\n").rstrip()),
+        ("a.jsonl.gz", gzip.compress(LINES)),
+        ("a.JSON.GZ", gzip.compress(LINES[:20]) + gzip.compress(LINES[20:])),
+        ("a.jsonl.zst", zstandard.compress(LINES)),
+        ("a.json.zst", zstandard.compress(LINES[:20]) + zstandard.compress(LINES[20:])),
+    ],
+)
+def test_records_are_documents_named_by_their_line(tmp_path: Path, name: str, data: bytes) -> None:
+    path = written(tmp_path / name, data)
+    found = [(document.id, document.text) for document in read_documents([path])]
+    assert found == [(f"{path}#1", "one"), (f"{path}#3", "zölf\nlines")]
+    assert texts(path, text_field="url") == ["a", "b"]
+
+
+def test_parquet_rows_are_documents_and_blank_ones_are_left_out(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "a.parquet", body=["one", None, " \n", "four"], n=[1, 2, 3, 4])
+    found = [(document.id, document.text) for document in read_documents([path], text_field="body")]
+    assert found == [(f"{path}#1", "one"), (f"{path}#4", "four")]
+    assert refusal(path).endswith("has no field 'text'; it has: body, n; set text_field to one")
+    assert "row 1: the field 'n' holds a int; text is needed" in refusal(path, text_field="n")
+
+
+def test_zstd_lines_are_whole_across_blocks(tmp_path: Path) -> None:
+    wanted = [f"{i} " + "x" * (i % 977) for i in range(5000)]
+    lines = b"".join(json.dumps({"text": text}).encode() + b"\n" for text in wanted)
+    path = written(tmp_path / "a.jsonl.zst", zstandard.ZstdCompressor(level=1).compress(lines))
+    assert texts(path) == wanted
+
+
+def test_c4_original_files_are_read(shared_data: Path) -> None:
+    documents = list(read_documents([shared_data / "text" / "c4"], source="c4"))
+    assert len(documents) == 30
+    assert documents[0].text.startswith("The woman who died after falling from a bridge over the A21")
+    assert documents[0].id.endswith("c4-sample.01.json.gz#1")
+
+
+def test_a_folder_is_read_sorted_by_path_without_hidden_files(tmp_path: Path) -> None:
+    for name in ["b.txt", "a/z.MD", "a/y.rst", ".hidden.txt", ".git/c.txt", "c.jsonl"]:
+        written(tmp_path / name, '{"text": "record"}' if name.endswith("jsonl") else name)
+    assert texts(tmp_path) == ["a/y.rst", "a/z.MD", "b.txt", "record"]
+
+
+def test_a_folder_skips_what_it_cannot_read_and_says_so(tmp_path: Path) -> None:
+    written(tmp_path / "good.txt", "good")
+    written(tmp_path / "empty.txt", "")
+    written(tmp_path / "binary.md", b"\0\1")
+    written(tmp_path / "half.jsonl", '{"text": "kept"}\n{"text"')
+    written(tmp_path / "picture.png", b"PNG")
+    lines: list[str] = []
+    assert texts(tmp_path, on_skip=lines.append) == ["good", "kept"]
+    assert len(lines) == 4
+    assert lines[0] == f"{tmp_path}: 1 files of other kinds are not read"
+    assert lines[2] == f"skipped: {tmp_path / 'empty.txt'} is empty"
+    assert lines[3].startswith(f"skipped after 1 documents: {tmp_path / 'half.jsonl'} line 2 is not JSON")
+
+
+def test_many_skipped_files_are_counted_after_ten_lines(tmp_path: Path) -> None:
+    for i in range(13):
+        written(tmp_path / f"{i}.txt", " \n")
+    written(tmp_path / "good.txt", "good")
+    lines: list[str] = []
+    assert texts(tmp_path, on_skip=lines.append) == ["good"]
+    assert len(lines) == 11
+    assert "13 files were skipped" in lines[-1]
+
+
+def test_a_folder_without_a_document_is_refused(tmp_path: Path) -> None:
+    written(tmp_path / "empty.txt", "")
+    assert "holds no readable document (1 files)" in refusal(tmp_path, on_skip=lambda line: None)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        ("a.txt", b"", "is empty"),
+        ("a.txt", b" \n\t", "holds no text"),
+        ("a.txt", b"ab\0\1", "is a binary file"),
+        ("a.txt", "z\xf6lf".encode("latin1"), "is not UTF-8"),
+        ("a.csv", b"a,b", "of an unknown kind '.csv'; readable: .txt, .md"),
+        ("a.gz", gzip.compress(b"a"), "of an unknown kind '.gz'"),
+        ("a.jsonl", b'{"text": "a"}\n{"text": "b"', "line 2 is not JSON"),
+        ("a.jsonl", b'\n["a"]', "line 2 holds a list; an object with the field 'text' is needed"),
+        ("a.jsonl", b'{"body": "a", "url": "b"}', "line 1 has no field 'text'; it has: body, url"),
+        ("a.jsonl", b'{"text": 3}', "line 1: the field 'text' holds a int"),
+        ("a.jsonl", b'{"text": "z\xf6"}', "line 1 is not UTF-8"),
+        ("a.jsonl", b"[" * 100_000, "line 1 is nested too deeply"),
+        ("a.jsonl", b'{"text": " "}\n{"text": null}', "holds no text"),
+        ("a.jsonl.gz", b"not gzip", "cannot be read"),
+        ("a.jsonl.gz", gzip.compress(LINES)[:-12], "cannot be read"),
+        ("a.jsonl.zst", b"not zstd", "cannot be read"),
+        ("a.jsonl.zst", zstandard.compress(LINES)[:-3], "cannot be read"),
+        ("a.parquet", b"PAR1 not parquet", "cannot be read"),
+    ],
+)
+def test_a_named_file_that_cannot_be_read_is_refused(tmp_path: Path, name: str, data: bytes, reason: str) -> None:
+    assert reason in refusal(written(tmp_path / name, data))
+
+
+def test_a_missing_file_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    first = written(tmp_path / "a.txt", "text")
+    with pytest.raises(BadFile, match=r"b\.txt does not exist"):
+        next(read_documents([first, tmp_path / "b.txt"]))
+    with pytest.raises(BadFile, match="unknown kind"):
+        next(read_documents([first, written(tmp_path / "c.png", "x")]))
+
+
+def test_records_are_streamed_not_gathered(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.jsonl", b'{"text": "a"}\n{"text": "b"}\nbroken')
+    assert [document.text for document in itertools.islice(read_documents([path]), 2)] == ["a", "b"]
+
+
+def test_lone_surrogates_in_json_become_the_replacement_character(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.jsonl", b'{"text": "a\\ud800b \\ud83d\\ude00"}')
+    assert texts(path) == ["a\ufffdb 😀"]
+
+
+@pytest.mark.parametrize(("module", "name"), [("pyarrow.parquet", "a.parquet"), ("zstandard", "a.jsonl.zst")])
+def test_a_missing_library_is_named_with_its_install_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, name: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    path = written(tmp_path / name, b"x")
+    with pytest.raises(BadValue, match=r"pip install 'fewshot\[corpus\]'"):
+        texts(path)
+    with pytest.raises(BadValue, match=module.split(".")[0]):
+        texts(path.parent)
+
+
+def test_every_suffix_is_reached_by_a_file_of_that_name(tmp_path: Path) -> None:
+    for suffix in SUFFIXES:
+        message = refusal(written(tmp_path / f"empty{suffix}", ""))
+        assert message.endswith("is empty")

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from fewshot.base.errors import BadValue
+from fewshot.dataset.loader import load_batch, validation_batches
+from fewshot.dataset.mixture import Mixture
+
+EOT = 59_999
+
+
+@pytest.fixture
+def mixture(pack: Callable) -> Mixture:
+    letters = pack(["".join(chr(1000 + 40 * d + i) for i in range(40)) for d in range(9)], n_ctx=6)
+    signs = pack(["".join(chr(9000 + i) for i in range(100))], n_ctx=6, max_tokens_per_shard=30)
+    return Mixture((letters, signs), (0.7, 0.3), 5)
+
+
+def test_a_batch_holds_the_rows_that_the_mixture_locates(mixture: Mixture) -> None:
+    batch = load_batch(mixture, first_row=990, n_rows=20)
+    sources, inside = mixture.locate(np.arange(990, 1010))
+    expected = [mixture.sources[s].row(i).tolist() for s, i in zip(sources.tolist(), inside.tolist(), strict=True)]
+    assert batch.tokens.tolist() == [row[:-1] for row in expected]
+    assert batch.targets.tolist() == [row[1:] for row in expected]
+    assert batch.tokens.dtype == batch.targets.dtype == torch.int64
+    assert batch.tokens.shape == (20, 6)
+
+
+def test_targets_are_the_tokens_one_place_further_on(mixture: Mixture) -> None:
+    batch = load_batch(mixture, first_row=0, n_rows=11)
+    assert torch.equal(batch.targets[:, :-1], batch.tokens[:, 1:])
+    within = (batch.targets != EOT) & (batch.tokens != EOT)
+    assert torch.equal((batch.targets - batch.tokens)[within], torch.ones(int(within.sum()), dtype=torch.int64))
+
+
+@pytest.mark.parametrize("world", [2, 3, 5])
+def test_ranks_together_read_what_one_process_reads(mixture: Mixture, world: int) -> None:
+    alone = load_batch(mixture, first_row=17, n_rows=13)
+    parts = [load_batch(mixture, first_row=17, n_rows=13, rank=rank, world=world) for rank in range(world)]
+    joined = torch.empty_like(alone.tokens)
+    for rank, part in enumerate(parts):
+        joined[rank::world] = part.tokens
+    assert torch.equal(joined, alone.tokens)
+
+
+def test_a_resumed_run_reads_on_where_it_stopped_whatever_its_batch_size(mixture: Mixture) -> None:
+    straight = torch.cat([load_batch(mixture, first_row=i, n_rows=8).tokens for i in range(0, 48, 8)])
+    resumed = torch.cat([load_batch(mixture, first_row=i, n_rows=6).tokens for i in range(24, 48, 6)])
+    assert torch.equal(straight[24:], resumed)
+    assert not torch.equal(straight[:24], resumed)
+
+
+def test_document_numbers_are_given_only_on_request(mixture: Mixture) -> None:
+    assert load_batch(mixture, first_row=0, n_rows=40).documents is None
+    batch = load_batch(mixture, first_row=0, n_rows=40, with_documents=True)
+    assert batch.documents is not None
+    for tokens, documents in zip(batch.tokens.tolist(), batch.documents.tolist(), strict=True):
+        assert documents == [tokens[:i].count(EOT) for i in range(6)]
+    assert batch.documents.max() == 1
+
+
+@pytest.mark.parametrize("n_rows", [1, 4, 60, 61, 100])
+def test_validation_reads_every_row_once_in_order(mixture: Mixture, n_rows: int) -> None:
+    packed = mixture.sources[0]
+    assert packed.n_rows == 61
+    batches = list(validation_batches(packed, n_rows=n_rows))
+    rows = torch.cat([torch.cat([b.tokens, b.targets[:, -1:]], dim=1) for b in batches])
+    assert rows.tolist() == [packed.row(i).tolist() for i in range(61)]
+    assert [len(b.tokens) for b in batches] == [n_rows] * (61 // n_rows) + [61 % n_rows] * (61 % n_rows > 0)
+
+
+def test_validation_can_stop_early_and_number_documents(mixture: Mixture) -> None:
+    batches = list(validation_batches(mixture.sources[0], n_rows=4, max_rows=10, with_documents=True))
+    assert [len(b.tokens) for b in batches] == [4, 4, 2]
+    assert all(b.documents is not None and b.documents.shape == b.tokens.shape for b in batches)
+    assert sum(len(b.tokens) for b in validation_batches(mixture.sources[0], n_rows=4, max_rows=1000)) == 61
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"first_row": -1}, "first_row is -1"),
+        ({"rank": 2, "world": 2}, "rank is 2, it must be at least 0 and below world, 2"),
+        ({"rank": -1}, "rank is -1"),
+        ({"world": 5}, "a batch of 4 rows leaves some of 5 ranks without one"),
+        ({"n_rows": 0}, "a batch of 0 rows"),
+    ],
+)
+def test_impossible_batches_are_refused(mixture: Mixture, wrong: dict, message: str) -> None:
+    with pytest.raises(BadValue, match=message):
+        load_batch(mixture, **({"first_row": 0, "n_rows": 4} | wrong))
+
+
+@pytest.mark.parametrize(("wrong", "message"), [({"n_rows": 0}, "n_rows is 0"), ({"max_rows": 0}, "max_rows is 0")])
+def test_impossible_validation_is_refused_at_the_call(mixture: Mixture, wrong: dict, message: str) -> None:
+    with pytest.raises(BadValue, match=message):
+        validation_batches(mixture.sources[0], **({"n_rows": 4} | wrong))

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import pytest
+
+from fewshot.base.errors import BadValue
+from fewshot.corpus.document import Document
+from fewshot.dataset.split import split
+
+
+def documents(n: int, length: int) -> list[Document]:
+    return [Document(id=f"d{i}", text=chr(97 + i % 26) * (length - 1) + "!", source="test") for i in range(n)]
+
+
+@pytest.mark.parametrize("length", [1, 7, 10, 1003])
+def test_tail_of_one_file_is_the_last_tenth_of_its_characters(length: int) -> None:
+    (whole,) = documents(1, length)
+    train = [d.text for d in split([whole], part="train", val_fraction=0.1, by="tail")]
+    val = [d.text for d in split([whole], part="val", val_fraction=0.1, by="tail")]
+    cut = int(length * 0.9)
+    assert train == ([whole.text[:cut]] if cut else [])
+    assert val == [whole.text[cut:]]
+
+
+def test_tail_cuts_every_document_and_keeps_its_id_and_source() -> None:
+    val = list(split(documents(3, 8), part="val", val_fraction=0.25, by="tail"))
+    assert [(d.id, d.text, d.source) for d in val] == [
+        ("d0", "a!", "test"),
+        ("d1", "b!", "test"),
+        ("d2", "c!", "test"),
+    ]
+
+
+def test_by_document_gives_each_whole_document_to_exactly_one_part() -> None:
+    whole = documents(2000, 5)
+    train = list(split(whole, part="train", val_fraction=0.2, by="document"))
+    val = list(split(whole, part="val", val_fraction=0.2, by="document"))
+    assert sorted(d.id for d in train + val) == sorted(d.id for d in whole)
+    assert all(d.text == whole[int(d.id[1:])].text for d in train + val)
+    assert 330 < len(val) < 470  # 400 +- 4 standard deviations of 17.9
+
+
+def test_by_document_a_document_keeps_its_part_when_others_go() -> None:
+    def val(of: list[Document]) -> set[str]:
+        return {d.id for d in split(of, part="val", val_fraction=0.3, by="document")}
+
+    whole = documents(100, 5)
+    assert val(whole[::3]) == val(whole) & {d.id for d in whole[::3]}
+
+
+@pytest.mark.parametrize("by", ["tail", "document"])
+def test_fraction_zero_gives_everything_to_training(by: str) -> None:
+    whole = documents(9, 4)
+    assert list(split(whole, part="train", val_fraction=0.0, by=by)) == whole
+    assert list(split(whole, part="val", val_fraction=0.0, by=by)) == []
+
+
+def test_split_is_streaming() -> None:
+    def endless():
+        while True:
+            yield from documents(1, 10)
+
+    assert next(split(endless(), part="val", val_fraction=0.5, by="tail")).text == "aaaa!"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"val_fraction": 1.0}, "val_fraction is 1.0"),
+        ({"val_fraction": -0.1}, "val_fraction is -0.1"),
+        ({"part": "vall"}, "unknown part 'vall'; nearest: 'val'"),
+        ({"by": "head"}, "unknown way to split 'head'"),
+    ],
+)
+def test_wrong_values_are_named_at_the_call(wrong: dict, message: str) -> None:
+    with pytest.raises(BadValue, match=message):
+        split([], **({"part": "train", "val_fraction": 0.1, "by": "tail"} | wrong))

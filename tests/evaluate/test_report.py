@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from fewshot.evaluate.report import INK, loss_svg, shots_svg, write_report
+from fewshot.evaluate.run import Result, Sample
+
+
+def make(k: int, value: float | None, **fields) -> Result:
+    plain = {
+        "task": "novel_symbols",
+        "paper_name": "",
+        "kind": "choose",
+        "metric": "accuracy",
+        "shots": k,
+        "shots_used": k,
+        "n": 200,
+        "n_skipped": 0,
+        "value": value,
+        "low": None if value is None else value - 0.05,
+        "high": None if value is None else value + 0.05,
+        "ideal": min(1.0, (k + 1) / 16),
+        "chance": 1 / 16,
+        "seed": 0,
+        "seconds": 1.0,
+        "source": "made by rule",
+    }
+    return Result(**{**plain, **fields})
+
+
+METRICS = [
+    {"step": i, "tokens": 512 * i, "loss": 4 - i / 10, "val_loss": 4.0 if i % 5 == 0 else None} for i in range(20)
+]
+CURVE = [
+    make(k, value, samples=(Sample(f"a = b\n<{k}> =", " c & d", " q", 0.0),))
+    for k, value in ((0, 0.07), (1, 0.11), (2, 0.2), (4, 0.3), (8, 0.5), (16, 0.95))
+]
+PERPLEXITY = [
+    make(k, value, task="lambada", paper_name="LAMBADA", metric="perplexity", ideal=None, chance=None)
+    for k, value in ((0, 31.5), (1, 40.25))
+]
+
+
+class Tags(HTMLParser):
+    """Counts tags and checks that those which must be closed are."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.counts: dict[str, int] = {}
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.counts[tag] = self.counts.get(tag, 0) + 1
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.counts[tag] = self.counts.get(tag, 0) + 1
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> str:
+    write_report(
+        tmp_path / "report.html",
+        title="A run <1>",
+        summary={"parameters": "1,234", "optimizer": "AdamW & co"},
+        metrics=METRICS,
+        results=[*CURVE, *PERPLEXITY],
+        samples=[("Once upon", " a time <b>")],
+    )
+    return (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_page_holds_every_figure_table_and_sample(page):
+    tags = Tags(page)
+    assert tags.open == []
+    assert tags.counts["figure"] == tags.counts["svg"] == 3  # loss, accuracy over K, perplexity over K
+    assert tags.counts["table"] == 2
+    for text in ("A run &lt;1&gt;", "AdamW &amp; co", "Once upon<b> a time &lt;b&gt;</b>", "&lt;16&gt; =", "c &amp; d"):
+        assert text in page
+    assert "95.0<br><small>90.0 to 100.0</small>" in page
+    assert "31.50" in page
+    assert "lambada (LAMBADA)" in page
+
+
+def test_the_page_loads_nothing_and_shows_in_light_and_dark(page):
+    addresses = re.findall(r"""(?:src|href)\s*=\s*["']([^"']+)""", page)
+    assert all(address.startswith("#") for address in addresses)
+    assert "<script" not in page
+    assert "@import" not in page
+    assert "prefers-color-scheme: dark" in page
+    assert INK not in page
+    assert "currentColor" in page
+
+
+def test_ids_of_one_figure_do_not_meet_those_of_another(page):
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:href="#|url\(#)([^")]+)', page)) <= set(ids)
+
+
+def test_a_curve_over_shots_names_each_k_the_ideal_learner_and_chance():
+    svg = shots_svg(CURVE)
+    texts = [element.text for element in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+    for expected in ("0", "1", "2", "4", "8", "16", "ideal learner", "chance", "model"):
+        assert expected in texts
+    assert svg == shots_svg(CURVE)
+
+
+def test_the_loss_curve_shows_validation_only_where_it_was_measured():
+    assert "validation" in loss_svg(METRICS)
+    assert "validation" not in loss_svg([{**row, "val_loss": None} for row in METRICS])
+
+
+def test_a_question_that_never_fitted_is_a_dash_and_fewer_shots_are_said(tmp_path):
+    results = [make(0, None, n=0, n_skipped=7), make(16, 0.5, shots_used=9.25)]
+    write_report(tmp_path / "r.html", title="r", summary={}, metrics=[], results=results, samples=[])
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "<td>–</td>" in page
+    assert "9.2 shots" in page
+    assert "(7 too long)" in page
+    assert "Training" not in page
+    assert "<svg" not in page  # one point is no curve

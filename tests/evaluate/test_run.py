@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from fewshot.base.errors import BadValue
+from fewshot.evaluate import run
+from fewshot.evaluate.run import evaluate
+from fewshot.evaluate.task import Episode, Example, Task, drawn_episodes
+from fewshot.evaluate.tasks.table import make_task
+from fewshot.model.config import GPTConfig
+from fewshot.model.gpt import GPT
+
+SETTINGS = {"limit": 40, "seed": 0, "batch_size": 4}
+
+
+def tiny_gpt(n_vocab: int, n_ctx: int) -> GPT:
+    torch.manual_seed(0)
+    return GPT(GPTConfig(n_layers=1, d_model=16, n_heads=2, n_ctx=n_ctx, n_vocab=n_vocab))
+
+
+def listed(task_fields: dict, evaluated: list[Example], training: list[Example]) -> Task:
+    return Task(name="t", source="test", episodes=drawn_episodes("t", evaluated, training), **task_fields)
+
+
+def test_a_model_that_copies_is_at_chance_without_shots_and_ideal_with_all(small_tokenizer, copier):
+    tokenizer = small_tokenizer()
+    model = copier(tokenizer.n_vocab, 200, order=4)  # "q = " as four characters
+    zero, four, all_shown = evaluate(model, tokenizer, make_task("novel_symbols"), shots=(0, 4, 16), **SETTINGS)
+    assert (zero.shots_used, four.shots_used, all_shown.shots_used) == (0, 4, 16)
+    assert zero.ideal == zero.chance == 1 / 16
+    assert zero.value < 0.2
+    assert zero.value < four.value < all_shown.value
+    assert all_shown.value == all_shown.ideal == 1.0
+    assert all_shown.low < 1.0 == all_shown.high
+    assert (zero.n, zero.n_skipped, zero.metric) == (40, 0, "accuracy")
+
+
+def test_results_are_the_same_for_every_batch_size_and_change_with_the_seed(small_tokenizer):
+    tokenizer = small_tokenizer()
+    model = tiny_gpt(tokenizer.n_vocab, 64)
+
+    def values(batch_size: int, seed: int) -> list[tuple]:
+        results = evaluate(
+            model, tokenizer, make_task("novel_symbols"), shots=(0, 3), limit=30, seed=seed, batch_size=batch_size
+        )
+        return [(one.value, [sample.answer for sample in one.samples], one.samples[0].prompt) for one in results]
+
+    assert values(1, 0) == values(7, 0)
+    assert values(7, 0) != values(7, 1)
+
+
+def test_a_question_that_does_not_fit_is_counted_and_the_others_are_answered(small_tokenizer, copier):
+    tokenizer = small_tokenizer()
+    questions = [Example("short", "ab", ("c", "d")), Example("long", "a" * 50, ("c", "d"))]
+    task = listed({"kind": "choose"}, questions, [Example("shown", "xab", ("c", "d"))])
+    (result,) = evaluate(copier(tokenizer.n_vocab, 20, order=2), tokenizer, task, shots=(1,), **SETTINGS)
+    assert (result.n, result.n_skipped, result.value) == (1, 1, 1.0)
+    (nothing,) = evaluate(copier(tokenizer.n_vocab, 2, order=2), tokenizer, task, shots=(1,), **SETTINGS)
+    assert (nothing.n, nothing.n_skipped, nothing.value, nothing.low, nothing.high) == (0, 2, None, None, None)
+    json.dumps(nothing.to_json(), allow_nan=False)
+
+
+def test_a_result_comes_back_from_json_as_it_was(small_tokenizer, copier):
+    tokenizer = small_tokenizer()
+    (result,) = evaluate(copier(97, 99, order=4), tokenizer, make_task("novel_symbols"), shots=(2,), **SETTINGS)
+    assert len(result.samples) == 3
+    assert run.Result.from_json(json.loads(json.dumps(result.to_json())), where="x.json") == result
+    with pytest.raises(BadValue, match=r"key in x\.json"):
+        run.Result.from_json({**result.to_json(), "value_": 1}, where="x.json")
+
+
+def test_unconditional_normalisation_turns_the_choice_of_a_likely_text(small_tokenizer):
+    """By hand: after any token " a" has 0.5 and " b" 0.1, but after "?" they have 0.4 and 0.3: b gains more."""
+    tokenizer = small_tokenizer(" a", " b")
+    a, b = (tokenizer.encode(one)[0] for one in (" a", " b"))
+    table = torch.zeros(tokenizer.n_vocab, tokenizer.n_vocab)
+    table[:, a], table[:, b] = math.log(50.0), math.log(10.0)
+    question = tokenizer.encode("?")[0]
+    table[question, a], table[question, b] = math.log(40.0), math.log(30.0)
+
+    class Bigram(torch.nn.Module):
+        config = SimpleNamespace(n_ctx=20, n_vocab=tokenizer.n_vocab)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = torch.nn.Parameter(table)
+
+        def hidden(self, tokens):
+            return self.table[tokens]
+
+        def logits(self, hidden):
+            return hidden
+
+    asked = [Example("q", "which?", (" a", " b"), 1)]
+    for normalisation, value in (("sum", 0.0), ("token", 0.0), ("unconditional", 1.0)):
+        task = listed({"kind": "choose", "normalisation": normalisation, "answer_context": "A:"}, asked, [])
+        (result,) = evaluate(Bigram(), tokenizer, task, shots=(0,), **SETTINGS)
+        assert result.value == value, normalisation
+
+
+def test_per_token_and_sum_choose_differently_between_a_short_and_a_long_text(small_tokenizer):
+    tokenizer = small_tokenizer()
+    model = tiny_gpt(tokenizer.n_vocab, 64)  # at random weights every token costs about the same
+    asked = [Example(str(i), f"{i}:", ("xy", "a much longer text")) for i in range(20)]
+    (result,) = evaluate(
+        model, tokenizer, listed({"kind": "choose", "normalisation": "sum"}, asked, []), shots=(0,), **SETTINGS
+    )
+    assert result.value == 1.0
+    (result,) = evaluate(
+        model, tokenizer, listed({"kind": "choose", "normalisation": "token"}, asked, []), shots=(0,), **SETTINGS
+    )
+    assert result.value < 1.0 or result.samples[0].answer == "xy"
+
+
+def test_perplexity_gives_accuracy_of_whole_words_and_perplexity_per_word(small_tokenizer, copier):
+    tokenizer = small_tokenizer()
+    model = copier(tokenizer.n_vocab, 99, order=2)
+    seen = Example("seen", "my dog, my", (" dog",))  # each two characters of "my dog" were followed by the next one
+    unseen = Example("unseen", "my dog, the", (" cat",))
+    task = listed({"kind": "perplexity"}, [seen, unseen], [])
+    right, surprise = evaluate(model, tokenizer, task, shots=(0,), **SETTINGS)
+    assert (right.metric, surprise.metric) == ("accuracy", "perplexity")
+    said, unsaid = 9 - math.log(math.exp(9) + tokenizer.n_vocab - 1), -math.log(tokenizer.n_vocab)
+    assert surprise.low <= surprise.value <= surprise.high
+    assert right.value == 0.5
+    assert surprise.value == pytest.approx(math.exp(-(4 * said + 4 * unsaid) / 2), rel=0.05)
+
+
+def test_completing_judges_what_the_model_wrote_and_measures_are_named(small_tokenizer, monkeypatch):
+    tokenizer = small_tokenizer()
+    asked = {}
+
+    def complete(model, tokenizer, prompts, **settings):
+        asked.update(settings, prompts=[tokenizer.decode(list(prompt[1:])) for prompt in prompts])
+        return [SimpleNamespace(text=" 4" if "2 plus 2" in prompt else " 9") for prompt in asked["prompts"]]
+
+    monkeypatch.setattr(run, "complete", complete)
+    questions = [Example("a", "2 plus 2 is", (" 4", " four")), Example("b", "2 plus 3 is", (" 5",))]
+    task = listed({"kind": "complete", "max_answer_tokens": 3, "delimiter": "\n"}, questions, [])
+    (result,) = evaluate(tiny_gpt(tokenizer.n_vocab, 64), tokenizer, task, shots=(0,), **SETTINGS)
+    assert (result.value, result.metric) == (0.5, "accuracy")
+    assert (asked["max_tokens"], asked["stop"]) == (3, ("\n",))
+    assert {(one.prompt, one.answer, one.expected, one.value) for one in result.samples} == {
+        ("2 plus 2 is", " 4", " 4", 1.0),
+        ("2 plus 3 is", " 9", " 5", 0.0),
+    }
+    graded = replace(task, metric="closeness", judge=lambda answer, accepted: 0.25)
+    (result,) = evaluate(tiny_gpt(tokenizer.n_vocab, 64), tokenizer, graded, shots=(0,), **SETTINGS)
+    assert (result.metric, result.value, result.low, result.high) == ("closeness", 0.25, 0.25, 0.25)
+
+
+@pytest.mark.parametrize("name", ["novel_letters", "novel_offset", "arithmetic_2d_add", "scramble_rw"])
+def test_every_kind_runs_on_a_real_model_and_leaves_it_as_it_was(small_tokenizer, name):
+    tokenizer = small_tokenizer()
+    model = tiny_gpt(tokenizer.n_vocab, 160).train()
+    done = []
+    results = evaluate(
+        model,
+        tokenizer,
+        make_task(name),
+        shots=(0, 2),
+        limit=5,
+        seed=0,
+        batch_size=2,
+        on_progress=lambda *counts: done.append(counts),
+    )
+    assert [(one.task, one.shots, one.n, one.value) for one in results] == [(name, 0, 5, 0.0), (name, 2, 5, 0.0)]
+    assert done[-1] == (10, 10)
+    assert model.training
+    assert json.loads(json.dumps(results[1].to_json()))["shots_used"] == 2.0
+
+
+@pytest.mark.parametrize("shots", [(), (0, -1)])
+def test_shots_that_are_none_or_negative_are_refused(small_tokenizer, shots):
+    with pytest.raises(BadValue, match="shots are"):
+        evaluate(tiny_gpt(97, 8), small_tokenizer(), make_task("novel_offset"), shots=shots, **SETTINGS)
+
+
+def test_ideal_is_that_of_the_demonstrations_that_fitted(small_tokenizer, copier):
+    tokenizer = small_tokenizer()
+    episode = Episode(Example("q", "q", ("a", "b")), (Example("d", "d", ("a", "b")),) * 3, (0.1, 0.2, 0.3, 0.4))
+    task = Task(name="t", kind="choose", source="test", episodes=lambda n, shots, seed: [episode])
+    (result,) = evaluate(copier(tokenizer.n_vocab, 9, order=2), tokenizer, task, shots=(3,), **SETTINGS)
+    assert (result.shots_used, result.ideal) == (2, 0.3)  # <eot> da\nda\nqa is nine tokens

@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from fewshot.base.errors import BadValue, ContextTooLong
+from fewshot.generate.complete import complete, stream
+from fewshot.generate.sampling import Sampling
+from fewshot.model.gpt import GPT
+from fewshot.tokenizer.vocab import Tokenizer
+
+Scripted = Callable[..., tuple[GPT, Tokenizer]]
+WARM = Sampling(temperature=1.5)
+
+
+def one(scripted: Scripted, *script: bytes | None, **how: Any) -> Any:
+    model, tokenizer = scripted(*script)
+    return complete(model, tokenizer, [[0]], **({"max_tokens": 99} | how))[0]
+
+
+def pieces(scripted: Scripted, *script: bytes | None, **how: Any) -> list[str]:
+    model, tokenizer = scripted(*script)
+    return list(stream(model, tokenizer, [0], **({"max_tokens": 99} | how)))
+
+
+# --- where a completion ends
+
+
+def test_a_completion_ends_at_max_tokens(scripted: Scripted) -> None:
+    done = one(scripted, b"ab", b"c", b"d", max_tokens=2)
+    assert (done.text, done.tokens, done.finish_reason) == ("abc", (0, 1), "length")
+    assert len(done.logprobs) == 2
+
+
+def test_a_completion_ends_where_the_context_is_full(scripted: Scripted) -> None:
+    done = one(scripted, b"ab", b"c", b"d")
+    assert (done.text, done.finish_reason) == ("abcd", "length")
+
+
+def test_end_of_text_ends_it_and_is_no_text(scripted: Scripted) -> None:
+    done = one(scripted, b"ab", None, b"d")
+    assert (done.text, done.tokens, done.finish_reason) == ("ab", (0, 2), "stop")
+    assert pieces(scripted, b"ab", None, b"d") == ["ab"]
+
+
+@pytest.mark.parametrize(
+    ("script", "stop", "text", "n_tokens"),
+    [
+        ([b"He", b"llo", b" w", b"orld"], ["lo w"], "Hel", 3),  # over three tokens
+        ([b"He", b"llo", b" w", b"orld"], ["llo"], "He", 2),  # one token
+        ([b"He", b"llo\nQ: x", b"y"], ["\n"], "Hello", 2),  # inside one token
+        ([b"a", b"xb", b"c"], ["c", "xb"], "a", 2),  # the one that comes first in the text
+        ([b"a", b"bcd", b"e"], ["cd", "b"], "a", 2),  # two in one token: the earlier
+        ([b"a", b"a", b"b", b"c"], ["aab"], "", 3),  # begins with the first token
+        ([b"a", b"a", b"a", b"b"], ["aab"], "a", 4),  # a false start before it
+        ([b"x\xc3", b"\xa9y", b"z"], ["é"], "x", 2),  # a character over two tokens
+        ([b"ab", b"c", b"d"], ["never"], "abcd", 3),
+    ],
+)
+def test_a_stop_string_ends_it_and_is_cut_off(
+    scripted: Scripted, script: list[bytes], stop: list[str], text: str, n_tokens: int
+) -> None:
+    done = one(scripted, *script, stop=stop)
+    assert (done.text, len(done.tokens)) == (text, n_tokens)
+    assert done.finish_reason == ("length" if stop == ["never"] else "stop")
+    assert "".join(pieces(scripted, *script, stop=stop)) == text
+
+
+def test_a_stop_string_with_the_last_allowed_token_counts_as_stop(scripted: Scripted) -> None:
+    assert one(scripted, b"a", b"b", b"c", stop=["b"], max_tokens=2).finish_reason == "stop"
+
+
+def test_a_stop_string_in_the_prompt_ends_nothing(scripted: Scripted) -> None:
+    model, tokenizer = scripted(b"a", b"b", b"c", b"d")
+    done = complete(model, tokenizer, [[1, 2]], max_tokens=9, stop=["bc", "bcd"])[0]
+    assert (done.text, done.finish_reason) == ("bcd"[1:] if done.tokens[0] == 2 else "bcd", done.finish_reason)
+
+
+# --- streaming
+
+
+def test_what_may_begin_a_stop_string_is_held_back_until_it_is_clear(scripted: Scripted) -> None:
+    assert pieces(scripted, b"x", b"E", b"N", b"y", b"E", b"N", b"D", b"z", stop=["END"]) == ["x", "ENy"]
+    assert pieces(scripted, b"x", b"E", b"N", stop=["END"]) == ["x", "EN"]  # the end comes first: it was text
+    assert pieces(scripted, b"x", b"E", b"N", stop=["QQ"]) == ["x", "E", "N"]
+
+
+def test_characters_over_several_tokens_are_shown_whole(scripted: Scripted) -> None:
+    emoji = "😀".encode()
+    script = [b"a\xc3", b"\xa9", emoji[:1], emoji[1:3], emoji[3:] + b"b"]
+    assert pieces(scripted, *script) == ["a", "é", "😀b"]
+
+
+def test_a_character_that_never_comes_whole_is_marked_once(scripted: Scripted) -> None:
+    assert pieces(scripted, b"a", b"\xf0\x9f") == ["a", "\N{REPLACEMENT CHARACTER}"]
+    assert one(scripted, b"a", b"\xf0\x9f").text == "a\N{REPLACEMENT CHARACTER}"
+
+
+def chunks(alphabet: bytes) -> SearchStrategy[list[bytes]]:
+    letter = st.sampled_from([bytes([byte]) for byte in alphabet])
+    return st.lists(st.lists(letter, min_size=1, max_size=3).map(b"".join), min_size=1, max_size=9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    script=chunks(b"ab\xc3\xa9\xf0\x9f\x98\x80"),
+    stop=st.lists(st.text("abé", min_size=1, max_size=3), max_size=2),
+)
+def test_the_joined_stream_is_the_completion_whatever_is_written(
+    request: pytest.FixtureRequest, script: list[bytes], stop: list[str]
+) -> None:
+    scripted = request.getfixturevalue("scripted")
+    shown = pieces(scripted, *script, stop=stop)
+    text = one(scripted, *script, stop=stop).text
+    assert "".join(shown) == text  # only ever appended to, so no part of a stop string was shown
+    assert all(shown)
+    written = b"".join(script).decode(errors="replace")
+    ends = [written.find(string) for string in stop if string in written]
+    assert text == (written[: min(ends)] if ends else written)
+
+
+def test_a_stream_gives_what_complete_gives_when_sampling(random_model: GPT, letters: Tokenizer) -> None:
+    for seed in range(5):
+        how: dict[str, Any] = {"max_tokens": 40, "sampling": WARM, "seed": seed, "slide": True}
+        whole = complete(random_model, letters, [[3, 1]], **how)[0]
+        assert "".join(stream(random_model, letters, [3, 1], **how)) == whole.text
+
+
+def test_a_stream_begins_before_the_text_is_complete(random_model: GPT, letters: Tokenizer) -> None:
+    first = next(stream(random_model, letters, [3], max_tokens=10**9, slide=True))
+    assert len(first) == 1
+
+
+# --- many prompts
+
+
+PROMPTS = [[1, 2, 3], [4], [5, 6, 7], [8], [9, 10, 11], [1, 2, 3], list(range(12))]
+
+
+def texts(model: GPT, tokenizer: Tokenizer, prompts: list[list[int]], **how: Any) -> list[str]:
+    how = {"max_tokens": 8, "sampling": WARM, "seed": 3} | how
+    return [done.text for done in complete(model, tokenizer, prompts, **how)]
+
+
+def test_the_same_seed_gives_the_same_text_and_another_seed_another(random_model: GPT, letters: Tokenizer) -> None:
+    assert texts(random_model, letters, PROMPTS) == texts(random_model, letters, PROMPTS)
+    assert texts(random_model, letters, PROMPTS) != texts(random_model, letters, PROMPTS, seed=4)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_the_text_does_not_depend_on_the_batch_size(random_model: GPT, letters: Tokenizer, batch_size: int) -> None:
+    assert texts(random_model, letters, PROMPTS, batch_size=batch_size) == texts(random_model, letters, PROMPTS)
+
+
+def test_the_text_does_not_depend_on_the_neighbours(random_model: GPT, letters: Tokenizer) -> None:
+    before = texts(random_model, letters, PROMPTS)
+    after = texts(random_model, letters, [[12, 13, 14], *PROMPTS[1:4], [15] * 3, *PROMPTS[5:]])
+    assert [after[i] for i in (1, 2, 3, 5, 6)] == [before[i] for i in (1, 2, 3, 5, 6)]
+    assert after[0] != before[0]
+
+
+def test_equal_prompts_are_sampled_apart(random_model: GPT, letters: Tokenizer) -> None:
+    assert len(set(texts(random_model, letters, [[1, 2, 3]] * 5))) == 5
+
+
+def test_completions_come_in_the_order_of_their_prompts(random_model: GPT, letters: Tokenizer) -> None:
+    greedy: dict[str, Any] = {"sampling": Sampling(temperature=0.0), "max_tokens": 1}
+    expected = [int(random_model(torch.tensor([prompt]))[0, -1].argmax()) for prompt in PROMPTS]
+    assert [done.tokens[0] for done in complete(random_model, letters, PROMPTS, **greedy)] == expected
+    assert complete(random_model, letters, [], **greedy) == []
+
+
+def test_rows_that_end_early_leave_the_others_alone(random_model: GPT, letters: Tokenizer) -> None:
+    prompts = [[i, j] for i in range(5) for j in range(5)]
+    alone = [complete(random_model, letters, [prompt], max_tokens=10, stop=["a", "f"])[0] for prompt in prompts]
+    assert complete(random_model, letters, prompts, max_tokens=10, stop=["a", "f"]) == alone
+    assert {done.finish_reason for done in alone} == {"stop", "length"}
+
+
+def test_beyond_the_context_it_goes_on_only_if_it_may_slide(random_model: GPT, letters: Tokenizer) -> None:
+    how: dict[str, Any] = {"max_tokens": 50, "sampling": Sampling(temperature=0.3), "stop": []}
+    stays, slides = (complete(random_model, letters, [[1, 2]], slide=slide, **how)[0] for slide in (False, True))
+    assert slides.tokens[: len(stays.tokens)] == stays.tokens
+    assert len(stays.tokens) == 11  # 12 positions: 2 of the prompt and 10; the last token is not read
+    assert len(slides.tokens) == 50
+    assert (stays.finish_reason, slides.finish_reason) == ("length", "length")
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"max_tokens": 0}, "max_tokens is 0, must be at least 1"),
+        ({"stop": ["a", ""]}, "a stop string is empty; give at least one character"),
+        ({"stop": "END"}, "stop is the text 'END'; give a list of texts"),
+    ],
+)
+def test_values_that_mean_nothing_are_refused_by_both(scripted: Scripted, changed: Any, message: str) -> None:
+    for ask in (one, pieces):
+        with pytest.raises(BadValue) as caught:
+            ask(scripted, b"a", **changed)
+        assert str(caught.value) == message
+
+
+def test_an_empty_batch_is_refused(scripted: Scripted) -> None:
+    with pytest.raises(BadValue, match="batch_size is 0, must be at least 1"):
+        one(scripted, b"a", batch_size=0)
+
+
+def test_a_prompt_that_does_not_fit_is_refused_by_both(random_model: GPT, letters: Tokenizer) -> None:
+    for slide in (True, False):
+        with pytest.raises(ContextTooLong, match="the prompt has 13 tokens, the model's context holds 12"):
+            complete(random_model, letters, [[1] * 13], max_tokens=1, slide=slide)
+        with pytest.raises(ContextTooLong):
+            next(stream(random_model, letters, [1] * 13, max_tokens=1, slide=slide))
+    with pytest.raises(BadValue, match="the prompt is empty"):
+        complete(random_model, letters, [[1], []], max_tokens=1)

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fewshot.model.compile import compile_blocks, compiler_problem
+from fewshot.model.config import GPTConfig
+from fewshot.model.gpt import GPT
+
+# Torch's own, which it hides from users: it asks inner tensors for their gradients, and imports a deprecated module.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf"),
+    pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _fresh_compiler() -> Iterator[None]:
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def make(n_layers: int, pattern: str) -> GPT:
+    torch.manual_seed(0)
+    shape = {"d_model": 24, "n_heads": 3, "n_ctx": 11, "n_vocab": 17, "init_std": 0.3}
+    return GPT(GPTConfig(**shape, n_layers=n_layers, pattern=pattern))
+
+
+def loss_and_gradients(model: GPT, tokens: torch.Tensor) -> list[torch.Tensor]:
+    loss = model.loss(tokens, tokens)
+    return [loss.detach(), *torch.autograd.grad(loss, list(model.parameters()))]
+
+
+def count_graphs(monkeypatch: pytest.MonkeyPatch, model: GPT, tokens: torch.Tensor) -> int:
+    graphs = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., Any]:
+        graphs.append(graph)
+        return graph.forward
+
+    plain = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **how: plain(self, backend=backend, **how))
+    compile_blocks(model)
+    monkeypatch.undo()
+    expected = make(model.config.n_layers, model.config.pattern)
+    for _ in range(2):
+        torch.testing.assert_close(loss_and_gradients(model, tokens), loss_and_gradients(expected, tokens))
+    return len(graphs)
+
+
+@pytest.mark.parametrize("n_layers", [3, 9])
+def test_the_number_of_graphs_is_that_of_the_patterns_not_of_the_layers(
+    monkeypatch: pytest.MonkeyPatch, n_layers: int
+) -> None:
+    model = make(n_layers, "alternate(dense, banded(4), fixed(3, 1))")
+    assert count_graphs(monkeypatch, model, torch.randint(17, (2, 11))) == 3
+
+
+@pytest.mark.skipif(compiler_problem("cpu") is not None, reason=str(compiler_problem("cpu")))
+def test_compiled_blocks_equal_eager_ones_and_keep_the_names_of_the_weights() -> None:
+    model, tokens = make(2, "banded(4)"), torch.randint(17, (2, 11))
+    eager, names = loss_and_gradients(model, tokens), list(model.state_dict())
+    compile_blocks(model)
+    torch.testing.assert_close(loss_and_gradients(model, tokens), eager, rtol=1e-4, atol=1e-5)
+    assert list(model.state_dict()) == names
+
+
+def test_a_machine_without_a_compiler_gives_the_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    assert compiler_problem("cpu") == "no C++ compiler (g++ or clang++) on the PATH"
+    assert compiler_problem("cuda") is None
+
+
+def test_missing_headers_of_python_give_the_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "g++").write_text("")
+    (tmp_path / "g++").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("sysconfig.get_paths", lambda: {"include": str(tmp_path)})
+    assert compiler_problem("cpu") == f"Python's headers are missing ({tmp_path / 'Python.h'})"

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fewshot.base.errors import BadValue, ContextTooLong
+from fewshot.kernels import reference
+from fewshot.model.config import GPTConfig
+from fewshot.model.gpt import GPT, count_parameters
+
+SMALL = GPTConfig(n_layers=3, d_model=24, n_heads=3, n_ctx=13, n_vocab=17, init_std=0.3)
+PATTERNS = ["dense", "alternate(dense, banded(3))", "fixed(4, 1)", "banded(2) | strided(3)", "perhead(dense, banded(2))"]
+
+
+def make(config: GPTConfig = SMALL, *, seed: int = 0) -> GPT:
+    torch.manual_seed(seed)
+    return GPT(config).eval()
+
+
+@pytest.mark.parametrize("block", ["pre-ln", "post-ln"])
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_changing_a_later_token_never_changes_earlier_logits(pattern: str, block: str) -> None:
+    model = make(replace(SMALL, pattern=pattern, block=block))
+    tokens = torch.randint(17, (2, 11))
+    before = model(tokens)
+    for t in range(11):
+        changed = tokens.clone()
+        changed[:, t] = (changed[:, t] + 1) % 17
+        after = model(changed)
+        assert torch.equal(after[:, :t], before[:, :t])
+        assert not torch.allclose(after[:, t], before[:, t])
+
+
+def test_a_banded_layer_ignores_all_keys_beyond_its_window() -> None:
+    model = make(replace(SMALL, n_layers=1, pattern="banded(4)"))
+    tokens = torch.randint(17, (1, 13))
+    before = model(tokens)[0]
+    changed = tokens.clone()
+    changed[0, 2] = (changed[0, 2] + 1) % 17
+    moved = [t for t in range(13) if not torch.equal(model(changed)[0, t], before[t])]
+    assert moved == [2, 3, 4, 5]  # the window of 4 counts the query itself
+
+
+def test_two_banded_layers_read_twice_as_far() -> None:
+    model = make(replace(SMALL, n_layers=2, pattern="banded(4)"))
+    tokens = torch.randint(17, (1, 13))
+    changed = tokens.clone()
+    changed[0, 2] = (changed[0, 2] + 1) % 17
+    moved = [t for t in range(13) if not torch.equal(model(changed)[0, t], model(tokens)[0, t])]
+    assert moved == [2, 3, 4, 5, 6, 7, 8]
+
+
+@pytest.mark.parametrize("pattern", ["dense", "alternate(dense, banded(3))"])
+def test_document_masking_equals_reading_each_document_alone_in_its_place(pattern: str) -> None:
+    model = make(replace(SMALL, pattern=pattern))
+    tokens = torch.randint(17, (2, 12))
+    documents = torch.tensor([[0] * 5 + [1] * 7, [4] * 1 + [6] * 9 + [9] * 2])
+    together = model.logits(model.hidden(tokens, documents=documents))
+    assert not torch.allclose(together, model(tokens))
+    for row, (start, end) in [(0, (0, 5)), (0, (5, 12)), (1, (0, 1)), (1, (1, 10)), (1, (10, 12))]:
+        alone = make(replace(SMALL, pattern=pattern))
+        with torch.no_grad():
+            alone.wpe.weight[: end - start] = model.wpe.weight[start:end]
+        torch.testing.assert_close(alone(tokens[row : row + 1, start:end])[0], together[row, start:end])
+
+
+def test_documents_reach_the_loss() -> None:
+    model = make()
+    tokens, documents = torch.randint(17, (2, 12)), torch.tensor([[0] * 5 + [1] * 7] * 2)
+    logits = model.logits(model.hidden(tokens, documents=documents))
+    expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens.flatten())
+    torch.testing.assert_close(model.loss(tokens, tokens, documents), expected)
+    assert not torch.isclose(model.loss(tokens, tokens), expected)
+
+
+def test_dropout_acts_in_training_alone() -> None:
+    model = make(replace(SMALL, dropout=0.3))
+    tokens = torch.randint(17, (2, 12))
+    assert torch.equal(model(tokens), model(tokens))
+    model.train()
+    assert not torch.allclose(model(tokens), model(tokens))
+
+
+def test_more_tokens_than_the_context_are_refused() -> None:
+    with pytest.raises(ContextTooLong, match="the input has 14 tokens, the model's context holds 13: shorten it"):
+        make()(torch.zeros(1, 14, dtype=torch.long))
+
+
+def test_documents_and_a_cache_are_refused_together() -> None:
+    model, tokens = make(), torch.zeros(1, 3, dtype=torch.long)
+    with pytest.raises(BadValue, match="cannot be used together"):
+        model.hidden(tokens, model.new_cache(1), documents=tokens)
+
+
+def test_the_kernel_is_injected_and_changes_nothing() -> None:
+    config = replace(SMALL, pattern="alternate(dense, fixed(4, 1))")
+    torch.manual_seed(0)
+    other = GPT(config, attend=reference.attend).eval()
+    tokens = torch.randint(17, (2, 11))
+    torch.testing.assert_close(make(config)(tokens), other(tokens), rtol=1e-5, atol=1e-5)
+
+
+def test_parameters_carry_gpt2_names() -> None:
+    names = {name for name, _ in make().named_parameters()}
+    parts = ("ln_1", "attn.c_attn", "attn.c_proj", "ln_2", "mlp.c_fc", "mlp.c_proj")
+    layers = {f"h.{i}.{part}.{kind}" for i in range(3) for part in parts for kind in ("weight", "bias")}
+    assert names == layers | {"wte.weight", "wpe.weight", "ln_f.weight", "ln_f.bias"}
+
+
+def test_an_untied_model_has_its_own_output_matrix() -> None:
+    model = make(replace(SMALL, tied=False))
+    assert model.lm_head is not None
+    assert model.output_weight is model.lm_head.weight
+    assert model.output_weight is not model.wte.weight
+    hidden = torch.randn(5, 24)
+    torch.testing.assert_close(model.logits(hidden), hidden @ model.lm_head.weight.T)
+    counts, tied = count_parameters(model.config), count_parameters(SMALL)
+    assert counts["total"] - tied["total"] == 17 * 24 == counts["non_embedding"] - tied["non_embedding"]
+
+
+def test_gpt1_has_no_last_norm() -> None:
+    model = make(replace(SMALL, block="post-ln"))
+    seen = []
+    model.h[-1].register_forward_hook(lambda module, inputs, output: seen.append(output))
+    hidden = model.hidden(torch.randint(17, (2, 5)))
+    assert torch.equal(hidden, seen[0])
+    assert not any(name.startswith("ln_f") for name, _ in model.named_parameters())

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fewshot.model.config import GPTConfig
+from fewshot.model.gpt import GPT
+from fewshot.model.plan import activation_bytes, make_plan
+from fewshot.model.presets import PRESETS
+
+SMALL = GPTConfig(n_layers=3, d_model=10, n_heads=2, d_head=4, d_ff=30, n_ctx=7, n_vocab=19, pattern="banded(3)")
+
+
+def test_the_costs_of_a_small_model_are_those_worked_by_hand() -> None:
+    # a block: norms 2 x 20, qkv 10 x 24 + 24, projection 8 x 10 + 10, feed-forward 10 x 30 + 30 + 30 x 10 + 10
+    blocks = 3 * (40 + 264 + 90 + 640) + 20
+    total = blocks + 19 * 10 + 7 * 10
+    plan = make_plan("small", SMALL, n_tokens=1000)
+    assert (plan.n_parameters, plan.n_non_embedding) == (total, blocks)
+    assert plan.flops == 6 * total * 1000
+    assert plan.pf_days == pytest.approx(6 * total * 1000 / 8.64e19)
+    assert plan.training_state_bytes == 4 * 4 * total
+    assert plan.inference_weight_bytes == 2 * total
+    assert plan.cache_bytes == 3 * 7 * (8 + 8) * 2  # layers, positions, key and value of both heads, bfloat16
+    assert (plan.name, plan.pattern, plan.n_ctx, plan.d_head) == ("small", "banded(3)", 7, 4)
+
+
+def test_a_plan_of_gpt3_needs_no_memory_and_counts_300_billion_tokens() -> None:
+    plan = make_plan("gpt3-175b", PRESETS["gpt3-175b"])
+    assert plan.n_tokens == 300_000_000_000
+    assert plan.cache_bytes == 96 * 2048 * 2 * 12288 * 2  # 9.7 GB
+    assert plan.training_state_bytes == 16 * 174_604_259_328  # 2.8 TB
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        GPTConfig(n_layers=1, d_model=64, n_heads=4, n_ctx=128, n_vocab=97),
+        GPTConfig(n_layers=4, d_model=48, n_heads=3, d_head=32, d_ff=80, n_ctx=200, n_vocab=97),
+        GPTConfig(n_layers=3, d_model=64, n_heads=4, n_ctx=128, n_vocab=97, block="post-ln"),
+    ],
+)
+def test_activation_bytes_are_what_autograd_keeps(config: GPTConfig) -> None:
+    model = GPT(config)
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept: dict[int, torch.Tensor] = {}  # by storage; the tensors are held, so that no address is used twice
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        address = tensor.untyped_storage().data_ptr()
+        if address not in weights:
+            kept.setdefault(address, tensor)
+        return tensor
+
+    tokens = torch.randint(97, (1, config.n_ctx))
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        model.loss(tokens, tokens)
+    measured = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    assert activation_bytes(config) == pytest.approx(measured, rel=0.1)
