@@ -78,7 +78,9 @@ def test_mingpt_computes_the_same_logits_and_the_same_at_every_stage(
         seen["lm_head"] = model(golden["idx"])
     assert seen.keys() == {*stages, *inputs, "lm_head"}
     for name, value in seen.items():
-        torch.testing.assert_close(value, golden[name], rtol=1e-5, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            value, golden[name], rtol=1e-5, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 def test_mingpt_is_recognised_as_untied_and_sorts(mingpt: tuple[dict[str, Tensor], dict[str, Tensor]]) -> None:
@@ -152,7 +154,11 @@ def test_missing_and_damaged_weights_are_refused_in_one_line(tmp_path: Path) -> 
     (tmp_path / "config.json").write_text('{"model_type": "gpt2", "n_head": 3}')
     with pytest.raises(BadFile, match=r"holds neither model\.safetensors nor pytorch_model\.bin"):
         read_hugging_face(tmp_path)
-    for name, data in [("pytorch_model.bin", b"PK\3\4 cut"), ("model.safetensors", b"\x40\0\0\0\0\0\0\0{"), ("model.safetensors", b"")]:
+    for name, data in [
+        ("pytorch_model.bin", b"PK\3\4 cut"),
+        ("model.safetensors", b"\x40\0\0\0\0\0\0\0{"),
+        ("model.safetensors", b""),
+    ]:
         (tmp_path / name).write_bytes(data)
         with pytest.raises(BadFile, match=rf"{name} is damaged or cut short: download it again$"):
             read_hugging_face(tmp_path)

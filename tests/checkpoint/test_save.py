@@ -23,10 +23,14 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 def test_a_checkpoint_is_a_folder_of_weights_moments_and_manifest(tmp_path: Path) -> None:
     path = save(tmp_path, GPT(CONFIG), step=20, training={"m": torch.ones(3)})
     assert path == tmp_path / "checkpoints" / "step-00000020"
-    assert {file.name for file in path.iterdir()} == {"manifest.json", "model.safetensors", "training.safetensors"}
+    assert names(path) == ["manifest.json", "model.safetensors", "training.safetensors"]
     assert sorted([folder_of(100), folder_of(9)]) == [folder_of(9), folder_of(100)]
 
 
@@ -42,7 +46,7 @@ def test_the_weights_are_a_plain_safetensors_file_with_gpt2_names(tmp_path: Path
 def test_only_the_newest_are_kept(tmp_path: Path) -> None:
     for step in (5, 10, 15, 100):
         save(tmp_path, GPT(CONFIG), step=step, keep=3)
-    assert sorted(os.listdir(tmp_path / FOLDER)) == ["step-00000010", "step-00000015", "step-00000100"]
+    assert names(tmp_path / FOLDER) == ["step-00000010", "step-00000015", "step-00000100"]
     with pytest.raises(BadValue, match="checkpoints to keep is 0, must be at least 1"):
         save(tmp_path, GPT(CONFIG), step=200, keep=0)
 
@@ -53,7 +57,7 @@ def test_saving_the_same_step_again_replaces_it(tmp_path: Path) -> None:
     save(tmp_path, second, step=1)
     loaded = load_model(find_checkpoint(tmp_path))
     assert torch.equal(loaded.wte.weight, second.wte.weight)
-    assert os.listdir(tmp_path / FOLDER) == ["step-00000001"]
+    assert names(tmp_path / FOLDER) == ["step-00000001"]
 
 
 def no_space(*args: object, **kwargs: object) -> None:
@@ -86,7 +90,7 @@ def test_a_full_disk_leaves_the_older_checkpoints_and_no_litter(
     monkeypatch.undo()
     assert caught.value.errno == errno.ENOSPC
     assert content(tmp_path) == before
-    assert sorted(os.listdir(tmp_path / FOLDER)) == ["step-00000001", "step-00000002"]
+    assert names(tmp_path / FOLDER) == ["step-00000001", "step-00000002"]
     assert find_checkpoint(tmp_path).step == 2
 
 
@@ -118,4 +122,4 @@ def test_what_a_killed_process_left_is_removed_by_the_next_save(tmp_path: Path) 
     (litter / "model.safetensors").write_bytes(b"half of it")
     assert find_checkpoint(tmp_path).step == 1
     save(tmp_path, GPT(CONFIG), step=2)
-    assert sorted(os.listdir(tmp_path / FOLDER)) == ["step-00000001", "step-00000002"]
+    assert names(tmp_path / FOLDER) == ["step-00000001", "step-00000002"]

@@ -30,7 +30,7 @@ def listed(task_fields: dict, evaluated: list[Example], training: list[Example])
 
 def test_a_model_that_copies_is_at_chance_without_shots_and_ideal_with_all(small_tokenizer, copier):
     tokenizer = small_tokenizer()
-    model = copier(tokenizer.n_vocab, 200, order=4)  # "q = " as four characters
+    model = copier(tokenizer.n_vocab, 200, order=2)  # "q " as two characters
     zero, four, all_shown = evaluate(model, tokenizer, make_task("novel_symbols"), shots=(0, 4, 16), **SETTINGS)
     assert (zero.shots_used, four.shots_used, all_shown.shots_used) == (0, 4, 16)
     assert zero.ideal == zero.chance == 1 / 16

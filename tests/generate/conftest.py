@@ -59,7 +59,7 @@ def scripted() -> Callable[..., tuple[GPT, Pieces]]:
 
 @pytest.fixture
 def random_model() -> GPT:
-    """Six layers' worth of nothing in particular: 2 layers, 20 tokens, a context of 12."""
+    """2 layers, 20 tokens, a context of 12; weights large enough that its choices differ."""
     torch.manual_seed(5)
     shape = {"n_layers": 2, "d_model": 16, "n_heads": 2, "n_ctx": 12, "n_vocab": 20, "init_std": 0.5}
     return GPT(GPTConfig(**shape, pattern="alternate(dense, banded(3))")).eval()

@@ -11,7 +11,13 @@ from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT, count_parameters
 
 SMALL = GPTConfig(n_layers=3, d_model=24, n_heads=3, n_ctx=13, n_vocab=17, init_std=0.3)
-PATTERNS = ["dense", "alternate(dense, banded(3))", "fixed(4, 1)", "banded(2) | strided(3)", "perhead(dense, banded(2))"]
+PATTERNS = [
+    "dense",
+    "alternate(dense, banded(3))",
+    "fixed(4, 1)",
+    "banded(2) | strided(3)",
+    "perhead(dense, banded(2))",
+]
 
 
 def make(config: GPTConfig = SMALL, *, seed: int = 0) -> GPT:

@@ -18,6 +18,13 @@ def test_gpt2_folder_is_recognised_by_its_two_files(shared_data: Path) -> None:
     assert gpt2.encode("Hello, world!") == [15496, 11, 995, 0]
 
 
+def test_gpt2_folder_is_recognised_by_the_names_of_hugging_face(shared_data: Path, tmp_path: Path) -> None:
+    original = shared_data / "vocab" / "gpt2"
+    (tmp_path / "vocab.json").symlink_to(original / "encoder.json")
+    (tmp_path / "merges.txt").symlink_to(original / "vocab.bpe")
+    assert load_tokenizer(tmp_path).fingerprint == load_tokenizer(original).fingerprint
+
+
 @pytest.mark.parametrize(
     ("files", "reason"),
     [

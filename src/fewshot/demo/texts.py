@@ -6,7 +6,6 @@ In: a folder. Out: one .jsonl file a source. The rules that evaluation uses are 
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -16,14 +15,14 @@ from fewshot.corpus.builtin import builtin_documents
 from fewshot.evaluate.tasks.novel import FAMILIES
 
 SEED = 0
+SYMBOLS = "abcdefghijklmnop"  # those of `novel_symbols`
 
 
 def write_texts(folder: Path, n_documents: dict[str, int], *, english_chars: int) -> None:
-    """Write `english.jsonl`, `repeats.jsonl`, `addition.jsonl` and one file for each novel family that is asked for."""
+    """Write `english.jsonl`, `repeats.jsonl` and one file for each novel family that is asked for."""
     makers: dict[str, Iterable[str]] = {
         "english": (document.text for document in builtin_documents(max_chars=english_chars)),
         "repeats": repeats(n_documents.get("repeats", 0)),
-        "addition": additions(n_documents.get("addition", 0)),
     }
     for name, family in FAMILIES.items():
         makers[name] = family().training_documents(n_documents.get(name, 0), SEED)
@@ -34,20 +33,8 @@ def write_texts(folder: Path, n_documents: dict[str, int], *, english_chars: int
 
 
 def repeats(n: int) -> Iterator[str]:
-    """A few random letters, said over and over: what induction heads are made of."""
+    """A few distinct letters, said over and over: what induction heads are made of."""
     for index in range(n):
         rng = python_rng("repeats", SEED, index)
-        letters = [rng.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(rng.randint(3, 24))]
-        yield " ".join(letters * (120 // len(letters)))
-
-
-def additions(n: int) -> Iterator[str]:
-    """Sums of two numbers below 10 in the form of GPT-3's released files."""
-    for index in range(n):
-        rng = python_rng("addition", SEED, index)
-        yield "".join(_addition(rng) for _ in range(8)).lstrip("\n")
-
-
-def _addition(rng: random.Random) -> str:
-    a, b = rng.randrange(10), rng.randrange(10)
-    return f"\n\nQ: What is {a} plus {b}?\n\nA: {a + b}"
+        letters = rng.sample(SYMBOLS, rng.randint(2, len(SYMBOLS)))
+        yield " " + " ".join(letters * max(2, 64 // len(letters)))

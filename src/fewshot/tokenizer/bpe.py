@@ -39,6 +39,7 @@ SPLIT = "|".join(
 )
 # The trainer takes time quadratic in a word's length; it sees a longer word as several of this many characters.
 LONG_WORD = re.compile(r"(\S{1000}|\s{1000})")
+GPT2_FILES = [("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt")]
 MIN_PAIR_COUNT = 2  # a pair seen once is no pattern
 
 
@@ -79,20 +80,20 @@ class BPE(Tokenizer):
         self._ids = dict(ids)
         self._merges = list(merges)
         ranks = {bytes(ALPHABET[c] for c in token): i for token, i in ids.items() if token != EOT}
-        self._encoding = tiktoken.Encoding(
+        self.encoding = tiktoken.Encoding(
             "fewshot", pat_str=SPLIT, mergeable_ranks=ranks, special_tokens={EOT: self.eot}
         )
 
     def encode_to_numpy(self, text: str) -> UInt32[np.ndarray, " T"]:
         """The ids of `text`, by tiktoken."""
         try:
-            ids = self._encoding.encode_to_numpy(text, disallowed_special=())
+            ids = self.encoding.encode_to_numpy(text, disallowed_special=())
         except UnicodeEncodeError:
-            ids = self._encoding.encode_to_numpy(without_surrogates(text), disallowed_special=())
+            ids = self.encoding.encode_to_numpy(without_surrogates(text), disallowed_special=())
         return ids.copy()  # tiktoken's own is read-only
 
     def _join(self, ids: list[int]) -> bytes:
-        return self._encoding.decode_bytes(ids)
+        return self.encoding.decode_bytes(ids)
 
     def to_json(self) -> str:
         """The tokenizer in the format of Hugging Face `tokenizers`."""
@@ -168,11 +169,15 @@ def _pairs(merges: Iterable[Any]) -> list[tuple[str, str]]:
 
 
 def load_gpt2(folder: Path) -> BPE:
-    """The BPE of GPT-2's and GPT-3's own files, `encoder.json` and `vocab.bpe`; raises BadValue if they do not fit."""
-    _version, *merges = read_text(folder / "vocab.bpe").split("\n")
-    ids = read_json(folder / "encoder.json")
-    check(isinstance(ids, dict), f"encoder.json must hold tokens and ids, found {type(ids).__name__}")
-    return BPE(ids, _pairs(merge for merge in merges if merge))
+    """The BPE of GPT-2's and GPT-3's own two files; raises BadValue if they do not fit each other.
+
+    They are `encoder.json` and `vocab.bpe`, or under Hugging Face's names `vocab.json` and `merges.txt`.
+    """
+    ids_name, merges_name = next((names for names in GPT2_FILES if (folder / names[0]).exists()), GPT2_FILES[0])
+    ids = read_json(folder / ids_name)
+    check(isinstance(ids, dict), f"{ids_name} must hold tokens and ids, found {type(ids).__name__}")
+    lines = read_text(folder / merges_name).split("\n")
+    return BPE(ids, _pairs(line for line in lines if line and not line.startswith("#version")))
 
 
 def train_bpe(texts: Iterable[str], *, n_vocab: int) -> BPE:

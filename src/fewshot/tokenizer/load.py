@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fewshot.base.errors import BadFile, BadValue
 from fewshot.base.files import read_json
-from fewshot.tokenizer.bpe import bpe_from_json, load_gpt2
+from fewshot.tokenizer.bpe import GPT2_FILES, bpe_from_json, load_gpt2
 from fewshot.tokenizer.chars import chars_from_json
 from fewshot.tokenizer.vocab import Tokenizer
 
@@ -17,14 +17,14 @@ from fewshot.tokenizer.vocab import Tokenizer
 def load_tokenizer(path: Path) -> Tokenizer:
     """The tokenizer in a `tokenizer.json` (ours, or byte-level BPE of Hugging Face `tokenizers`) or in a folder.
 
-    A folder holds `tokenizer.json`, or GPT-2's `encoder.json` and `vocab.bpe`. Anything else raises `BadFile`.
+    A folder holds `tokenizer.json`, or GPT-2's two files under either of their names. Anything else raises `BadFile`.
     """
     try:
         if not path.is_dir():
             return _from_json(path)
         if (path / "tokenizer.json").exists():
             return _from_json(path / "tokenizer.json")
-        if (path / "encoder.json").exists() and (path / "vocab.bpe").exists():
+        if any((path / ids).exists() and (path / merges).exists() for ids, merges in GPT2_FILES):
             return load_gpt2(path)
     except BadValue as error:
         raise BadFile(f"{path} is no usable tokenizer: {error}") from None

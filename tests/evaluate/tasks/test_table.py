@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from fewshot.base.errors import UnknownName
+from fewshot.evaluate.tasks.novel import FAMILIES
 from fewshot.evaluate.tasks.table import TASKS, make_task
 
 PAPER = {"2D+", "2D-", "3D+", "3D-", "4D+", "4D-", "5D+", "5D-", "2Dx", "1DC", "CL", "A1", "A2", "RI", "RW", "LAMBADA"}
@@ -12,7 +13,7 @@ def test_every_task_is_made_under_its_own_name_and_the_papers_rows_are_there(sha
     tasks = {name: make_task(name, data=shared_data / "eval" / "lambada") for name in TASKS}
     assert all(name == task.name for name, task in tasks.items())
     assert {task.paper_name for task in tasks.values() if task.paper_name} == PAPER
-    assert len(tasks) == len(PAPER) + 3
+    assert len(tasks) == len(PAPER) + len(FAMILIES)
 
 
 @pytest.mark.parametrize("name", [name for name in TASKS if name != "lambada"])

@@ -1,7 +1,9 @@
 """Tasks that no training text can hold: every prompt has a fresh hidden rule. In: a seed. Out: tasks and documents.
 
 Zero-shot is chance by construction, so whatever a model gains with K it has learned from the prompt.
-A rule is kept for evaluation or for training by a hash of the rule itself, so no evaluated rule was ever trained on.
+A rule of a `novel_` family is kept for evaluation or for training by a hash of the rule itself, so no evaluated rule
+was ever trained on. The `hidden_` families have too few rules for that: each was trained on, and which one holds only
+the demonstrations tell.
 Refuses to know models.
 """
 
@@ -36,6 +38,8 @@ class Family(ABC, Generic[R]):
     sign: str  # between question and answer
     n_questions: int  # distinct questions
     default_shots: int
+    holds_out = True  # whether one rule in eight is kept for evaluation
+    n_lines = (10, 20)  # of a training document, from-to
     max_answer_tokens = 32
     choices: tuple[str, ...] = ()  # answers to choose among, for the kind "choose"
 
@@ -57,7 +61,7 @@ class Family(ABC, Generic[R]):
 
     def context(self, question: str) -> str:
         """A question as a line begins."""
-        return f"{question} {self.sign}"
+        return f"{question} {self.sign}" if self.sign else question
 
     def completion(self, answer: str) -> str:
         """An answer as a line ends."""
@@ -65,13 +69,13 @@ class Family(ABC, Generic[R]):
 
     def held_out(self, rule: R) -> bool:
         """Whether the rule is for evaluation only."""
-        return seed_of(self.name, repr(rule)) % HELD_OUT_SHARE == 0
+        return self.holds_out and seed_of(self.name, repr(rule)) % HELD_OUT_SHARE == 0
 
     def rule(self, rng: random.Random, *, held_out: bool) -> R:
-        """A rule for evaluation (held out) or for training."""
+        """A rule for evaluation (held out, where the family holds any out) or for training."""
         while True:
             rule = self.draw_rule(rng)
-            if self.held_out(rule) == held_out:
+            if not self.holds_out or self.held_out(rule) == held_out:
                 return rule
 
     def episodes(self, n: int, max_shots: int, seed: int) -> list[Episode]:
@@ -98,19 +102,25 @@ class Family(ABC, Generic[R]):
         completions = tuple(self.completion(one) for one in answers)
         return Example(name, self.context(question), completions, answers.index(answer))
 
-    def training_documents(self, n: int, seed: int, *, n_lines: int = 64) -> Iterator[str]:
-        """`n` texts, each of `n_lines` lines of one rule that evaluation never uses; lines may come again."""
+    def draw_questions(self, rng: random.Random, n: int) -> list[str]:
+        """The questions of one training document; they may come again."""
+        return [self.draw_question(rng) for _ in range(n)]
+
+    def training_documents(self, n: int, seed: int, *, n_lines: int | None = None) -> Iterator[str]:
+        """`n` texts of one training rule each, of `n_lines` lines or as many as the family's documents have."""
         for index in range(n):
             rng = python_rng(self.name, "training", index, seed)
             rule = self.rule(rng, held_out=False)
-            questions = [self.draw_question(rng) for _ in range(n_lines)]
+            questions = self.draw_questions(rng, n_lines or rng.randint(*self.n_lines))
             yield "\n".join(self.context(q) + self.completion(self.answer(rule, q)) for q in questions)
 
 
 class Symbols(Family[str]):
-    """A bijection of symbols, "q = t": after K demonstrations the query was shown, or 1 in n - K must be guessed."""
+    """A bijection of symbols, "q t": after K demonstrations the query was shown, or 1 in n - K must be guessed."""
 
-    name, kind, sign, default_shots = "novel_symbols", "choose", "=", 16
+    name, kind, sign, default_shots = "novel_symbols", "choose", "", 16
+    n_lines = (24, 40)
+    few = (2, 3, 4, 5, 6, 8, 10, 12)  # distinct questions of four training documents in five
 
     def __init__(self, symbols: str = "abcdefghijklmnop") -> None:
         check(len(set(symbols)) == len(symbols) > 1, f"symbols {symbols!r} must be two or more distinct characters")
@@ -123,6 +133,13 @@ class Symbols(Family[str]):
     def draw_question(self, rng: random.Random) -> str:
         """One symbol."""
         return rng.choice(self.symbols)
+
+    def draw_questions(self, rng: random.Random, n: int) -> list[str]:
+        """A few symbols, or all, in a fresh order again and again: short dictionaries are what is learned first."""
+        n_distinct = rng.choice(self.few) if rng.random() < 0.8 else self.n_questions
+        chosen = rng.sample(self.symbols, min(n_distinct, self.n_questions))
+        passes = [rng.sample(chosen, len(chosen)) for _ in range(-(-n // len(chosen)))]
+        return [symbol for symbols in passes for symbol in symbols][:n]
 
     def answer(self, rule: str, question: str) -> str:
         """The symbol that the bijection gives."""
@@ -194,11 +211,11 @@ class Offset(Countable[int]):
 
     name, kind, sign, default_shots = "novel_offset", "complete", "->", 4
     n_questions = 100  # 0 to 99
-    rules = range(1, 100)
+    rules: Sequence[int] = range(1, 100)
     max_answer_tokens = 5  # a space, three digits and the line break, a token a character
 
     def draw_question(self, rng: random.Random) -> str:
-        """A number below 100."""
+        """A number from 0 on."""
         return str(rng.randrange(self.n_questions))
 
     def answer(self, rule: int, question: str) -> str:
@@ -206,7 +223,36 @@ class Offset(Countable[int]):
         return str(int(question) + rule)
 
 
-FAMILIES: dict[str, type[Family]] = {family.name: family for family in (Symbols, Letters, Offset)}
+class SmallOffset(Offset):
+    """The same with numbers below 20 and five rules: within reach of a model that trains for minutes."""
+
+    name, holds_out = "hidden_offset", False
+    n_questions = 20
+    rules = range(1, 6)
+
+
+class Letter(Countable[str]):
+    """An unknown relation of one letter to another, "c -> d": the same, its capital, the next, the one before."""
+
+    name, kind, sign, default_shots, holds_out = "hidden_letter", "complete", "->", 8, False
+    alphabet = "abcdefghijklmnopqrstuvwxyz"
+    n_questions = 26
+    rules = ("same", "capital", "next", "previous")
+    max_answer_tokens = 3
+
+    def draw_question(self, rng: random.Random) -> str:
+        """One letter."""
+        return rng.choice(self.alphabet)
+
+    def answer(self, rule: str, question: str) -> str:
+        """The related letter; the alphabet is a ring."""
+        if rule == "capital":
+            return question.upper()
+        step = {"same": 0, "next": 1, "previous": -1}[rule]
+        return self.alphabet[(self.alphabet.index(question) + step) % len(self.alphabet)]
+
+
+FAMILIES: dict[str, type[Family]] = {family.name: family for family in (Symbols, Letters, Offset, SmallOffset, Letter)}
 
 
 def make_novel(name: str, *, data: Path | None = None) -> Task:
