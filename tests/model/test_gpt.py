@@ -89,6 +89,18 @@ def test_dropout_acts_in_training_alone() -> None:
     assert not torch.allclose(model(tokens), model(tokens))
 
 
+def test_dropout_acts_on_the_embeddings_too() -> None:
+    model = make(replace(SMALL, dropout=0.5)).train()
+    seen = []
+    model.h[0].register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    tokens = torch.randint(17, (2, 12))
+    model(tokens)
+    embedded = model.wte(tokens) + model.wpe.weight[:12]
+    kept = seen[0] != 0
+    assert 0.4 < kept.float().mean().item() < 0.6
+    torch.testing.assert_close(seen[0][kept], 2 * embedded[kept])
+
+
 def test_more_tokens_than_the_context_are_refused() -> None:
     with pytest.raises(ContextTooLong, match="the input has 14 tokens, the model's context holds 13: shorten it"):
         make()(torch.zeros(1, 14, dtype=torch.long))

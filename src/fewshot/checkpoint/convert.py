@@ -54,7 +54,7 @@ def from_gpt2_state(state: Mapping[str, Tensor], *, n_heads: int, **other: Any) 
         state.pop("lm_head.weight", None)
     model = GPT(config)
     try:
-        model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+        model.load_state_dict(state)  # in float32, whatever it was stored in
     except RuntimeError as error:
         raise BadValue(f"these are not GPT-2 weights: {' '.join(str(error).split())[:300]}") from None
     return model.eval()
