@@ -56,16 +56,6 @@ def test_a_full_cache_refuses_one_more_token_and_stays_as_it_was() -> None:
     assert cache.length == N_CTX
 
 
-@torch.no_grad()
-def test_rows_that_are_kept_go_on_as_if_alone() -> None:
-    model, tokens = make("alternate(dense, banded(3))"), torch.randint(11, (4, 9))
-    cache = model.new_cache(4)
-    model(tokens[:, :6], cache)
-    kept = torch.tensor([3, 1])
-    cache.keep_rows(kept)
-    torch.testing.assert_close(model(tokens[kept, 6:], cache), model(tokens[kept])[:, 6:], rtol=1e-5, atol=1e-5)
-
-
 def test_a_cache_takes_the_type_and_the_shape_of_its_model() -> None:
     cache = make().to(torch.bfloat16).new_cache(5)
     assert len(cache.layers) == 2

@@ -10,7 +10,7 @@ from fewshot.base.errors import BadValue
 from fewshot.model import loss as loss_module
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
-from fewshot.model.loss import mean_cross_entropy, token_logprobs
+from fewshot.model.loss import mean_cross_entropy
 
 N, D, V = 50, 4, 31
 
@@ -68,7 +68,6 @@ def test_it_never_holds_more_logits_than_a_chunk(monkeypatch: pytest.MonkeyPatch
     hidden, weight, targets = example()
     with LargestOutput() as largest:
         mean_cross_entropy(hidden, weight, targets).backward()
-        token_logprobs(hidden, weight, targets)
     assert largest.numel == 8 * V < N * V
 
 
@@ -97,11 +96,3 @@ def test_the_models_loss_is_the_cross_entropy_of_its_logits_and_tied_weights_get
     torch.testing.assert_close(loss, expected)
     for grad, exact in zip(torch.autograd.grad(loss, list(model.parameters())), expected_grads, strict=True):
         torch.testing.assert_close(grad, exact, rtol=1e-4, atol=1e-6)
-
-
-def test_token_logprobs_are_those_of_the_targets_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loss_module, "CHUNK_LOGITS", 7 * V)
-    hidden, weight, targets = example()
-    expected = (hidden @ weight.T).log_softmax(-1)[torch.arange(N), targets]
-    torch.testing.assert_close(token_logprobs(hidden, weight, targets), expected)
-    assert token_logprobs(hidden[:0], weight, targets[:0]).shape == (0,)

@@ -33,6 +33,24 @@ def test_a_plan_of_gpt3_needs_no_memory_and_counts_300_billion_tokens() -> None:
 
 
 @pytest.mark.parametrize(
+    ("preset", "flops", "pf_days"),
+    [
+        ("gpt3-small", "2.25E+20", "2.60E+00"),
+        ("gpt3-medium", "6.41E+20", "7.42E+00"),
+        ("gpt3-large", "1.37E+21", "1.58E+01"),
+        ("gpt3-xl", "2.38E+21", "2.75E+01"),
+        ("gpt3-2.7b", "4.77E+21", "5.52E+01"),
+        ("gpt3-6.7b", "1.20E+22", "1.39E+02"),
+        ("gpt3-13b", "2.31E+22", "2.68E+02"),
+        ("gpt3-175b", "3.14E+23", "3.64E+03"),
+    ],
+)
+def test_the_digits_of_table_d_1_come_out(preset: str, flops: str, pf_days: str) -> None:
+    plan = make_plan(preset, PRESETS[preset])
+    assert (f"{plan.table_d1_flops:.2E}", f"{plan.table_d1_pf_days:.2E}") == (flops, pf_days)
+
+
+@pytest.mark.parametrize(
     "config",
     [
         GPTConfig(n_layers=1, d_model=64, n_heads=4, n_ctx=128, n_vocab=97),

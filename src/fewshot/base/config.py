@@ -52,10 +52,10 @@ def from_plain(kind: type[C], plain: Mapping[str, Any], *, where: str) -> C:
     ]
     if missing:
         raise BadValue(f"{where} lacks {', '.join(missing)}")
-    return kind(**{key: _cast(value, hints[key], f"{where}.{key}") for key, value in plain.items()})
+    return kind(**{key: cast(value, hints[key], f"{where}.{key}") for key, value in plain.items()})
 
 
-def _cast(value: Any, hint: Any, where: str) -> Any:
+def cast(value: Any, hint: Any, where: str) -> Any:
     """`value` as the type `hint`, or `BadValue`. YAML reads 1e-3 as text; such text becomes the number it spells."""
     if isinstance(hint, types.UnionType):
         if value is None and types.NoneType in hint.__args__:
@@ -66,7 +66,7 @@ def _cast(value: Any, hint: Any, where: str) -> Any:
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, (list, tuple)):
             raise BadValue(f"{where} is {value!r}, a list is needed")
-        return tuple(_cast(item, hint.__args__[0], f"{where}[{i}]") for i, item in enumerate(value))
+        return tuple(cast(item, hint.__args__[0], f"{where}[{i}]") for i, item in enumerate(value))
     if hint in (int, float) and isinstance(value, (int, float, str)) and not isinstance(value, bool):
         return _number(value, hint, where)
     if isinstance(value, hint) and isinstance(value, bool) == (hint is bool):  # to Python, True is an int

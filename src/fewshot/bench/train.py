@@ -15,7 +15,8 @@ from fewshot.dataset.mixture import Mixture
 from fewshot.dataset.pack import Packed
 from fewshot.tokenizer.load import load_tokenizer
 from fewshot.train.data import build_tokens
-from fewshot.train.run import DATA, TOKENIZER, RunConfig, read_run_config, start
+from fewshot.train.resolve import RunConfig
+from fewshot.train.run import DATA, TOKENIZER, read_run_config, start, training_mixture
 
 TURN_STEPS = 20  # steps of the one before it is the other's turn
 PEER_LR = 1e-3
@@ -35,12 +36,7 @@ def race(
     config = read_run_config(run)
     tokens = build_tokens(config.data, load_tokenizer(run / TOKENIZER), run / DATA, say=lambda line: None)
     check(bool(tokens.validation), "a race needs validation text: data.val_fraction must be above 0")
-    mixture = Mixture(
-        tuple(Packed(shards, config.model.n_ctx) for shards in tokens.training),
-        tuple(source.weight for source in config.data.sources),
-        config.loop.seed,
-    )
-    peer = _Peer(config, mixture)
+    peer = _Peer(config, training_mixture(config, tokens))
     ours, reached, trail = first, None, []
     while peer.step < peer_steps or reached is None:
         for _ in range(TURN_STEPS if reached is None else 0):

@@ -51,6 +51,9 @@ class Parser(argparse.ArgumentParser):
 def main(argv: list[str] | None = None) -> int:
     """Run one command; gives the exit code."""
     words = sys.argv[1:] if argv is None else argv
+    # GNU OpenMP's threads spin while they wait: if anything else runs on one of the cores, a step takes ten times as
+    # long (LOG.md). A short spin costs nothing on a quiet machine; the variable is read when torch is imported.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         return _run(words)
     except FewshotError as error:

@@ -109,6 +109,7 @@ def complete(
                 torch.tensor([list(prompts[i]) for i in group], dtype=torch.long, device=device),
                 sampling=sampling,
                 draws=[python_rng("completion", seed, i) for i in group],
+                n_vocab=tokenizer.n_vocab,
                 slide=slide,
             )
             for tokens, logprobs in steps:
@@ -144,6 +145,7 @@ def stream(
         torch.tensor([list(prompt)], dtype=torch.long, device=model.wte.weight.device),
         sampling=sampling,
         draws=[python_rng("completion", seed, 0)],
+        n_vocab=tokenizer.n_vocab,
         slide=slide,
     )
     for tokens, logprobs in steps:

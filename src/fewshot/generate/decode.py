@@ -21,6 +21,7 @@ def decode(
     *,
     sampling: Sampling,
     draws: Sequence[Random],
+    n_vocab: int | None = None,
     use_cache: bool = True,
     slide: bool = False,
 ) -> Iterator[tuple[Int[Tensor, " B"], Float[Tensor, " B"]]]:
@@ -28,7 +29,8 @@ def decode(
 
     Ends when the context is full, or goes on without end if `slide`: then the oldest half of the context is dropped
     each time it is full. Every row draws from its own generator, so its text does not depend on its neighbours.
-    Without the cache each step reads the whole text again: the definition, for tests.
+    `n_vocab` is the tokenizer's, where the model's vocabulary is padded beyond it. Without the cache each step reads
+    the whole text again: the definition, for tests.
     """
     n_rows, n_prompt = prompts.shape
     n_ctx = model.config.n_ctx
@@ -40,7 +42,7 @@ def decode(
     cache = model.new_cache(n_rows) if use_cache else None
     while True:
         hidden = model.hidden(fresh if cache is not None else text, cache)
-        logits = model.logits(hidden[:, -1])
+        logits = model.logits(hidden[:, -1])[:, :n_vocab]
         tokens = choose_tokens(logits, sampling, torch.tensor([draw.random() for draw in draws], dtype=torch.float64))
         logprobs = logits.float().log_softmax(dim=-1).gather(1, tokens[:, None]).squeeze(1)
         yield tokens, logprobs

@@ -6,7 +6,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fewshot.base.errors import ContextTooLong
 from fewshot.model.config import GPTConfig
 
 
@@ -36,7 +35,6 @@ class Cache:
     def __init__(
         self, config: GPTConfig, n_rows: int, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
     ) -> None:
-        self.n_ctx = config.n_ctx
         self.layers = [
             LayerCache(config, n_rows, device=torch.device(device), dtype=dtype) for _ in range(config.n_layers)
         ]
@@ -45,13 +43,3 @@ class Cache:
     def length(self) -> int:
         """Positions read so far."""
         return self.layers[0].length
-
-    def require_room(self, n_tokens: int) -> None:
-        """Raise `ContextTooLong` unless `n_tokens` more positions fit."""
-        if self.length + n_tokens > self.n_ctx:
-            raise ContextTooLong(self.length + n_tokens, self.n_ctx)
-
-    def keep_rows(self, rows: Tensor) -> None:
-        """Keep only these rows of the batch, in this order: those that still generate."""
-        for layer in self.layers:
-            layer.keys, layer.values = layer.keys[rows], layer.values[rows]

@@ -64,17 +64,3 @@ def mean_cross_entropy(
     with torch.autocast(device, enabled=False):
         # Asked here: inside the function gradients are always off, and parameters always seem to need one.
         return _ChunkedCrossEntropy.apply(hidden.to(weight.dtype), weight, targets, dtype, torch.is_grad_enabled())
-
-
-@torch.no_grad()
-def token_logprobs(
-    hidden: Float[Tensor, "N D"], weight: Float[Tensor, "V D"], targets: Int[Tensor, " N"]
-) -> Float[Tensor, " N"]:
-    """Log-probability, in nats, of each target; in the same chunks, no gradient."""
-    rows = max(1, CHUNK_LOGITS // len(weight))
-    parts = []
-    for start in range(0, len(targets), rows):
-        logits = (hidden[start : start + rows].to(weight.dtype) @ weight.T).float()
-        picked = logits.gather(1, targets[start : start + rows, None]).squeeze(1)
-        parts.append(picked - logits.logsumexp(dim=-1))
-    return torch.cat(parts) if parts else hidden.new_zeros(0)

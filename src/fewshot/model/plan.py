@@ -13,7 +13,11 @@ PAPER_TOKENS = 300_000_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The cost of one model; `flops` follow GPT-3's Table D.1: 6 a parameter and token, attention left out."""
+    """The cost of one model; FLOPs are 6 a parameter and token, attention left out, as in GPT-3's Table D.1.
+
+    The table first rounds the count, to a million below a billion and to ten million above; `table_d1_flops` and
+    `table_d1_pf_days` do so too and reproduce its printed digits.
+    """
 
     name: str
     n_layers: int
@@ -27,6 +31,8 @@ class Plan:
     n_tokens: int  # trained on
     flops: float
     pf_days: float
+    table_d1_flops: float
+    table_d1_pf_days: float
     training_state_bytes: int  # weights, gradients and two Adam moments in float32
     activation_bytes: int  # kept for the backward pass of one sequence, float32, no recomputation
     inference_weight_bytes: int  # bfloat16
@@ -37,7 +43,7 @@ def make_plan(name: str, config: GPTConfig, *, n_tokens: int = PAPER_TOKENS) -> 
     """Count the parameters of `config` on the meta device and derive its costs."""
     count = count_parameters(config)
     total = count["total"]
-    flops = 6.0 * total * n_tokens
+    flops, rounded = (6.0 * n * n_tokens for n in (total, round(total, -6 if total < 1e9 else -7)))
     width = config.n_heads * config.head_width
     return Plan(
         name=name,
@@ -52,6 +58,8 @@ def make_plan(name: str, config: GPTConfig, *, n_tokens: int = PAPER_TOKENS) -> 
         n_tokens=n_tokens,
         flops=flops,
         pf_days=flops / FLOPS_PER_PF_DAY,
+        table_d1_flops=rounded,
+        table_d1_pf_days=rounded / FLOPS_PER_PF_DAY,
         training_state_bytes=16 * total,
         activation_bytes=activation_bytes(config),
         inference_weight_bytes=2 * total,

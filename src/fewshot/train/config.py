@@ -8,7 +8,7 @@ from fewshot.base.errors import check
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 DECAYS = ("cosine", "linear")
-SWITCHES = ("auto", "on", "off")
+SWITCHES = ("auto", "always", "never")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class LoopConfig:
     micro_rows: int | None = None  # rows in one forward pass; None: as many as fit in a quarter of the free memory
     precision: str = "auto"
     compile: str = "auto"
-    kernel: str = "auto"
+    kernel: str = "auto"  # of attention: a name of kernels/choose.py, or "auto"
     document_masking: bool = False  # GPT-3 has none: positions read across document borders inside a row
     validate_every: int = 250  # steps
     validate_rows: int | None = 1024  # of the validation text; None: all of it

@@ -1,0 +1,133 @@
+"""What users get wrong most: each is one clear line with the way out, exit code 2, and no traceback."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fewshot.cli.main import main
+
+
+@pytest.fixture
+def here(tmp_path: Path, small_run: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with good and bad things in it."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(small_run, "run")
+    shutil.copy(text_file, "good.txt")
+    shutil.copytree(small_run, "damaged")
+    weights = next(Path("damaged/checkpoints").glob("*/model.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    shutil.copytree(small_run, "untrained")
+    shutil.rmtree("untrained/checkpoints")
+    Path("empty.txt").touch()
+    Path("short.txt").write_text("too short")
+    Path("binary.txt").write_bytes(b"\0\1\2\3")
+    Path("latin1.txt").write_bytes("Grüße".encode("latin1"))
+    Path("broken.jsonl").write_text('{"text": \n')
+    Path("book.pdf").write_bytes(b"%PDF")
+    Path("nothing").mkdir()
+    Path("typo.yaml").write_text("model: {n_layer: 4}\n")
+    Path("typo2.yaml").write_text("modell: {n_layers: 4}\n")
+    Path("list.yaml").write_text("- 1\n")
+    Path("broken.yaml").write_text("model: [1\n")
+    return tmp_path
+
+
+CASES = {
+    "fewshot trian": "unknown command 'trian', nearest: train",
+    "train": "there is no text to train on: give --text PATH",
+    "train --text missing.txt": "missing.txt does not exist",
+    "train --text empty.txt": "empty.txt is empty",
+    "train --text binary.txt": "binary.txt is a binary file",
+    "train --text latin1.txt": "latin1.txt is not UTF-8",
+    "train --text broken.jsonl": "broken.jsonl line 1 is not JSON",
+    "train --text book.pdf": "unknown kind '.pdf'",
+    "train --text nothing": "nothing holds no readable document",
+    "train --text short.txt": "give more text or lower n_ctx",
+    "train --text good.txt --preset gpt3-smal": "unknown preset 'gpt3-smal'; nearest: 'gpt3-small'",
+    "train --text good.txt --config missing.yaml": "missing.yaml does not exist",
+    "train --text good.txt --config typo.yaml": "unknown key in model 'n_layer'; nearest: 'n_layers'",
+    "train --text good.txt --config typo2.yaml": "unknown key 'modell'; nearest: 'model'",
+    "train --text good.txt --config list.yaml": "must hold keys and values, found list",
+    "train --text good.txt --config broken.yaml": "broken.yaml is not YAML",
+    "train --text good.txt --optimizer.lr fast": "optimizer.lr is 'fast', a number is needed",
+    "train --text good.txt --optimizer.name adam": "unknown optimizer 'adam'; nearest: 'adamw'",
+    "train --text good.txt --n_tokens many": "n_tokens is 'many', a number is needed",
+    "train --text good.txt --modle.n_layers 3": "unknown key 'modle'; nearest: 'model'",
+    "train --text good.txt --model.n_heads 3": "d_model 128 is not a multiple of n_heads 3",
+    "train --text good.txt --model.pattern bandet(4)": "nearest",
+    "train --text good.txt --loop.kernel flash": "unknown kernel 'flash'",
+    "train --text good.txt --out run": "run already holds a run: continue it with 'fewshot resume run'",
+    "train --text good.txt --data.tokenizer nowhere.json": "nowhere.json does not exist",
+    "resume nowhere": "nowhere is not a run",
+    "resume damaged": "its sha256 is not the recorded one",
+    "generate nowhere": "nowhere does not exist",
+    "generate damaged": "its sha256 is not the recorded one",
+    "generate untrained": "untrained holds no checkpoint",
+    "generate run --temperature -1": "temperature is -1.0, must be at least 0",
+    "generate run --top_p 2": "top_p is 2.0, must be in (0, 1]",
+    "generate run --n_tokens 0": "max_tokens is 0, must be at least 1",
+    "generate run --temprature 1": "unknown option --temprature, nearest: --temperature",
+    "evaluate run --tasks novel_symbol": "unknown task 'novel_symbol'; nearest: 'novel_symbols'",
+    "evaluate run --shots few": "--shots is 'few'; give numbers",
+    "evaluate run --tasks lambada": "--data",
+    "evaluate run --limit 0": "limit is 0, must be at least 1",
+    "plan gpt4": "unknown preset 'gpt4'",
+    "plan all --n_tokens 0": "must be at least 1",
+    "patterns show banded": "banded",
+    "patterns show banded(0)": "0",
+    "patterns show dense --n 0": "--n is 0, must be in 1..16384",
+    "convert nowhere there": "nowhere is not a folder",
+    "convert run nothing/..": "is not empty",
+    "tokenizer train --text good.txt --n_vocab 10": "257",
+    "tokenizer encode good.txt hello": "good.txt is not JSON",
+    "report nowhere": "nowhere does not exist",
+}
+
+
+@pytest.mark.parametrize("words", CASES)
+def test_one_clear_line_and_exit_code_2(here: Path, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(words.removeprefix("fewshot ").split())
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fewshot: ")]
+    assert code == 2
+    assert len(lines) == 1
+    assert CASES[words] in lines[0]
+
+
+def test_a_prompt_longer_than_the_context_is_counted(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", "run", "cat " * 100]) == 2
+    assert "tokens, the model's context holds 32: shorten it" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, os.strerror(28), "run/report.html")
+
+    before = Path("run/metrics.jsonl").read_bytes()
+    monkeypatch.setattr("fewshot.evaluate.report.write_text", full)
+    assert main(["report", "run"]) == 2
+    assert "no space left on the disk (run/report.html)" in capsys.readouterr().err
+    assert Path("run/metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission_is_named(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("closed").mkdir(mode=0o500)
+    assert main(["train", "--text", "good.txt", "--out", "closed/run"]) == 2
+    assert "permission denied" in capsys.readouterr().err
+
+
+def test_ctrl_c_before_training_is_130_without_a_traceback(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fewshot.train.run.resolve", interrupted)
+    assert main(["train", "--text", "good.txt", "--out", "new"]) == 130
+    assert capsys.readouterr().err.endswith("fewshot: interrupted\n")

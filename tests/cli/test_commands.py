@@ -1,0 +1,158 @@
+"""Every command on a small run, as a user types it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from fewshot.cli import main as entry
+from fewshot.cli.load import load_run
+from fewshot.cli.main import COMMANDS, main
+
+
+def test_a_run_is_the_folder_that_the_readme_describes(small_run: Path) -> None:
+    assert {"config.yaml", "tokenizer.json", "data", "checkpoints", "metrics.jsonl"} <= {
+        p.name for p in small_run.iterdir()
+    }
+    rows = [json.loads(line) for line in (small_run / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["step"] == rows[-1]["n_steps"]
+    assert rows[-1]["val_loss"] < rows[0]["loss"]
+    assert rows[-1]["tokens"] >= 2000
+
+
+def test_generate_streams_the_prompt_and_its_continuation_and_repeats_it_for_a_seed(
+    small_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outputs = []
+    for seed in ("1", "1", "2"):
+        assert main(["generate", str(small_run), "The cat", "--n_tokens", "60", "--seed", seed]) == 0
+        outputs.append(capsys.readouterr().out)
+    assert outputs[0].startswith("The cat")
+    assert outputs[0] == outputs[1] != outputs[2]
+
+
+def test_generate_json_has_text_tokens_and_log_probabilities(
+    small_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["generate", str(small_run), "The", "--json", "--n", "2", "--n_tokens", "7", "--temperature", "0"]
+    assert main(words) == 0
+    first, second = json.loads(capsys.readouterr().out)
+    assert first == second
+    assert len(first["tokens"]) == len(first["logprobs"]) <= 7
+    assert all(logprob <= 0 for logprob in first["logprobs"])
+
+
+def test_evaluate_writes_results_and_report_shows_them(small_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["evaluate", str(small_run), "--tasks", "novel_symbols,hidden_letter", "--shots", "2,0", "--limit", "9"]
+    assert main([*words, "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert [(result["task"], result["shots"]) for result in results] == [
+        *(("novel_symbols", 0), ("novel_symbols", 2), ("hidden_letter", 0), ("hidden_letter", 2)),
+    ]
+    assert {path.name for path in (small_run / "evaluations").iterdir()} == {"novel_symbols.json", "hidden_letter.json"}
+    assert main(words) == 0
+    assert "novel_symbols" in capsys.readouterr().out
+    assert main(["report", str(small_run)]) == 0
+    page = (small_run / "report.html").read_text()
+    assert page.count("<svg") >= 3
+    assert "novel_symbols" in page
+    assert "http" not in re.sub(
+        r"http://www\.w3\.org|http://purl\.org|http://creativecommons\.org", "", page.split("<pre")[0]
+    )
+
+
+def test_evaluate_lists_its_tasks(small_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "list"]) == 0
+    names = capsys.readouterr().out.split()
+    assert {"lambada", "novel_symbols", "arithmetic_5d_subtract", "scramble_ri"} <= set(names)
+
+
+def test_convert_to_hugging_face_and_back_keeps_every_weight(tmp_path: Path, small_run: Path) -> None:
+    there, back = tmp_path / "hf", tmp_path / "back"
+    assert main(["convert", str(small_run), str(there)]) == 0
+    assert main(["convert", str(there), str(back)]) == 0
+    (old, old_tokenizer, _), (new, new_tokenizer, _) = load_run(small_run), load_run(back)
+    assert old_tokenizer.fingerprint == new_tokenizer.fingerprint
+    for (name, a), b in zip(old.state_dict().items(), new.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_tokenizer_trains_and_encodes(tmp_path: Path, text_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "t.json"
+    assert main(["tokenizer", "train", "--text", str(text_file), "--n_vocab", "290", "--out", str(path)]) == 0
+    capsys.readouterr()
+    assert main(["tokenizer", "encode", str(path), "the cat", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert "".join(answer["pieces"]) == "the cat"
+    assert len(answer["ids"]) < 7
+
+
+def test_plan_prints_counts_as_table_and_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "gpt3-175b"]) == 0
+    assert "174,604,259,328" in capsys.readouterr().out
+    assert main(["plan", "all", "--json"]) == 0
+    plans = {plan["name"]: plan for plan in json.loads(capsys.readouterr().out)}
+    assert plans["gpt3-13b"]["n_parameters"] == 12_853_386_240
+    assert len([name for name in plans if name.startswith(("gpt2", "gpt3"))]) == 12
+
+
+def test_patterns_are_shown_as_text_json_and_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "alternate(dense, banded(4))"
+    assert main(["patterns", "show", text, "--n", "8"]) == 0
+    assert "#" in capsys.readouterr().out
+    assert main(["patterns", "show", text, "--n", "8", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["layers"][1]["mean_keys_per_query"] == (1 + 2 + 3 + 4 * 5) / 8
+    assert answer["layers_to_reach_all"] == 1
+    assert main(["patterns", "show", text, "--png", str(tmp_path / "p.png")]) == 0
+    assert (tmp_path / "p.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_training_on_changed_text_rebuilds_the_tokens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text, run = tmp_path / "a.txt", tmp_path / "run"
+    text.write_text("one two three " * 300)
+    shape = ["--model.n_layers", "1", "--model.d_model", "8", "--model.n_heads", "1", "--model.n_ctx", "8"]
+    words = ["--data.tokenizer", "chars", "--loop.compile", "never", "--n_tokens", "64", *shape]
+    assert main(["train", "--text", str(text), "--out", str(run), *words]) == 0
+    text.write_text("three two one " * 300)
+    assert main(["resume", str(run)]) == 0
+    assert "text changed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example_or_options(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([name, "--help"])
+    assert stopped.value.code == 0
+    assert "usage: fewshot" in capsys.readouterr().out
+
+
+def test_help_is_there_without_loading_torch() -> None:
+    code = (
+        "import sys; from fewshot.cli.main import main; main(['--help'])\n"
+        "heavy = {'torch', 'numpy', 'rich', 'matplotlib', 'tiktoken', 'yaml'} & set(sys.modules)\n"
+        "sys.exit(f'loaded {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert all(name in done.stdout for name in COMMANDS)
+
+
+def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"fewshot {entry.__version__}\n"
+
+
+def test_readme_names_only_commands_and_options_that_exist() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    used = set(re.findall(r"^(?:source .*\n)?fewshot (\w+)", readme, flags=re.M)) | set(
+        re.findall(r"`fewshot (\w+)", readme)
+    )
+    assert used <= set(COMMANDS)
+    assert len(used) >= 8
