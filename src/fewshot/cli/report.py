@@ -40,7 +40,7 @@ def make_report(folder: Path, *, prompts: Sequence[str] = ("",), n_tokens: int =
     rows = [json.loads(line) for line in read_text(metrics).splitlines()] if metrics.is_file() else []
     results = [
         Result.from_json(plain, where=str(path))
-        for path in sorted((folder / "evaluations").glob("*.json"))
+        for path in sorted((folder / "evaluations").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
         for plain in read_json(path)["results"]
     ]
     tokens = [tokenizer.encode(prompt) or [tokenizer.eot] for prompt in prompts]

@@ -1,0 +1,98 @@
+"""The demo's wiring on a few steps, and its verdict on figures that were made up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fewshot.cli.main import main
+from fewshot.demo import recipe
+from fewshot.demo.texts import repeats, write_texts
+from fewshot.evaluate.run import Result
+from fewshot.evaluate.tasks.novel import Symbols
+
+
+def result(task: str, shots: int, value: float, ideal: float) -> Result:
+    return Result(
+        task=task,
+        paper_name="",
+        kind="choose",
+        metric="accuracy",
+        shots=shots,
+        shots_used=shots,
+        n=1000,
+        n_skipped=0,
+        value=value,
+        low=value - 0.03,
+        high=value + 0.03,
+        ideal=ideal,
+        chance=1 / 16,
+        seed=0,
+        seconds=0.0,
+        source="",
+    )
+
+
+def figures(curve: list[float], offset: tuple[float, float] = (0.2, 0.9)) -> list[Result]:
+    ideals = [0.0625, 0.125, 0.1875, 0.3125, 0.5625, 1.0]
+    symbols = [result("novel_symbols", k, v, i) for k, v, i in zip(recipe.SHOTS, curve, ideals, strict=True)]
+    return [*symbols, result("hidden_offset", 0, offset[0], 0.2), result("hidden_offset", 8, offset[1], 1.0)]
+
+
+GOOD = [0.06, 0.12, 0.18, 0.30, 0.53, 0.99]
+
+
+def verdicts(results: list[Result], val_loss: float = 1.7) -> list[bool]:
+    return [check.holds for check in recipe.check_figures(results, val_loss)]
+
+
+def test_figures_of_a_learner_hold() -> None:
+    assert verdicts(figures(GOOD)) == [True] * 5
+
+
+@pytest.mark.parametrize(
+    ("results", "val_loss", "failing"),
+    [
+        (figures([0.06, 0.12, 0.12, 0.30, 0.53, 0.99]), 1.7, 0),
+        (figures([0.10, 0.12, 0.18, 0.30, 0.53, 0.99]), 1.7, 1),
+        (figures([0.05, 0.12, 0.18, 0.30, 0.44, 0.99]), 1.7, 2),
+        (figures(GOOD, offset=(0.2, 0.22)), 1.7, 3),
+        (figures(GOOD), 5.0, 4),
+    ],
+)
+def test_each_check_can_fail(results: list[Result], val_loss: float, failing: int) -> None:
+    assert verdicts(results, val_loss) == [i != failing for i in range(5)]
+
+
+def test_texts_are_the_same_every_time_and_hold_no_evaluated_rule(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_texts(tmp_path / name, {"repeats": 20, "novel_symbols": 20}, english_chars=20_000)
+    files = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert files == ["english.jsonl", "novel_symbols.jsonl", "repeats.jsonl"]
+    assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in files)
+    assert recipe.WEIGHTS.keys() == {"english", *recipe.DOCUMENTS}
+
+
+def test_repeats_use_the_symbols_of_the_mapping_task() -> None:
+    assert set("".join(repeats(30)).replace(" ", "")) <= set(Symbols().symbols)
+
+
+def test_a_demo_that_learns_nothing_runs_through_and_exits_with_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(recipe, "STEPS", 2)
+    monkeypatch.setattr(recipe, "ENGLISH_CHARS", 60_000)
+    monkeypatch.setattr(recipe, "DOCUMENTS", dict.fromkeys(recipe.DOCUMENTS, 60))
+    monkeypatch.setattr(recipe, "TASKS", dict.fromkeys(recipe.TASKS, 20))
+    out = tmp_path / "demo"
+    assert main(["demo", "--out", str(out)]) == 1
+    printed = capsys.readouterr()
+    assert "FAILS" in printed.out
+    assert "not as expected" in printed.err
+    assert "novel_symbols" in (out / "report.html").read_text()
+    assert main(["demo", "--out", str(out)]) == 1  # it may be run again in its own folder
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").touch()
+    assert main(["demo", "--out", str(tmp_path / "mine")]) == 2
+    assert (tmp_path / "mine" / "thesis.txt").exists()
