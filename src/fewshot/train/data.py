@@ -17,7 +17,7 @@ from fewshot.tokenizer.load import load_tokenizer
 from fewshot.tokenizer.vocab import Tokenizer
 
 Say = Callable[[str], None]
-MANY_DOCUMENTS = 50  # from here on whole documents are held out for validation
+MIN_HELD_OUT = 10  # documents: with fewer, the tail of every document is held out instead
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,7 @@ def build_tokens(data: DataConfig, tokenizer: Tokenizer, folder: Path, *, say: S
     validation: list[TokenShard] = []
     for source in data.sources:
         documents = list(_read(source))
-        by = data.val_by or ("document" if len(documents) >= MANY_DOCUMENTS else "tail")
+        by = data.val_by or ("document" if len(documents) * data.val_fraction >= MIN_HELD_OUT else "tail")
 
         def part(name: str, documents: list[Document] = documents, by: str = by) -> Callable[[], Iterator[Document]]:
             return lambda: split(documents, part=name, val_fraction=data.val_fraction, by=by)  # type: ignore[arg-type]
