@@ -71,7 +71,7 @@ def text(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("optimizer", ["adamw", "normuon"])
 def test_a_run_killed_at_three_random_steps_ends_with_the_same_bits(tmp_path: Path, text: Path, optimizer: str) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     given = ["--text", str(text), *SETTINGS, "--optimizer.name", optimizer]

@@ -38,7 +38,7 @@ class ScheduleConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """Adam's values are the paper's; `muon` moves the hidden matrices with Muon and the rest with AdamW."""
+    """Adam's values are the paper's; `muon` and `normuon` move the blocks' matrices and leave the rest to AdamW."""
 
     name: str = "adamw"
     lr: float = 6e-4  # AdamW's peak

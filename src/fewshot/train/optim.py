@@ -9,9 +9,12 @@ from torch import Tensor, nn
 
 from fewshot.base.errors import DamagedCheckpoint, look_up
 from fewshot.train.config import OptimizerConfig
+from fewshot.train.muon import NorMuon
+
+Named = list[tuple[str, nn.Parameter]]
 
 
-def _adamw(named: list[tuple[str, nn.Parameter]], config: OptimizerConfig) -> torch.optim.Optimizer:
+def _adamw(named: Named, config: OptimizerConfig) -> torch.optim.Optimizer:
     """Adam with decoupled weight decay on matrices only (biases, gains and nothing else are vectors)."""
     matrices = [parameter for _, parameter in named if parameter.ndim >= 2]
     vectors = [parameter for _, parameter in named if parameter.ndim < 2]
@@ -28,14 +31,20 @@ def _adamw(named: list[tuple[str, nn.Parameter]], config: OptimizerConfig) -> to
     )
 
 
-def _only_adamw(named: list[tuple[str, nn.Parameter]], config: OptimizerConfig) -> list[torch.optim.Optimizer]:
+def _only_adamw(named: Named, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
     return [_adamw(named, config)]
 
 
-def _muon_and_adamw(named: list[tuple[str, nn.Parameter]], config: OptimizerConfig) -> list[torch.optim.Optimizer]:
-    """Muon on the blocks' matrices, AdamW on embeddings, output matrix, norms and biases."""
+def _hidden_matrices(named: Named) -> tuple[Named, Named]:
+    """The blocks' matrices, and everything else: embeddings, output matrix, norms and biases."""
     hidden = [(name, parameter) for name, parameter in named if name.startswith("h.") and parameter.ndim == 2]
     chosen = {name for name, _ in hidden}
+    return hidden, [(name, parameter) for name, parameter in named if name not in chosen]
+
+
+def _muon_and_adamw(named: Named, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
+    """Torch's Muon on the blocks' matrices, AdamW on the rest."""
+    hidden, rest = _hidden_matrices(named)
     muon = torch.optim.Muon(
         [parameter for _, parameter in hidden],
         lr=config.matrix_lr,
@@ -43,12 +52,28 @@ def _muon_and_adamw(named: list[tuple[str, nn.Parameter]], config: OptimizerConf
         weight_decay=config.weight_decay,
         adjust_lr_fn="match_rms_adamw",
     )
-    return [muon, _adamw([(name, parameter) for name, parameter in named if name not in chosen], config)]
+    return [muon, _adamw(rest, config)]
 
 
-OPTIMIZERS: dict[str, Callable[[list[tuple[str, nn.Parameter]], OptimizerConfig], list[torch.optim.Optimizer]]] = {
+def _normuon_and_adamw(named: Named, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
+    """NorMuon on the blocks' matrices, query, key and value each by itself; AdamW on the rest."""
+    hidden, rest = _hidden_matrices(named)
+    joint = [parameter for name, parameter in hidden if name.endswith("c_attn.weight")]
+    single = [parameter for name, parameter in hidden if not name.endswith("c_attn.weight")]
+    normuon = NorMuon(
+        [{"params": joint, "pieces": 3}, {"params": single}],
+        lr=config.matrix_lr,
+        momentum=config.momentum,
+        beta2=config.beta2,
+        weight_decay=config.weight_decay,
+    )
+    return [normuon, _adamw(rest, config)]
+
+
+OPTIMIZERS: dict[str, Callable[[Named, OptimizerConfig], list[torch.optim.Optimizer]]] = {
     "adamw": _only_adamw,
     "muon": _muon_and_adamw,
+    "normuon": _normuon_and_adamw,
 }
 
 
