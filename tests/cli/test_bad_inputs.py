@@ -64,6 +64,8 @@ CASES = {
     "train --text good.txt --data.tokenizer nowhere.json": "nowhere.json does not exist",
     "resume nowhere": "nowhere is not a run",
     "resume damaged": "its sha256 is not the recorded one",
+    "resume run --model.n_ctx 16": "model cannot change when a run goes on, only loop.* can",
+    "tokenizer train --te good.txt": "--text",
     "generate nowhere": "nowhere does not exist",
     "generate damaged": "its sha256 is not the recorded one",
     "generate untrained": "untrained holds no checkpoint",

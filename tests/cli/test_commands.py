@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from fewshot.checkpoint.run import load_run
 from fewshot.cli import main as entry
-from fewshot.cli.load import load_run
 from fewshot.cli.main import COMMANDS, main
 
 

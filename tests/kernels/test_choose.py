@@ -9,9 +9,9 @@ import torch
 from fewshot.base.errors import KernelUnsupported, UnknownName
 from fewshot.kernels import choose as choose_module
 from fewshot.kernels import reference, sdpa
-from fewshot.kernels.choose import choose
+from fewshot.kernels.choose import choose, choose_for
 from fewshot.kernels.need import Need
-from fewshot.patterns.pattern import Banded
+from fewshot.patterns.pattern import Banded, Dense
 
 NEED = Need(
     pattern=Banded(4),
@@ -64,3 +64,23 @@ def test_auto_raises_every_reason_if_nothing_fits(monkeypatch: pytest.MonkeyPatc
 
 def test_a_need_is_hashable_so_that_decisions_can_be_remembered() -> None:
     assert {NEED: 1, SECOND_ORDER: 2}[dataclasses.replace(NEED)] == 1
+
+
+def test_each_pattern_of_a_model_gets_a_kernel_that_fits_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    only_bands = SimpleNamespace(
+        attend=lambda *args, **kwargs: "band",
+        supports=lambda need: None if isinstance(need.pattern, Banded) else "only bands",
+    )
+    monkeypatch.setattr(choose_module, "KERNELS", {"band": only_bands, "reference": reference})
+    attend, reasons = choose_for([Dense(), Banded(4)], "auto", NEED)
+    q = torch.randn(1, 1, 3, 2)
+    assert attend(q, q, q, Banded(4)) == "band"
+    torch.testing.assert_close(attend(q, q, q, Dense()), reference.attend(q, q, q, Dense()))
+    assert reasons == [
+        "kernel reference for dense: not band, because only bands",
+        "kernel band for banded(4): the first in the list",
+    ]
+
+
+def test_one_kernel_for_all_patterns_is_that_kernel_itself() -> None:
+    assert choose_for([Dense(), Banded(4)], "auto", NEED)[0] is sdpa.attend

@@ -14,13 +14,15 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Two benches so far."""
     benches = parser.add_subparsers(dest="bench", required=True, metavar="train|corpus")
-    train = benches.add_parser("train", help="seconds to a validation loss, against a transformers GPT-2 loop")
+    train = benches.add_parser(
+        "train", allow_abbrev=False, help="seconds to a validation loss, against a transformers GPT-2 loop"
+    )
     train.add_argument("--race", action="store_true", required=True, help="run both sides in turns")
     train.add_argument("--config", type=Path, required=True, metavar="YAML")
     train.add_argument("--text", nargs="+", required=True, metavar="PATH")
     train.add_argument("--until", type=float, default=1.88, help="nats a token (%(default)s)")
     train.add_argument("--peer_steps", type=int, default=2000, help="steps of the peer (%(default)s)")
-    corpus = benches.add_parser("corpus", help="encoding speed against tiktoken alone")
+    corpus = benches.add_parser("corpus", allow_abbrev=False, help="encoding speed against tiktoken alone")
     corpus.add_argument("--text", nargs="+", required=True, type=Path, metavar="PATH")
     corpus.add_argument(
         "--tokenizer", type=Path, required=True, help="tokenizer.json, or encoder.json and vocab.bpe's folder"

@@ -20,8 +20,8 @@ def run(args: argparse.Namespace) -> int:
     """Convert."""
     from fewshot.base.errors import BadFile, BadValue
     from fewshot.checkpoint.convert import read_hugging_face, write_hugging_face
+    from fewshot.checkpoint.run import load_run
     from fewshot.checkpoint.save import save
-    from fewshot.cli.load import load_run
     from fewshot.tokenizer.load import load_tokenizer
 
     if not args.source.is_dir():

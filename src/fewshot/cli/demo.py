@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the demo."""
     from fewshot.base.files import write_json
-    from fewshot.cli.load import load_run
+    from fewshot.checkpoint.run import load_run
     from fewshot.cli.report import make_report
     from fewshot.cli.show import followed, print_table, show_results
     from fewshot.cli.train import finish

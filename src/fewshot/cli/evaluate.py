@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, default=200, help="items of each task (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the demonstrations (%(default)s)")
     parser.add_argument("--batch_size", type=int, default=32, help="does not change the scores (%(default)s)")
-    parser.add_argument("--data", type=Path, help="folder or file of a task that has original data")
+    parser.add_argument("--data", type=Path, help="folder with the original files of a task that has any")
     parser.add_argument("--json", action="store_true")
 
 
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     from fewshot.base.errors import check
     from fewshot.base.files import write_json
     from fewshot.base.log import note
-    from fewshot.cli.load import load_run
+    from fewshot.checkpoint.run import load_run
     from fewshot.cli.show import print_json, show_results
     from fewshot.evaluate.run import evaluate
 

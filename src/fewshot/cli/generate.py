@@ -34,11 +34,11 @@ def run(args: argparse.Namespace) -> int:
 
     check(args.n >= 1, f"--n is {args.n}, must be at least 1")
     sampling = Sampling(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p)
-    from fewshot.cli.load import load_run
+    from fewshot.checkpoint.run import load_run
 
     model, tokenizer, _ = load_run(args.folder)
     prompt = tokenizer.encode(args.prompt) or [tokenizer.eot]
-    stop = [text.encode().decode("unicode_escape") if "\\" in text else text for text in args.stop]
+    stop = [text.replace("\\n", "\n").replace("\\t", "\t") for text in args.stop]
     how = {"max_tokens": args.n_tokens, "sampling": sampling, "stop": stop, "slide": True}
     if args.json:
         done = complete(model, tokenizer, [prompt] * args.n, seed=args.seed, **how)
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     for sample in range(args.n):
         sys.stdout.write(args.prompt)
-        for piece in stream(model, tokenizer, prompt, seed=args.seed + sample, **how):
+        for piece in stream(model, tokenizer, prompt, seed=args.seed, place=sample, **how):
             sys.stdout.write(piece)
             sys.stdout.flush()
         sys.stdout.write("\n" if sample == args.n - 1 else "\n\n" + "-" * 40 + "\n")

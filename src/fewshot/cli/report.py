@@ -28,7 +28,7 @@ def make_report(folder: Path, *, prompts: Sequence[str] = ("",), n_tokens: int =
     """Gather what the run folder holds, let the model write a sample for each prompt, and write the page."""
     from fewshot.base.files import read_json, read_text
     from fewshot.bench.machine import machine
-    from fewshot.cli.load import load_run
+    from fewshot.checkpoint.run import load_run
     from fewshot.evaluate.report import write_report
     from fewshot.evaluate.run import Result
     from fewshot.generate.complete import complete

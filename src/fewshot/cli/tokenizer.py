@@ -14,12 +14,12 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Two verbs."""
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="train|encode")
-    train = verbs.add_parser("train", help="train a byte-level BPE, or collect characters")
+    train = verbs.add_parser("train", allow_abbrev=False, help="train a byte-level BPE, or collect characters")
     train.add_argument("--text", nargs="+", required=True, type=Path, metavar="PATH")
     train.add_argument("--n_vocab", type=int, default=8192, help="entries, <|endoftext|> included (%(default)s)")
     train.add_argument("--kind", choices=["bpe", "chars"], default="bpe")
     train.add_argument("--out", type=Path, default=Path("tokenizer.json"))
-    encode = verbs.add_parser("encode", help="print the ids of a text, or of standard input")
+    encode = verbs.add_parser("encode", allow_abbrev=False, help="print the ids of a text, or of standard input")
     encode.add_argument(
         "tokenizer", type=Path, help="tokenizer.json, a run, or a folder with encoder.json and vocab.bpe"
     )

@@ -131,9 +131,10 @@ def stream(
     sampling: Sampling = GREEDY,
     stop: Sequence[str] = (),
     seed: int = 0,
+    place: int = 0,
     slide: bool = False,
 ) -> Iterator[str]:
-    """The same text as `complete` for one prompt, piece by piece; every piece is valid UTF-8.
+    """The text that `complete` gives the prompt at this place, piece by piece; every piece is valid UTF-8.
 
     A character whose bytes are not all there yet is held back, and so is a tail that may begin a stop string.
     """
@@ -144,7 +145,7 @@ def stream(
         model,
         torch.tensor([list(prompt)], dtype=torch.long, device=model.wte.weight.device),
         sampling=sampling,
-        draws=[python_rng("completion", seed, 0)],
+        draws=[python_rng("completion", seed, place)],
         n_vocab=tokenizer.n_vocab,
         slide=slide,
     )

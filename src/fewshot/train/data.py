@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from fewshot.base.errors import check
 from fewshot.corpus.document import Document
@@ -59,12 +61,15 @@ class Tokens:
 
 
 def make_tokenizer(data: DataConfig, *, n_vocab: int | None, say: Say) -> Tokenizer:
-    """The tokenizer that `data` names: trained on the text, or loaded; `n_vocab` is the preset's wish."""
-    texts = [document.text for source in data.sources for document in _read(source)]
+    """The tokenizer that `data` names: trained on the text, or loaded; `n_vocab` is the preset's wish.
+
+    A BPE sees the training text alone; the characters are those of all text, so that the held-out one can be read.
+    """
     if data.tokenizer == "chars":
-        return train_chars(texts)
+        return train_chars(document.text for source in data.sources for document in _read(source))
     if data.tokenizer != "bpe":
         return load_tokenizer(Path(data.tokenizer))
+    texts = [document.text for source in data.sources for document in _split(source, data, "train")]
     n_chars = sum(map(len, texts))
     size = data.n_vocab or n_vocab or _vocab_for(n_chars)
     if data.n_vocab is None:
@@ -85,24 +90,32 @@ def _read(source: SourceConfig) -> Iterator[Document]:
     return read_documents([Path(path) for path in source.text], source=source.name)
 
 
+def _split(source: SourceConfig, data: DataConfig, part: Literal["train", "val"]) -> Iterator[Document]:
+    """One part of a source: whole documents where there are enough of them, else the tail of each is held out."""
+    documents = list(_read(source))
+    return split(documents, part=part, val_fraction=data.val_fraction, by=_held_out_by(data, len(documents)))
+
+
+def _held_out_by(data: DataConfig, n_documents: int) -> Literal["tail", "document"]:
+    enough = n_documents * data.val_fraction >= MIN_HELD_OUT
+    return data.val_by or ("document" if enough else "tail")  # type: ignore[return-value]
+
+
 def build_tokens(data: DataConfig, tokenizer: Tokenizer, folder: Path, *, say: Say) -> Tokens:
     """Tokenise every source, or reuse the shards in `folder` where text and tokenizer are still the same."""
     training: list[tuple[TokenShard, ...]] = []
     validation: list[TokenShard] = []
     for source in data.sources:
-        documents = list(_read(source))
-        by = data.val_by or ("document" if len(documents) * data.val_fraction >= MIN_HELD_OUT else "tail")
-
-        def part(name: str, documents: list[Document] = documents, by: str = by) -> Callable[[], Iterator[Document]]:
-            return lambda: split(documents, part=name, val_fraction=data.val_fraction, by=by)  # type: ignore[arg-type]
-
-        training.append(build_shards(part("train"), tokenizer, folder, name=f"{source.name}-train"))
+        n_documents = sum(1 for _ in _read(source))
+        by = _held_out_by(data, n_documents)
+        train, val = (partial(_split, source, data, part) for part in ("train", "val"))
+        training.append(build_shards(train, tokenizer, folder, name=f"{source.name}-train"))
         if data.val_fraction > 0:
-            validation += build_shards(part("val"), tokenizer, folder, name=f"{source.name}-val")
+            validation += build_shards(val, tokenizer, folder, name=f"{source.name}-val")
         n_tokens = sum(shard.n_tokens for shard in training[-1])
         held_out = "the end of every document" if by == "tail" else "whole documents"
         validated = (
             f"{data.val_fraction:.0%} held out for validation, {held_out}" if data.val_fraction else "none held out"
         )
-        say(f"text: {source.name}: {len(documents):,} documents, {n_tokens:,} training tokens; {validated}")
+        say(f"text: {source.name}: {n_documents:,} documents, {n_tokens:,} training tokens; {validated}")
     return Tokens(tuple(training), tuple(validation))

@@ -19,7 +19,7 @@ from fewshot.checkpoint.manifest import Checkpoint
 from fewshot.checkpoint.save import FOLDER
 from fewshot.dataset.mixture import Mixture
 from fewshot.dataset.pack import Packed
-from fewshot.kernels.choose import choose
+from fewshot.kernels.choose import choose_for
 from fewshot.kernels.need import Need
 from fewshot.model.compile import compile_blocks, compiler_problem
 from fewshot.model.gpt import GPT
@@ -62,6 +62,9 @@ def resume(
     run: Path, *, say: Say, overrides: Mapping[str, Any] | None = None, hooks: Sequence[Hook] = ()
 ) -> Iterator[Report]:
     """Go on with the run in `run` from its newest checkpoint, or from its beginning if it has none yet."""
+    refused = sorted(set(overrides or {}) - {"loop"})
+    if refused:
+        raise BadValue(f"{', '.join(refused)} cannot change when a run goes on, only loop.* can: start a new run")
     config = read_run_config(run, overrides)
     checkpoint = find_checkpoint(run) if any((run / FOLDER).glob("step-*")) else None
     tokens = build_tokens(config.data, load_tokenizer(run / TOKENIZER), run / DATA, say=lambda line: None)
@@ -82,9 +85,12 @@ def training_mixture(config: RunConfig, tokens: Tokens) -> Mixture:
     return Mixture(packed, tuple(source.weight for source in config.data.sources), config.loop.seed)
 
 
-def validation_rows(config: RunConfig, tokens: Tokens) -> Packed | None:
-    """The held-out rows; None where there are none."""
-    return Packed(tokens.validation, config.model.n_ctx) if tokens.validation else None
+def validation_rows(config: RunConfig, tokens: Tokens, say: Say) -> Packed | None:
+    """The held-out rows; None, and said, where there is not one whole row."""
+    n_tokens, n_ctx = sum(shard.n_tokens for shard in tokens.validation), config.model.n_ctx
+    if 0 < n_tokens <= n_ctx:
+        say(f"no validation: the held-out text has {n_tokens:,} tokens, a row needs {n_ctx + 1:,}")
+    return Packed(tokens.validation, n_ctx) if n_tokens > n_ctx else None
 
 
 class _Parts:
@@ -94,11 +100,12 @@ class _Parts:
         self.config, self.checkpoint = config, checkpoint
         shape, loop, device = config.model, config.loop, machine_device()
         self.mixture = training_mixture(config, tokens)
-        self.validation = validation_rows(config, tokens)
+        self.validation = validation_rows(config, tokens, say)
         self.precision = choose_precision(loop.precision, device, d_model=shape.d_model)
         self.micro_rows = loop.micro_rows or fitting_rows(shape, free_bytes=free_memory_bytes(device))
+        patterns = dict.fromkeys(shape.schedule().for_layer(i) for i in range(shape.n_layers))
         need = Need(
-            pattern=shape.schedule().for_layer(min(1, shape.n_layers - 1)),  # in GPT-3 the first banded layer
+            pattern=next(iter(patterns)),
             device=device,
             dtype=self.precision.dtype,
             n_queries=shape.n_ctx,
@@ -107,14 +114,14 @@ class _Parts:
             dropout=shape.dropout,
             training=True,
         )
-        attend, why = choose(loop.kernel, need)
+        attend, reasons = choose_for(patterns, loop.kernel, need)
         torch.manual_seed(seed_of("weights", loop.seed))
         model = GPT(shape, attend=attend) if checkpoint is None else load_model(checkpoint, attend=attend)
         self.model = model.to(torch.device(device))
         problem = self._no_compile(device)
         if problem is None:
             compile_blocks(self.model)
-        say(why)
+        say("; ".join(reasons))
         say(
             f"device: {device}, {str(self.precision.dtype).removeprefix('torch.')} ({self.precision.reason}), "
             f"compiled: {f'no, {problem}' if problem else 'yes'}"

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from pydoc_data.topics import topics
 
+from fewshot.base.errors import BadValue
 from fewshot.base.log import note
 from fewshot.base.rng import python_rng
 from fewshot.evaluate.task import Example, Task, drawn_episodes, kept_apart
@@ -35,6 +35,12 @@ def most_frequent_words(documents: Iterable[str], n: int = N_WORDS) -> list[str]
 
 def default_words() -> list[str]:
     """About two thousand words of the Python manual: on every machine that has Python, so nothing is downloaded."""
+    try:
+        from pydoc_data.topics import topics  # some systems package Python without it
+    except ModuleNotFoundError:
+        raise BadValue(
+            "this Python has no help topics to take words from: give --data with the released files"
+        ) from None
     return most_frequent_words(topics.values())
 
 
