@@ -31,6 +31,13 @@ def here(tmp_path: Path, small_run: Path, text_file: Path, monkeypatch: pytest.M
     Path("nothing").mkdir()
     Path("typo.yaml").write_text("model: {n_layer: 4}\n")
     Path("typo2.yaml").write_text("modell: {n_layers: 4}\n")
+    Path("number.yaml").write_text("1: 5\n")
+    Path("text5.yaml").write_text("text: 5\n")
+    Path("precious/text").mkdir(parents=True)
+    Path("precious/thesis.txt").touch()
+    shutil.copytree(small_run, "stranger")
+    Path("stranger/evaluations").mkdir(exist_ok=True)
+    Path("stranger/evaluations/stranger.json").write_text("{}")
     Path("list.yaml").write_text("- 1\n")
     Path("broken.yaml").write_text("model: [1\n")
     return tmp_path
@@ -64,8 +71,23 @@ CASES = {
     "train --text good.txt --data.tokenizer nowhere.json": "nowhere.json does not exist",
     "resume nowhere": "nowhere is not a run",
     "resume damaged": "its sha256 is not the recorded one",
-    "resume run --model.n_ctx 16": "model cannot change when a run goes on, only loop.* can",
+    "resume run --model.n_ctx 16": "model cannot change when a run goes on; only loop.checkpoint_every",
     "tokenizer train --te good.txt": "--text",
+    "resume run --loop.seed 3": "loop.seed cannot change when a run goes on",
+    "resume run --loop 3": "loop must hold keys and values, found 3",
+    "train --text good.txt --n_tokens 0": "n_tokens is 0, must be at least 1",
+    "train --text good.txt --optimizer.lr 1e30 --n_tokens 9000": "start again with a lower optimizer.lr",
+    "train --text good.txt --optimizer.weight_decay nan": "weight_decay is nan, must be at least 0",
+    "train --text good.txt --model.n_vocab 1e2": "n_vocab",
+    "train --text good.txt --model.bogus 3": "unknown key in model 'bogus'",
+    "train --text good.txt --preset.x 1": "preset is {'x': 1}, str is needed",
+    "train --text good.txt --config number.yaml": "unknown key '1'",
+    "train --config text5.yaml": "text is 5, a list is needed",
+    "evaluate run --batch_size 0": "--batch_size is 0, must be at least 1",
+    "evaluate run --data nowhere": "--data nowhere does not exist",
+    "plan gpt3-small --n_tokens inf": "must be at least 1 and below 1e18",
+    "report stranger": "stranger.json holds no results of fewshot evaluate",
+    "demo --out precious": "precious exists and is no demo run",
     "generate nowhere": "nowhere does not exist",
     "generate damaged": "its sha256 is not the recorded one",
     "generate untrained": "untrained holds no checkpoint",
@@ -79,8 +101,8 @@ CASES = {
     "evaluate run --limit 0": "limit is 0, must be at least 1",
     "plan gpt4": "unknown preset 'gpt4'",
     "plan all --n_tokens 0": "must be at least 1",
-    "patterns show banded": "banded",
-    "patterns show banded(0)": "0",
+    "patterns show banded": "banded takes (window), got 0 argument(s)",
+    "patterns show banded(0)": "from 1 to 2147483647, got 0",
     "patterns show dense --n 0": "--n is 0, must be in 1..16384",
     "convert nowhere there": "nowhere is not a folder",
     "convert run nothing/..": "is not empty",
@@ -93,9 +115,12 @@ CASES = {
 @pytest.mark.parametrize("words", CASES)
 def test_one_clear_line_and_exit_code_2(here: Path, words: str, capsys: pytest.CaptureFixture[str]) -> None:
     code = main(words.removeprefix("fewshot ").split())
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fewshot: ")]
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.splitlines() if line.startswith("fewshot: ")]
     assert code == 2
     assert len(lines) == 1
+    assert "━" not in captured.err  # no empty progress bar beside the line
+    assert "Traceback" not in captured.err
     assert CASES[words] in lines[0]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -114,15 +115,63 @@ def test_patterns_are_shown_as_text_json_and_picture(tmp_path: Path, capsys: pyt
     assert (tmp_path / "p.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_training_on_changed_text_rebuilds_the_tokens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_reads_its_own_tokens_even_where_the_text_has_changed_moved_or_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     text, run = tmp_path / "a.txt", tmp_path / "run"
     text.write_text("one two three " * 300)
     shape = ["--model.n_layers", "1", "--model.d_model", "8", "--model.n_heads", "1", "--model.n_ctx", "8"]
     words = ["--data.tokenizer", "chars", "--loop.compile", "never", "--n_tokens", "64", *shape]
     assert main(["train", "--text", str(text), "--out", str(run), *words]) == 0
-    text.write_text("three two one " * 300)
+    text.unlink()
+    monkeypatch.chdir("/")
     assert main(["resume", str(run)]) == 0
+    shard = run / "data" / "text-train-00000.bin"
+    shard.write_bytes(b"\x01" + shard.read_bytes()[1:])
+    capsys.readouterr()
+    assert main(["resume", str(run)]) == 2
+    assert "differs from its recorded sha256: start a new run" in capsys.readouterr().err
+
+
+def test_a_new_run_over_old_tokens_of_changed_text_makes_them_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, run = tmp_path / "a.txt", tmp_path / "run"
+    shape = ["--model.n_layers", "1", "--model.d_model", "8", "--model.n_heads", "1", "--model.n_ctx", "8"]
+    words = ["--data.tokenizer", "chars", "--loop.compile", "never", "--n_tokens", "64", *shape]
+    for content in ("one two three ", "three two one "):
+        text.write_text(content * 300)
+        assert main(["train", "--text", str(text), "--out", str(run), *words]) == 0
+        (run / "config.yaml").unlink()
     assert "text changed" in capsys.readouterr().err
+
+
+def test_results_of_other_shot_counts_stay_when_more_are_measured(small_run: Path) -> None:
+    words = ["evaluate", str(small_run), "--tasks", "hidden_offset", "--limit", "5"]
+    for shots in ("0,1", "2", "1"):
+        assert main([*words, "--shots", shots]) == 0
+    stored = json.loads((small_run / "evaluations" / "hidden_offset.json").read_text())
+    assert [result["shots"] for result in stored["results"]] == [0, 1, 2]
+
+
+def test_a_report_of_a_killed_run_leaves_out_the_line_that_was_cut(tmp_path: Path, small_run: Path) -> None:
+    run = tmp_path / "killed"
+    shutil.copytree(small_run, run)
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 99, "lo')
+    assert main(["report", str(run)]) == 0
+
+
+def test_a_folder_written_by_transformers_tokenizer_converts(tmp_path: Path, small_run: Path) -> None:
+    from transformers import GPT2TokenizerFast
+
+    there = tmp_path / "hf"
+    assert main(["convert", str(small_run), str(there)]) == 0
+    theirs = GPT2TokenizerFast.from_pretrained(there)
+    theirs.save_pretrained(there)
+    assert main(["convert", str(there), str(tmp_path / "back")]) == 0
+    _, tokenizer, _ = load_run(tmp_path / "back")
+    assert tokenizer.encode("The cat sat") == theirs.encode("The cat sat")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -175,7 +175,7 @@ def test_a_missing_library_is_named_with_its_install_command(
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     path = written(tmp_path / name, b"x")
-    with pytest.raises(BadValue, match=r"pip install 'fewshot\[corpus\]'"):
+    with pytest.raises(BadValue, match=r"pip install -e '\.\[corpus\]'"):
         texts(path)
     with pytest.raises(BadValue, match=module.split(".")[0]):
         texts(path.parent)

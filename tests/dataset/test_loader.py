@@ -99,3 +99,15 @@ def test_impossible_batches_are_refused(mixture: Mixture, wrong: dict, message: 
 def test_impossible_validation_is_refused_at_the_call(mixture: Mixture, wrong: dict, message: str) -> None:
     with pytest.raises(BadValue, match=message):
         validation_batches(mixture.sources[0], **({"n_rows": 4} | wrong))
+
+
+def test_some_validation_rows_lie_scattered_over_all_the_text_and_are_always_the_same(pack: Callable) -> None:
+    packed = pack(["".join(chr(1000 + i) for i in range(600))], n_ctx=6)
+    few = [batch.tokens[:, 0] for batch in validation_batches(packed, n_rows=4, max_rows=20)]
+    starts = torch.cat(few)
+    assert len(starts) == len(set(starts.tolist())) == 20
+    assert starts.min() < 1150
+    assert starts.max() > 1450
+    assert torch.equal(
+        starts, torch.cat([batch.tokens[:, 0] for batch in validation_batches(packed, n_rows=9, max_rows=20)])
+    )

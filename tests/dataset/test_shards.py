@@ -10,7 +10,7 @@ import pytest
 
 from fewshot.base.errors import BadFile, BadValue
 from fewshot.corpus.document import Document
-from fewshot.dataset.shards import build_shards, verify
+from fewshot.dataset.shards import build_shards, is_whole, load_shards
 
 TEXTS = ["first", "zwölf 世界", "", "the third one"]
 
@@ -49,7 +49,7 @@ def test_each_document_is_followed_by_the_end_of_text_token(tmp_path: Path, code
     assert shard.n_bytes == len("".join(TEXTS).encode()) == 5 + 13 + 13
     assert not shard.tokens().flags.writeable
     assert isinstance(shard.tokens(), np.memmap)
-    verify(shard)
+    assert is_whole(shard)
 
 
 @pytest.mark.parametrize(("n_vocab", "dtype", "itemsize"), [(65536, "uint16", 2), (65537, "uint32", 4)])
@@ -85,7 +85,7 @@ def test_a_moved_folder_is_still_reused(tmp_path: Path, code_points: Callable) -
     (tmp_path / "a").rename(tmp_path / "b")
     (shard,) = build_shards(Source(TEXTS), Untouchable(code_points()), tmp_path / "b", name="train")
     assert shard.path == tmp_path / "b" / "train-00000.bin"
-    verify(shard)
+    assert is_whole(shard)
 
 
 @pytest.mark.parametrize(
@@ -128,22 +128,27 @@ def test_damaged_files_are_made_again(tmp_path: Path, code_points: Callable, cap
     assert capsys.readouterr().err == "train: tokenising again: file damaged\n"
 
 
-def test_verify_detects_one_changed_bit(tmp_path: Path, code_points: Callable) -> None:
+def test_one_changed_bit_is_seen_when_shards_are_loaded_or_built_again(tmp_path: Path, code_points: Callable) -> None:
     (shard,) = build_shards(Source(TEXTS), code_points(), tmp_path, name="train")
+    assert load_shards(tmp_path, name="train") == (shard,)
     data = bytearray(shard.path.read_bytes())
     data[3] ^= 1
     shard.path.write_bytes(data)
-    with pytest.raises(BadFile, match=r"train-00000.bin differs from its recorded sha256"):
-        verify(shard)
+    assert not is_whole(shard)
+    with pytest.raises(BadFile, match=r"train-00000.bin is missing or differs from its recorded sha256"):
+        load_shards(tmp_path, name="train")
+    build_shards(Source(TEXTS), code_points(), tmp_path, name="train")
+    assert load_shards(tmp_path, name="train") == (shard,)
 
 
-def test_tokens_and_verify_of_a_missing_file_say_so(tmp_path: Path, code_points: Callable) -> None:
+def test_missing_token_files_and_indexes_say_so(tmp_path: Path, code_points: Callable) -> None:
     (shard,) = build_shards(Source(TEXTS), code_points(), tmp_path, name="train")
     gone = dataclasses.replace(shard, path=tmp_path / "gone.bin")
+    assert not is_whole(gone)
     with pytest.raises(BadFile, match=r"gone.bin is missing or not 29 tokens long"):
         gone.tokens()
-    with pytest.raises(BadFile, match=r"gone.bin does not exist"):
-        verify(gone)
+    with pytest.raises(BadFile, match=r"other.json is missing or damaged: start a new run"):
+        load_shards(tmp_path, name="other")
 
 
 @pytest.mark.parametrize("before", ["nothing", "an older build"])

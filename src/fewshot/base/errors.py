@@ -6,6 +6,7 @@ FewshotError              exit code 2
 ├── BadFile               a file that is missing, empty, binary, wrongly encoded or damaged
 │   └── DamagedCheckpoint a checkpoint whose files are absent or differ from their sha256
 ├── ContextTooLong        more tokens than the model's n_ctx
+├── Diverged              training whose loss is no number any more
 └── KernelUnsupported     a named kernel that cannot compute what is asked, with its reason
 """
 
@@ -46,6 +47,10 @@ class ContextTooLong(FewshotError):
 
     def __init__(self, n_tokens: int, n_ctx: int, what: str = "the prompt") -> None:
         super().__init__(f"{what} has {n_tokens:,} tokens, the model's context holds {n_ctx:,}: shorten it")
+
+
+class Diverged(FewshotError):
+    """Training whose loss is no number any more."""
 
 
 class KernelUnsupported(FewshotError):

@@ -13,10 +13,9 @@ from fewshot.base.errors import BadValue, check
 from fewshot.dataset.loader import load_batch, validation_batches
 from fewshot.dataset.mixture import Mixture
 from fewshot.dataset.pack import Packed
-from fewshot.tokenizer.load import load_tokenizer
-from fewshot.train.data import build_tokens
+from fewshot.train.data import load_tokens
 from fewshot.train.resolve import RunConfig
-from fewshot.train.run import DATA, TOKENIZER, read_run_config, start, training_mixture
+from fewshot.train.run import DATA, read_run_config, start, training_mixture
 
 TURN_STEPS = 20  # steps of the one before it is the other's turn
 PEER_LR = 1e-3
@@ -34,7 +33,7 @@ def race(
     reports = start(given, run, say=say)
     first = next(reports)
     config = read_run_config(run)
-    tokens = build_tokens(config.data, load_tokenizer(run / TOKENIZER), run / DATA, say=lambda line: None)
+    tokens = load_tokens(config.data, run / DATA)
     check(bool(tokens.validation), "a race needs validation text: data.val_fraction must be above 0")
     peer = _Peer(config, training_mixture(config, tokens))
     ours, reached, trail = first, None, []
@@ -70,7 +69,7 @@ class _Peer:
         try:
             from transformers import GPT2Config, GPT2LMHeadModel
         except ModuleNotFoundError:
-            raise BadValue("the race needs transformers: pip install 'fewshot[bench]'") from None
+            raise BadValue("the race needs transformers: pip install -e '.[bench]'") from None
         shape = config.model
         torch.manual_seed(config.loop.seed)
         self.model = GPT2LMHeadModel(

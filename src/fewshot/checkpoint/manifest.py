@@ -49,7 +49,12 @@ def read_manifest(folder: Path) -> Checkpoint:
         plain = read_json(folder / MANIFEST)
     except BadFile as error:
         raise DamagedCheckpoint(f"{error}; {way_out}") from None
-    if not isinstance(plain, dict) or plain.get("format") != FORMAT or not plain.keys() >= KEYS:
+    if (
+        not isinstance(plain, dict)
+        or plain.get("format") != FORMAT
+        or not plain.keys() >= KEYS
+        or not isinstance(plain["files"], dict)
+    ):
         raise DamagedCheckpoint(f"{folder / MANIFEST} is not a manifest of format {FORMAT}; {way_out}")
     for name, recorded in plain["files"].items():
         file = folder / name

@@ -12,6 +12,8 @@ from pathlib import Path
 from fewshot.base.errors import BadValue
 from fewshot.base.log import note
 
+MARKER = ".fewshot-demo"  # in a folder that the demo made, and so may replace
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Where the run goes."""
@@ -20,10 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo."""
-    from fewshot.base.files import write_json
     from fewshot.checkpoint.run import load_run
+    from fewshot.cli.evaluate import store_results
     from fewshot.cli.report import make_report
-    from fewshot.cli.show import followed, print_table, show_results
+    from fewshot.cli.show import counted, followed, print_table, show_results
     from fewshot.cli.train import finish
     from fewshot.demo import recipe
     from fewshot.demo.texts import write_texts
@@ -33,9 +35,11 @@ def run(args: argparse.Namespace) -> int:
 
     folder: Path = args.out
     if folder.exists():
-        if any(folder.iterdir()) and not (folder / "text").is_dir():
+        if not folder.is_dir() or (any(folder.iterdir()) and not (folder / MARKER).is_file()):
             raise BadValue(f"{folder} exists and is no demo run: give another --out")
         shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    (folder / MARKER).touch()
     note("1. text: this machine's own documentation, and tasks with a fresh rule for every document")
     write_texts(folder / "text", recipe.DOCUMENTS, english_chars=recipe.ENGLISH_CHARS)
     note("2. training a GPT-3-shaped model on it")
@@ -46,9 +50,12 @@ def run(args: argparse.Namespace) -> int:
     model, tokenizer, checkpoint = load_run(folder)
     everything = []
     for name, limit in recipe.TASKS.items():
-        results = evaluate(model, tokenizer, make_task(name), shots=recipe.SHOTS, limit=limit, seed=0, batch_size=64)
-        path = folder / "evaluations" / f"{name}.json"
-        write_json(path, {"step": checkpoint.step, "results": [result.to_json() for result in results]})
+        with counted(name) as on_progress:
+            task, shots = make_task(name), recipe.SHOTS
+            results = evaluate(
+                model, tokenizer, task, shots=shots, limit=limit, seed=0, batch_size=64, on_progress=on_progress
+            )
+        store_results(folder, name, checkpoint.step, results)
         everything += results
     show_results(everything)
     note(f"4. report: {make_report(folder, prompts=recipe.PROMPTS)}")

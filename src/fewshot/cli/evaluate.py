@@ -9,7 +9,12 @@ Every shot count is measured on the same items; results go to RUN/evaluations/ a
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fewshot.evaluate.run import Result
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,12 +37,13 @@ def run(args: argparse.Namespace) -> int:
         print("\n".join(sorted(TASKS)))
         return 0
     from fewshot.base.errors import check
-    from fewshot.base.files import write_json
     from fewshot.base.log import note
     from fewshot.checkpoint.run import load_run
-    from fewshot.cli.show import print_json, show_results
+    from fewshot.cli.show import counted, print_json, show_results
     from fewshot.evaluate.run import evaluate
 
+    check(args.batch_size >= 1, f"--batch_size is {args.batch_size}, must be at least 1")
+    check(args.data is None or args.data.exists(), f"--data {args.data} does not exist")
     words = [word.strip() for word in args.shots.split(",")]
     check(
         all(word.isdecimal() for word in words), f"--shots is {args.shots!r}; give numbers with commas, such as 0,1,8"
@@ -45,17 +51,42 @@ def run(args: argparse.Namespace) -> int:
     shots = sorted({int(word) for word in words})
     tasks = [make_task(name.strip(), data=args.data) for name in args.tasks.split(",")]
     model, tokenizer, checkpoint = load_run(args.folder)
-    everything = []
+    everything = {}
     for task in tasks:
         note(f"{task.name}: {task.source}")
-        results = evaluate(
-            model, tokenizer, task, shots=shots, limit=args.limit, seed=args.seed, batch_size=args.batch_size
-        )
-        everything += results
-        path = checkpoint.path.parents[1] / "evaluations" / f"{task.name}.json"
-        write_json(path, {"step": checkpoint.step, "results": [result.to_json() for result in results]})
+        with counted(task.name) as on_progress:
+            results = evaluate(
+                model,
+                tokenizer,
+                task,
+                shots=shots,
+                limit=args.limit,
+                seed=args.seed,
+                batch_size=args.batch_size,
+                on_progress=on_progress,
+            )
+        everything[task.name] = results
+    flat = [result for results in everything.values() for result in results]
     if args.json:
-        print_json([result.to_json() for result in everything])
+        print_json([result.to_json() for result in flat])
     else:
-        show_results(everything)
+        show_results(flat)
+    for name, results in everything.items():
+        store_results(checkpoint.path.resolve().parents[1], name, checkpoint.step, results)
     return 0
+
+
+def store_results(run: Path, task: str, step: int, results: Sequence[Result]) -> None:
+    """Write RUN/evaluations/TASK.json; shot counts measured earlier on the same step and seed stay in it."""
+    from fewshot.base.files import read_json, write_json
+
+    path = run / "evaluations" / f"{task}.json"
+    old = read_json(path) if path.is_file() else {}
+    measured = {(result.metric, result.shots) for result in results}
+    kept = [
+        plain
+        for plain in (old.get("results", []) if old.get("step") == step else [])
+        if plain["seed"] == results[0].seed and (plain["metric"], plain["shots"]) not in measured
+    ]
+    plain = sorted([*kept, *(result.to_json() for result in results)], key=lambda one: (one["metric"], one["shots"]))
+    write_json(path, {"step": step, "results": plain})

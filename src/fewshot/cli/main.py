@@ -68,6 +68,12 @@ def main(argv: list[str] | None = None) -> int:
             return _fail(f"no space left on the disk ({error.filename or 'while writing'}); what was complete is kept")
         reason = (error.strerror or str(error)).lower()
         return _fail(f"{error.filename}: {reason}" if error.filename else reason)
+    except UnicodeError as error:
+        return _fail(
+            f"text that is not {error.encoding}: {error.reason}; give UTF-8 and set PYTHONIOENCODING=utf-8"
+            if isinstance(error, (UnicodeEncodeError, UnicodeDecodeError))
+            else str(error)
+        )
     except MemoryError:
         return _fail("out of memory: lower loop.micro_rows, or take a smaller model")
 

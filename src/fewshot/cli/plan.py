@@ -21,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
     from fewshot.model.plan import make_plan
     from fewshot.model.presets import PRESETS
 
-    check(args.n_tokens >= 1, f"--n_tokens is {args.n_tokens}, must be at least 1")
+    check(1 <= args.n_tokens < 1e18, f"--n_tokens is {args.n_tokens}, must be at least 1 and below 1e18")
     chosen = PRESETS if args.preset == "all" else {args.preset: look_up("preset", args.preset, PRESETS)}
     plans = [make_plan(name, config, n_tokens=int(args.n_tokens)) for name, config in chosen.items()]
     if args.json:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,22 +25,22 @@ def run(args: argparse.Namespace) -> int:
 
 def make_report(folder: Path, *, prompts: Sequence[str] = ("",), n_tokens: int = 160) -> Path:
     """Gather what the run folder holds, let the model write a sample for each prompt, and write the page."""
-    from fewshot.base.files import read_json, read_text
+    from fewshot.base.files import read_json
     from fewshot.bench.machine import machine
     from fewshot.checkpoint.run import load_run
     from fewshot.evaluate.report import write_report
     from fewshot.evaluate.run import Result
     from fewshot.generate.complete import complete
     from fewshot.generate.sampling import Sampling
+    from fewshot.train.loop import METRICS, read_metrics
     from fewshot.train.run import read_run_config
 
     model, tokenizer, checkpoint = load_run(folder)
-    metrics = folder / "metrics.jsonl"
-    rows = [json.loads(line) for line in read_text(metrics).splitlines()] if metrics.is_file() else []
+    rows = read_metrics(folder / METRICS)
     results = [
         Result.from_json(plain, where=str(path))
         for path in sorted((folder / "evaluations").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
-        for plain in read_json(path)["results"]
+        for plain in _results_in(read_json(path), path)
     ]
     tokens = [tokenizer.encode(prompt) or [tokenizer.eot] for prompt in prompts]
     sampling = Sampling(temperature=0.7, top_p=0.95)
@@ -57,9 +56,7 @@ def make_report(folder: Path, *, prompts: Sequence[str] = ("",), n_tokens: int =
     }
     if (folder / "config.yaml").is_file():
         config = read_run_config(folder)
-        optimizer = config.optimizer
-        lr = f"{optimizer.lr:g}" + (f", matrices {optimizer.matrix_lr:g}" if optimizer.name == "muon" else "")
-        summary["optimizer"] = f"{optimizer.name}, lr {lr}"
+        summary["optimizer"] = config.optimizer.summary
         summary["text"] = ", ".join(f"{source.name} ({source.weight:g})" for source in config.data.sources)
     if rows:
         summary["training"] = f"{rows[-1]['tokens']:,} tokens in {rows[-1]['seconds']:.0f} s"
@@ -74,3 +71,11 @@ def make_report(folder: Path, *, prompts: Sequence[str] = ("",), n_tokens: int =
         samples=[(prompt, text.text) for prompt, text in zip(prompts, texts, strict=True)],
     )
     return path
+
+
+def _results_in(stored: Any, path: Path) -> list[Any]:
+    from fewshot.base.errors import BadFile
+
+    if not isinstance(stored, dict) or not isinstance(stored.get("results"), list):
+        raise BadFile(f"{path} holds no results of fewshot evaluate: delete or move it")
+    return stored["results"]

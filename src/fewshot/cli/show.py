@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -34,25 +36,38 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title:
 
 def followed(reports: Iterator[Report]) -> Report | None:
     """Follow a training run to its end with a progress bar on standard error; gives its last report."""
-    last = None
     columns = (
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[figures]}"),
         TimeRemainingColumn(),
     )
+    first = last = next(reports, None)  # what goes wrong before the first step shall not leave an empty bar
+    if first is None:
+        return None
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        bar = progress.add_task("train", total=None, figures="")
-        for last in reports:
-            figures = f"loss {last.loss:.3f}  {last.tokens_per_second:,.0f} tokens/s"
-            progress.update(bar, total=last.n_steps, completed=last.step, figures=figures)
-            if last.val_loss is not None:
+        bar = progress.add_task("train", total=first.n_steps, figures="")
+        for report in itertools.chain([first], reports):
+            last = report
+            figures = f"loss {report.loss:.3f}  {report.tokens_per_second:,.0f} tokens/s"
+            progress.update(bar, completed=report.step, figures=figures)
+            if report.val_loss is not None:
                 progress.console.print(
-                    f"step {last.step:,}: loss {last.loss:.4f}, validation {last.val_loss:.4f} nats/token, "
-                    f"{last.val_bits_per_byte:.4f} bits/byte, {last.seconds:.0f} s",
+                    f"step {report.step:,}: loss {report.loss:.4f}, validation {report.val_loss:.4f} nats/token, "
+                    f"{report.val_bits_per_byte:.4f} bits/byte, {report.seconds:.0f} s",
                     highlight=False,
                 )
     return last
+
+
+@contextlib.contextmanager
+def counted(name: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error for something that reports (done, total), gone when it is done."""
+    with Progress(
+        TextColumn(name), BarColumn(), MofNCompleteColumn(), console=Console(stderr=True), transient=True
+    ) as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def show_results(results: Iterable[Result]) -> None:

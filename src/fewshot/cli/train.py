@@ -28,7 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="YAML", help="a configuration file; the options go over it")
     parser.add_argument("--preset", help="a model size of 'fewshot plan all'")
     parser.add_argument(
-        "--text", nargs="+", metavar="PATH", help="files and folders: .txt .md .rst .jsonl(.gz .zst) .parquet"
+        "--text",
+        nargs="+",
+        action="extend",
+        metavar="PATH",
+        help="files and folders: .txt .md .rst .jsonl(.gz .zst) .parquet",
     )
     parser.add_argument("--n_tokens", metavar="N", help="tokens to train on")
     parser.add_argument(
@@ -45,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     named = {"preset": args.preset, "text": args.text, "n_tokens": args.n_tokens}
     given = lay_over(given, {key: value for key, value in named.items() if value is not None})
     given = lay_over(given, from_overrides(args.overrides))
-    folder = args.out or Path("out") / (args.config.stem if args.config else given.get("preset") or "run")
+    folder = args.out or Path("out") / (args.config.stem if args.config else str(given.get("preset") or "run"))
     return finish(folder, followed(start(given, folder, say=note)))
 
 

@@ -182,7 +182,7 @@ def _extra(module: str, path: Path) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError:
-        raise BadValue(f"{path} needs {module.split('.')[0]} to be read: pip install 'fewshot[corpus]'") from None
+        raise BadValue(f"{path} needs {module.split('.')[0]} to be read: pip install -e '.[corpus]'") from None
 
 
 def _is_hidden(relative: Path) -> bool:

@@ -16,6 +16,7 @@ from torch import Tensor
 from fewshot.base.errors import check
 from fewshot.dataset.mixture import Mixture
 from fewshot.dataset.pack import Packed, document_numbers
+from fewshot.dataset.permute import permuted
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,12 +50,17 @@ def load_batch(
 def validation_batches(
     packed: Packed, *, n_rows: int, max_rows: int | None = None, with_documents: bool = False
 ) -> Iterator[Batch]:
-    """Batches of `n_rows` rows in order: every row once, or the first `max_rows`; the last batch may be smaller."""
+    """Batches of `n_rows` rows, the last one maybe smaller: every row once, in order, or `max_rows` of them.
+
+    The chosen rows lie scattered over all the text, and are the same ones each time.
+    """
     check(n_rows >= 1, f"n_rows is {n_rows}, a batch has at least 1 row")
     check(max_rows is None or max_rows >= 1, f"max_rows is {max_rows}, it must be at least 1 or None for all rows")
-    end = packed.n_rows if max_rows is None else min(packed.n_rows, max_rows)
+    rows = np.arange(packed.n_rows)
+    if max_rows is not None and max_rows < packed.n_rows:
+        rows = np.sort(permuted(np.arange(max_rows), packed.n_rows, "validation"))
     eot = packed.eot if with_documents else None
-    return (_batch(packed.rows(np.arange(i, min(i + n_rows, end))), eot) for i in range(0, end, n_rows))
+    return (_batch(packed.rows(rows[i : i + n_rows]), eot) for i in range(0, len(rows), n_rows))
 
 
 def _batch(rows: np.ndarray, eot: int | None) -> Batch:

@@ -48,12 +48,21 @@ class TokenShard:
         return self.path.is_file() and self.path.stat().st_size == self.n_tokens * _stored(self.dtype).itemsize
 
 
-def verify(shard: TokenShard) -> None:
-    """Read the whole token file; raises `BadFile` unless its sha256 is the recorded one."""
-    if not shard.path.is_file():
-        raise BadFile(f"{shard.path} does not exist: prepare the data again")
-    if sha256_file(shard.path) != shard.sha256:
-        raise BadFile(f"{shard.path} differs from its recorded sha256: delete it and prepare the data again")
+def is_whole(shard: TokenShard) -> bool:
+    """Whether the token file is there, and its sha256 is the recorded one; reads all of it."""
+    return shard.has_right_size() and sha256_file(shard.path) == shard.sha256
+
+
+def load_shards(folder: Path, *, name: str) -> tuple[TokenShard, ...]:
+    """The shards that `build_shards` left in `folder`, without their text; raises `BadFile` unless all are whole."""
+    index = folder / f"{name}.json"
+    shards = _read_index(index) if index.is_file() else ()
+    if not shards:
+        raise BadFile(f"{index} is missing or damaged: start a new run")
+    for shard in shards:
+        if not is_whole(shard):
+            raise BadFile(f"{shard.path} is missing or differs from its recorded sha256: start a new run")
+    return shards
 
 
 def build_shards(
@@ -67,7 +76,7 @@ def build_shards(
 ) -> tuple[TokenShard, ...]:
     """The shards of the documents that `read()` gives, made now or reused from an earlier call.
 
-    Reused when the index records this text (read once, for its hash), this tokenizer and files of the right size;
+    Reused when the index records this text (read once, for its hash), this tokenizer, and the sha256 of the files;
     otherwise all are made anew and a note says why. Empty documents are left out. Only a document that is longer
     than `max_tokens_per_shard` by itself makes a longer shard. `on_progress` gets the running number of bytes
     tokenised. Raises `BadFile` if there is no text at all.
@@ -104,7 +113,7 @@ def _why_stale(
     shards: tuple[TokenShard, ...], read: Callable[[], Iterator[Document]], tokenizer: Tokenizer
 ) -> str | None:
     """Why recorded shards cannot be used; None if they can."""
-    if not shards or not all(shard.has_right_size() for shard in shards):
+    if not shards or not all(map(is_whole, shards)):
         return "file damaged"
     if shards[0].tokenizer != tokenizer.fingerprint:
         return "tokenizer changed"

@@ -31,7 +31,7 @@ def _tiny(n_layers: int, d_model: int, n_heads: int, n_ctx: int, window: int) ->
     )
 
 
-PRESETS: dict[str, GPTConfig] = {
+PUBLISHED: dict[str, GPTConfig] = {
     "gpt1": GPTConfig(n_layers=12, d_model=768, n_heads=12, n_ctx=512, n_vocab=40478, block="post-ln", dropout=0.1),
     "gpt2-small": _gpt2(12, 768, 12),
     "gpt2-medium": _gpt2(24, 1024, 16),
@@ -45,8 +45,13 @@ PRESETS: dict[str, GPTConfig] = {
     "gpt3-6.7b": _gpt3(32, 4096, 32, 128),
     "gpt3-13b": _gpt3(40, 5120, 40, 128),
     "gpt3-175b": _gpt3(96, 12288, 96, 128),
+}
+
+TINY: dict[str, GPTConfig] = {
     "tiny-1m": _tiny(4, 128, 4, 128, 32),
     "tiny-4m": _tiny(4, 256, 4, 256, 64),
     "tiny-10m": _tiny(6, 320, 5, 256, 64),
     "tiny-30m": _tiny(8, 512, 8, 512, 128),
 }
+
+PRESETS: dict[str, GPTConfig] = {**PUBLISHED, **TINY}

@@ -140,7 +140,7 @@ def bpe_from_json(value: Mapping[str, Any]) -> BPE:
     rows: list[tuple[str, Mapping[str, Any], dict[str, Any]]] = [
         ("tokenizer", value, {"normalizer": None, "truncation": None, "padding": None}),
         ("pre_tokenizer", splitter, {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}),
-        ("post_processor", {"type": "ByteLevel"} | _part(value, "post_processor"), {"type": "ByteLevel"}),
+        ("post_processor", _post_processor(value), {"type": "ByteLevel"}),
         ("model", model, _PLAIN_BPE),
     ]
     for where, found, supported in rows:
@@ -153,6 +153,13 @@ def bpe_from_json(value: Mapping[str, Any]) -> BPE:
     added = {str(token.get("content")): token.get("id") for token in value.get("added_tokens") or []}
     check(set(added) <= {EOT}, f"its special tokens are {', '.join(added)}; only {EOT} is supported")
     return BPE(_part(model, "vocab") | added, _pairs(model.get("merges") or []))
+
+
+def _post_processor(value: Mapping[str, Any]) -> dict[str, Any]:
+    """The post-processor; a template that adds no token to a single text does what ByteLevel does: nothing."""
+    part = {"type": "ByteLevel"} | _part(value, "post_processor")
+    adds_nothing = part["type"] == "TemplateProcessing" and not part.get("special_tokens")
+    return {"type": "ByteLevel"} if adds_nothing else part
 
 
 def _part(value: Mapping[str, Any], key: str) -> dict[str, Any]:

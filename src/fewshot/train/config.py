@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from fewshot.base.errors import check
@@ -50,7 +51,16 @@ class OptimizerConfig:
     momentum: float = 0.95  # Muon's
     clip: float = 1.0  # global norm of the gradient
 
+    @property
+    def summary(self) -> str:
+        """Name and peak learning rates in a few words."""
+        matrices = "" if self.name == "adamw" else f", {self.matrix_lr:g} for matrices"
+        return f"{self.name}, lr {self.lr:g}{matrices}"
+
     def __post_init__(self) -> None:
+        check(0 <= self.weight_decay < math.inf, f"weight_decay is {self.weight_decay}, must be at least 0")
+        check(0 <= self.momentum < 1, f"momentum is {self.momentum}, must be in [0, 1)")
+        check(self.eps > 0, f"eps is {self.eps}, must be > 0")
         check(self.lr > 0 and self.matrix_lr > 0, f"lr is {self.lr} and matrix_lr {self.matrix_lr}, both must be > 0")
         check(self.clip > 0, f"clip is {self.clip}, must be > 0")
         check(0 <= self.beta1 < 1 and 0 <= self.beta2 < 1, "beta1 and beta2 must be in [0, 1)")
@@ -77,4 +87,8 @@ class LoopConfig:
         check(self.compile in SWITCHES, f"compile is {self.compile!r}, allowed: {', '.join(SWITCHES)}")
         for name in ("validate_every", "checkpoint_every", "keep_checkpoints", "log_every"):
             check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, must be at least 1")
+        check(
+            self.validate_rows is None or self.validate_rows >= 1,
+            f"validate_rows is {self.validate_rows}, must be >= 1",
+        )
         check(self.micro_rows is None or self.micro_rows >= 1, f"micro_rows is {self.micro_rows}, must be at least 1")

@@ -11,7 +11,7 @@ from typing import Literal
 from fewshot.base.errors import check
 from fewshot.corpus.document import Document
 from fewshot.corpus.sources import read_documents
-from fewshot.dataset.shards import TokenShard, build_shards
+from fewshot.dataset.shards import TokenShard, build_shards, load_shards
 from fewshot.dataset.split import split
 from fewshot.tokenizer.bpe import train_bpe
 from fewshot.tokenizer.chars import train_chars
@@ -86,8 +86,8 @@ def _vocab_for(n_chars: int) -> int:
     return 50257
 
 
-def _read(source: SourceConfig) -> Iterator[Document]:
-    return read_documents([Path(path) for path in source.text], source=source.name)
+def _read(source: SourceConfig, on_skip: Callable[[str], None] = lambda line: None) -> Iterator[Document]:
+    return read_documents([Path(path) for path in source.text], source=source.name, on_skip=on_skip)
 
 
 def _split(source: SourceConfig, data: DataConfig, part: Literal["train", "val"]) -> Iterator[Document]:
@@ -106,7 +106,7 @@ def build_tokens(data: DataConfig, tokenizer: Tokenizer, folder: Path, *, say: S
     training: list[tuple[TokenShard, ...]] = []
     validation: list[TokenShard] = []
     for source in data.sources:
-        n_documents = sum(1 for _ in _read(source))
+        n_documents = sum(1 for _ in _read(source, on_skip=say))  # the only pass that tells of skipped files
         by = _held_out_by(data, n_documents)
         train, val = (partial(_split, source, data, part) for part in ("train", "val"))
         training.append(build_shards(train, tokenizer, folder, name=f"{source.name}-train"))
@@ -119,3 +119,12 @@ def build_tokens(data: DataConfig, tokenizer: Tokenizer, folder: Path, *, say: S
         )
         say(f"text: {source.name}: {n_documents:,} documents, {n_tokens:,} training tokens; {validated}")
     return Tokens(tuple(training), tuple(validation))
+
+
+def load_tokens(data: DataConfig, folder: Path) -> Tokens:
+    """The tokens that `build_tokens` left in `folder`, checked; the text itself is not needed."""
+    training = tuple(load_shards(folder, name=f"{source.name}-train") for source in data.sources)
+    held_out = data.sources if data.val_fraction > 0 else ()
+    return Tokens(
+        training, tuple(shard for source in held_out for shard in load_shards(folder, name=f"{source.name}-val"))
+    )

@@ -12,9 +12,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from fewshot.base.errors import BadFile, Diverged
 from fewshot.base.files import write_text
 from fewshot.base.rng import seed_of
 from fewshot.checkpoint.load import load_training
@@ -103,6 +105,8 @@ def training(
                 precision=precision,
             )
             loss_nats = loss.item()
+            if not math.isfinite(loss_nats):
+                raise Diverged(f"the loss of step {step} is {loss_nats}: start again with a lower optimizer.lr")
             elapsed = time.perf_counter() - began
             seconds += elapsed
             last = step == n_steps or stop.asked
@@ -169,10 +173,13 @@ def validation_loss(
 
 def _keep_metrics_until(path: Path, step: int) -> None:
     """Drop the lines of steps that will be done again; a half-written last line goes with them."""
+    write_text(path, "".join(json.dumps(row) + "\n" for row in read_metrics(path) if row["step"] <= step))
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.jsonl; a last line that was cut by a kill is left out, no file gives no rows."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    kept = []
-    for line in lines:
-        if not line.endswith("}") or json.loads(line)["step"] > step:
-            break
-        kept.append(line + "\n")
-    write_text(path, "".join(kept))
+    try:
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+    except json.JSONDecodeError:
+        raise BadFile(f"{path} holds lines that are not JSON: it was not written by fewshot") from None

@@ -117,4 +117,4 @@ class Optimizers:
                     raise DamagedCheckpoint(
                         f"the checkpoint has no optimizer state for {name}: was the optimizer changed?"
                     )
-                part.state[parameter] = entries[name]
+                part.state[parameter] = {key: value.to(parameter.device) for key, value in entries[name].items()}

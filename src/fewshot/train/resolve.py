@@ -9,17 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from fewshot.base.config import cast, from_plain, lay_over, to_plain
-from fewshot.base.errors import BadValue, UnknownName, look_up
+from fewshot.base.errors import BadValue, UnknownName, check, look_up
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import count_parameters
-from fewshot.model.presets import PRESETS
+from fewshot.model.presets import PRESETS, PUBLISHED
 from fewshot.train.config import LoopConfig, OptimizerConfig, ScheduleConfig
 from fewshot.train.data import DataConfig, Say
 from fewshot.train.optim import OPTIMIZERS
-from fewshot.train.recipes import RECIPES, optimizer_for, recipe_for, schedule_for
+from fewshot.train.recipes import optimizer_for, recipe_for, schedule_for
 from fewshot.train.throughput import matmul_flops_per_second
 
 SECTIONS = ("preset", "text", "n_tokens", "data", "model", "schedule", "optimizer", "loop")
@@ -42,37 +40,45 @@ class RunConfig:
     loop: LoopConfig
 
 
+EXAMPLE = {"n_layers": 1, "d_model": 128, "n_heads": 1}  # stands for the sizes that are chosen later
+
+
 def check_sections(given: Mapping[str, Any]) -> None:
     """Raise for an unknown section, preset or optimizer, before any text is read."""
     for key in given:
         if key not in SECTIONS:
-            raise UnknownName("key", key, SECTIONS)
-    if given.get("preset") is not None:
-        look_up("preset", given["preset"], PRESETS)
-    look_up("optimizer", _section(given, "optimizer").get("name", "adamw"), OPTIMIZERS)
-    from_plain(LoopConfig, _section(given, "loop"), where="loop")
+            raise UnknownName("key", str(key), SECTIONS)
+    preset = cast(given.get("preset"), str | None, "preset")
+    base = to_plain(look_up("preset", preset, PRESETS)) if preset else EXAMPLE
+    from_plain(GPTConfig, lay_over(base, section(given, "model")), where="model")
+    from_plain(LoopConfig, section(given, "loop"), where="loop")
+    optimizer = from_plain(OptimizerConfig, section(given, "optimizer"), where="optimizer")
+    look_up("optimizer", optimizer.name, OPTIMIZERS)
+    length = cast(given.get("n_tokens"), int | None, "n_tokens")
+    check(length is None or length >= 1, f"n_tokens is {length}, must be at least 1")
 
 
 def data_config(given: Mapping[str, Any]) -> DataConfig:
     """The `data` section; `text` is short for one source."""
-    plain = dict(_section(given, "data"))
+    plain = dict(section(given, "data"))
     if given.get("text"):
-        text = [given["text"]] if isinstance(given["text"], str) else list(given["text"])
-        plain["sources"] = [{"name": "text", "text": text}]
+        text = cast([given["text"]] if isinstance(given["text"], str) else given["text"], tuple[str, ...], "text")
+        plain["sources"] = [{"name": "text", "text": list(text)}]
     return from_plain(DataConfig, plain, where="data")
 
 
 def wanted_vocab(given: Mapping[str, Any]) -> int | None:
-    """The vocabulary that the model asks a new tokenizer for: an explicit one, or a GPT-3 preset's 50,257."""
+    """The vocabulary that the model asks a new tokenizer for: an explicit one, or that of a published model."""
     preset = given.get("preset")
-    return _section(given, "model").get("n_vocab") or (PRESETS[preset].n_vocab if preset in RECIPES else None)
+    explicit = cast(section(given, "model").get("n_vocab"), int | None, "model.n_vocab")
+    return explicit or (PUBLISHED[preset].n_vocab if preset in PUBLISHED else None)
 
 
 def resolve(
     given: Mapping[str, Any], data: DataConfig, *, n_vocab: int, n_text_tokens: int, device: str, say: Say
 ) -> RunConfig:
     """The whole configuration; `say` is told what was chosen."""
-    preset, shape = given.get("preset"), _section(given, "model")
+    preset, shape = given.get("preset"), section(given, "model")
     if preset is None and "n_layers" not in shape:
         preset = _choose_preset(n_text_tokens, device, say)
     base = to_plain(PRESETS[preset]) if preset else {}
@@ -80,28 +86,29 @@ def resolve(
     if model.n_vocab < n_vocab:
         raise BadValue(f"model.n_vocab is {model.n_vocab}, below the tokenizer's {n_vocab}: leave it out")
     n_parameters = count_parameters(model)["total"]
-    length = cast(_section(given, "schedule").get("n_tokens", given.get("n_tokens")), int | None, "n_tokens")
+    length = cast(section(given, "schedule").get("n_tokens", given.get("n_tokens")), int | None, "n_tokens")
     n_tokens = length or _choose_length(n_parameters, n_text_tokens, device, say)
     recipe = recipe_for(preset, n_parameters)
     schedule = to_plain(schedule_for(recipe, n_tokens=n_tokens, n_ctx=model.n_ctx))
-    optimizer = to_plain(optimizer_for(recipe, name="adamw" if preset in RECIPES else "muon"))
+    optimizer = to_plain(optimizer_for(recipe, name="adamw" if preset in PUBLISHED else "muon"))
     config = RunConfig(
         preset=preset,
         data=data,
         model=model,
-        schedule=from_plain(ScheduleConfig, lay_over(schedule, _section(given, "schedule")), where="schedule"),
-        optimizer=from_plain(OptimizerConfig, lay_over(optimizer, _section(given, "optimizer")), where="optimizer"),
-        loop=from_plain(LoopConfig, _section(given, "loop"), where="loop"),
+        schedule=from_plain(ScheduleConfig, lay_over(schedule, section(given, "schedule")), where="schedule"),
+        optimizer=from_plain(OptimizerConfig, lay_over(optimizer, section(given, "optimizer")), where="optimizer"),
+        loop=from_plain(LoopConfig, section(given, "loop"), where="loop"),
     )
     say(f"model: {preset or 'as configured'}, {n_parameters:,} parameters, {model.n_layers} layers, {model.pattern}")
     say(
         f"training: {config.schedule.n_tokens:,} tokens in batches of {config.schedule.batch_tokens:,}, "
-        f"{config.optimizer.name} at {config.optimizer.lr:g}"
+        f"{config.optimizer.summary}"
     )
     return config
 
 
-def _section(given: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+def section(given: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A section of a partial configuration; anything but keys and values raises BadValue."""
     section = given.get(name, {})
     if not isinstance(section, Mapping):
         raise BadValue(f"{name} must hold keys and values, found {section!r}")
@@ -132,8 +139,3 @@ def _choose_length(n_parameters: int, n_text_tokens: int, device: str, say: Say)
     why = min(limits, key=lambda name: limits[name])
     say(f"length: {limits[why]:,} tokens = {why} (--n_tokens N)")
     return limits[why]
-
-
-def machine_device() -> str:
-    """The kind of device to compute on: "cuda" where there is one, else "cpu"."""
-    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -5,6 +5,7 @@ A run is a folder: config.yaml (resolved), tokenizer.json, data/ (token shards),
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,16 +23,18 @@ from fewshot.dataset.pack import Packed
 from fewshot.kernels.choose import choose_for
 from fewshot.kernels.need import Need
 from fewshot.model.compile import compile_blocks, compiler_problem
+from fewshot.model.device import machine_device
 from fewshot.model.gpt import GPT
-from fewshot.tokenizer.load import load_tokenizer
-from fewshot.train.data import Say, Tokens, build_tokens, make_tokenizer
+from fewshot.train.data import Say, Tokens, build_tokens, load_tokens, make_tokenizer
 from fewshot.train.loop import Report, TrainState, training
-from fewshot.train.resolve import RunConfig, check_sections, data_config, machine_device, resolve, wanted_vocab
+from fewshot.train.resolve import RunConfig, check_sections, data_config, resolve, section, wanted_vocab
 from fewshot.train.step import choose_precision, fitting_rows
 from fewshot.train.throughput import free_memory_bytes
 
 CONFIG, TOKENIZER, DATA = "config.yaml", "tokenizer.json", "data"
 MIN_COMPILED_WIDTH = 256  # on a CPU: narrower models gain nothing from the half minute that compiling takes (LOG.md)
+
+MAY_CHANGE = ("loop.checkpoint_every", "loop.keep_checkpoints", "loop.log_every", "loop.validate_every")
 
 Hook = Callable[[TrainState], None]
 
@@ -52,6 +55,9 @@ def start(given: Mapping[str, Any], run: Path, *, say: Say, hooks: Sequence[Hook
     config = resolve(
         given, data, n_vocab=tokenizer.n_vocab, n_text_tokens=n_text_tokens, device=machine_device(), say=say
     )
+    free_bytes = free_memory_bytes(machine_device())
+    micro_rows = config.loop.micro_rows or fitting_rows(config.model, free_bytes=free_bytes)
+    config = dataclasses.replace(config, loop=dataclasses.replace(config.loop, micro_rows=micro_rows))
     parts = _Parts(config, tokens, None, say)
     tokenizer.save(run / TOKENIZER)
     write_yaml(run / CONFIG, to_plain(config))
@@ -62,12 +68,12 @@ def resume(
     run: Path, *, say: Say, overrides: Mapping[str, Any] | None = None, hooks: Sequence[Hook] = ()
 ) -> Iterator[Report]:
     """Go on with the run in `run` from its newest checkpoint, or from its beginning if it has none yet."""
-    refused = sorted(set(overrides or {}) - {"loop"})
-    if refused:
-        raise BadValue(f"{', '.join(refused)} cannot change when a run goes on, only loop.* can: start a new run")
+    given = set(overrides or {}) - {"loop"} | {f"loop.{key}" for key in section(overrides or {}, "loop")}
+    if refused := sorted(given - set(MAY_CHANGE)):
+        raise BadValue(f"{', '.join(refused)} cannot change when a run goes on; only {', '.join(MAY_CHANGE)} can")
     config = read_run_config(run, overrides)
     checkpoint = find_checkpoint(run) if any((run / FOLDER).glob("step-*")) else None
-    tokens = build_tokens(config.data, load_tokenizer(run / TOKENIZER), run / DATA, say=lambda line: None)
+    tokens = load_tokens(config.data, run / DATA)
     say(f"going on from step {checkpoint.step:,}" if checkpoint else "no checkpoint yet: starting from step 0")
     yield from _Parts(config, tokens, checkpoint, say).train(run, hooks)
 
@@ -102,7 +108,6 @@ class _Parts:
         self.mixture = training_mixture(config, tokens)
         self.validation = validation_rows(config, tokens, say)
         self.precision = choose_precision(loop.precision, device, d_model=shape.d_model)
-        self.micro_rows = loop.micro_rows or fitting_rows(shape, free_bytes=free_memory_bytes(device))
         patterns = dict.fromkeys(shape.schedule().for_layer(i) for i in range(shape.n_layers))
         need = Need(
             pattern=next(iter(patterns)),
@@ -149,7 +154,7 @@ class _Parts:
             optimizer=self.config.optimizer,
             loop=self.config.loop,
             precision=self.precision,
-            micro_rows=self.micro_rows,
+            micro_rows=self.config.loop.micro_rows or 1,  # `start` has resolved it
             run=run,
             resume=self.checkpoint,
             hooks=hooks,
