@@ -14,6 +14,12 @@ demo: .venv/.demo
 test: .venv/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not gpu and not network" --cov=fewshot --cov-report=term:skip-covered --cov-fail-under=85
 
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q $(TENSOR_TESTS) -k "not compile and not traced" --jaxtyping-packages=$(TENSOR_CODE)
+
+# Where tensors are, the shapes in the signatures are checked at every call; torch.compile and the checker exclude each other.
+TENSOR_TESTS := tests/model tests/kernels tests/generate tests/train/test_muon.py tests/evaluate/test_score.py
+TENSOR_CODE := fewshot.model,fewshot.kernels,fewshot.train.muon,fewshot.generate.sampling,fewshot.evaluate.score,beartype.beartype
+
 test-all: .venv/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not gpu and not network"
 

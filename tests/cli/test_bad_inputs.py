@@ -93,7 +93,7 @@ CASES = {
     "generate untrained": "untrained holds no checkpoint",
     "generate run --temperature -1": "temperature is -1.0, must be at least 0",
     "generate run --top_p 2": "top_p is 2.0, must be in (0, 1]",
-    "generate run --n_tokens 0": "max_tokens is 0, must be at least 1",
+    "generate run --n_tokens 0": "--n is 1 and --n_tokens 0, both must be at least 1",
     "generate run --temprature 1": "unknown option --temprature, nearest: --temperature",
     "evaluate run --tasks novel_symbol": "unknown task 'novel_symbol'; nearest: 'novel_symbols'",
     "evaluate run --shots few": "--shots is 'few'; give numbers",

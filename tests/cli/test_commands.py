@@ -38,6 +38,11 @@ def test_generate_streams_the_prompt_and_its_continuation_and_repeats_it_for_a_s
     assert outputs[0] == outputs[1] != outputs[2]
 
 
+def test_the_prompt_may_stand_after_the_options(small_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", str(small_run), "--n_tokens", "5", "--stop", "\\n", "It was"]) == 0
+    assert capsys.readouterr().out.startswith("It was")
+
+
 def test_generate_json_has_text_tokens_and_log_probabilities(
     small_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

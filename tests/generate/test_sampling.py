@@ -62,7 +62,7 @@ def test_of_equals_no_more_are_kept_than_asked_for() -> None:
 
 
 def test_temperature_zero_is_greedy_and_not_taken_for_the_default() -> None:
-    assert Sampling(temperature=0).temperature == 0
+    assert Sampling(temperature=0.0).temperature == 0
     assert probabilities(LOGITS, GREEDY).tolist() == [[0, 0, 1, 0, 0]]
     for draw in (0.0, 0.3, 0.999):
         assert choose_tokens(LOGITS, GREEDY, torch.tensor([draw])).tolist() == [2]

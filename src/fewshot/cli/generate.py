@@ -10,6 +10,8 @@ import argparse
 import sys
 from pathlib import Path
 
+INTERMIXED = True  # the prompt may stand after options
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """How much is written, and how it is sampled."""
@@ -32,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     from fewshot.generate.complete import complete, stream
     from fewshot.generate.sampling import Sampling
 
-    check(args.n >= 1, f"--n is {args.n}, must be at least 1")
+    check(min(args.n, args.n_tokens) >= 1, f"--n is {args.n} and --n_tokens {args.n_tokens}, both must be at least 1")
     sampling = Sampling(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p)
     from fewshot.checkpoint.run import load_run
 

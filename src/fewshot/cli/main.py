@@ -98,6 +98,8 @@ def _run(words: list[str]) -> int:
     if getattr(module, "TAKES_OVERRIDES", False):
         args, overrides = parser.parse_known_args(words[1:])
         args.overrides = overrides
+    elif getattr(module, "INTERMIXED", False):
+        args = parser.parse_intermixed_args(words[1:])
     else:
         args = parser.parse_args(words[1:])
     return module.run(args)

@@ -11,6 +11,7 @@ and loop. Ctrl-C stops after a whole step and a checkpoint; 'fewshot resume RUN'
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,8 @@ def run(args: argparse.Namespace) -> int:
 def finish(folder: Path, last: Report | None) -> int:
     """Say where the run is; 130 if it was interrupted."""
     if last is not None and last.step < last.n_steps:
-        note(f"stopped after step {last.step:,} of {last.n_steps:,}; go on with: fewshot resume {folder}")
+        how = f"fewshot resume {shlex.quote(str(folder))}"
+        note(f"stopped after step {last.step:,} of {last.n_steps:,}; go on with: {how}")
         return 130
-    note(f"done: {folder}; try: fewshot generate {folder} 'Once upon a time'")
+    note(f"done: {folder}; try: fewshot generate {shlex.quote(str(folder))} 'Once upon a time'")
     return 0

@@ -12,7 +12,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+from matplotlib.ticker import EngFormatter, FixedFormatter, FixedLocator, NullLocator
 
 from fewshot.base.files import write_text
 from fewshot.evaluate.run import Result
@@ -83,6 +83,7 @@ def loss_svg(metrics: Sequence[Mapping[str, Any]]) -> str:
         tokens, losses = _numbers(metrics, name)
         if tokens:
             axes.plot(tokens, losses, color=colour, label=label, linewidth=1.6, marker=marker, markersize=4)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 2k, 1.5M: no power of ten in a corner
     axes.set_xlabel("tokens")
     axes.set_ylabel("loss (nats per token)")
     return _svg(figure, axes, "loss")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -17,6 +17,7 @@ from fewshot.model.config import GPTConfig
 LOGIT_ROWS = 1024  # positions whose logits are held at once: 200 MB of float32 with GPT-3's vocabulary
 
 
+@runtime_checkable
 class LanguageModel(Protocol):
     """What scoring asks of a model: causal hidden states, and logits of some of them."""
 

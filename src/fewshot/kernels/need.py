@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -27,6 +27,7 @@ class Need:
     second_order: bool = False  # whether gradients of gradients are needed
 
 
+@runtime_checkable
 class Attend(Protocol):
     """Attention under a pattern.
 
@@ -51,6 +52,7 @@ class Attend(Protocol):
         ...
 
 
+@runtime_checkable
 class Kernel(Protocol):
     """A module that computes attention."""
 

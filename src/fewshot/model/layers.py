@@ -5,18 +5,14 @@ Parameters carry GPT-2's names. The attention kernel is handed in; the block kno
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from fewshot.kernels.need import Attend
+from fewshot.model.cache import LayerCache
 from fewshot.model.config import GPTConfig
 from fewshot.patterns.pattern import Pattern
-
-if TYPE_CHECKING:
-    from fewshot.model.cache import LayerCache
 
 
 class Attention(nn.Module):
