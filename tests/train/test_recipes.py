@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from fewshot.base.config import read_yaml
 from fewshot.model.gpt import count_parameters
 from fewshot.model.presets import PRESETS
 from fewshot.train.recipes import RECIPES, recipe_for, schedule_for
+from fewshot.train.resolve import check_sections, data_config, resolve
 
 
 @pytest.mark.parametrize(
@@ -63,3 +67,15 @@ def test_learning_rate_of_other_sizes_lies_on_the_line_through_the_ends_of_the_t
     assert recipe_for(None, large).lr == pytest.approx(0.6e-4)
     assert recipe_for(None, 1_000_000).lr == pytest.approx(2.8e-3, rel=0.02)
     assert recipe_for(None, 10_000).lr == 3e-3
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[2] / "runs").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_every_run_in_the_repository_resolves_without_an_unknown_key(path: Path) -> None:
+    given = {**read_yaml(path), "text": ["a.txt"]}
+    check_sections(given)
+    said: list[str] = []
+    config = resolve(given, data_config(given), n_vocab=66, n_text_tokens=10**6, device="cpu", say=said.append)
+    assert config.schedule.n_tokens >= 300_000
+    assert said
