@@ -5,7 +5,8 @@
   fewshot train --preset gpt3-small --text PATH --optimizer.lr 3e-4
 
 Any field of the configuration can be given as --section.field VALUE; sections are data, model, schedule, optimizer
-and loop. Ctrl-C stops after a whole step and a checkpoint; 'fewshot resume RUN' goes on.
+and loop; all fields stand, with their values, in the config.yaml of any run. Ctrl-C stops after a whole step and a
+checkpoint; 'fewshot resume RUN' goes on.
 """
 
 from __future__ import annotations
