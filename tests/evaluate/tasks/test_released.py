@@ -2,19 +2,21 @@ from __future__ import annotations
 
 import gzip
 import json
+from functools import partial
 
 import pytest
 
 from fewshot.base.errors import BadFile
 from fewshot.evaluate.tasks.released import read_released, read_rows, released_file
 
+packed = partial(gzip.compress, mtime=0)  # no clock in it: every worker must name a parametrised case alike
 ROW = {"context": "\n\nQ: What is 1 plus 2?\n\nA:", "completion": " 3"}
 
 
 def test_plain_and_gzipped_files_read_alike(tmp_path):
     text = json.dumps(ROW) + "\n"
     (tmp_path / "a.jsonl").write_text(text)
-    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(text.encode()))
+    (tmp_path / "b.jsonl.gz").write_bytes(packed(text.encode()))
     plain, zipped = read_released(tmp_path / "a.jsonl"), read_released(tmp_path / "b.jsonl.gz")
     assert plain == zipped
     assert (plain[0].context, plain[0].completions) == (ROW["context"], (" 3",))
@@ -40,7 +42,7 @@ def test_a_bad_row_is_named(tmp_path, text, message):
         read_released(tmp_path / "a.jsonl")
 
 
-@pytest.mark.parametrize("data", [b"no gzip at all", gzip.compress(b"some text")[:-9]])
+@pytest.mark.parametrize("data", [b"no gzip at all", packed(b"some text")[:-9]])
 def test_a_damaged_gzip_is_named(tmp_path, data):
     (tmp_path / "a.jsonl.gz").write_bytes(data)
     with pytest.raises(BadFile, match="damaged"):
