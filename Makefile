@@ -1,4 +1,4 @@
-# make demo      install what the demo needs into .venv and run it: about ten minutes on two cores
+# make demo      install what the demo needs into .venv and run it: three to six minutes on two cores
 # make test      install what the tests need and run the default ones
 # make test-all  the slow ones too
 # make check     lint, types, import contracts

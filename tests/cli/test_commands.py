@@ -159,6 +159,20 @@ def test_results_of_other_shot_counts_stay_when_more_are_measured(small_run: Pat
     assert [result["shots"] for result in stored["results"]] == [0, 1, 2]
 
 
+def test_fewer_questions_never_replace_more_and_more_replace_all(
+    tmp_path: Path, small_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(small_run, run, ignore=shutil.ignore_patterns("evaluations"))
+    found = []
+    for shots, limit in (("0,1", "6"), ("0", "4"), ("2", "8")):
+        assert main(["evaluate", str(run), "--tasks", "hidden_offset", "--shots", shots, "--limit", limit]) == 0
+        stored = json.loads((run / "evaluations" / "hidden_offset.json").read_text())["results"]
+        found.append([(result["shots"], result["n"]) for result in stored])
+    assert found == [[(0, 6), (1, 6)], [(0, 6), (1, 6)], [(2, 8)]]
+    assert "keeps its results on 6 questions; these on 4 are not stored" in capsys.readouterr().err
+
+
 def test_a_report_of_a_killed_run_leaves_out_the_line_that_was_cut(tmp_path: Path, small_run: Path) -> None:
     run = tmp_path / "killed"
     shutil.copytree(small_run, run)

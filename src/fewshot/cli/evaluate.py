@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fewshot.evaluate.run import Result
@@ -77,16 +77,26 @@ def run(args: argparse.Namespace) -> int:
 
 
 def store_results(run: Path, task: str, step: int, results: Sequence[Result]) -> None:
-    """Write RUN/evaluations/TASK.json; shot counts measured earlier on the same step and seed stay in it."""
+    """Write RUN/evaluations/TASK.json; other shot counts measured on the same step and questions stay in it.
+
+    A measurement on fewer questions never replaces one on more: it is printed only, and that is said.
+    """
     from fewshot.base.files import read_json, write_json
+    from fewshot.base.log import note
 
     path = run / "evaluations" / f"{task}.json"
-    old = read_json(path) if path.is_file() else {}
+    stored = read_json(path) if path.is_file() else {}
+    old = stored.get("results", []) if stored.get("step") == step else []
+    n_old, n_new = (max((one["n"] + one["n_skipped"] for one in many), default=0) for many in (old, _plain(results)))
+    if n_old > n_new:
+        note(f"{path} keeps its results on {n_old:,} questions; these on {n_new:,} are not stored (--limit {n_old})")
+        return
     measured = {(result.metric, result.shots) for result in results}
-    kept = [
-        plain
-        for plain in (old.get("results", []) if old.get("step") == step else [])
-        if plain["seed"] == results[0].seed and (plain["metric"], plain["shots"]) not in measured
-    ]
-    plain = sorted([*kept, *(result.to_json() for result in results)], key=lambda one: (one["metric"], one["shots"]))
+    same = n_old == n_new and all(one["seed"] == results[0].seed for one in old)
+    kept = [one for one in old if same and (one["metric"], one["shots"]) not in measured]
+    plain = sorted([*kept, *_plain(results)], key=lambda one: (one["metric"], one["shots"]))
     write_json(path, {"step": step, "results": plain})
+
+
+def _plain(results: Sequence[Result]) -> list[dict[str, Any]]:
+    return [result.to_json() for result in results]

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         )
         for plan in plans
     ]
-    print_table(columns, rows, title=f"{args.n_tokens:.3g} training tokens")
+    print_table(columns, rows, title=f"{args.n_tokens:,.0f} training tokens")
     return 0
 
 

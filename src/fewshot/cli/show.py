@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,8 @@ from rich.table import Table
 if TYPE_CHECKING:
     from fewshot.evaluate.run import Result
     from fewshot.train.loop import Report
+
+WIDTH = 160  # columns that the widest table needs
 
 
 def print_json(value: Any) -> None:
@@ -30,8 +31,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title:
         table.add_column(column, justify="left" if i == 0 else "right")
     for row in rows:
         table.add_row(*row)
-    wide = Console() if sys.stdout.isatty() else Console(width=160)
-    wide.print(table)
+    Console(width=max(Console().width, WIDTH)).print(table)  # a narrow terminal wraps lines, but no figure is cut
 
 
 def followed(reports: Iterator[Report]) -> Report | None:

@@ -72,10 +72,12 @@ def make_tokenizer(data: DataConfig, *, n_vocab: int | None, say: Say) -> Tokeni
     texts = [document.text for source in data.sources for document in _split(source, data, "train")]
     n_chars = sum(map(len, texts))
     size = data.n_vocab or n_vocab or _vocab_for(n_chars)
+    tokenizer = train_bpe(texts, n_vocab=size)
     if data.n_vocab is None:
-        why = "as the preset has it" if n_vocab else f"by the {n_chars / 1e6:.1f} million characters of text"
-        say(f"tokenizer: byte-level BPE with {size:,} entries, {why}")
-    return train_bpe(texts, n_vocab=size)
+        why = "as the preset has it" if n_vocab else f"by the {n_chars:,} characters of text"
+        fewer = f" (of {size:,}: the text has no more pairs that come twice)" if tokenizer.n_vocab < size else ""
+        say(f"tokenizer: byte-level BPE with {tokenizer.n_vocab:,} entries{fewer}, {why}")
+    return tokenizer
 
 
 def _vocab_for(n_chars: int) -> int:
