@@ -17,6 +17,7 @@ from typing import Any
 from fewshot.base.errors import BadFile, BadValue
 from fewshot.base.files import read_text
 from fewshot.base.log import note
+from fewshot.base.text import without_surrogates
 from fewshot.corpus.document import Document
 
 Records = Iterator[tuple[str, str]]  # id and text
@@ -153,7 +154,7 @@ def _text_of(value: Any, where: str, text_field: str) -> str:
     if not isinstance(value, str | None):
         raise BadFile(f"{where}: the field {text_field!r} holds a {type(value).__name__}; text is needed")
     # JSON can spell lone surrogates, which no encoding can hold: they become U+FFFD
-    return (value or "").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return without_surrogates(value or "")
 
 
 def _decompress(path: Path, zstandard: Any) -> Iterator[bytes]:

@@ -22,7 +22,8 @@ from jaxtyping import UInt32
 
 from fewshot.base.errors import check
 from fewshot.base.files import read_json, read_text
-from fewshot.tokenizer.vocab import EOT, Tokenizer, without_surrogates
+from fewshot.base.text import without_surrogates
+from fewshot.tokenizer.vocab import EOT, Tokenizer
 
 # GPT-2's split into words. Possessive, and with white space taken in steps of 512: otherwise a megabyte of blanks
 # overflows the stack of the regular expression. "All blanks but the last before a word" is what the last three say.

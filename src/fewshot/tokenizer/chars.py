@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import UInt32
 
 from fewshot.base.errors import BadValue, check
-from fewshot.tokenizer.vocab import EOT, Tokenizer, without_surrogates
+from fewshot.base.text import without_surrogates
+from fewshot.tokenizer.vocab import EOT, Tokenizer
 
 UNKNOWN = np.uint32(2**32 - 1)
 

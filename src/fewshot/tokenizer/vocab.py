@@ -62,8 +62,3 @@ class Tokenizer(abc.ABC):
     def save(self, path: Path) -> None:
         """Write the tokenizer as JSON, for `load_tokenizer`."""
         write_text(path, self.to_json())
-
-
-def without_surrogates(text: str) -> str:
-    """`text` with lone surrogates, which no encoding can hold, replaced by U+FFFD, as tiktoken does."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -69,7 +69,7 @@ def make_tokenizer(data: DataConfig, *, n_vocab: int | None, say: Say) -> Tokeni
         return train_chars(document.text for source in data.sources for document in _read(source))
     if data.tokenizer != "bpe":
         return load_tokenizer(Path(data.tokenizer))
-    texts = [document.text for source in data.sources for document in _split(source, data, "train")]
+    texts = [document.text for source in data.sources for document in _split(list(_read(source)), data, "train")]
     n_chars = sum(map(len, texts))
     size = data.n_vocab or n_vocab or _vocab_for(n_chars)
     tokenizer = train_bpe(texts, n_vocab=size)
@@ -92,9 +92,8 @@ def _read(source: SourceConfig, on_skip: Callable[[str], None] = lambda line: No
     return read_documents([Path(path) for path in source.text], source=source.name, on_skip=on_skip)
 
 
-def _split(source: SourceConfig, data: DataConfig, part: Literal["train", "val"]) -> Iterator[Document]:
+def _split(documents: Sequence[Document], data: DataConfig, part: Literal["train", "val"]) -> Iterator[Document]:
     """One part of a source: whole documents where there are enough of them, else the tail of each is held out."""
-    documents = list(_read(source))
     return split(documents, part=part, val_fraction=data.val_fraction, by=_held_out_by(data, len(documents)))
 
 
@@ -108,9 +107,9 @@ def build_tokens(data: DataConfig, tokenizer: Tokenizer, folder: Path, *, say: S
     training: list[tuple[TokenShard, ...]] = []
     validation: list[TokenShard] = []
     for source in data.sources:
-        n_documents = sum(1 for _ in _read(source, on_skip=say))  # the only pass that tells of skipped files
-        by = _held_out_by(data, n_documents)
-        train, val = (partial(_split, source, data, part) for part in ("train", "val"))
+        documents = list(_read(source, on_skip=say))  # the only pass that tells of skipped files
+        by = _held_out_by(data, len(documents))
+        train, val = (partial(_split, documents, data, part) for part in ("train", "val"))
         training.append(build_shards(train, tokenizer, folder, name=f"{source.name}-train"))
         if data.val_fraction > 0:
             validation += build_shards(val, tokenizer, folder, name=f"{source.name}-val")
@@ -119,7 +118,7 @@ def build_tokens(data: DataConfig, tokenizer: Tokenizer, folder: Path, *, say: S
         validated = (
             f"{data.val_fraction:.0%} held out for validation, {held_out}" if data.val_fraction else "none held out"
         )
-        say(f"text: {source.name}: {n_documents:,} documents, {n_tokens:,} training tokens; {validated}")
+        say(f"text: {source.name}: {len(documents):,} documents, {n_tokens:,} training tokens; {validated}")
     return Tokens(tuple(training), tuple(validation))
 
 
