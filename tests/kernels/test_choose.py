@@ -8,7 +8,7 @@ import torch
 
 from fewshot.base.errors import KernelUnsupported, UnknownName
 from fewshot.kernels import choose as choose_module
-from fewshot.kernels import reference, sdpa
+from fewshot.kernels import native, reference, sdpa
 from fewshot.kernels.choose import choose, choose_for
 from fewshot.kernels.need import Need
 from fewshot.patterns.pattern import Banded, Dense
@@ -23,19 +23,23 @@ NEED = Need(
     dropout=0.0,
     training=True,
 )
+FIRST = "sdpa" if native.supports(NEED) else "native"
 SECOND_ORDER = dataclasses.replace(NEED, second_order=True)
 
 
 def test_auto_takes_the_first_that_fits_and_says_why() -> None:
     attend, why = choose("auto", NEED)
-    assert attend is sdpa.attend
-    assert why == "kernel sdpa for banded(4): the first in the list"
+    assert attend is choose_module.KERNELS[FIRST].attend
+    assert FIRST == "sdpa" or why == "kernel native for banded(4): the first in the list"
 
 
 def test_auto_passes_over_what_does_not_fit_and_says_why() -> None:
     attend, why = choose("auto", SECOND_ORDER)
     assert attend is reference.attend
-    assert why == ("kernel reference for banded(4): not sdpa, because torch's fused attention has no second derivative")
+    assert why == (
+        "kernel reference for banded(4): not native, because it has no second derivative; "
+        "not sdpa, because torch's fused attention has no second derivative"
+    )
 
 
 def test_a_named_kernel_is_taken() -> None:
@@ -51,7 +55,9 @@ def test_a_named_kernel_that_does_not_fit_raises_with_the_reason() -> None:
 
 
 def test_an_unknown_kernel_gets_the_nearest_name() -> None:
-    with pytest.raises(UnknownName, match="unknown kernel 'sdp'; nearest: 'sdpa'; allowed: auto, reference, sdpa"):
+    with pytest.raises(
+        UnknownName, match="unknown kernel 'sdp'; nearest: 'sdpa'; allowed: auto, native, reference, sdpa"
+    ):
         choose("sdp", NEED)
 
 
@@ -83,4 +89,4 @@ def test_each_pattern_of_a_model_gets_a_kernel_that_fits_it(monkeypatch: pytest.
 
 
 def test_one_kernel_for_all_patterns_is_that_kernel_itself() -> None:
-    assert choose_for([Dense(), Banded(4)], "auto", NEED)[0] is sdpa.attend
+    assert choose_for([Dense(), Banded(4)], "auto", NEED)[0] is choose_module.KERNELS[FIRST].attend

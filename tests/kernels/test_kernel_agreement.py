@@ -25,6 +25,8 @@ TRIED = [
     Columns(6, 2, 1),
     Fixed(8, 3),
     Banded(3) | Strided(5),
+    Strided(4) | Strided(6),
+    Columns(6, 2, 1) | Strided(4) | Banded(2),
     PerHead(Banded(3), Strided(5), Dense()),
     PerHead(Fixed(8, 2), Block(8) | Columns(8, 2, 1)),
 ]
@@ -81,7 +83,9 @@ def test_one_query_at_a_time_equals_all_at_once(kernel: str, pattern: Pattern) -
     torch.testing.assert_close(torch.cat(steps, dim=2), attend(q, k, v, pattern), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(
+    "kernel", [name for name in KERNELS if not KERNELS[name].supports(need(Dense(), dropout=0.25))]
+)
 @pytest.mark.parametrize("pattern", [Dense(), Banded(4)], ids=str)
 def test_dropout_drops_this_share_of_the_weights_and_keeps_the_mean(kernel: str, pattern: Pattern) -> None:
     B, H, T, dropout = 8, 4, 32, 0.25

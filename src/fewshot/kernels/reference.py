@@ -53,12 +53,10 @@ def readable_keys(
     """Which query may read which key: [T, S], or [1 or B, 1 or H, T, S] if heads or documents differ.
 
     Built from positions on q's device at each call, so that a compiler can fuse it away.
-    Raises BadValue if q_start + T exceeds S: a query's own key would be missing.
+    Raises BadValue if q_start + T exceeds S.
     """
-    n_heads, n_queries, n_keys = q.shape[1], q.shape[2], k.shape[2]
-    end = q_start + n_queries
-    if end > n_keys:
-        raise BadValue(f"queries reach position {end - 1}, but there are only {n_keys} keys: pass q_start + T <= S")
+    check_positions(q, k, q_start)
+    n_heads, n_keys, end = q.shape[1], k.shape[2], q_start + q.shape[2]
     queries = torch.arange(q_start, end, device=q.device)[:, None]
     keys = torch.arange(n_keys, device=q.device)
     heads = torch.arange(n_heads, device=q.device).view(1, -1, 1, 1) if pattern.needs_heads else 0
@@ -66,3 +64,10 @@ def readable_keys(
     if documents is not None:
         readable = readable & (documents[:, None, q_start:end, None] == documents[:, None, None, :])
     return readable
+
+
+def check_positions(q: Float[Tensor, "B H T K"], k: Float[Tensor, "B H S K"], q_start: int) -> None:
+    """Raise BadValue if a query stands beyond the keys: its own would be missing."""
+    end, n_keys = q_start + q.shape[2], k.shape[2]
+    if end > n_keys:
+        raise BadValue(f"queries reach position {end - 1}, but there are only {n_keys} keys: pass q_start + T <= S")

@@ -1,0 +1,433 @@
+// Attention over intervals of keys, forward and backward, for CPUs. Called by native.py; needs no header but the standard's.
+//
+// A strip is a list of query positions and a list of key positions; query i reads keys low[i] to high[i] of that list, and
+// both ends never fall with i (patterns/strips.py). Strips of one call share neither a query nor a key, so that each is
+// worked on by one thread without locks.
+//
+// All tiles are kept transposed, keys down and queries across: the softmax then runs along vector lanes, and keys and
+// values are used as they lie in memory. Work is skipped in blocks of 16 x 16 pairs.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+
+namespace {
+
+constexpr int GRAIN = 16;  // pairs are skipped in blocks of GRAIN x GRAIN
+constexpr int TILE = 64;   // queries, and keys, of one tile
+constexpr int GRAINS = TILE / GRAIN;
+constexpr float NOTHING = -std::numeric_limits<float>::infinity();
+constexpr float LOG2E = 1.4426950408889634f;
+
+#ifdef __AVX512F__
+constexpr int LANES = 16, WIDE = 4;  // floats of a vector, vectors side by side in the inner product
+#else
+constexpr int LANES = 8, WIDE = 2;
+#endif
+constexpr int HIGH = 4;  // rows of the inner product
+typedef float vec __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+typedef int32_t ivec __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+
+struct Work {
+    int64_t n_rows, n_heads, width;            // B, H, K
+    int64_t head_first, head_step;             // heads head_first, head_first + head_step, ... are computed
+    int64_t q_start;                           // position of query row 0
+    int64_t is_bf16;                           // type of q, k, v and of the gradient of the result
+    int64_t n_strips, n_threads;
+    float scale;                               // 1/sqrt(K)
+    const int64_t *query_ends, *key_ends;      // where the lists of strip s end; it begins where s - 1 ends
+    const int32_t *queries, *keys, *low, *high;
+    const int64_t *documents;                  // [B, S] or null
+    int64_t n_keys;                            // S
+};
+
+struct View {  // a tensor [B, H, T, K] whose last stride is 1
+    void *data;
+    int64_t row, head, position;  // strides in elements
+
+    float *at(int64_t b, int64_t h, int64_t t) const {
+        return static_cast<float *>(data) + b * row + h * head + t * position;
+    }
+};
+
+// ---- small products ---------------------------------------------------------------------------------------------
+
+template <int COLUMNS, int ROWS>
+inline void product_block(int depth, const float *a, int a_row, int a_depth, const float *b, int b_row, float *c, int c_row,
+                          bool add) {
+    vec sum[ROWS][COLUMNS];
+    for (int i = 0; i < ROWS; i++)
+        for (int j = 0; j < COLUMNS; j++)
+            sum[i][j] = add ? *reinterpret_cast<const vec *>(c + i * c_row + j * LANES) : vec{};
+    for (int p = 0; p < depth; p++) {
+        vec right[COLUMNS];
+        for (int j = 0; j < COLUMNS; j++) right[j] = *reinterpret_cast<const vec *>(b + p * b_row + j * LANES);
+        for (int i = 0; i < ROWS; i++) {
+            const float left = a[i * a_row + p * a_depth];
+            for (int j = 0; j < COLUMNS; j++) sum[i][j] += left * right[j];
+        }
+    }
+    for (int i = 0; i < ROWS; i++)
+        for (int j = 0; j < COLUMNS; j++) *reinterpret_cast<vec *>(c + i * c_row + j * LANES) = sum[i][j];
+}
+
+// c[rows, columns] (+)= a[rows, depth] b[depth, columns]; rows is a multiple of HIGH, columns of 16.
+void product(int rows, int columns, int depth, const float *a, int a_row, int a_depth, const float *b, int b_row, float *c,
+             int c_row, bool add) {
+    for (int j = 0; j < columns;) {
+        const int left = (columns - j) / LANES, wide = left < WIDE ? left : WIDE;
+        for (int i = 0; i < rows; i += HIGH) {
+            const float *a_i = a + i * a_row;
+            float *c_ij = c + i * c_row + j;
+            switch (wide) {
+                case 4: product_block<WIDE, HIGH>(depth, a_i, a_row, a_depth, b + j, b_row, c_ij, c_row, add); break;
+                case 3: product_block<WIDE < 3 ? 1 : 3, HIGH>(depth, a_i, a_row, a_depth, b + j, b_row, c_ij, c_row, add); break;
+                case 2: product_block<2, HIGH>(depth, a_i, a_row, a_depth, b + j, b_row, c_ij, c_row, add); break;
+                default: product_block<1, HIGH>(depth, a_i, a_row, a_depth, b + j, b_row, c_ij, c_row, add);
+            }
+        }
+        j += wide * LANES;
+    }
+}
+
+// 2^x for x <= 0, relative error below 2e-7; minus infinity gives 0.
+inline vec power_of_two(vec x) {
+    const vec floor_at = vec{} - 126.0f;
+    x = x < floor_at ? floor_at : x;
+    const vec shifter = vec{} + 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number
+    const vec shifted = x + shifter, f = x - (shifted - shifter);
+    vec p = vec{} + 1.535336188319500e-4f;
+    p = p * f + 1.339887440266574e-3f;
+    p = p * f + 9.618437357674640e-3f;
+    p = p * f + 5.550332471162809e-2f;
+    p = p * f + 2.402264791363012e-1f;
+    p = p * f + 6.931472028550421e-1f;
+    p = p * f + 1.0f;
+    const ivec bits = reinterpret_cast<const ivec &>(shifted) << 23;
+    ivec result = reinterpret_cast<const ivec &>(p) + bits;
+    const vec value = reinterpret_cast<const vec &>(result);
+    return x <= floor_at ? vec{} : value;
+}
+
+// ---- tiles ------------------------------------------------------------------------------------------------------
+
+inline float widened(uint16_t bits) {
+    const uint32_t word = static_cast<uint32_t>(bits) << 16;
+    float value;
+    std::memcpy(&value, &word, 4);
+    return value;
+}
+
+// The rows at these positions as float, zeros up to `padded` columns and up to whole grains of rows.
+void gather(const View &from, bool is_bf16, int64_t b, int64_t h, const int32_t *positions, int64_t shift, int count,
+            int width, int padded, float *to) {
+    const int64_t base = b * from.row + h * from.head;
+    for (int i = 0; i < count; i++) {
+        const int64_t offset = base + (positions[i] - shift) * from.position;
+        float *row = to + i * padded;
+        if (is_bf16) {
+            const uint16_t *source = static_cast<const uint16_t *>(from.data) + offset;
+            for (int d = 0; d < width; d++) row[d] = widened(source[d]);
+        } else {
+            std::memcpy(row, static_cast<const float *>(from.data) + offset, width * sizeof(float));
+        }
+        for (int d = width; d < padded; d++) row[d] = 0;
+    }
+    for (int i = count * padded; i < (count + GRAIN - 1) / GRAIN * GRAIN * padded; i++) to[i] = 0;
+}
+
+// to[d][i] = factor * from[i][d]
+void transpose(const float *from, int rows, int padded, float factor, float *to) {
+    for (int d = 0; d < padded; d += 16)
+        for (int i = 0; i < rows; i++)
+            for (int e = 0; e < 16; e++) to[(d + e) * TILE + i] = factor * from[i * padded + d + e];
+}
+
+struct Grid {  // which 16 x 16 blocks of a tile hold any pair
+    int first_query[GRAINS], last_query[GRAINS];  // for each grain of keys: grains of queries [first, last)
+    int first_key[GRAINS], last_key[GRAINS];      // for each grain of queries: grains of keys [first, last)
+    bool whole[GRAINS][GRAINS];                   // [keys][queries]: every pair is allowed
+};
+
+// One tile: queries i0, i0 + 1, ... of a strip against its keys from j0 on.
+struct Tile {
+    const int32_t *queries, *keys;  // positions
+    int n_queries, n_keys;
+    int32_t low[TILE], high[TILE];  // of each query, relative to the tile's first key
+};
+
+void lay_grid(const Tile &tile, bool documents, Grid &grid) {
+    const int n_q = (tile.n_queries + GRAIN - 1) / GRAIN, n_k = (tile.n_keys + GRAIN - 1) / GRAIN;
+    for (int y = 0; y < n_k; y++) grid.first_query[y] = GRAINS, grid.last_query[y] = 0;
+    for (int x = 0; x < n_q; x++) {
+        const int from = x * GRAIN, to = std::min(from + GRAIN, tile.n_queries);
+        const int low = std::max(0, tile.low[from]), high = std::min(tile.n_keys, tile.high[to - 1]);
+        grid.first_key[x] = low / GRAIN;
+        grid.last_key[x] = high > low ? (high + GRAIN - 1) / GRAIN : grid.first_key[x];
+        for (int y = grid.first_key[x]; y < grid.last_key[x]; y++) {
+            grid.first_query[y] = std::min(grid.first_query[y], x);
+            grid.last_query[y] = std::max(grid.last_query[y], x + 1);
+            grid.whole[y][x] = !documents && to - from == GRAIN && tile.low[to - 1] <= y * GRAIN &&
+                               tile.high[from] >= (y + 1) * GRAIN;
+        }
+    }
+}
+
+// Minus infinity wherever a pair of block (y, x) is not allowed.
+void forbid(const Tile &tile, int y, int x, const int64_t *documents, float *scores) {
+    for (int j = y * GRAIN; j < (y + 1) * GRAIN; j++) {
+        float *row = scores + j * TILE;
+        for (int i = x * GRAIN; i < (x + 1) * GRAIN; i++) {
+            bool allowed = i < tile.n_queries && tile.low[i] <= j && j < tile.high[i];
+            if (allowed && documents) allowed = documents[tile.queries[i]] == documents[tile.keys[j]];
+            row[i] = allowed ? row[i] : NOTHING;
+        }
+    }
+}
+
+// scores[j][i] = k_j . q_i, masked; blocks without a pair are left alone unless they lie between others.
+void score(const Tile &tile, const Grid &grid, int padded, const float *k, const float *q_turned, const int64_t *documents,
+           float *scores) {
+    for (int y = 0; y * GRAIN < tile.n_keys; y++) {
+        const int first = grid.first_query[y], last = grid.last_query[y];
+        if (first >= last) continue;
+        product(GRAIN, (last - first) * GRAIN, padded, k + y * GRAIN * padded, padded, 1, q_turned + first * GRAIN, TILE,
+                scores + y * GRAIN * TILE + first * GRAIN, TILE, false);
+        for (int x = first; x < last; x++) {
+            const bool any = grid.first_key[x] <= y && y < grid.last_key[x];
+            if (!any || !grid.whole[y][x]) forbid(tile, y, x, documents, scores);
+        }
+    }
+}
+
+// c[i][d] += sum over keys j of weights[j][i] * rows[j][d]
+void mix(const Tile &tile, const Grid &grid, int padded, const float *weights, const float *rows, float *c) {
+    for (int x = 0; x * GRAIN < tile.n_queries; x++) {
+        const int first = grid.first_key[x] * GRAIN, last = grid.last_key[x] * GRAIN;
+        if (first < last)
+            product(GRAIN, padded, last - first, weights + first * TILE + x * GRAIN, 1, TILE, rows + first * padded, padded,
+                    c + x * GRAIN * padded, padded, true);
+    }
+}
+
+struct Scratch {
+    float *memory;
+    float *next;
+
+    explicit Scratch(size_t floats) {
+        memory = static_cast<float *>(std::aligned_alloc(64, (floats * sizeof(float) + 63) / 64 * 64));
+        next = memory;
+    }
+    ~Scratch() { std::free(memory); }
+    Scratch(const Scratch &) = delete;
+    float *take(size_t floats) {
+        float *mine = next;
+        next += floats;
+        return mine;
+    }
+};
+
+struct Strip {
+    const int32_t *queries, *keys, *low, *high;
+    int64_t n_queries, n_keys;
+};
+
+Strip strip_of(const Work &work, int64_t s) {
+    const int64_t q = s ? work.query_ends[s - 1] : 0, k = s ? work.key_ends[s - 1] : 0;
+    return {work.queries + q, work.keys + k, work.low + q, work.high + q, work.query_ends[s] - q, work.key_ends[s] - k};
+}
+
+void cut_tile(const Strip &strip, int64_t i0, int n_queries, int64_t j0, int64_t j_end, Tile &tile) {
+    tile.queries = strip.queries + i0;
+    tile.keys = strip.keys + j0;
+    tile.n_queries = n_queries;
+    tile.n_keys = static_cast<int>(std::min<int64_t>(TILE, j_end - j0));
+    for (int i = 0; i < n_queries; i++) {
+        tile.low[i] = static_cast<int32_t>(std::max<int64_t>(strip.low[i0 + i] - j0, 0));
+        tile.high[i] = static_cast<int32_t>(std::min<int64_t>(strip.high[i0 + i] - j0, tile.n_keys));
+    }
+}
+
+// ---- forward ----------------------------------------------------------------------------------------------------
+
+// Queries i0 to i0 + n of a strip: their softmax over the strip, joined with what `out` and `lse` hold of other strips.
+void attend_queries(const Work &work, const View &q, const View &k, const View &v, const View &out, float *lse, int64_t b,
+                    int64_t h, const Strip &strip, int64_t i0, int n, int64_t n_positions, float *memory) {
+    const int width = static_cast<int>(work.width), padded = (width + 15) / 16 * 16;
+    float *rows = memory, *q_turned = rows + TILE * padded, *keys = q_turned + TILE * padded, *values = keys + TILE * padded;
+    float *mixed = values + TILE * padded, *scores = mixed + TILE * padded, *top = scores + TILE * TILE, *sum = top + TILE;
+    float *shrink = sum + TILE;
+    const int64_t *documents = work.documents ? work.documents + b * work.n_keys : nullptr;
+    const int whole = (n + GRAIN - 1) / GRAIN * GRAIN;
+    gather(q, work.is_bf16, b, h, strip.queries + i0, work.q_start, n, width, padded, rows);
+    transpose(rows, whole, padded, work.scale * LOG2E, q_turned);
+    std::fill(mixed, mixed + TILE * padded, 0.0f);
+    std::fill(top, top + TILE, NOTHING);
+    std::fill(sum, sum + TILE, 0.0f);
+    Tile tile;
+    Grid grid;
+    for (int64_t j0 = strip.low[i0]; j0 < strip.high[i0 + n - 1]; j0 += TILE) {
+        cut_tile(strip, i0, n, j0, strip.high[i0 + n - 1], tile);
+        lay_grid(tile, documents != nullptr, grid);
+        gather(k, work.is_bf16, b, h, tile.keys, 0, tile.n_keys, width, padded, keys);
+        gather(v, work.is_bf16, b, h, tile.keys, 0, tile.n_keys, width, padded, values);
+        score(tile, grid, padded, keys, q_turned, documents, scores);
+        for (int i = 0; i < whole; i += LANES) {
+            const int x = i / GRAIN, first = grid.first_key[x] * GRAIN, last = grid.last_key[x] * GRAIN;
+            vec &top_i = *reinterpret_cast<vec *>(top + i), &sum_i = *reinterpret_cast<vec *>(sum + i);
+            vec high = top_i;
+            for (int j = first; j < last; j++) {
+                const vec s = *reinterpret_cast<vec *>(scores + j * TILE + i);
+                high = s > high ? s : high;
+            }
+            const vec none = vec{} + NOTHING;
+            const vec base = high == none ? vec{} : high;  // a query that has read nothing yet
+            const vec less = power_of_two(top_i - base);
+            vec total = sum_i * less;
+            for (int j = first; j < last; j++) {
+                vec &s = *reinterpret_cast<vec *>(scores + j * TILE + i);
+                s = power_of_two(s - base);
+                total += s;
+            }
+            top_i = high, sum_i = total;
+            *reinterpret_cast<vec *>(shrink + i) = less;
+        }
+        for (int i = 0; i < n; i++)
+            for (int d = 0; d < padded; d++) mixed[i * padded + d] *= shrink[i];
+        mix(tile, grid, padded, scores, values, mixed);
+    }
+    for (int i = 0; i < n; i++) {
+        if (sum[i] == 0) continue;
+        const int64_t t = strip.queries[i0 + i] - work.q_start;
+        float *target = out.at(b, h, t), *known = lse + (b * work.n_heads + h) * n_positions + t;
+        const float mine = top[i] + std::log2(sum[i]);
+        float keep = 0, joined = mine;
+        if (*known != NOTHING) {
+            const float most = std::max(mine, *known);
+            joined = most + std::log2(std::exp2(mine - most) + std::exp2(*known - most));
+            keep = std::exp2(*known - joined);
+        }
+        const float factor = std::exp2(mine - joined) / sum[i];
+        for (int d = 0; d < width; d++) target[d] = (keep != 0 ? keep * target[d] : 0.0f) + factor * mixed[i * padded + d];
+        *known = joined;
+    }
+}
+
+// ---- backward ---------------------------------------------------------------------------------------------------
+
+void differentiate_queries(const Work &work, const View &q, const View &k, const View &v, const View &grad_out,
+                           const float *lse, const float *delta, const View &grad_q, const View &grad_k,
+                           const View &grad_v, int64_t b, int64_t h, const Strip &strip, int64_t i0, int n,
+                           int64_t n_positions, float *memory) {
+    const int width = static_cast<int>(work.width), padded = (width + 15) / 16 * 16, area = TILE * padded;
+    float *rows = memory, *q_turned = rows + area, *outs = q_turned + area, *outs_turned = outs + area;
+    float *keys = outs_turned + area, *values = keys + area, *to_q = values + area, *part = to_q + area;
+    float *weights = part + area, *slopes = weights + TILE * TILE, *base = slopes + TILE * TILE, *shift = base + TILE;
+    const int64_t *documents = work.documents ? work.documents + b * work.n_keys : nullptr;
+    const int whole = (n + GRAIN - 1) / GRAIN * GRAIN;
+    gather(q, work.is_bf16, b, h, strip.queries + i0, work.q_start, n, width, padded, rows);
+    transpose(rows, whole, padded, work.scale * LOG2E, q_turned);
+    gather(grad_out, work.is_bf16, b, h, strip.queries + i0, work.q_start, n, width, padded, outs);
+    transpose(outs, whole, padded, 1.0f, outs_turned);
+    std::fill(to_q, to_q + area, 0.0f);
+    for (int i = 0; i < TILE; i++) {
+        const int64_t at = (b * work.n_heads + h) * n_positions + (i < n ? strip.queries[i0 + i] - work.q_start : 0);
+        base[i] = lse[at];
+        shift[i] = delta[at];
+    }
+    Tile tile;
+    Grid grid;
+    for (int64_t j0 = strip.low[i0]; j0 < strip.high[i0 + n - 1]; j0 += TILE) {
+        cut_tile(strip, i0, n, j0, strip.high[i0 + n - 1], tile);
+        lay_grid(tile, documents != nullptr, grid);
+        gather(k, work.is_bf16, b, h, tile.keys, 0, tile.n_keys, width, padded, keys);
+        gather(v, work.is_bf16, b, h, tile.keys, 0, tile.n_keys, width, padded, values);
+        score(tile, grid, padded, keys, q_turned, documents, weights);
+        for (int y = 0; y * GRAIN < tile.n_keys; y++) {
+            const int first = grid.first_query[y] * GRAIN, last = grid.last_query[y] * GRAIN;
+            if (first >= last) continue;
+            product(GRAIN, last - first, padded, values + y * GRAIN * padded, padded, 1, outs_turned + first, TILE,
+                    slopes + y * GRAIN * TILE + first, TILE, false);
+            for (int j = y * GRAIN; j < (y + 1) * GRAIN; j++)
+                for (int i = first; i < last; i += LANES) {
+                    vec &p = *reinterpret_cast<vec *>(weights + j * TILE + i), &s = *reinterpret_cast<vec *>(slopes + j * TILE + i);
+                    p = power_of_two(p - *reinterpret_cast<vec *>(base + i));
+                    s = p * (s - *reinterpret_cast<vec *>(shift + i)) * work.scale;
+                }
+        }
+        mix(tile, grid, padded, slopes, keys, to_q);
+        for (int which = 0; which < 2; which++) {  // gradients of keys, then of values
+            const View &target = which ? grad_v : grad_k;
+            for (int y = 0; y * GRAIN < tile.n_keys; y++) {
+                const int first = grid.first_query[y] * GRAIN, last = grid.last_query[y] * GRAIN;
+                if (first >= last) continue;
+                product(GRAIN, padded, last - first, (which ? weights : slopes) + y * GRAIN * TILE + first, TILE, 1,
+                        (which ? outs : rows) + first * padded, padded, part, padded, false);
+                const int until = std::min(GRAIN, tile.n_keys - y * GRAIN);
+                for (int j = 0; j < until; j++) {
+                    float *to = target.at(b, h, tile.keys[y * GRAIN + j]);
+                    for (int d = 0; d < width; d++) to[d] += part[j * padded + d];
+                }
+            }
+        }
+    }
+    for (int i = 0; i < n; i++) {
+        float *to = grad_q.at(b, h, strip.queries[i0 + i] - work.q_start);
+        for (int d = 0; d < width; d++) to[d] += to_q[i * padded + d];
+    }
+}
+
+}  // namespace
+
+// ---- called from Python -------------------------------------------------------------------------------------------
+
+extern "C" {
+
+// out [B, H, T, K] and lse [B, H, T] (base 2) hold zeros and minus infinity, or what other strips gave.
+void fewshot_attend(const Work *work, const View *q, const View *k, const View *v, const View *out, float *lse,
+                    int64_t n_positions) {
+    const int64_t n_heads = (work->n_heads - work->head_first + work->head_step - 1) / work->head_step;
+    const size_t padded = (work->width + 15) / 16 * 16;
+#pragma omp parallel num_threads(static_cast<int>(work->n_threads))
+    {
+        Scratch scratch(5 * TILE * padded + TILE * TILE + 3 * TILE);
+#pragma omp for collapse(3) schedule(dynamic)
+        for (int64_t b = 0; b < work->n_rows; b++)
+            for (int64_t nth = 0; nth < n_heads; nth++)
+                for (int64_t s = 0; s < work->n_strips; s++) {
+                    const Strip strip = strip_of(*work, s);
+                    for (int64_t i = 0; i < strip.n_queries; i += TILE)
+                        attend_queries(*work, *q, *k, *v, *out, lse, b, work->head_first + nth * work->head_step, strip, i,
+                                       static_cast<int>(std::min<int64_t>(TILE, strip.n_queries - i)), n_positions,
+                                       scratch.memory);
+                }
+    }
+}
+
+// Adds to the gradients, which are float [B, H, T or S, K]; delta [B, H, T] is the sum of result times its gradient.
+void fewshot_differentiate(const Work *work, const View *q, const View *k, const View *v, const View *grad_out,
+                           const float *lse, const float *delta, const View *grad_q, const View *grad_k,
+                           const View *grad_v, int64_t n_positions) {
+    const int64_t n_heads = (work->n_heads - work->head_first + work->head_step - 1) / work->head_step;
+    const size_t padded = (work->width + 15) / 16 * 16;
+#pragma omp parallel num_threads(static_cast<int>(work->n_threads))
+    {
+        Scratch scratch(8 * TILE * padded + 2 * TILE * TILE + 2 * TILE);
+#pragma omp for collapse(3) schedule(dynamic)
+        for (int64_t b = 0; b < work->n_rows; b++)
+            for (int64_t nth = 0; nth < n_heads; nth++)
+                for (int64_t s = 0; s < work->n_strips; s++) {
+                    const Strip strip = strip_of(*work, s);
+                    for (int64_t i = 0; i < strip.n_queries; i += TILE)
+                        differentiate_queries(*work, *q, *k, *v, *grad_out, lse, delta, *grad_q, *grad_k, *grad_v, b,
+                                              work->head_first + nth * work->head_step, strip, i,
+                                              static_cast<int>(std::min<int64_t>(TILE, strip.n_queries - i)), n_positions,
+                                              scratch.memory);
+                }
+    }
+}
+
+}  // extern "C"
