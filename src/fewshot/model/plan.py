@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
+from fewshot.model.cache import Cache
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import count_parameters
 
@@ -36,7 +39,7 @@ class Plan:
     training_state_bytes: int  # weights, gradients and two Adam moments in float32
     activation_bytes: int  # kept for the backward pass of one sequence, float32, no recomputation
     inference_weight_bytes: int  # bfloat16
-    cache_bytes: int  # keys and values of one full context, bfloat16
+    cache_bytes: int  # keys and values that one full context needs, by the pattern of each layer, bfloat16
 
 
 def make_plan(name: str, config: GPTConfig, *, n_tokens: int = PAPER_TOKENS) -> Plan:
@@ -44,7 +47,6 @@ def make_plan(name: str, config: GPTConfig, *, n_tokens: int = PAPER_TOKENS) -> 
     count = count_parameters(config)
     total = count["total"]
     flops, rounded = (6.0 * n * n_tokens for n in (total, round(total, -6 if total < 1e9 else -7)))
-    width = config.n_heads * config.head_width
     return Plan(
         name=name,
         n_layers=config.n_layers,
@@ -63,7 +65,7 @@ def make_plan(name: str, config: GPTConfig, *, n_tokens: int = PAPER_TOKENS) -> 
         training_state_bytes=16 * total,
         activation_bytes=activation_bytes(config),
         inference_weight_bytes=2 * total,
-        cache_bytes=2 * 2 * config.n_layers * config.n_ctx * width,
+        cache_bytes=Cache(config, 1, device="meta", dtype=torch.bfloat16).n_bytes,
     )
 
 
