@@ -23,7 +23,7 @@ NEED = Need(
     dropout=0.0,
     training=True,
 )
-FIRST = "sdpa" if native.supports(NEED) else "native"
+FIRST = "blocked" if native.supports(NEED) else "native"
 SECOND_ORDER = dataclasses.replace(NEED, second_order=True)
 
 
@@ -38,6 +38,7 @@ def test_auto_passes_over_what_does_not_fit_and_says_why() -> None:
     assert attend is reference.attend
     assert why == (
         "kernel reference for banded(4): not native, because it has no second derivative; "
+        "not blocked, because it has no second derivative; "
         "not sdpa, because torch's fused attention has no second derivative"
     )
 
@@ -56,7 +57,7 @@ def test_a_named_kernel_that_does_not_fit_raises_with_the_reason() -> None:
 
 def test_an_unknown_kernel_gets_the_nearest_name() -> None:
     with pytest.raises(
-        UnknownName, match="unknown kernel 'sdp'; nearest: 'sdpa'; allowed: auto, native, reference, sdpa"
+        UnknownName, match="unknown kernel 'sdp'; nearest: 'sdpa'; allowed: auto, blocked, native, reference, sdpa"
     ):
         choose("sdp", NEED)
 

@@ -72,6 +72,32 @@ def test_kernel_equals_the_reference_forward_and_backward(kernel: str, pattern: 
                     torch.testing.assert_close(one, other, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
 
 
+LONG = [
+    Banded(128),
+    Banded(256),
+    Strided(32),
+    Fixed(128, 8),
+    Banded(64) | Strided(32),
+    PerHead(Banded(128), Strided(128), Fixed(64, 16)),
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("pattern", LONG, ids=str)
+@pytest.mark.parametrize("kernel", [name for name in KERNELS if name != "reference"])
+def test_kernel_equals_the_reference_at_lengths_around_its_tiles(
+    kernel: str, pattern: Pattern, dtype: torch.dtype
+) -> None:
+    for n in (1, 2, 127, 128, 129, 1000):
+        if (problem := KERNELS[kernel].supports(need(pattern, n, n, dtype=dtype))) is not None:
+            pytest.skip(problem)
+        qkv = inputs(n, n, dtype, B=1, K=16)
+        got = attend_and_gradients(KERNELS[kernel].attend, qkv, pattern)
+        expected = attend_and_gradients(reference.attend, qkv, pattern)
+        for one, other in zip(got, expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+
+
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("pattern", [Dense(), Banded(3), PerHead(Fixed(4, 1), Strided(3))], ids=str)
 def test_one_query_at_a_time_equals_all_at_once(kernel: str, pattern: Pattern) -> None:

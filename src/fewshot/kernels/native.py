@@ -14,7 +14,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,10 @@ from torch import Tensor
 
 from fewshot.base.files import written_whole
 from fewshot.kernels.need import Need
+from fewshot.kernels.operator import make_operator, passes_by_head, positions_first
 from fewshot.kernels.reference import check_positions
 from fewshot.patterns.pattern import Pattern
-from fewshot.patterns.schedule import parse
-from fewshot.patterns.strips import Pass, passes
+from fewshot.patterns.strips import Pass
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-ffp-contract=fast", "-fno-math-errno", "-fopenmp", "-fPIC", "-shared")
@@ -162,23 +162,19 @@ class _Flat:
 
 
 @lru_cache(maxsize=64)
-def _plan(text: str, n_queries: int, n_keys: int, q_start: int) -> list[tuple[int, int, list[_Flat]]]:
-    """For each kind of head: the first, the step to the next, and its passes."""
-    (pattern,) = parse(text).patterns
-    step = len(pattern.by_head)
-    return [
-        (h, step, [_Flat.of(one) for one in passes(each, n_queries, n_keys, q_start)])
-        for h, each in enumerate(pattern.by_head)
-    ]
+def _plan(text: str, n_queries: int, n_keys: int, q_start: int) -> list[tuple[slice, _Flat]]:
+    """Every pass of every kind of head, and those heads."""
+    found = passes_by_head(text, n_queries, n_keys, q_start)
+    return [(heads, _Flat.of(one)) for heads, several in found for one in several]
 
 
-def _calls(q: Tensor, k: Tensor, text: str, q_start: int, documents: Tensor | None) -> Any:
+def _calls(q: Tensor, k: Tensor, text: str, q_start: int, documents: Tensor | None) -> Iterator[_Work]:
     """One `_Work` a pass; the arrays stay alive in the plan's cache."""
     B, H, T, K = q.shape
-    for first, step, flats in _plan(text, T, k.shape[2], q_start):
-        for flat in flats if first < H else []:
+    for heads, flat in _plan(text, T, k.shape[2], q_start):
+        if heads.start < H:
             yield _Work(
-                n_rows=B, n_heads=H, width=K, head_first=first, head_step=step, q_start=q_start,
+                n_rows=B, n_heads=H, width=K, head_first=heads.start, head_step=heads.step or 1, q_start=q_start,
                 is_bf16=q.dtype == torch.bfloat16, n_strips=len(flat.query_ends), n_threads=torch.get_num_threads(),
                 scale=K**-0.5, query_ends=flat.query_ends.ctypes.data, key_ends=flat.key_ends.ctypes.data,
                 queries=flat.queries.ctypes.data, keys=flat.keys.ctypes.data, low=flat.low.ctypes.data,
@@ -192,29 +188,19 @@ def _ready(*tensors: Tensor) -> list[Tensor]:
     return [tensor if tensor.stride(-1) == 1 else tensor.contiguous() for tensor in tensors]
 
 
-def _positions_first(shape: Sequence[int], like: Tensor, dtype: torch.dtype) -> Tensor:
-    """[B, H, T, K] in memory as [B, T, H, K]: joining the heads afterwards is then a view."""
-    B, H, T, K = shape
-    return like.new_zeros((B, T, H, K), dtype=dtype).transpose(1, 2)
+def _wide(documents: Tensor | None) -> Tensor | None:
+    return None if documents is None else documents.to(torch.int64).contiguous()
 
 
-# ---- torch operators: seen by torch.compile as one step each -------------------------------------------------------
-
-
-@torch.library.custom_op(
-    "fewshot::native_attend",
-    mutates_args=(),
-    schema="(Tensor q, Tensor k, Tensor v, str pattern, int q_start, Tensor? documents) -> (Tensor, Tensor)",
-)
-def _attend(
+def _forward(
     q: Tensor, k: Tensor, v: Tensor, pattern: str, q_start: int, documents: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """The result in q's type, and the log-sum-exp of each query's scores, base 2."""
     code = library().code
     assert code is not None
     q, k, v = _ready(q, k, v)
-    documents = None if documents is None else documents.to(torch.int64).contiguous()
-    out = _positions_first(q.shape, q, torch.float32)
+    documents = _wide(documents)
+    out = positions_first(q.shape, q, torch.float32)
     lse = q.new_full(q.shape[:3], -torch.inf, dtype=torch.float32)
     for work in _calls(q, k, pattern, q_start, documents):
         views = (_View.of(each) for each in (q, k, v, out))
@@ -222,18 +208,7 @@ def _attend(
     return out.to(q.dtype), lse
 
 
-@_attend.register_fake
-def _(q: Tensor, k: Tensor, v: Tensor, pattern: str, q_start: int, documents: Tensor | None) -> tuple[Tensor, Tensor]:
-    return _positions_first(q.shape, q, q.dtype), q.new_empty(q.shape[:3], dtype=torch.float32)
-
-
-@torch.library.custom_op(
-    "fewshot::native_differentiate",
-    mutates_args=(),
-    schema="(Tensor grad, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, str pattern, int q_start, "
-    "Tensor? documents) -> (Tensor, Tensor, Tensor)",
-)
-def _differentiate(
+def _backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, pattern: str, q_start: int,
     documents: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
@@ -242,9 +217,9 @@ def _differentiate(
     assert code is not None
     kind = q.dtype
     q, k, v, grad = _ready(q, k, v, grad.to(kind))
-    documents = None if documents is None else documents.to(torch.int64).contiguous()
+    documents = _wide(documents)
     delta = (grad.float() * out.float()).sum(dim=-1).contiguous()
-    grads = [_positions_first(each.shape, q, torch.float32) for each in (q, k, v)]
+    grads = [positions_first(each.shape, q, torch.float32) for each in (q, k, v)]
     for work in _calls(q, k, pattern, q_start, documents):
         code.fewshot_differentiate(
             ctypes.byref(work), *(_View.of(each) for each in (q, k, v, grad)), ctypes.c_void_p(lse.data_ptr()),
@@ -254,23 +229,4 @@ def _differentiate(
     return grad_q, grad_k, grad_v
 
 
-@_differentiate.register_fake
-def _(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, pattern: str, q_start: int,
-    documents: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    grad_q, grad_k, grad_v = (_positions_first(each.shape, q, q.dtype) for each in (q, k, v))
-    return grad_q, grad_k, grad_v
-
-
-def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    q, k, v, ctx.pattern, ctx.q_start, documents = inputs
-    ctx.save_for_backward(q, k, v, *output, documents)
-
-
-def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    q, k, v, out, lse, documents = ctx.saved_tensors
-    return (*_differentiate(grad, q, k, v, out, lse, ctx.pattern, ctx.q_start, documents), None, None, None)
-
-
-_attend.register_autograd(_backward, setup_context=_save)
+_attend = make_operator("native", _forward, _backward)

@@ -1,0 +1,77 @@
+"""A kernel's forward and backward functions become one torch operator each, so that torch.compile sees one step.
+
+Shared by the kernels that work through a pattern's strips: they differ in how a strip is computed, not in what goes in
+and out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fewshot.patterns.schedule import parse
+from fewshot.patterns.strips import Pass, passes
+
+# (q, k, v, pattern's text, q_start, documents) -> result, log-sum-exp of each query's scores
+Forward = Callable[[Tensor, Tensor, Tensor, str, int, Tensor | None], tuple[Tensor, Tensor]]
+# (gradient, q, k, v, result, log-sum-exp, pattern's text, q_start, documents) -> gradients of q, k and v
+Backward = Callable[
+    [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, str, int, Tensor | None], tuple[Tensor, Tensor, Tensor]
+]
+
+
+def make_operator(name: str, forward: Forward, backward: Backward) -> Forward:
+    """Register both as `fewshot::name` and `fewshot::name_backward`; results lie as `positions_first` lays them."""
+    operator = torch.library.custom_op(
+        f"fewshot::{name}",
+        forward,
+        mutates_args=(),
+        schema="(Tensor q, Tensor k, Tensor v, str pattern, int q_start, Tensor? documents) -> (Tensor, Tensor)",
+    )
+    differentiate = torch.library.custom_op(
+        f"fewshot::{name}_backward",
+        backward,
+        mutates_args=(),
+        schema="(Tensor grad, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, str pattern, int q_start, "
+        "Tensor? documents) -> (Tensor, Tensor, Tensor)",
+    )
+
+    @operator.register_fake
+    def _(q: Tensor, k: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
+        lse = q.new_empty(q.shape[:3], dtype=torch.promote_types(q.dtype, torch.float32))
+        return positions_first(q.shape, q, q.dtype), lse
+
+    @differentiate.register_fake
+    def _(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, *others: Any) -> tuple[Tensor, ...]:
+        return tuple(positions_first(each.shape, q, q.dtype) for each in (q, k, v))
+
+    def save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        q, k, v, ctx.pattern, ctx.q_start, documents = inputs
+        ctx.save_for_backward(q, k, v, *output, documents)
+
+    def run_backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, out, lse, documents = ctx.saved_tensors
+        return (*differentiate(grad, q, k, v, out, lse, ctx.pattern, ctx.q_start, documents), None, None, None)
+
+    operator.register_autograd(run_backward, setup_context=save)
+    return operator
+
+
+def positions_first(shape: Sequence[int], like: Tensor, dtype: torch.dtype) -> Tensor:
+    """Zeros [B, H, T, K] that lie in memory as [B, T, H, K]: joining the heads afterwards is then a view."""
+    B, H, T, K = shape
+    return like.new_zeros((B, T, H, K), dtype=dtype).transpose(1, 2)
+
+
+@lru_cache(maxsize=64)
+def passes_by_head(text: str, n_queries: int, n_keys: int, q_start: int) -> list[tuple[slice, tuple[Pass, ...]]]:
+    """For each kind of head of a pattern: which heads, and its passes."""
+    (pattern,) = parse(text).patterns
+    return [
+        (slice(h, None, len(pattern.by_head)), passes(each, n_queries, n_keys, q_start))
+        for h, each in enumerate(pattern.by_head)
+    ]
