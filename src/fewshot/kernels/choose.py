@@ -9,20 +9,21 @@ from torch import Tensor
 
 from fewshot.base.errors import KernelUnsupported, UnknownName
 from fewshot.kernels import blocked, native, reference, sdpa
+from fewshot.kernels.cost import measured
 from fewshot.kernels.need import Attend, Kernel, Need
 from fewshot.patterns.pattern import Pattern
 
-# In the order in which `auto` tries them; the last one fits every need.
+# `auto` measures those that fit; the last one fits every need.
 KERNELS: dict[str, Kernel] = {"native": native, "blocked": blocked, "sdpa": sdpa, "reference": reference}
 
 
 def choose(name: str, need: Need) -> tuple[Attend, str]:
-    """The kernel called `name` and, for the log, why it was taken; `auto` takes the first that fits.
+    """The kernel called `name` and, for the log, why it was taken; `auto` takes the fastest, as measured here.
 
     Raises KernelUnsupported with the reason if a named kernel cannot do what is needed, UnknownName if there is none.
     """
     if name == "auto":
-        return _first_that_fits(need)
+        return _fastest_that_fits(need)
     if name not in KERNELS:
         raise UnknownName("kernel", name, ["auto", *KERNELS])
     if problem := KERNELS[name].supports(need):
@@ -54,12 +55,23 @@ def choose_for(patterns: Iterable[Pattern], name: str, need: Need) -> tuple[Atte
     return attend_by_pattern, reasons
 
 
-def _first_that_fits(need: Need) -> tuple[Attend, str]:
-    problems: list[str] = []
+def _fastest_that_fits(need: Need) -> tuple[Attend, str]:
+    fitting, problems = {}, []
     for name, kernel in KERNELS.items():
         problem = kernel.supports(need)
         if problem is None:
-            why = "; ".join(problems) or "the first in the list"
-            return kernel.attend, f"kernel {name} for {need.pattern}: {why}"
-        problems.append(f"not {name}, because {problem}")
-    raise KernelUnsupported(f"no kernel fits {need.pattern}: {'; '.join(problems)}")
+            fitting[name] = kernel.attend
+        else:
+            problems.append(f"not {name}, because {problem}")
+    if not fitting:
+        raise KernelUnsupported(f"no kernel fits {need.pattern}: {'; '.join(problems)}")
+    if len(fitting) > 1:
+        fitting.pop("reference", None)  # the definition computes and keeps all scores: only where nothing else fits
+    if len(fitting) == 1:
+        (name,) = fitting
+        return fitting[name], f"kernel {name} for {need.pattern}: {'; '.join(problems) or 'no other fits'}"
+    taken = measured(need, fitting)
+    name, *others = sorted(taken, key=lambda each: taken[each])
+    against = ", ".join(f"{other} {taken[other]:.3g}" for other in others)
+    why = "; ".join([f"measured {taken[name]:.3g} ms here, {against}", *problems])
+    return fitting[name], f"kernel {name} for {need.pattern}: {why}"

@@ -11,7 +11,6 @@ import ctypes
 import dataclasses
 import hashlib
 import os
-import platform
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -25,6 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from fewshot.base.files import written_whole
+from fewshot.base.machine import cache_folder, processor_features
 from fewshot.kernels.need import Need
 from fewshot.kernels.operator import make_operator, passes_by_head, positions_first
 from fewshot.kernels.reference import check_positions
@@ -84,8 +84,8 @@ def library() -> Library:
     if compiler is None:
         return Library(None, "there is no C++ compiler (g++ or clang++) on the PATH")
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
-    what = "\n".join([SOURCE.read_text(encoding="utf-8"), *FLAGS, version, platform.machine(), _processor()])
-    target = _cache_folder() / f"native-{hashlib.sha256(what.encode()).hexdigest()[:16]}.so"
+    what = "\n".join([SOURCE.read_text(encoding="utf-8"), *FLAGS, version, processor_features()])
+    target = cache_folder() / f"native-{hashlib.sha256(what.encode()).hexdigest()[:16]}.so"
     try:
         if not target.is_file():
             with written_whole(target) as partial:
@@ -96,20 +96,6 @@ def library() -> Library:
         return Library(None, f"{compiler} could not compile {SOURCE.name}: {error.stderr.strip()[:200]}")
     except OSError as error:
         return Library(None, f"the compiled kernel cannot be kept or loaded: {error}")
-
-
-def _cache_folder() -> Path:
-    home = (
-        os.environ.get("FEWSHOT_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fewshot"
-    )
-    return Path(home)
-
-
-def _processor() -> str:
-    """What -march=native looks at: a cache shared by different machines must not mix their code."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
 
 
 # ---- what goes over -----------------------------------------------------------------------------------------------
