@@ -25,10 +25,11 @@ def make(config: GPTConfig = SMALL, *, seed: int = 0) -> GPT:
     return GPT(config).eval()
 
 
-@pytest.mark.parametrize("block", ["pre-ln", "post-ln"])
+@pytest.mark.parametrize("block", ["pre-ln", "post-ln", "sparse-transformer"])
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_changing_a_later_token_never_changes_earlier_logits(pattern: str, block: str) -> None:
-    model = make(replace(SMALL, pattern=pattern, block=block))
+    model = make(replace(SMALL, pattern=pattern, block=block, tied=False))
+    torch.nn.init.normal_(model.output_weight, std=0.3)  # a fresh sparse transformer's is 0
     tokens = torch.randint(17, (2, 11))
     before = model(tokens)
     for t in range(11):
@@ -87,6 +88,16 @@ def test_dropout_acts_in_training_alone() -> None:
     assert torch.equal(model(tokens), model(tokens))
     model.train()
     assert not torch.allclose(model(tokens), model(tokens))
+
+
+def test_the_sparse_transformer_drops_no_embeddings() -> None:
+    model = make(replace(SMALL, dropout=0.5, block="sparse-transformer", tied=False, positions="rows(4)")).train()
+    seen = []
+    model.h[0].register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    tokens = torch.randint(17, (2, 12))
+    model(tokens)
+    rows, columns = model.wpe.weight.split([4, 4])  # 13 positions in 4 rows of 4
+    torch.testing.assert_close(seen[0][1, 6], model.wte(tokens[1, 6]) + rows[1] + columns[2])
 
 
 def test_dropout_acts_on_the_embeddings_too() -> None:

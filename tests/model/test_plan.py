@@ -56,6 +56,18 @@ def test_the_digits_of_table_d_1_come_out(preset: str, flops: str, pf_days: str)
         GPTConfig(n_layers=1, d_model=64, n_heads=4, n_ctx=128, n_vocab=97),
         GPTConfig(n_layers=4, d_model=48, n_heads=3, d_head=32, d_ff=80, n_ctx=200, n_vocab=97),
         GPTConfig(n_layers=3, d_model=64, n_heads=4, n_ctx=128, n_vocab=97, block="post-ln"),
+        GPTConfig(
+            n_layers=3,
+            d_model=64,
+            n_heads=4,
+            d_qk=8,
+            d_ff=128,
+            n_ctx=128,
+            n_vocab=97,
+            positions="rows(16)",
+            block="sparse-transformer",
+            tied=False,
+        ),
     ],
 )
 def test_activation_bytes_are_what_autograd_keeps(config: GPTConfig) -> None:

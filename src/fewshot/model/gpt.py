@@ -1,4 +1,4 @@
-"""The GPT family: GPT-1, GPT-2 and GPT-3 from one class. In: token ids. Out: hidden states, logits, loss.
+"""GPT-1, GPT-2, GPT-3 and the Sparse Transformer from one class. In: token ids. Out: hidden states, logits, loss.
 
 Knows nothing of text, of training or of how attention is computed: the kernel is handed in.
 """
@@ -17,12 +17,13 @@ from fewshot.model.config import GPTConfig
 from fewshot.model.init import initialise
 from fewshot.model.layers import Block
 from fewshot.model.loss import mean_cross_entropy
+from fewshot.model.positions import Positions, table_sizes
 
 
 class GPT(nn.Module):
     """A decoder-only transformer with learned positions; parameters carry GPT-2's names.
 
-    Source: Radford et al. 2018 and 2019, Brown et al. 2020 section 2.1.
+    Source: Radford et al. 2018 and 2019, Child et al. 2019, Brown et al. 2020 section 2.1.
     """
 
     def __init__(self, config: GPTConfig, *, attend: Attend = sdpa.attend) -> None:
@@ -30,10 +31,10 @@ class GPT(nn.Module):
         self.config = config
         schedule = config.schedule()
         self.wte = nn.Embedding(config.n_vocab, config.d_model)
-        self.wpe = nn.Embedding(config.n_ctx, config.d_model)
-        self.drop = nn.Dropout(config.dropout)
+        self.wpe = Positions(table_sizes(config.positions, n_ctx=config.n_ctx), config.d_model)
+        self.drop = nn.Dropout(config.inner_dropout)
         self.h = nn.ModuleList(Block(config, schedule.for_layer(i), attend) for i in range(config.n_layers))
-        self.ln_f = nn.LayerNorm(config.d_model) if config.block == "pre-ln" else nn.Identity()
+        self.ln_f = nn.LayerNorm(config.d_model) if config.block != "post-ln" else nn.Identity()
         self.lm_head = None if config.tied else nn.Linear(config.d_model, config.n_vocab, bias=False)
         initialise(self, config)
 
@@ -59,7 +60,7 @@ class GPT(nn.Module):
             raise ContextTooLong(end, self.config.n_ctx, "the input")
         if cache is not None and documents is not None:
             raise BadValue("document masking and a cache cannot be used together: decode one document at a time")
-        x = self.drop(self.wte(tokens) + self.wpe.weight[start:end])
+        x = self.drop(self.wte(tokens) + self.wpe(torch.arange(start, end, device=tokens.device)))
         for i, block in enumerate(self.h):
             x = block(x, None if cache is None else cache.layers[i], documents)
         return self.ln_f(x)

@@ -71,8 +71,11 @@ def activation_bytes(config: GPTConfig) -> int:
     """Bytes that autograd keeps for one sequence of n_ctx tokens in float32, attention weights never stored.
 
     A block keeps, in units of T: its two norms' inputs and outputs (4 D), q, k, v (3 W), the mixed values (W) with
-    their log-sum-exp (H), and both sides of the feed-forward non-linearity (2 F).
+    their log-sum-exp (H), and both sides of the feed-forward non-linearity (2 F). Narrow queries and keys are also
+    kept as they were before they were widened, and sigmoid(1.702 x) beside x.
     """
     width = config.n_heads * config.head_width
-    per_token = 4 * config.d_model + 4 * width + config.n_heads + 2 * config.ff_width
+    narrow = 2 * config.n_heads * config.qk_width if config.qk_width < config.head_width else 0
+    sides = 3 if config.block == "sparse-transformer" else 2
+    per_token = 4 * config.d_model + 4 * width + narrow + config.n_heads + sides * config.ff_width
     return 4 * config.n_ctx * (config.n_layers * per_token + 2 * config.d_model)

@@ -39,6 +39,14 @@ class RunConfig:
     optimizer: OptimizerConfig
     loop: LoopConfig
 
+    def __post_init__(self) -> None:
+        alike = self.model.qk_width == self.model.head_width
+        check(
+            alike or self.optimizer.name != "normuon",
+            f"normuon cuts query, key and value into three equal parts, but d_qk is {self.model.qk_width} and d_head "
+            f"{self.model.head_width}: take muon or adamw",
+        )
+
 
 EXAMPLE = {"n_layers": 1, "d_model": 128, "n_heads": 1}  # stands for the sizes that are chosen later
 

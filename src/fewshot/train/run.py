@@ -116,7 +116,7 @@ class _Parts:
             n_queries=shape.n_ctx,
             n_keys=shape.n_ctx,
             documents=loop.document_masking,
-            dropout=shape.dropout,
+            dropout=shape.inner_dropout,
             training=True,
         )
         attend, reasons = choose_for(patterns, loop.kernel, need)
