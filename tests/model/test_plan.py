@@ -86,3 +86,11 @@ def test_activation_bytes_are_what_autograd_keeps(config: GPTConfig) -> None:
         model.loss(tokens, tokens)
     measured = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
     assert activation_bytes(config) == pytest.approx(measured, rel=0.1)
+
+
+def test_recomputation_keeps_the_inputs_of_all_blocks_and_one_block() -> None:
+    block = 4 * 10 + 4 * 8 + 2 + 2 * 30  # as above: norms, attention of width 8, log-sum-exp of 2 heads, feed-forward
+    assert activation_bytes(SMALL) == 4 * 7 * (3 * block + 20)
+    assert activation_bytes(SMALL, recompute=True) == 4 * 7 * (3 * 10 + block + 20)
+    plan = make_plan("st-enwik8", PRESETS["st-enwik8"])
+    assert plan.recomputed_bytes < plan.activation_bytes / 11

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from fewshot.base.errors import BadValue, ContextTooLong
 from fewshot.kernels import sdpa
@@ -36,6 +37,7 @@ class GPT(nn.Module):
         self.h = nn.ModuleList(Block(config, schedule.for_layer(i), attend) for i in range(config.n_layers))
         self.ln_f = nn.LayerNorm(config.d_model) if config.block != "post-ln" else nn.Identity()
         self.lm_head = None if config.tied else nn.Linear(config.d_model, config.n_vocab, bias=False)
+        self.recompute = False  # in the backward pass, instead of keeping what a block made; training may set it
         initialise(self, config)
 
     @property
@@ -62,7 +64,10 @@ class GPT(nn.Module):
             raise BadValue("document masking and a cache cannot be used together: decode one document at a time")
         x = self.drop(self.wte(tokens) + self.wpe(torch.arange(start, end, device=tokens.device)))
         for i, block in enumerate(self.h):
-            x = block(x, None if cache is None else cache.layers[i], documents)
+            if self.recompute and cache is None and torch.is_grad_enabled():
+                x = checkpoint(block, x, None, documents, use_reentrant=False)
+            else:
+                x = block(x, None if cache is None else cache.layers[i], documents)
         return self.ln_f(x)
 
     def logits(self, hidden: Float[Tensor, "*N D"]) -> Float[Tensor, "*N V"]:
