@@ -3,7 +3,7 @@
 GPT: matrices and embeddings are N(0, 0.02), biases 0, norms 1; the matrices that write into the residual stream are
 scaled by 1/sqrt(2 n_layers), one factor for each of the 2 n_layers residual additions (GPT-2 section 2.3).
 
-Sparse Transformer (Child et al. 2019, sections 5.2 and 5.3): matrices are N(0, 0.125 / sqrt(inputs)), those into the
+Sparse Transformer (Child et al. 2019, sections 5.2 and 6): matrices are N(0, 0.125 / sqrt(inputs)), those into the
 residual stream scaled as above; token embeddings N(0, 0.125 / sqrt(d_model)), position embeddings
 N(0, 0.125 / sqrt(d_model * coordinates)); the output matrix is 0. The second number is a standard deviation.
 """
