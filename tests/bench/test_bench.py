@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
+from fewshot.base.errors import BadValue
+from fewshot.bench.attention import check_equal
 from fewshot.bench.machine import machine
 from fewshot.cli.main import main
 
@@ -63,3 +66,26 @@ def test_encoding_speed_is_a_ratio_of_two_rates(tmp_path: Path, capsys: pytest.C
     rates = result["megabytes_per_second"]
     assert result["ratio"] == pytest.approx(rates["ours"] / rates["tiktoken"])
     assert result["megabytes"] == pytest.approx(len(text.read_bytes()) / 1e6)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")  # inductor's own
+def test_the_attention_bench_compares_equal_things_and_stores_every_part(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored = tmp_path / "r.json"
+    parts = ["against_dense", "growth", "whole_model"]
+    assert main(["bench", "attention", "--n", "512", "--rounds", "1", "--parts", *parts, "--json", str(stored)]) == 0
+    result = json.loads(stored.read_text())
+    assert json.loads(capsys.readouterr().out) == result
+    for row in result["against_dense"]:
+        assert row["ratio"] == pytest.approx(row["dense_milliseconds"] / row["milliseconds"])
+        assert row["fraction_of_limit"] == pytest.approx(row["ratio"] / row["flop_limit"])
+    banded = next(row for row in result["against_dense"] if row["pattern"] == "banded(256)")
+    assert banded["flop_limit"] == pytest.approx((512 * 513 / 2) / (512 * 256 - 256 * 255 / 2))
+    assert {row["pattern"] for row in result["growth"]} >= {"banded(256)", "dense"}
+    assert {row["pattern"] for row in result["whole_model"]} >= {"dense", "banded(256)"}
+
+
+def test_a_peer_that_computes_something_else_is_found_out() -> None:
+    with pytest.raises(BadValue, match="a peer computes something else"):
+        check_equal(torch.zeros(3), torch.tensor([0.0, 0.0, 0.1]), "a peer")

@@ -19,7 +19,7 @@ def run(model: GPT, prompts: Tensor, n: int, **how: object) -> tuple[Tensor, Ten
     """The first n tokens, or fewer, and their log-probabilities: [B, n] each."""
     sampling = how.pop("sampling", GREEDY)
     draws = [Random(row) for row in range(len(prompts))]
-    steps = itertools.islice(decode(model, prompts, sampling=sampling, draws=draws, **how), n)
+    steps = itertools.islice(decode(model, prompts.tolist(), sampling=sampling, draws=draws, **how), n)
     tokens, logprobs = zip(*steps, strict=True)
     return torch.stack(tokens, 1), torch.stack(logprobs, 1)
 
@@ -77,8 +77,22 @@ def test_a_row_does_not_depend_on_its_neighbours(random_model: GPT) -> None:
     together, _ = run(random_model, prompts(4, 3), 9, sampling=WARM)
     assert not torch.equal(together[0], together[1])
     for row in range(4):
-        alone = decode(random_model, prompts(4, 3)[row : row + 1], sampling=WARM, draws=[Random(row)])
+        alone = decode(random_model, prompts(4, 3)[row : row + 1].tolist(), sampling=WARM, draws=[Random(row)])
         assert [int(token) for token, _ in itertools.islice(alone, 9)] == together[row].tolist()
+
+
+@pytest.mark.parametrize("slide", [True, False])
+def test_prompts_of_different_lengths_share_a_batch_as_if_each_were_alone(random_model: GPT, slide: bool) -> None:
+    lists = [prompts(1, length)[0].tolist() for length in (2, 12, 5, 11)]
+    draws = [Random(row) for row in range(4)]
+    steps = list(itertools.islice(decode(random_model, lists, sampling=WARM, draws=draws, slide=slide), 30))
+    for row, prompt in enumerate(lists):
+        alone = decode(random_model, [prompt], sampling=WARM, draws=[Random(row)], slide=slide)
+        expected = [(int(token), float(logprob)) for token, logprob in itertools.islice(alone, 30)]
+        got = [(int(tokens[row]), float(logprobs[row])) for tokens, logprobs in steps[: len(expected)]]
+        assert [token for token, _ in got] == [token for token, _ in expected]
+        assert [logprob for _, logprob in got] == pytest.approx([logprob for _, logprob in expected], abs=1e-4)
+    assert len(steps) == (30 if slide else 11)  # the shortest prompt has room for 10, the last token is not read
 
 
 def test_a_prompt_that_does_not_fit_is_refused(random_model: GPT) -> None:

@@ -6,6 +6,7 @@ import torch
 from fewshot.base.errors import ContextTooLong
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
+from fewshot.model.plan import make_plan
 
 N_CTX = 13
 PATTERNS = [
@@ -74,5 +75,91 @@ def test_a_full_cache_refuses_one_more_token_and_stays_as_it_was() -> None:
 def test_a_cache_takes_the_type_and_the_shape_of_its_model() -> None:
     cache = make().to(torch.bfloat16).new_cache(5)
     assert len(cache.layers) == 2
-    assert cache.layers[0].keys.shape == (5, 3, N_CTX, 4)
-    assert cache.layers[0].values.dtype == torch.bfloat16
+    assert [buffer.shape for buffer in cache.layers[0].buffers] == [(2, 5, 3, N_CTX, 4)]
+    assert cache.layers[0].buffers[0].dtype == torch.bfloat16
+
+
+LONG = [
+    "dense",
+    "banded(256)",
+    "strided(32)",
+    "block(128)",
+    "columns(128, 8, 1)",
+    "fixed(128, 8)",
+    "banded(128) | strided(32)",
+    "fixed(32, 2) | strided(96)",
+    "perhead(banded(256), fixed(128, 8), strided(32))",
+]
+
+
+@pytest.mark.parametrize("pattern", LONG)
+@torch.no_grad()
+def test_cached_logits_equal_uncached_ones_whatever_the_length_of_the_prompt(pattern: str) -> None:
+    torch.manual_seed(0)
+    shape = {"n_layers": 2, "d_model": 24, "n_heads": 3, "n_ctx": 1010, "n_vocab": 11, "init_std": 0.3}
+    model, tokens = GPT(GPTConfig(**shape, pattern=pattern)).eval(), torch.randint(11, (2, 1010))
+    uncached = model(tokens)
+    for n_prompt in (1, 5, 255, 256, 257, 1000):
+        cache = model.new_cache(2)
+        pieces = [model(tokens[:, :n_prompt], cache)]
+        pieces += [model(tokens[:, at : at + 1], cache) for at in range(n_prompt, n_prompt + 5)]
+        pieces.append(model(tokens[:, n_prompt + 5 : n_prompt + 10], cache))
+        torch.testing.assert_close(torch.cat(pieces, 1), uncached[:, : n_prompt + 10], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@torch.no_grad()
+def test_rows_of_different_lengths_read_as_if_each_were_alone(pattern: str) -> None:
+    model, tokens = make(pattern), torch.randint(11, (3, N_CTX))
+    cache = model.new_cache(3)
+    got: list[list[torch.Tensor]] = [[], [], []]
+    for counts in ([5, 2, 7], [1, 1, 1], [1, 0, 1], [2, 3, 1], [1, 1, 1], [1, 0, 0]):
+        T = max(counts)
+        part = torch.zeros(3, T, dtype=torch.long)
+        for row, (start, count) in enumerate(zip(cache.lengths, counts, strict=True)):
+            part[row, :count] = tokens[row, start : start + count]
+        logits = model.logits(model.hidden(part, cache, counts=counts))
+        for row, count in enumerate(counts):
+            got[row].append(logits[row, :count])
+    assert cache.lengths == [11, 7, 11]
+    for row, pieces in enumerate(got):
+        alone = model(tokens[row : row + 1, : cache.lengths[row]])[0]
+        torch.testing.assert_close(torch.cat(pieces), alone, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_row_can_be_taken_from_another_cache() -> None:
+    model, tokens = make("alternate(banded(3), fixed(4, 1))"), torch.randint(11, (2, N_CTX))
+    cache, single = model.new_cache(2), model.new_cache(1)
+    model(tokens[:, :4], cache)
+    model(tokens[1:, :9], single)
+    cache.take_row(1, single)
+    assert cache.lengths == [4, 9]
+    part = torch.stack([tokens[0, 4:5], tokens[1, 9:10]])
+    torch.testing.assert_close(model(part, cache)[1, 0], model(tokens[1:])[0, 9], rtol=1e-5, atol=1e-5)
+
+
+def test_a_band_of_256_holds_256_entries_at_position_100000() -> None:
+    config = GPTConfig(
+        n_layers=2, d_model=2, n_heads=1, n_ctx=100_008, n_vocab=3, pattern="alternate(banded(256), dense)"
+    )
+    torch.manual_seed(0)
+    model, tokens = GPT(config).eval(), torch.randint(3, (1, 100_001))
+    cache = model.new_cache(1)
+    with torch.no_grad():
+        for part in tokens[:, :2000].split(1000, dim=1):
+            model.hidden(part, cache)
+    cache.lengths = [100_000]
+    with torch.no_grad():
+        model.hidden(tokens[:, -1:], cache)
+    assert cache.layers[0].n_entries(cache.length) == 256
+    assert cache.layers[0].buffers[0].shape[3] == 256
+    assert cache.layers[1].n_entries(cache.length) == 100_001
+
+
+@pytest.mark.parametrize("pattern", [*PATTERNS, *LONG])
+def test_the_bytes_of_a_cache_are_those_of_the_plan(pattern: str) -> None:
+    config = GPTConfig(n_layers=3, d_model=24, n_heads=3, n_ctx=300, n_vocab=11, pattern=pattern)
+    cache = GPT(config).to(torch.bfloat16).new_cache(1)
+    held = sum(buffer.untyped_storage().nbytes() for layer in cache.layers for buffer in layer.buffers)
+    assert make_plan("it", config).cache_bytes == cache.n_bytes == held

@@ -108,24 +108,24 @@ def test_the_feed_forward_layer_mixes_no_positions() -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_the_kernel_is_handed_pattern_start_documents_and_dropout_only_in_training(training: bool) -> None:
+def test_the_kernel_is_handed_pattern_documents_and_dropout_only_in_training(training: bool) -> None:
     asked = []
 
-    def attend(q, k, v, pattern, *, q_start, documents, dropout):
-        asked.append((tuple(q.shape), pattern, q_start, documents, dropout))
+    def attend(q, k, v, pattern, *, documents, dropout):
+        asked.append((tuple(q.shape), pattern, documents, dropout))
         return v
 
     config = GPTConfig(n_layers=1, d_model=D, n_heads=H, d_head=K, dropout=0.25)
     block = Block(config, Banded(4), attend).train(training)
     documents = torch.zeros(B, T, dtype=torch.long)
     block(torch.randn(B, T, D), None, documents)
-    assert asked == [((B, H, T, K), Banded(4), 0, documents, 0.25 if training else 0.0)]
+    assert asked == [((B, H, T, K), Banded(4), documents, 0.25 if training else 0.0)]
 
 
 def test_the_sparse_transformer_drops_no_attention_weights() -> None:
     asked = []
 
-    def attend(q, k, v, pattern, *, q_start, documents, dropout):
+    def attend(q, k, v, pattern, *, documents, dropout):
         asked.append(dropout)
         return v
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from fewshot.base.errors import BadFile
 from fewshot.checkpoint.load import find_checkpoint, load_model
 from fewshot.checkpoint.manifest import Checkpoint
+from fewshot.kernels.choose import choose_for
+from fewshot.kernels.need import Attend, Need
+from fewshot.model.config import GPTConfig
 from fewshot.model.device import machine_device
 from fewshot.model.gpt import GPT
 from fewshot.tokenizer.load import load_tokenizer
@@ -18,5 +23,21 @@ def load_run(folder: Path) -> tuple[GPT, Tokenizer, Checkpoint]:
     checkpoint = find_checkpoint(folder)
     for place in (folder, *folder.resolve().parents[:2]):
         if (place / "tokenizer.json").is_file():
-            return load_model(checkpoint, device=machine_device()), load_tokenizer(place / "tokenizer.json"), checkpoint
+            model = load_model(checkpoint, attend=_kernel(checkpoint.config), device=machine_device())
+            return model, load_tokenizer(place / "tokenizer.json"), checkpoint
     raise BadFile(f"{folder} has no tokenizer.json: a run folder made by fewshot train is needed")
+
+
+def _kernel(config: GPTConfig) -> Attend:
+    """The kernels that suit each pattern of a model that is only read from."""
+    need = Need(
+        pattern=config.schedule().for_layer(0),
+        device=machine_device(),
+        dtype=torch.float32,
+        n_queries=config.n_ctx,
+        n_keys=config.n_ctx,
+        documents=False,
+        dropout=0.0,
+        training=False,
+    )
+    return choose_for(config.schedule().patterns, "auto", need)[0]

@@ -1,5 +1,6 @@
 """Measure against peers; every figure is a ratio taken in one interleaved run.
 
+fewshot bench attention --json benchmarks/results/attention.json
 fewshot bench train --race --config runs/shakespeare_fast.yaml --text FILE
 fewshot bench corpus --text PATH... --tokenizer FOLDER
 """
@@ -10,10 +11,20 @@ import argparse
 import tempfile
 from pathlib import Path
 
+ATTENTION_PARTS = ["against_dense", "growth", "peers", "whole_model"]
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Two benches so far."""
-    benches = parser.add_subparsers(dest="bench", required=True, metavar="train|corpus")
+    """One bench a floor."""
+    benches = parser.add_subparsers(dest="bench", required=True, metavar="attention|train|corpus")
+    attention = benches.add_parser(
+        "attention", allow_abbrev=False, help="sparse patterns against dense attention, other lengths and peers"
+    )
+    attention.add_argument(
+        "--parts", nargs="+", choices=ATTENTION_PARTS, default=ATTENTION_PARTS, help="all, if not said"
+    )
+    attention.add_argument("--n", type=int, help="one length for all parts, for a quick look (8192, 16384 and others)")
+    attention.add_argument("--rounds", type=int, default=5, help="interleaved rounds; medians count (%(default)s)")
     train = benches.add_parser(
         "train", allow_abbrev=False, help="seconds to a validation loss, against a transformers GPT-2 loop"
     )
@@ -27,8 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     corpus.add_argument(
         "--tokenizer", type=Path, required=True, help="tokenizer.json, or encoder.json and vocab.bpe's folder"
     )
-    for bench in (train, corpus):
-        bench.add_argument("--json", type=Path, metavar="FILE", help="store the result with the machine it ran on")
+    for bench in (attention, train, corpus):
+        bench.add_argument(
+            "--json", type=Path, nargs="?", metavar="FILE", help="store the result, which is also printed, in a file"
+        )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -39,7 +52,14 @@ def run(args: argparse.Namespace) -> int:
     from fewshot.bench.machine import machine
     from fewshot.cli.show import print_json
 
-    if args.bench == "train":
+    if args.bench == "attention":
+        from fewshot.base.errors import check
+        from fewshot.bench.attention import measure
+
+        check(args.rounds >= 1, f"--rounds is {args.rounds}, must be at least 1")
+        check(args.n is None or 256 <= args.n <= 2**20, f"--n is {args.n}, must be in 256..1048576")
+        result = measure(args.parts, n=args.n, rounds=args.rounds, say=note)
+    elif args.bench == "train":
         from fewshot.bench.train import race
 
         with tempfile.TemporaryDirectory() as folder:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import codecs
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
-
-import torch
 
 from fewshot.base.errors import check
 from fewshot.base.rng import python_rng
@@ -89,37 +86,38 @@ def complete(
 ) -> list[Completion]:
     """Complete every prompt (token ids); completions end at `<|endoftext|>`, a stop string, or `max_tokens`.
 
-    Prompts of one length run as one batch. A row's text depends on (seed, its place in `prompts`), never on the
-    batch. Without `slide` a completion also ends, with reason "length", where the context is full.
+    Prompts of about the same length run as one batch. A row's text depends on (seed, its place in `prompts`), never
+    on the batch. Without `slide` a completion also ends, with reason "length", where the context is full.
     Raises ContextTooLong for a prompt longer than n_ctx.
     """
     _check(max_tokens, stop)
     check(batch_size >= 1, f"batch_size is {batch_size}, must be at least 1")
-    by_length: dict[int, list[int]] = defaultdict(list)
-    for index, prompt in enumerate(prompts):
-        by_length[len(prompt)].append(index)
+    by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     done: dict[int, Completion] = {}
-    for indices in by_length.values():
-        for start in range(0, len(indices), batch_size):
-            group = indices[start : start + batch_size]
-            rows = {i: _Row(tokenizer, stop, max_tokens) for i in group}
-            device = model.wte.weight.device
-            steps = decode(
-                model,
-                torch.tensor([list(prompts[i]) for i in group], dtype=torch.long, device=device),
-                sampling=sampling,
-                draws=[python_rng("completion", seed, i) for i in group],
-                n_vocab=tokenizer.n_vocab,
-                slide=slide,
-            )
-            for tokens, logprobs in steps:
-                for i, token, logprob in zip(group, tokens.tolist(), logprobs.tolist(), strict=True):
-                    if rows[i].finish_reason is None:
-                        rows[i].add(token, logprob)
-                if all(row.finish_reason for row in rows.values()):
-                    break
-            done.update({i: row.completion() for i, row in rows.items()})
+    for start in range(0, len(by_length), batch_size):
+        group = by_length[start : start + batch_size]
+        rows = {i: _Row(tokenizer, stop, max_tokens if slide else _room(model, prompts[i], max_tokens)) for i in group}
+        steps = decode(
+            model,
+            [prompts[i] for i in group],
+            sampling=sampling,
+            draws=[python_rng("completion", seed, i) for i in group],
+            n_vocab=tokenizer.n_vocab,
+            slide=slide,
+        )
+        for tokens, logprobs in steps:
+            for i, token, logprob in zip(group, tokens.tolist(), logprobs.tolist(), strict=True):
+                if rows[i].finish_reason is None:
+                    rows[i].add(token, logprob)
+            if all(row.finish_reason for row in rows.values()):
+                break
+        done.update({i: row.completion() for i, row in rows.items()})
     return [done[i] for i in range(len(prompts))]
+
+
+def _room(model: GPT, prompt: Sequence[int], max_tokens: int) -> int:
+    """Tokens that can follow until the context is full: the last one need not be read again."""
+    return min(max_tokens, model.config.n_ctx - len(prompt) + 1)
 
 
 def stream(
@@ -143,7 +141,7 @@ def stream(
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     steps = decode(
         model,
-        torch.tensor([list(prompt)], dtype=torch.long, device=model.wte.weight.device),
+        [prompt],
         sampling=sampling,
         draws=[python_rng("completion", seed, place)],
         n_vocab=tokenizer.n_vocab,

@@ -11,13 +11,14 @@ from torch import Tensor
 
 from fewshot.base.errors import BadValue, ContextTooLong
 from fewshot.generate.sampling import Sampling, choose_tokens
+from fewshot.model.cache import Cache
 from fewshot.model.gpt import GPT
 
 
 @torch.inference_mode()
 def decode(
     model: GPT,
-    prompts: Int[Tensor, "B T"],
+    prompts: Sequence[Sequence[int]],
     *,
     sampling: Sampling,
     draws: Sequence[Random],
@@ -27,29 +28,54 @@ def decode(
 ) -> Iterator[tuple[Int[Tensor, " B"], Float[Tensor, " B"]]]:
     """Yield, step by step, the next token of every row and its log-probability in nats.
 
-    Ends when the context is full, or goes on without end if `slide`: then the oldest half of the context is dropped
-    each time it is full. Every row draws from its own generator, so its text does not depend on its neighbours.
+    Prompts may have different lengths. Ends when the context of every row is full; a row that was full before is
+    idle, and what it yields has no meaning. With `slide` it goes on without end: the oldest half of a row's context
+    is dropped each time it is full. Every row draws from its own generator: its text does not depend on its neighbours.
     `n_vocab` is the tokenizer's, where the model's vocabulary is padded beyond it. Without the cache each step reads
     the whole text again: the definition, for tests.
     """
-    n_rows, n_prompt = prompts.shape
     n_ctx = model.config.n_ctx
-    if n_prompt == 0:
-        raise BadValue("the prompt is empty; give at least one token (<|endoftext|> starts a fresh document)")
-    if n_prompt > n_ctx:
-        raise ContextTooLong(n_prompt, n_ctx)
-    text, fresh = prompts, prompts
-    cache = model.new_cache(n_rows) if use_cache else None
+    for prompt in prompts:
+        if len(prompt) == 0:
+            raise BadValue("the prompt is empty; give at least one token (<|endoftext|> starts a fresh document)")
+        if len(prompt) > n_ctx:
+            raise ContextTooLong(len(prompt), n_ctx)
+    texts = [list(prompt) for prompt in prompts]
+    fresh = [list(prompt) for prompt in prompts]  # what the cache has not read yet
+    cache = model.new_cache(len(texts)) if use_cache else None
     while True:
-        hidden = model.hidden(fresh if cache is not None else text, cache)
-        logits = model.logits(hidden[:, -1])[:, :n_vocab]
+        logits = _next_logits(model, fresh if use_cache else texts, cache)[:, :n_vocab]
         tokens = choose_tokens(logits, sampling, torch.tensor([draw.random() for draw in draws], dtype=torch.float64))
         logprobs = logits.float().log_softmax(dim=-1).gather(1, tokens[:, None]).squeeze(1)
         yield tokens, logprobs
-        fresh = tokens[:, None]
-        text = torch.cat([text, fresh], dim=1)
-        if text.shape[1] > n_ctx:
-            if not slide:
-                return
-            text = fresh = text[:, -max(1, n_ctx // 2) :]
-            cache = model.new_cache(n_rows) if use_cache else None
+        fresh = [[token] for token in tokens.tolist()]
+        for b, text in enumerate(texts):
+            if len(text) < n_ctx:
+                text.append(fresh[b][0])
+            elif slide:
+                texts[b] = [*text, fresh[b][0]][-max(1, n_ctx // 2) :]
+                if cache is not None:
+                    cache.take_row(b, _read(model, texts[b][:-1]))
+            else:
+                fresh[b] = []
+        if not any(fresh):
+            return
+
+
+def _next_logits(model: GPT, pieces: Sequence[Sequence[int]], cache: Cache | None) -> Float[Tensor, "B V"]:
+    """Scores for what follows each piece; shorter ones are padded at their ends, which no position before can see."""
+    device, counts = model.wte.weight.device, [len(piece) for piece in pieces]
+    padded = torch.zeros(len(pieces), max(counts), dtype=torch.long)
+    for row, piece in zip(padded, pieces, strict=True):
+        row[: len(piece)] = torch.tensor(piece, dtype=torch.long)
+    hidden = model.hidden(padded.to(device), cache, counts=counts)
+    last = torch.tensor([max(0, count - 1) for count in counts], device=device)
+    return model.logits(hidden[torch.arange(len(pieces), device=device), last])
+
+
+def _read(model: GPT, text: Sequence[int]) -> Cache:
+    """A cache of one row that has read `text`."""
+    cache = model.new_cache(1)
+    if text:
+        model.hidden(torch.tensor([list(text)], device=model.wte.weight.device), cache)
+    return cache

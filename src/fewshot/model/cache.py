@@ -1,45 +1,205 @@
-"""Keys and values of the positions already read, so that a new token costs one position instead of all."""
+"""Keys and values of the positions already read, so that a new token costs one position instead of all.
+
+Only what the layer's pattern can read again is kept: a band of 256 keys keeps 256, at position 100,000 too. Rows of a
+batch may have different lengths.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from fewshot.base.errors import ContextTooLong
+from fewshot.kernels.need import Attend
 from fewshot.model.config import GPTConfig
+from fewshot.patterns.kept import Kept, kept, readable_slots
+from fewshot.patterns.pattern import Pattern
 
 
 class LayerCache:
-    """Keys and values of one layer: two buffers [B, H, n_ctx, K], of which the first `length` positions are filled."""
+    """Keys and values of one layer, in one buffer [B, heads, slots, K] for each kind of head."""
 
-    def __init__(self, config: GPTConfig, n_rows: int, *, device: torch.device, dtype: torch.dtype) -> None:
-        shape = (n_rows, config.n_heads, config.n_ctx, config.head_width)
-        self.keys = torch.empty(shape, device=device, dtype=dtype)
-        self.values = torch.empty(shape, device=device, dtype=dtype)
-        self.length = 0
+    def __init__(self, config: GPTConfig, pattern: Pattern, n_rows: int, *, device: torch.device, dtype: torch.dtype):
+        self.pattern, self.n_rows = pattern, n_rows
+        kinds = pattern.by_head[: config.n_heads]
+        self.heads = [slice(first, None, len(pattern.by_head)) for first in range(len(kinds))]
+        self.kept = [kept(kind, config.n_ctx) for kind in kinds]
+        self.buffers = [
+            torch.zeros(2, n_rows, len(range(config.n_heads)[heads]), each.capacity, config.head_width,
+                        device=device, dtype=dtype)
+            for heads, each in zip(self.heads, self.kept, strict=True)
+        ]  # fmt: skip
 
-    def extend(
-        self, k: Float[Tensor, "B H T K"], v: Float[Tensor, "B H T K"]
-    ) -> tuple[Float[Tensor, "B H S K"], Float[Tensor, "B H S K"]]:
-        """Append T positions and return all S filled ones, as views."""
-        end = self.length + k.shape[2]
-        self.keys[:, :, self.length : end] = k
-        self.values[:, :, self.length : end] = v
-        self.length = end
-        return self.keys[:, :, :end], self.values[:, :, :end]
+    @property
+    def n_bytes(self) -> int:
+        """Of the buffers."""
+        return sum(buffer.nbytes for buffer in self.buffers)
+
+    def n_entries(self, length: int) -> int:
+        """Positions that are held after `length` were read, those of the kind of head that holds most."""
+        return max(len(each.held(length)) for each in self.kept)
+
+    def write(self, k: Tensor, v: Tensor, starts: Sequence[int], counts: Sequence[int]) -> None:
+        """Put the real new positions into the buffers, rows of equal length together."""
+        for start, count in set(zip(starts, counts, strict=True)):
+            same = [b for b in range(self.n_rows) if (starts[b], counts[b]) == (start, count)]
+            rows = slice(None) if len(same) == self.n_rows else same
+            for heads, each, buffer in zip(self.heads, self.kept, self.buffers, strict=True):
+                positions, slots = _writer(each, start, start + count)
+                new = torch.stack([k[:, heads], v[:, heads]])[:, rows][..., positions, :]
+                if isinstance(rows, slice):
+                    buffer[..., slots, :] = new
+                else:
+                    for place, b in enumerate(same):
+                        buffer[:, b, :, slots] = new[:, place]
+
+    def joined(self, start: int, k: Tensor, v: Tensor, rows: slice) -> tuple[int, Tensor, Tensor]:
+        """The first position that is needed, and all keys and values from there on, those before `start` from here.
+
+        What the pattern cannot read, and was dropped, is zeros.
+        """
+        if start == 0:
+            return 0, k, v
+        first = self.kept[0].first_needed(start) if len(self.kept) == 1 else 0
+        earlier = k.new_zeros(2, len(k), k.shape[1], start - first, k.shape[3])
+        for heads, each, buffer in zip(self.heads, self.kept, self.buffers, strict=True):
+            held = each.held(start)
+            held = held[held >= first]
+            slots = torch.from_numpy(each.slots(held, start)).to(k.device)
+            earlier[:, :, heads][..., torch.from_numpy(held - first).to(k.device), :] = buffer[:, rows][..., slots, :]
+        keys, values = torch.cat([earlier, torch.stack([k, v])], dim=3).unbind(0)
+        return first, keys, values
+
+    def read(self, q: Tensor, position: int) -> Tensor:
+        """One query a row, all at the same position: exactly the keys that it reads, so no mask is needed."""
+        mixed = torch.empty_like(q)
+        for heads, each, buffer in zip(self.heads, self.kept, self.buffers, strict=True):
+            keys, values = buffer[..., _reader(each, position), :].unbind(0)
+            mixed[:, heads] = F.scaled_dot_product_attention(q[:, heads], keys, values)
+        return mixed
+
+    def read_ragged(self, q: Tensor, positions: Sequence[int]) -> Tensor:
+        """One query a row, at different positions."""
+        mixed = torch.empty_like(q)
+        for heads, each, buffer in zip(self.heads, self.kept, self.buffers, strict=True):
+            lists = [readable_slots(each, position) for position in positions]
+            slots = np.zeros((self.n_rows, max(map(len, lists))), dtype=np.int64)
+            for row, one in zip(slots, lists, strict=True):
+                row[: len(one)] = one
+            lengths = torch.tensor([len(one) for one in lists], device=q.device)
+            index = (
+                torch.from_numpy(slots).to(q.device)[:, None, :, None].expand(-1, buffer.shape[2], -1, buffer.shape[4])
+            )
+            keys, values = (half.gather(2, index) for half in buffer)
+            real = torch.arange(slots.shape[1], device=q.device) < lengths[:, None]
+            mixed[:, heads] = F.scaled_dot_product_attention(q[:, heads], keys, values, real[:, None, None])
+        return mixed
+
+
+@dataclass(frozen=True)
+class Reading:
+    """New positions that one layer reads: row b has read `starts[b]` before, of the new ones `counts[b]` are real.
+
+    What is computed for the others, at the end of a row, has no meaning.
+    """
+
+    cache: LayerCache
+    starts: Sequence[int]
+    counts: Sequence[int]
+
+    def attend(
+        self,
+        q: Float[Tensor, "B H T K"],
+        k: Float[Tensor, "B H T K"],
+        v: Float[Tensor, "B H T K"],
+        attend: Attend,
+    ) -> Float[Tensor, "B H T K"]:
+        """Attend from the new positions to all that the pattern allows, and take the new ones in."""
+        cache, starts, counts = self.cache, self.starts, self.counts
+        alike = len(set(starts)) == 1 and (starts[0] == 0 or len(set(counts)) == 1)
+        if q.shape[2] == 1 and not (alike and starts[0] == 0):
+            cache.write(k, v, starts, counts)
+            if alike:
+                return cache.read(q, starts[0])
+            return cache.read_ragged(q, [start - (count == 0) for start, count in zip(starts, counts, strict=True)])
+        mixed = []
+        for rows in [slice(None)] if alike else [slice(b, b + 1) for b in range(len(starts))]:
+            start = starts[rows][0]
+            first, keys, values = cache.joined(start, k[rows], v[rows], rows)
+            mixed.append(attend(q[rows], keys, values, cache.pattern, q_start=start - first))
+        cache.write(k, v, starts, counts)
+        return torch.cat(mixed)
+
+
+@lru_cache(maxsize=1024)
+def _reader(kept: Kept, position: int) -> slice | Tensor:
+    """`readable_slots` as an index: a slice, which makes no copy, where they lie side by side."""
+    slots = np.sort(readable_slots(kept, position))
+    if slots[-1] - slots[0] + 1 == len(slots):
+        return slice(int(slots[0]), int(slots[-1]) + 1)
+    return torch.from_numpy(slots)
+
+
+@lru_cache(maxsize=64)
+def _writer(kept: Kept, start: int, end: int) -> tuple[Tensor, Tensor]:
+    """Which of the new positions are kept, counted from the first new one, and their slots."""
+    positions, slots = kept.writes(start, end)
+    return torch.from_numpy(positions - start), torch.from_numpy(slots)
 
 
 class Cache:
-    """One `LayerCache` a layer; all rows of the batch have the same length."""
+    """One `LayerCache` a layer, and how far each row has been read."""
 
     def __init__(
         self, config: GPTConfig, n_rows: int, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
     ) -> None:
+        schedule = config.schedule()
+        self.n_ctx = config.n_ctx
+        self.lengths = [0] * n_rows
         self.layers = [
-            LayerCache(config, n_rows, device=torch.device(device), dtype=dtype) for _ in range(config.n_layers)
+            LayerCache(config, schedule.for_layer(i), n_rows, device=torch.device(device), dtype=dtype)
+            for i in range(config.n_layers)
         ]
 
     @property
     def length(self) -> int:
-        """Positions read so far."""
-        return self.layers[0].length
+        """Positions read so far, in the longest row."""
+        return max(self.lengths)
+
+    @property
+    def n_bytes(self) -> int:
+        """Of all layers; it does not grow while reading."""
+        return sum(layer.n_bytes for layer in self.layers)
+
+    def readings(self, n_positions: int, counts: Sequence[int] | None) -> list[Reading]:
+        """For each layer the reading of the next `n_positions` a row, of which `counts` are real (None: all).
+
+        Raises ContextTooLong if a row would go beyond n_ctx; nothing has changed then.
+        """
+        ends = self._ends(n_positions, counts)
+        if max(ends) > self.n_ctx:
+            raise ContextTooLong(max(ends), self.n_ctx, "the input")
+        real = [end - start for start, end in zip(self.lengths, ends, strict=True)]
+        return [Reading(layer, self.lengths, real) for layer in self.layers]
+
+    def advance(self, n_positions: int, counts: Sequence[int] | None) -> None:
+        """Every layer has read its part."""
+        self.lengths = self._ends(n_positions, counts)
+
+    def _ends(self, n_positions: int, counts: Sequence[int] | None) -> list[int]:
+        counts = [n_positions] * len(self.lengths) if counts is None else counts
+        return [start + count for start, count in zip(self.lengths, counts, strict=True)]
+
+    def take_row(self, b: int, other: Cache) -> None:
+        """Make row `b` what the only row of `other` is."""
+        for mine, its in zip(self.layers, other.layers, strict=True):
+            for buffer, source in zip(mine.buffers, its.buffers, strict=True):
+                buffer[:, b] = source[:, 0]
+        self.lengths[b] = other.lengths[0]

@@ -5,6 +5,8 @@ Knows nothing of text, of training or of how attention is computed: the kernel i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -50,25 +52,38 @@ class GPT(nn.Module):
         tokens: Int[Tensor, "B T"],
         cache: Cache | None = None,
         documents: Int[Tensor, "B T"] | None = None,
+        *,
+        counts: Sequence[int] | None = None,
     ) -> Float[Tensor, "B T D"]:
         """Hidden states after the last norm.
 
-        With a cache, `tokens` continue what it holds and are added to it. `documents` numbers each position's
-        document and keeps attention inside it. Raises ContextTooLong beyond n_ctx.
+        With a cache, `tokens` continue what it holds and are added to it; where rows are padded at their ends,
+        `counts` tells how many tokens of each are real. `documents` numbers each position's document and keeps
+        attention inside it. Raises ContextTooLong beyond n_ctx.
         """
-        start = 0 if cache is None else cache.length
-        end = start + tokens.shape[1]
-        if end > self.config.n_ctx:
-            raise ContextTooLong(end, self.config.n_ctx, "the input")
+        n_positions = tokens.shape[1]
         if cache is not None and documents is not None:
             raise BadValue("document masking and a cache cannot be used together: decode one document at a time")
-        x = self.drop(self.wte(tokens) + self.wpe(torch.arange(start, end, device=tokens.device)))
-        for i, block in enumerate(self.h):
-            if self.recompute and cache is None and torch.is_grad_enabled():
+        if cache is None and n_positions > self.config.n_ctx:
+            raise ContextTooLong(n_positions, self.config.n_ctx, "the input")
+        readings = [None] * len(self.h) if cache is None else cache.readings(n_positions, counts)
+        x = self.drop(self.wte(tokens) + self._positions(n_positions, cache))
+        for block, reading in zip(self.h, readings, strict=True):
+            if self.recompute and reading is None and torch.is_grad_enabled():
                 x = checkpoint(block, x, None, documents, use_reentrant=False)
             else:
-                x = block(x, None if cache is None else cache.layers[i], documents)
+                x = block(x, reading, documents)
+        if cache is not None:
+            cache.advance(n_positions, counts)
         return self.ln_f(x)
+
+    def _positions(self, n_positions: int, cache: Cache | None) -> Float[Tensor, "*B T D"]:
+        """Embeddings of the next positions, row by row where the rows of a cache differ."""
+        starts = [0] if cache is None else cache.lengths
+        if len(set(starts)) == 1 and starts[0] + n_positions <= self.config.n_ctx:
+            return self.wpe(torch.arange(starts[0], starts[0] + n_positions, device=self.wpe.weight.device))
+        at = torch.tensor(starts)[:, None] + torch.arange(n_positions)
+        return self.wpe(at.clamp(max=self.config.n_ctx - 1).to(self.wpe.weight.device))
 
     def logits(self, hidden: Float[Tensor, "*N D"]) -> Float[Tensor, "*N V"]:
         """Scores over the vocabulary for these hidden states."""

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from fewshot.kernels.need import Attend
-from fewshot.model.cache import LayerCache
+from fewshot.model.cache import Reading
 from fewshot.model.config import GPTConfig
 from fewshot.patterns.pattern import Pattern
 
@@ -37,7 +37,7 @@ class Attention(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "B T D"],
-        cache: LayerCache | None = None,
+        reading: Reading | None = None,
         documents: Int[Tensor, "B S"] | None = None,
     ) -> Float[Tensor, "B T D"]:
         """Attend from each of the T positions to those that the pattern allows, the cached ones included."""
@@ -47,12 +47,11 @@ class Attention(nn.Module):
         if missing := self.d_head - self.d_qk:
             q, k = F.pad(q * (self.d_head / self.d_qk) ** 0.5, (0, missing)), F.pad(k, (0, missing))
         q, k, v = (each.transpose(1, 2) for each in (q, k, v))
-        q_start = 0
-        if cache is not None:
-            q_start = cache.length
-            k, v = cache.extend(k, v)
-        dropout = self.dropout if self.training else 0.0
-        mixed = self.attend(q, k, v, self.pattern, q_start=q_start, documents=documents, dropout=dropout)
+        if reading is None:
+            dropout = self.dropout if self.training else 0.0
+            mixed = self.attend(q, k, v, self.pattern, documents=documents, dropout=dropout)
+        else:
+            mixed = reading.attend(q, k, v, self.attend)
         return self.c_proj(mixed.transpose(1, 2).reshape(n_rows, n_positions, -1))
 
 
@@ -94,12 +93,12 @@ class Block(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "B T D"],
-        cache: LayerCache | None = None,
+        reading: Reading | None = None,
         documents: Int[Tensor, "B S"] | None = None,
     ) -> Float[Tensor, "B T D"]:
         """The block's output."""
         if self.norm_first:
-            x = x + self.drop(self.attn(self.ln_1(x), cache, documents))
+            x = x + self.drop(self.attn(self.ln_1(x), reading, documents))
             return x + self.drop(self.mlp(self.ln_2(x)))
-        x = self.ln_1(x + self.drop(self.attn(x, cache, documents)))
+        x = self.ln_1(x + self.drop(self.attn(x, reading, documents)))
         return self.ln_2(x + self.drop(self.mlp(x)))

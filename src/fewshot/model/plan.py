@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
+from fewshot.model.cache import Cache
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import count_parameters
 
@@ -37,7 +40,7 @@ class Plan:
     activation_bytes: int  # kept for the backward pass of one sequence, float32, no recomputation
     recomputed_bytes: int  # the same with recomputation
     inference_weight_bytes: int  # bfloat16
-    cache_bytes: int  # keys and values of one full context, bfloat16
+    cache_bytes: int  # keys and values that one full context needs, by the pattern of each layer, bfloat16
 
 
 def make_plan(name: str, config: GPTConfig, *, n_tokens: int = PAPER_TOKENS) -> Plan:
@@ -45,7 +48,6 @@ def make_plan(name: str, config: GPTConfig, *, n_tokens: int = PAPER_TOKENS) -> 
     count = count_parameters(config)
     total = count["total"]
     flops, rounded = (6.0 * n * n_tokens for n in (total, round(total, -6 if total < 1e9 else -7)))
-    width = config.n_heads * config.head_width
     return Plan(
         name=name,
         n_layers=config.n_layers,
@@ -65,7 +67,7 @@ def make_plan(name: str, config: GPTConfig, *, n_tokens: int = PAPER_TOKENS) -> 
         activation_bytes=activation_bytes(config),
         recomputed_bytes=activation_bytes(config, recompute=True),
         inference_weight_bytes=2 * total,
-        cache_bytes=2 * 2 * config.n_layers * config.n_ctx * width,
+        cache_bytes=Cache(config, 1, device="meta", dtype=torch.bfloat16).n_bytes,
     )
 
 
