@@ -28,6 +28,18 @@ def test_a_manifest_gives_back_what_was_recorded(folder: Path) -> None:
     assert checkpoint.counters == {"rows": 3, "seconds": 1.5}
 
 
+def test_a_manifest_written_before_the_sparse_transformer_still_loads(folder: Path) -> None:
+    plain = json.loads((folder / MANIFEST).read_text())
+    plain["model"] = {
+        "n_layers": 2, "d_model": 12, "n_heads": 3, "n_ctx": 7, "n_vocab": 11, "d_head": None, "d_ff": None,
+        "pattern": "dense", "block": "pre-ln", "tied": True, "dropout": 0.0, "init_std": 0.02,
+    }  # fmt: skip
+    (folder / MANIFEST).write_text(json.dumps(plain))
+    config = read_manifest(folder).config
+    assert config == GPTConfig(n_layers=2, d_model=12, n_heads=3, n_ctx=7, n_vocab=11, init_std=0.02)
+    assert (config.positions, config.qk_width, config.matrix_std) == ("learned", 4, 0.02)
+
+
 def test_every_file_is_recorded_with_its_sha256_and_size(folder: Path) -> None:
     files = json.loads((folder / MANIFEST).read_text())["files"]
     assert files == {

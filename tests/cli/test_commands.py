@@ -99,9 +99,19 @@ def test_tokenizer_trains_and_encodes(tmp_path: Path, text_file: Path, capsys: p
     assert len(answer["ids"]) < 7
 
 
+def test_a_tokenizer_of_bytes_needs_no_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "t.json"
+    assert main(["tokenizer", "train", "--kind", "bytes", "--out", str(path)]) == 0
+    assert capsys.readouterr().out == f"{path}: 257 entries\n"
+    assert main(["tokenizer", "encode", str(path), "Aé"]) == 0
+    assert capsys.readouterr().out == "65 195 169\n"
+
+
 def test_plan_prints_counts_as_table_and_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "gpt3-175b"]) == 0
-    assert "174,604,259,328" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "174,604,259,328" in out
+    assert "alternate(dense, banded(256)): gpt3-175b" in out
     assert main(["plan", "all", "--json"]) == 0
     plans = {plan["name"]: plan for plan in json.loads(capsys.readouterr().out)}
     assert plans["gpt3-13b"]["n_parameters"] == 12_853_386_240

@@ -48,6 +48,21 @@ def test_gpt1_reads_with_a_cache_too() -> None:
 
 
 @torch.no_grad()
+def test_a_sparse_transformer_with_narrow_queries_reads_with_a_cache_too() -> None:
+    torch.manual_seed(0)
+    config = GPTConfig(
+        n_layers=2, d_model=18, n_heads=3, d_qk=2, n_ctx=N_CTX, n_vocab=11, pattern="fixed(4, 1)", tied=False,
+        positions="rows(4)", block="sparse-transformer",
+    )  # fmt: skip
+    model, tokens = GPT(config).eval(), torch.randint(11, (2, N_CTX))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    cache = model.new_cache(2)
+    logits = [model(part, cache) for part in tokens.split([5, 1, 6, 1], dim=1)]
+    torch.testing.assert_close(torch.cat(logits, 1), model(tokens), rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
 def test_a_full_cache_refuses_one_more_token_and_stays_as_it_was() -> None:
     model = make()
     cache = model.new_cache(1)

@@ -25,10 +25,10 @@ def _fresh_compiler() -> Iterator[None]:
     torch._dynamo.reset()
 
 
-def make(n_layers: int, pattern: str) -> GPT:
+def make(n_layers: int, pattern: str, *, dropout: float = 0.0) -> GPT:
     torch.manual_seed(0)
     shape = {"d_model": 24, "n_heads": 3, "n_ctx": 11, "n_vocab": 17, "init_std": 0.3}
-    return GPT(GPTConfig(**shape, n_layers=n_layers, pattern=pattern))
+    return GPT(GPTConfig(**shape, n_layers=n_layers, pattern=pattern, dropout=dropout))
 
 
 def loss_and_gradients(model: GPT, tokens: torch.Tensor) -> list[torch.Tensor]:
@@ -68,6 +68,17 @@ def test_compiled_blocks_equal_eager_ones_and_keep_the_names_of_the_weights() ->
     compile_blocks(model)
     torch.testing.assert_close(loss_and_gradients(model, tokens), eager, rtol=1e-4, atol=1e-5)
     assert list(model.state_dict()) == names
+
+
+@pytest.mark.skipif(compiler_problem("cpu") is not None, reason=str(compiler_problem("cpu")))
+def test_compiled_blocks_can_be_recomputed() -> None:
+    model, tokens = make(2, "banded(4)", dropout=0.3), torch.randint(17, (2, 11))
+    compile_blocks(model)
+    torch.manual_seed(9)
+    expected = loss_and_gradients(model, tokens)
+    model.recompute = True
+    torch.manual_seed(9)
+    assert all(torch.equal(a, b) for a, b in zip(loss_and_gradients(model, tokens), expected, strict=True))
 
 
 def test_a_machine_without_a_compiler_gives_the_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from fewshot.patterns.pattern import Banded, Dense
 
 def test_head_and_feed_forward_widths_follow_from_d_model_unless_given() -> None:
     config = GPTConfig(n_layers=1, d_model=12, n_heads=3)
-    assert (config.head_width, config.ff_width) == (4, 48)
-    config = GPTConfig(n_layers=1, d_model=10, n_heads=3, d_head=7, d_ff=11)
-    assert (config.head_width, config.ff_width) == (7, 11)
+    assert (config.head_width, config.ff_width, config.qk_width) == (4, 48, 4)
+    config = GPTConfig(n_layers=1, d_model=10, n_heads=3, d_head=7, d_ff=11, d_qk=2)
+    assert (config.head_width, config.ff_width, config.qk_width) == (7, 11, 2)
 
 
 def test_the_pattern_text_is_the_schedule_of_the_layers() -> None:
@@ -35,7 +35,14 @@ def test_the_pattern_text_is_the_schedule_of_the_layers() -> None:
         ({"dropout": 1.0}, "dropout is 1.0, must be in [0, 1)"),
         ({"dropout": float("nan")}, "dropout is nan, must be in [0, 1)"),
         ({"init_std": 0.0}, "init_std is 0.0, must be above 0"),
-        ({"block": "pre"}, "block is 'pre', allowed: pre-ln, post-ln"),
+        ({"block": "pre"}, "block is 'pre', allowed: pre-ln, post-ln, sparse-transformer"),
+        ({"d_qk": 0}, "d_qk is 0, must be at least 1"),
+        ({"d_qk": 5}, "d_qk 5 is above d_head 4: lower it"),
+        ({"positions": "rows(4096)"}, "positions is 'rows(4096)': the width must be from 1 to n_ctx, 2048"),
+        (
+            {"block": "sparse-transformer"},
+            "the output matrix of a sparse-transformer starts at 0, so it cannot be the embedding: give tied: false",
+        ),
     ],
 )
 def test_a_shape_that_cannot_be_built_is_refused(changed: dict[str, Any], message: str) -> None:
@@ -48,6 +55,14 @@ def test_a_shape_that_cannot_be_built_is_refused(changed: dict[str, Any], messag
 def test_an_unknown_pattern_is_refused_when_the_config_is_made() -> None:
     with pytest.raises(UnknownName, match="'bandet'; nearest: 'banded'"):
         GPTConfig(n_layers=1, d_model=4, n_heads=1, pattern="bandet(3)")
+
+
+def test_standard_deviation_and_inner_dropout_are_those_of_the_block() -> None:
+    gpt = GPTConfig(n_layers=1, d_model=4, n_heads=1, dropout=0.2)
+    sparse = dataclasses.replace(gpt, block="sparse-transformer", tied=False)
+    assert (gpt.matrix_std, gpt.inner_dropout) == (0.02, 0.2)
+    assert (sparse.matrix_std, sparse.inner_dropout) == (0.125, 0.0)
+    assert dataclasses.replace(sparse, init_std=0.3).matrix_std == 0.3
 
 
 def test_a_config_is_a_frozen_value_that_survives_plain_text() -> None:

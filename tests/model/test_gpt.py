@@ -25,10 +25,11 @@ def make(config: GPTConfig = SMALL, *, seed: int = 0) -> GPT:
     return GPT(config).eval()
 
 
-@pytest.mark.parametrize("block", ["pre-ln", "post-ln"])
+@pytest.mark.parametrize("block", ["pre-ln", "post-ln", "sparse-transformer"])
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_changing_a_later_token_never_changes_earlier_logits(pattern: str, block: str) -> None:
-    model = make(replace(SMALL, pattern=pattern, block=block))
+    model = make(replace(SMALL, pattern=pattern, block=block, tied=False))
+    torch.nn.init.normal_(model.output_weight, std=0.3)  # a fresh sparse transformer's is 0
     tokens = torch.randint(17, (2, 11))
     before = model(tokens)
     for t in range(11):
@@ -89,6 +90,16 @@ def test_dropout_acts_in_training_alone() -> None:
     assert not torch.allclose(model(tokens), model(tokens))
 
 
+def test_the_sparse_transformer_drops_no_embeddings() -> None:
+    model = make(replace(SMALL, dropout=0.5, block="sparse-transformer", tied=False, positions="rows(4)")).train()
+    seen = []
+    model.h[0].register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    tokens = torch.randint(17, (2, 12))
+    model(tokens)
+    rows, columns = model.wpe.weight.split([4, 4])  # 13 positions in 4 rows of 4
+    torch.testing.assert_close(seen[0][1, 6], model.wte(tokens[1, 6]) + rows[1] + columns[2])
+
+
 def test_dropout_acts_on_the_embeddings_too() -> None:
     model = make(replace(SMALL, dropout=0.5)).train()
     seen = []
@@ -99,6 +110,66 @@ def test_dropout_acts_on_the_embeddings_too() -> None:
     kept = seen[0] != 0
     assert 0.4 < kept.float().mean().item() < 0.6
     torch.testing.assert_close(seen[0][kept], 2 * embedded[kept])
+
+
+RECOMPUTED = [
+    replace(SMALL, dropout=0.3, pattern="alternate(dense, banded(3))"),
+    replace(SMALL, dropout=0.3, block="sparse-transformer", tied=False, d_qk=4, positions="rows(4)"),
+]
+
+
+def loss_and_gradients(model: GPT, tokens: torch.Tensor) -> list[torch.Tensor]:
+    torch.manual_seed(9)  # of dropout
+    loss = model.loss(tokens, tokens.roll(-1, 1))
+    return [loss.detach(), *torch.autograd.grad(loss, list(model.parameters()))]
+
+
+@pytest.mark.parametrize("config", RECOMPUTED, ids=["gpt", "sparse-transformer"])
+def test_recomputation_changes_no_bit_of_the_gradients_dropout_included(config: GPTConfig) -> None:
+    model, tokens = make(config).train(), torch.randint(17, (4, 13))
+    torch.nn.init.normal_(model.output_weight, std=0.3)  # a fresh sparse transformer's is 0: no gradient would pass
+    expected = loss_and_gradients(model, tokens)
+    calls = []
+    model.h[1].register_forward_pre_hook(lambda module, given: calls.append(given[0].shape))
+    model.recompute = True
+    found = loss_and_gradients(model, tokens)
+    assert len(calls) == 2  # in the forward and in the backward pass
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert all(gradient.any() for gradient in found[1:])
+
+
+def kept_bytes(model: GPT, tokens: torch.Tensor) -> int:
+    """Bytes that the forward pass keeps for the backward pass, weights left out."""
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept: dict[int, torch.Tensor] = {}  # by storage; the tensors are held, so that no address is used twice
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        address = tensor.untyped_storage().data_ptr()
+        if address not in weights:
+            kept.setdefault(address, tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        model.loss(tokens, tokens)
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+def test_recomputation_keeps_one_input_a_block() -> None:
+    shape = {"d_model": 64, "n_heads": 4, "n_ctx": 128, "n_vocab": 17}
+    shallow, deep = (GPT(GPTConfig(**shape, n_layers=n_layers)) for n_layers in (2, 12))
+    tokens = torch.randint(17, (3, 128))
+    whole = kept_bytes(deep, tokens)
+    shallow.recompute = deep.recompute = True
+    assert kept_bytes(deep, tokens) - kept_bytes(shallow, tokens) == 10 * 3 * 128 * 64 * 4  # layers, rows, T, D, bytes
+    assert kept_bytes(deep, tokens) < whole / 10
+
+
+def test_recomputation_leaves_reading_with_a_cache_alone() -> None:
+    model, tokens = make(), torch.randint(17, (2, 12))
+    expected = model(tokens)
+    model.recompute = True
+    cache = model.new_cache(2)
+    torch.testing.assert_close(torch.cat([model(tokens[:, :5], cache), model(tokens[:, 5:], cache)], dim=1), expected)
 
 
 def test_more_tokens_than_the_context_are_refused() -> None:

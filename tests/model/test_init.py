@@ -42,6 +42,33 @@ def test_init_std_scales_everything() -> None:
     assert model.h[0].mlp.c_proj.weight.std().item() == pytest.approx(0.5 / 10**0.5, rel=0.04)
 
 
+def test_the_sparse_transformer_has_the_standard_deviations_of_its_paper() -> None:
+    torch.manual_seed(1)
+    shape = SHAPE | {"d_qk": 20, "d_ff": 200, "positions": "rows(10)"}
+    model = GPT(GPTConfig(**shape, block="sparse-transformer"))
+    deep = (2 * 5) ** 0.5
+    stds = {
+        "wte": 0.125 / 96**0.5,
+        "wpe": 0.125 / (96 * 2) ** 0.5,  # row and column
+        "h.3.attn.c_attn": 0.125 / 96**0.5,
+        "h.3.attn.c_proj": 0.125 / 120**0.5 / deep,  # 3 heads of 40
+        "h.3.mlp.c_fc": 0.125 / 96**0.5,
+        "h.3.mlp.c_proj": 0.125 / 200**0.5 / deep,
+    }
+    weights = dict(model.named_parameters())
+    for name, std in stds.items():
+        assert weights[f"{name}.weight"].std().item() == pytest.approx(std, rel=0.05), name
+    assert (weights["lm_head.weight"] == 0).all()
+    assert (weights["h.3.mlp.c_fc.bias"] == 0).all()
+    assert (weights["ln_f.weight"] == 1).all()
+
+
+def test_a_fresh_sparse_transformer_is_exactly_uniform() -> None:
+    tokens = torch.randint(170, (3, 60))
+    loss = GPT(GPTConfig(**SHAPE, block="sparse-transformer")).loss(tokens[:, :-1], tokens[:, 1:])
+    assert loss.item() == pytest.approx(torch.tensor(170.0).log().item(), abs=1e-6)
+
+
 def test_the_seed_decides_the_weights() -> None:
     def weights(seed: int) -> torch.Tensor:
         torch.manual_seed(seed)

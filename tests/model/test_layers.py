@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from fewshot.kernels import sdpa
+from fewshot.kernels import native, reference, sdpa
+from fewshot.kernels.need import Kernel
 from fewshot.model.config import GPTConfig
-from fewshot.model.layers import Block, FeedForward
+from fewshot.model.layers import Attention, Block, FeedForward, sigmoid_gelu
 from fewshot.patterns.pattern import Banded, Dense
 
 B, T, D, H, K, F = 2, 7, 12, 3, 5, 20  # H * K differs from D
@@ -16,7 +17,7 @@ B, T, D, H, K, F = 2, 7, 12, 3, 5, 20  # H * K differs from D
 
 def make_block(kind: str, *, dropout: float = 0.0) -> Block:
     torch.manual_seed(3)
-    config = GPTConfig(n_layers=1, d_model=D, n_heads=H, d_head=K, d_ff=F, block=kind, dropout=dropout)
+    config = GPTConfig(n_layers=1, d_model=D, n_heads=H, d_head=K, d_ff=F, block=kind, dropout=dropout, tied=False)
     block = Block(config, Dense(), sdpa.attend)
     for parameter in block.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
@@ -62,6 +63,41 @@ def test_gpt2_block_normalises_before_each_part() -> None:
     torch.testing.assert_close(block(x), expected, rtol=1e-5, atol=1e-5)
 
 
+def test_the_sparse_transformer_block_adds_attention_and_feed_forward_of_norms() -> None:
+    # H + a(H) + b(H) with a = attention(norm(H)), b = ff(norm(H + a(H))), as Child et al. write it in section 5.2
+    block, H_k = make_block("sparse-transformer"), torch.randn(B, T, D)
+    p = dict(block.named_parameters())
+    a = attention(layer_norm(H_k, p, "ln_1"), p)
+    inner = layer_norm(H_k + a, p, "ln_2") @ p["mlp.c_fc.weight"].T + p["mlp.c_fc.bias"]
+    inner = inner / (1 + torch.exp(-1.702 * inner))
+    b = inner @ p["mlp.c_proj.weight"].T + p["mlp.c_proj.bias"]
+    torch.testing.assert_close(block(H_k), H_k + a + b, rtol=1e-5, atol=1e-5)
+
+
+def test_the_gelu_of_the_sparse_transformer_is_x_times_sigmoid() -> None:
+    found = sigmoid_gelu(torch.tensor([0.0, 1.0, -1.0, 10.0])).tolist()
+    assert found == pytest.approx([0.0, 0.8458, -0.1542, 10.0], abs=1e-4)
+
+
+@pytest.mark.parametrize("kernel", [reference, sdpa, native], ids=["reference", "sdpa", "native"])
+def test_narrow_queries_and_keys_are_scaled_by_their_own_width(kernel: Kernel) -> None:
+    torch.manual_seed(3)
+    narrow = 2
+    config = GPTConfig(n_layers=1, d_model=D, n_heads=H, d_head=K, d_qk=narrow)
+    layer, x = Attention(config, Banded(4), kernel.attend), torch.randn(B, T, D)
+    torch.nn.init.normal_(layer.c_attn.weight, std=0.5)
+    assert layer.c_attn.out_features == H * (narrow + narrow + K)
+    q, k, v = (x @ layer.c_attn.weight.T + layer.c_attn.bias).split([H * narrow, H * narrow, H * K], dim=-1)
+    heads = []
+    for h in range(H):
+        part = slice(h * narrow, (h + 1) * narrow)
+        scores = q[..., part] @ k[..., part].mT / math.sqrt(narrow)
+        unread = torch.ones(T, T).triu(1) + torch.ones(T, T).tril(-4)
+        heads.append(scores.masked_fill(unread > 0, -1e9).softmax(-1) @ v[..., h * K : (h + 1) * K])
+    expected = torch.cat(heads, -1) @ layer.c_proj.weight.T + layer.c_proj.bias
+    torch.testing.assert_close(layer(x), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_the_feed_forward_layer_mixes_no_positions() -> None:
     mlp = FeedForward(GPTConfig(n_layers=1, d_model=D, n_heads=1, d_ff=F))
     x = torch.randn(B, T, D)
@@ -86,8 +122,21 @@ def test_the_kernel_is_handed_pattern_documents_and_dropout_only_in_training(tra
     assert asked == [((B, H, T, K), Banded(4), documents, 0.25 if training else 0.0)]
 
 
-def test_dropout_acts_on_both_residual_additions_in_training_alone() -> None:
-    block, x = make_block("pre-ln", dropout=0.5), torch.randn(B, T, D)
+def test_the_sparse_transformer_drops_no_attention_weights() -> None:
+    asked = []
+
+    def attend(q, k, v, pattern, *, documents, dropout):
+        asked.append(dropout)
+        return v
+
+    config = GPTConfig(n_layers=1, d_model=D, n_heads=H, dropout=0.25, block="sparse-transformer", tied=False)
+    Block(config, Dense(), attend).train()(torch.randn(B, T, D))
+    assert asked == [0.0]
+
+
+@pytest.mark.parametrize("kind", ["pre-ln", "sparse-transformer"])
+def test_dropout_acts_on_both_residual_additions_in_training_alone(kind: str) -> None:
+    block, x = make_block(kind, dropout=0.5), torch.randn(B, T, D)
     torch.nn.init.zeros_(block.mlp.c_proj.weight)
     torch.nn.init.ones_(block.mlp.c_proj.bias)
     torch.nn.init.zeros_(block.attn.c_proj.weight)

@@ -56,6 +56,18 @@ def test_the_digits_of_table_d_1_come_out(preset: str, flops: str, pf_days: str)
         GPTConfig(n_layers=1, d_model=64, n_heads=4, n_ctx=128, n_vocab=97),
         GPTConfig(n_layers=4, d_model=48, n_heads=3, d_head=32, d_ff=80, n_ctx=200, n_vocab=97),
         GPTConfig(n_layers=3, d_model=64, n_heads=4, n_ctx=128, n_vocab=97, block="post-ln"),
+        GPTConfig(
+            n_layers=3,
+            d_model=64,
+            n_heads=4,
+            d_qk=8,
+            d_ff=128,
+            n_ctx=128,
+            n_vocab=97,
+            positions="rows(16)",
+            block="sparse-transformer",
+            tied=False,
+        ),
     ],
 )
 def test_activation_bytes_are_what_autograd_keeps(config: GPTConfig) -> None:
@@ -74,3 +86,11 @@ def test_activation_bytes_are_what_autograd_keeps(config: GPTConfig) -> None:
         model.loss(tokens, tokens)
     measured = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
     assert activation_bytes(config) == pytest.approx(measured, rel=0.1)
+
+
+def test_recomputation_keeps_the_inputs_of_all_blocks_and_one_block() -> None:
+    block = 4 * 10 + 4 * 8 + 2 + 2 * 30  # as above: norms, attention of width 8, log-sum-exp of 2 heads, feed-forward
+    assert activation_bytes(SMALL) == 4 * 7 * (3 * block + 20)
+    assert activation_bytes(SMALL, recompute=True) == 4 * 7 * (3 * 10 + block + 20)
+    plan = make_plan("st-enwik8", PRESETS["st-enwik8"])
+    assert plan.recomputed_bytes < plan.activation_bytes / 11

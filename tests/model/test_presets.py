@@ -6,8 +6,9 @@ import pytest
 
 from fewshot.model.gpt import count_parameters
 from fewshot.model.plan import make_plan
-from fewshot.model.presets import PRESETS
-from fewshot.patterns.pattern import Banded, Dense
+from fewshot.model.positions import table_sizes
+from fewshot.model.presets import ENWIK8_PATTERN, PRESETS
+from fewshot.patterns.pattern import Banded, Block, Columns, Dense, Strided
 
 # total, and without the embeddings
 COUNTS = {
@@ -86,6 +87,64 @@ def test_gpt3_alternates_dense_and_banded_layers_and_gpt2_is_dense() -> None:
     schedule = PRESETS["gpt3-175b"].schedule()
     assert [schedule.for_layer(i) for i in range(4)] == [Dense(), Banded(256), Dense(), Banded(256)]
     assert PRESETS["gpt2-xl"].schedule().for_layer(1) == Dense()
+
+
+# Millions of parameters: as printed, and as computed from the published shape (where there is one)
+SPARSE = {
+    "st-enwik8": (95, 94.4),
+    "st-cifar10": (59, 58.7),
+    "st-imagenet64": (152, 151),
+    "st-music-65k": (152, None),
+    "st-music-262k": (25, None),
+    "st-music-1m": (3, None),
+}
+
+
+@pytest.mark.parametrize("name", SPARSE)
+def test_sparse_transformers_have_their_published_number_of_parameters(name: str) -> None:
+    printed, computed = SPARSE[name]
+    total = count_parameters(PRESETS[name])["total"] / 1e6
+    assert total == pytest.approx(printed, rel=0.01)
+    assert computed is None or total == pytest.approx(computed, rel=0.01)
+
+
+# n_layers, d_model, n_heads, d_ff, attention widths of query and value, n_ctx, dropout (Child et al. 2019, section 7)
+SECTION_7 = {
+    "st-enwik8": (30, 512, 8, 2048, 512, 512, 12_288, 0.40),
+    "st-cifar10": (128, 256, 2, 512, 128, 256, 3072, 0.25),
+    "st-imagenet64": (48, 512, 16, 2048, 512, 512, 12_288, 0.01),
+}
+
+
+@pytest.mark.parametrize("name", SECTION_7)
+def test_sparse_transformers_have_the_shapes_of_section_7(name: str) -> None:
+    c = PRESETS[name]
+    widths = (c.n_heads * c.qk_width, c.n_heads * c.head_width)
+    assert (c.n_layers, c.d_model, c.n_heads, c.ff_width, *widths, c.n_ctx, c.dropout) == SECTION_7[name]
+    assert (c.block, c.tied, c.n_vocab) == ("sparse-transformer", False, 257)
+
+
+def test_positions_of_sparse_transformers_are_rows_and_columns_or_pixels() -> None:
+    contexts = {name: PRESETS[name].n_ctx for name in SPARSE if name.startswith("st-music")}
+    assert contexts == {"st-music-65k": 65_536, "st-music-262k": 262_144, "st-music-1m": 1_048_576}
+    sizes = [table_sizes(PRESETS[name].positions, n_ctx=PRESETS[name].n_ctx) for name in SPARSE]
+    assert sizes == [(96, 128), (32, 32, 3), (64, 64, 3), (256, 256), (512, 512), (1024, 1024)]
+
+
+def test_enwik8_is_fixed_and_merged_and_its_heads_read_distinct_columns() -> None:
+    pattern = PRESETS["st-enwik8"].schedule().for_layer(17)
+    assert pattern.text == ENWIK8_PATTERN
+    for h in range(8):
+        block, columns = pattern.for_head(h).parts
+        assert (block, columns) == (Block(128), Columns(128, 32, h % 4))
+    everything = {k for h in range(4) for k in range(128) if pattern.for_head(h).allows(200, k)}
+    assert everything == set(range(128))  # together the heads read the whole block before
+
+
+def test_strided_models_alternate_the_two_steps_over_the_layers() -> None:
+    schedule = PRESETS["st-imagenet64"].schedule()
+    assert [schedule.for_layer(i) for i in range(3)] == [Banded(128), Strided(128), Banded(128)]
+    assert PRESETS["st-cifar10"].schedule().for_layer(1) == Strided(32 * 3)  # the same column, in every row above
 
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith("tiny-")])

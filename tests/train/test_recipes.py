@@ -8,9 +8,9 @@ import pytest
 
 from fewshot.base.config import read_yaml
 from fewshot.model.gpt import count_parameters
-from fewshot.model.presets import PRESETS
-from fewshot.train.recipes import RECIPES, recipe_for, schedule_for
-from fewshot.train.resolve import check_sections, data_config, resolve
+from fewshot.model.presets import PRESETS, SPARSE_TRANSFORMERS
+from fewshot.train.recipes import RECIPES, optimizer_for, recipe_for, schedule_for
+from fewshot.train.resolve import check_sections, data_config, resolve, wanted_vocab
 
 
 @pytest.mark.parametrize(
@@ -33,8 +33,9 @@ def test_recipes_are_table_2_1(preset: str, lr: float, batch_millions: float) ->
 
 
 def test_every_gpt3_preset_has_a_recipe_and_a_ramp_of_4_to_12_billion_tokens() -> None:
-    assert set(RECIPES) == {name for name in PRESETS if name.startswith("gpt3-")}
-    ramps = [recipe.ramp_tokens for recipe in RECIPES.values()]
+    recipes = {name: recipe for name, recipe in RECIPES.items() if name not in SPARSE_TRANSFORMERS}
+    assert set(recipes) == {name for name in PRESETS if name.startswith("gpt3-")}
+    ramps = [recipe.ramp_tokens for recipe in recipes.values()]
     assert ramps == sorted(ramps)
     assert (ramps[0], ramps[-1]) == (4_000_000_000, 12_000_000_000)
 
@@ -70,6 +71,48 @@ def test_learning_rate_of_other_sizes_lies_on_the_line_through_the_ends_of_the_t
 
 
 @pytest.mark.parametrize(
+    ("preset", "n_tokens"),
+    [
+        ("st-enwik8", 7_200_000_000),  # 80 epochs of 90M bytes
+        ("st-cifar10", 17_694_720_000),  # 120 epochs of 48,000 images of 3,072 bytes
+        ("st-imagenet64", 1_102_008_606_720),  # 70 epochs of 1,281,167 images of 12,288 bytes
+    ],
+)
+def test_a_sparse_transformer_warms_up_for_5000_steps_and_decays_over_its_epochs(preset: str, n_tokens: int) -> None:
+    recipe = RECIPES[preset]
+    schedule = schedule_for(recipe, n_tokens=n_tokens, n_ctx=PRESETS[preset].n_ctx)
+    assert recipe.n_tokens == n_tokens == schedule.decay_tokens
+    assert schedule.warmup_tokens == 5000 * schedule.batch_tokens
+    assert (schedule.ramp_tokens, schedule.decay, schedule.final_fraction) == (0, "cosine", 0.0)
+    optimizer = optimizer_for(recipe, name="adamw")
+    assert (optimizer.lr, optimizer.weight_decay, optimizer.clip) == (3.5e-4, 0.01, 1.0)
+    longer = schedule_for(recipe, n_tokens=2 * n_tokens, n_ctx=PRESETS[preset].n_ctx)
+    assert longer.decay_tokens == 2 * n_tokens  # a rate of 0 over the second half would be a waste
+
+
+def test_a_shorter_warm_up_keeps_its_share_of_the_run_but_at_least_2_percent() -> None:
+    enwik8 = schedule_for(RECIPES["st-enwik8"], n_tokens=720_000_000, n_ctx=12_288)
+    assert enwik8.warmup_tokens == 98_304_000  # a tenth of 5,000 steps of 16 rows
+    cifar = schedule_for(RECIPES["st-cifar10"], n_tokens=1_769_472_000, n_ctx=3072)
+    assert cifar.warmup_tokens == 35_389_440  # 2%; a tenth of 5,000 steps would be 1.4%
+
+
+def test_a_sparse_transformer_reads_bytes_unless_told_otherwise() -> None:
+    assert data_config({"preset": "st-enwik8", "text": "a.txt"}).tokenizer == "bytes"
+    assert data_config({"preset": "st-enwik8", "text": "a.txt", "data": {"tokenizer": "chars"}}).tokenizer == "chars"
+    assert data_config({"preset": "gpt3-small", "text": "a.txt"}).tokenizer == "bpe"
+    assert wanted_vocab({"preset": "st-enwik8"}) == 257
+
+
+def test_a_published_sparse_transformer_is_trained_with_the_papers_adam() -> None:
+    given = {"preset": "st-enwik8", "text": "a.txt", "n_tokens": 7_200_000_000}
+    config = resolve(given, data_config(given), n_vocab=257, n_text_tokens=10**8, device="cpu", say=lambda line: None)
+    assert config.model == PRESETS["st-enwik8"]
+    assert (config.optimizer.name, config.optimizer.lr, config.optimizer.weight_decay) == ("adamw", 3.5e-4, 0.01)
+    assert config.schedule.batch_tokens == 16 * 12_288
+
+
+@pytest.mark.parametrize(
     "path", sorted((Path(__file__).parents[2] / "runs").glob("*.yaml")), ids=lambda path: path.stem
 )
 def test_every_run_in_the_repository_resolves_without_an_unknown_key(path: Path) -> None:
@@ -79,3 +122,17 @@ def test_every_run_in_the_repository_resolves_without_an_unknown_key(path: Path)
     config = resolve(given, data_config(given), n_vocab=66, n_text_tokens=10**6, device="cpu", say=said.append)
     assert config.schedule.n_tokens >= 300_000
     assert said
+
+
+TABLE_2 = {
+    "dense": "dense",
+    "fixed": "perhead(fixed(32, 8), block(32) | columns(32, 8, 1), block(32) | columns(32, 8, 2), "
+    "block(32) | columns(32, 8, 3))",
+    "strided": "alternate(banded(32), strided(32))",
+}
+
+
+def test_the_three_runs_of_table_2_differ_in_their_pattern_alone() -> None:
+    runs = [read_yaml(Path(__file__).parents[2] / "runs" / f"st_text_{kind}.yaml") for kind in TABLE_2]
+    assert [run["model"].pop("pattern") for run in runs] == list(TABLE_2.values())
+    assert runs[0] == runs[1] == runs[2]

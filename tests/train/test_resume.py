@@ -106,3 +106,15 @@ def test_ctrl_c_stops_after_a_whole_step_with_a_checkpoint_and_says_how_to_go_on
     assert 5 <= step < steps_done(whole)[-1]
     assert ended(fewshot("resume", str(stopped))) == 0
     same_weights_and_moments(whole, stopped)
+
+
+def test_recomputation_changes_no_bit_and_may_be_switched_on_when_a_run_goes_on(tmp_path: Path, text: Path) -> None:
+    whole, recomputed = tmp_path / "whole", tmp_path / "recomputed"
+    given = ["--text", str(text), *SETTINGS]
+    assert ended(fewshot("train", *given, "--out", str(whole))) == 0
+    process = fewshot("train", *given, "--out", str(recomputed))
+    wait_for_step(recomputed, 8, process)
+    process.send_signal(signal.SIGINT)
+    ended(process)
+    assert ended(fewshot("resume", str(recomputed), "--loop.recompute", "true")) == 0
+    same_weights_and_moments(whole, recomputed)

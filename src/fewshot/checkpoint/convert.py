@@ -92,10 +92,13 @@ def write_hugging_face(folder: Path, model: GPT, *, eot: int) -> None:
     """Write a Hugging Face GPT-2 folder; a model that GPT-2's class cannot express raises `BadValue`."""
     config = model.config
     patterns = {config.schedule().for_layer(i) for i in range(config.n_layers)}
-    if patterns != {Dense()} or config.block != "pre-ln" or config.head_width * config.n_heads != config.d_model:
+    widths = (config.qk_width * config.n_heads, config.head_width * config.n_heads)
+    is_gpt2 = (config.block, config.positions, *widths) == ("pre-ln", "learned", config.d_model, config.d_model)
+    if patterns != {Dense()} or not is_gpt2:
         raise BadValue(
-            f"Hugging Face's GPT-2 knows only dense pre-LN layers with d_head = d_model / n_heads; this model has "
-            f"pattern {config.pattern!r}, block {config.block!r}, d_head {config.head_width}: only fewshot can use it"
+            f"Hugging Face's GPT-2 knows only dense pre-LN layers with learned positions and d_head = d_qk = d_model / "
+            f"n_heads; this model has pattern {config.pattern!r}, block {config.block!r}, positions "
+            f"{config.positions!r}, d_head {config.head_width}, d_qk {config.qk_width}: only fewshot can use it"
         )
     state = {}
     for name, tensor in model.state_dict().items():

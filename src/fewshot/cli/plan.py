@@ -45,6 +45,11 @@ def run(args: argparse.Namespace) -> int:
         for plan in plans
     ]
     print_table(columns, rows, title=f"{args.n_tokens:,.0f} training tokens")
+    names_of: dict[str, list[str]] = {}
+    for plan in plans:
+        names_of.setdefault(plan.pattern, []).append(plan.name)
+    for pattern, names in names_of.items():
+        print(f"{pattern}: {', '.join(names)}")
     return 0
 
 

@@ -1,6 +1,7 @@
 """Train a tokenizer, or encode text with one.
 
 fewshot tokenizer train --text PATH... --n_vocab 8192 --out tokenizer.json
+fewshot tokenizer train --kind bytes               needs no text
 fewshot tokenizer encode tokenizer.json "Hello, world"
 """
 
@@ -14,10 +15,12 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Two verbs."""
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="train|encode")
-    train = verbs.add_parser("train", allow_abbrev=False, help="train a byte-level BPE, or collect characters")
-    train.add_argument("--text", nargs="+", required=True, type=Path, metavar="PATH")
+    train = verbs.add_parser(
+        "train", allow_abbrev=False, help="train a byte-level BPE, collect characters, or take bytes"
+    )
+    train.add_argument("--text", nargs="+", default=[], type=Path, metavar="PATH", help="needed unless --kind bytes")
     train.add_argument("--n_vocab", type=int, default=8192, help="entries, <|endoftext|> included (%(default)s)")
-    train.add_argument("--kind", choices=["bpe", "chars"], default="bpe")
+    train.add_argument("--kind", choices=["bpe", "chars", "bytes"], default="bpe")
     train.add_argument("--out", type=Path, default=Path("tokenizer.json"))
     encode = verbs.add_parser("encode", allow_abbrev=False, help="print the ids of a text, or of standard input")
     encode.add_argument(
@@ -29,16 +32,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train or encode."""
+    from fewshot.base.errors import check
     from fewshot.cli.show import print_json
     from fewshot.corpus.sources import read_documents
     from fewshot.tokenizer.bpe import train_bpe
+    from fewshot.tokenizer.bytes import Bytes
     from fewshot.tokenizer.chars import train_chars
     from fewshot.tokenizer.load import load_tokenizer
     from fewshot.tokenizer.vocab import Tokenizer
 
     if args.verb == "train":
+        check(args.kind == "bytes" or bool(args.text), f"--kind {args.kind} is trained on text: give --text PATH...")
+        check(args.kind != "bytes" or not args.text, "--kind bytes is not trained: leave --text out")
         texts = (document.text for document in read_documents(args.text))
-        trained: Tokenizer = train_bpe(texts, n_vocab=args.n_vocab) if args.kind == "bpe" else train_chars(texts)
+        trained: Tokenizer
+        match args.kind:
+            case "bpe":
+                trained = train_bpe(texts, n_vocab=args.n_vocab)
+            case "chars":
+                trained = train_chars(texts)
+            case _:
+                trained = Bytes()
         trained.save(args.out)
         print(f"{args.out}: {trained.n_vocab:,} entries")
         return 0

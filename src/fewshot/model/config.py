@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fewshot.base.errors import check
+from fewshot.model.positions import table_sizes
 from fewshot.patterns.schedule import Schedule, parse
 
-BLOCKS = ("pre-ln", "post-ln")
+INIT_STDS = {"pre-ln": 0.02, "post-ln": 0.02, "sparse-transformer": 0.125}  # and the names of all blocks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +16,9 @@ class GPTConfig:
     """The shape of one model, in the words of GPT-3's Table 2.1.
 
     `d_head` and `d_ff` of None mean d_model / n_heads and 4 * d_model. `block` is "pre-ln" (GPT-2 and GPT-3: norm
-    first, one more norm at the end) or "post-ln" (GPT-1: norm after each residual sum, none at the end).
+    first, one more norm at the end), "post-ln" (GPT-1: norm after each residual sum, none at the end) or
+    "sparse-transformer" (Child et al. 2019: the sums of pre-ln, GELU as x * sigmoid(1.702 x), an initialisation of
+    its own, dropout on residual additions alone).
     """
 
     n_layers: int
@@ -25,24 +28,32 @@ class GPTConfig:
     n_vocab: int = 50257
     d_head: int | None = None
     d_ff: int | None = None
+    d_qk: int | None = None  # width of one head's queries and keys, at most d_head; None: d_head
     pattern: str = "dense"  # who may read whom, cycled over the layers: "alternate(dense, banded(256))"
+    positions: str = "learned"  # or "rows(128)", "image(32, 32, 3)": see model/positions.py
     block: str = "pre-ln"
     tied: bool = True  # the output matrix is the token embedding
     dropout: float = 0.0  # on attention weights, residual additions and embeddings; GPT-1 and GPT-2 used 0.1
-    init_std: float = 0.02
+    init_std: float | None = None  # of matrices; times 1/sqrt(inputs) in "sparse-transformer". None: the block's
 
     def __post_init__(self) -> None:
-        for name in ("n_layers", "d_model", "n_heads", "n_ctx", "n_vocab", "d_head", "d_ff"):
+        for name in ("n_layers", "d_model", "n_heads", "n_ctx", "n_vocab", "d_head", "d_ff", "d_qk"):
             size = getattr(self, name)
             check(size is None or size >= 1, f"{name} is {size}, must be at least 1")
-        check(self.block in BLOCKS, f"block is {self.block!r}, allowed: {', '.join(BLOCKS)}")
+        check(self.block in INIT_STDS, f"block is {self.block!r}, allowed: {', '.join(INIT_STDS)}")
         check(0 <= self.dropout < 1, f"dropout is {self.dropout}, must be in [0, 1)")
-        check(self.init_std > 0, f"init_std is {self.init_std}, must be above 0")
+        check(self.init_std is None or self.init_std > 0, f"init_std is {self.init_std}, must be above 0")
         check(
             self.d_head is not None or self.d_model % self.n_heads == 0,
             f"d_model {self.d_model} is not a multiple of n_heads {self.n_heads}: change one, or give d_head",
         )
+        check(self.qk_width <= self.head_width, f"d_qk {self.d_qk} is above d_head {self.head_width}: lower it")
+        check(
+            not (self.tied and self.block == "sparse-transformer"),
+            "the output matrix of a sparse-transformer starts at 0, so it cannot be the embedding: give tied: false",
+        )
         self.schedule()
+        table_sizes(self.positions, n_ctx=self.n_ctx)
 
     def schedule(self) -> Schedule:
         """The attention pattern of every layer."""
@@ -54,6 +65,21 @@ class GPTConfig:
         return self.d_head or self.d_model // self.n_heads
 
     @property
+    def qk_width(self) -> int:
+        """Width of one head's queries and keys."""
+        return self.d_qk or self.head_width
+
+    @property
     def ff_width(self) -> int:
         """Width F of the feed-forward layer."""
         return self.d_ff or 4 * self.d_model
+
+    @property
+    def matrix_std(self) -> float:
+        """Standard deviation that the initialisation starts from."""
+        return self.init_std or INIT_STDS[self.block]
+
+    @property
+    def inner_dropout(self) -> float:
+        """Dropout on embeddings and attention weights; on residual additions it is `dropout` in every block."""
+        return 0.0 if self.block == "sparse-transformer" else self.dropout

@@ -1,4 +1,4 @@
-"""The GPT family: GPT-1, GPT-2 and GPT-3 from one class. In: token ids. Out: hidden states, logits, loss.
+"""GPT-1, GPT-2, GPT-3 and the Sparse Transformer from one class. In: token ids. Out: hidden states, logits, loss.
 
 Knows nothing of text, of training or of how attention is computed: the kernel is handed in.
 """
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from fewshot.base.errors import BadValue, ContextTooLong
 from fewshot.kernels import sdpa
@@ -19,12 +20,13 @@ from fewshot.model.config import GPTConfig
 from fewshot.model.init import initialise
 from fewshot.model.layers import Block
 from fewshot.model.loss import mean_cross_entropy
+from fewshot.model.positions import Positions, table_sizes
 
 
 class GPT(nn.Module):
     """A decoder-only transformer with learned positions; parameters carry GPT-2's names.
 
-    Source: Radford et al. 2018 and 2019, Brown et al. 2020 section 2.1.
+    Source: Radford et al. 2018 and 2019, Child et al. 2019, Brown et al. 2020 section 2.1.
     """
 
     def __init__(self, config: GPTConfig, *, attend: Attend = sdpa.attend) -> None:
@@ -32,11 +34,12 @@ class GPT(nn.Module):
         self.config = config
         schedule = config.schedule()
         self.wte = nn.Embedding(config.n_vocab, config.d_model)
-        self.wpe = nn.Embedding(config.n_ctx, config.d_model)
-        self.drop = nn.Dropout(config.dropout)
+        self.wpe = Positions(table_sizes(config.positions, n_ctx=config.n_ctx), config.d_model)
+        self.drop = nn.Dropout(config.inner_dropout)
         self.h = nn.ModuleList(Block(config, schedule.for_layer(i), attend) for i in range(config.n_layers))
-        self.ln_f = nn.LayerNorm(config.d_model) if config.block == "pre-ln" else nn.Identity()
+        self.ln_f = nn.LayerNorm(config.d_model) if config.block != "post-ln" else nn.Identity()
         self.lm_head = None if config.tied else nn.Linear(config.d_model, config.n_vocab, bias=False)
+        self.recompute = False  # in the backward pass, instead of keeping what a block made; training may set it
         initialise(self, config)
 
     @property
@@ -66,7 +69,10 @@ class GPT(nn.Module):
         readings = [None] * len(self.h) if cache is None else cache.readings(n_positions, counts)
         x = self.drop(self.wte(tokens) + self._positions(n_positions, cache))
         for block, reading in zip(self.h, readings, strict=True):
-            x = block(x, reading, documents)
+            if self.recompute and reading is None and torch.is_grad_enabled():
+                x = checkpoint(block, x, None, documents, use_reentrant=False)
+            else:
+                x = block(x, reading, documents)
         if cache is not None:
             cache.advance(n_positions, counts)
         return self.ln_f(x)
@@ -75,7 +81,7 @@ class GPT(nn.Module):
         """Embeddings of the next positions, row by row where the rows of a cache differ."""
         starts = [0] if cache is None else cache.lengths
         if len(set(starts)) == 1 and starts[0] + n_positions <= self.config.n_ctx:
-            return self.wpe.weight[starts[0] : starts[0] + n_positions]
+            return self.wpe(torch.arange(starts[0], starts[0] + n_positions, device=self.wpe.weight.device))
         at = torch.tensor(starts)[:, None] + torch.arange(n_positions)
         return self.wpe(at.clamp(max=self.config.n_ctx - 1).to(self.wpe.weight.device))
 

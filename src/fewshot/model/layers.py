@@ -5,6 +5,9 @@ Parameters carry GPT-2's names. The attention kernel is handed in; the block kno
 
 from __future__ import annotations
 
+from functools import partial
+
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -16,16 +19,20 @@ from fewshot.patterns.pattern import Pattern
 
 
 class Attention(nn.Module):
-    """Multi-head attention with one pattern; query, key and value come from one matrix, as in GPT-2."""
+    """Multi-head attention with one pattern; query, key and value come from one matrix, as in GPT-2.
+
+    Queries and keys may be narrower than values (Child et al. 2019, section 7). Kernels take one width K and scale by
+    1/sqrt(K): narrow ones get zeros, which add nothing to a product, and queries sqrt(K / d_qk).
+    """
 
     def __init__(self, config: GPTConfig, pattern: Pattern, attend: Attend) -> None:
         super().__init__()
-        self.n_heads, self.d_head = config.n_heads, config.head_width
-        self.dropout = config.dropout
+        self.n_heads, self.d_head, self.d_qk = config.n_heads, config.head_width, config.qk_width
+        self.dropout = config.inner_dropout
         self.pattern, self.attend = pattern, attend
-        width = self.n_heads * self.d_head
-        self.c_attn = nn.Linear(config.d_model, 3 * width)
-        self.c_proj = nn.Linear(width, config.d_model)
+        self.widths = [self.n_heads * width for width in (self.d_qk, self.d_qk, self.d_head)]
+        self.c_attn = nn.Linear(config.d_model, sum(self.widths))
+        self.c_proj = nn.Linear(self.widths[-1], config.d_model)
 
     def forward(
         self,
@@ -35,8 +42,11 @@ class Attention(nn.Module):
     ) -> Float[Tensor, "B T D"]:
         """Attend from each of the T positions to those that the pattern allows, the cached ones included."""
         n_rows, n_positions, _ = x.shape
-        qkv = self.c_attn(x).view(n_rows, n_positions, 3, self.n_heads, self.d_head)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        parts = self.c_attn(x).split(self.widths, dim=-1)
+        q, k, v = (part.view(n_rows, n_positions, self.n_heads, -1) for part in parts)
+        if missing := self.d_head - self.d_qk:
+            q, k = F.pad(q * (self.d_head / self.d_qk) ** 0.5, (0, missing)), F.pad(k, (0, missing))
+        q, k, v = (each.transpose(1, 2) for each in (q, k, v))
         if reading is None:
             dropout = self.dropout if self.training else 0.0
             mixed = self.attend(q, k, v, self.pattern, documents=documents, dropout=dropout)
@@ -45,29 +55,35 @@ class Attention(nn.Module):
         return self.c_proj(mixed.transpose(1, 2).reshape(n_rows, n_positions, -1))
 
 
+def sigmoid_gelu(x: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
+    """The Sparse Transformer's approximation of GELU. Source: Child et al. 2019, section 5.2."""
+    return x * torch.sigmoid(1.702 * x)
+
+
 class FeedForward(nn.Module):
-    """Two linear layers with the tanh form of GELU between them, as in the code of GPT-1 and GPT-2."""
+    """Two linear layers with an approximation of GELU between them: GPT has the tanh form, as in its code."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.c_fc = nn.Linear(config.d_model, config.ff_width)
         self.c_proj = nn.Linear(config.ff_width, config.d_model)
+        self.gelu = sigmoid_gelu if config.block == "sparse-transformer" else partial(F.gelu, approximate="tanh")
 
     def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         """Position by position, no mixing."""
-        return self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
+        return self.c_proj(self.gelu(self.c_fc(x)))
 
 
 class Block(nn.Module):
     """Attention and feed-forward with their norms and residual sums.
 
-    pre-LN (GPT-2, GPT-3): x + attn(ln_1(x)), then x + mlp(ln_2(x)).
+    pre-LN (GPT-2, GPT-3, Sparse Transformer): x + attn(ln_1(x)), then x + mlp(ln_2(x)).
     post-LN (GPT-1): ln_1(x + attn(x)), then ln_2(x + mlp(x)).
     """
 
     def __init__(self, config: GPTConfig, pattern: Pattern, attend: Attend) -> None:
         super().__init__()
-        self.norm_first = config.block == "pre-ln"
+        self.norm_first = config.block != "post-ln"
         self.ln_1 = nn.LayerNorm(config.d_model)
         self.attn = Attention(config, pattern, attend)
         self.ln_2 = nn.LayerNorm(config.d_model)

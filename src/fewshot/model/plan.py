@@ -38,6 +38,7 @@ class Plan:
     table_d1_pf_days: float
     training_state_bytes: int  # weights, gradients and two Adam moments in float32
     activation_bytes: int  # kept for the backward pass of one sequence, float32, no recomputation
+    recomputed_bytes: int  # the same with recomputation
     inference_weight_bytes: int  # bfloat16
     cache_bytes: int  # keys and values that one full context needs, by the pattern of each layer, bfloat16
 
@@ -64,17 +65,23 @@ def make_plan(name: str, config: GPTConfig, *, n_tokens: int = PAPER_TOKENS) -> 
         table_d1_pf_days=rounded / FLOPS_PER_PF_DAY,
         training_state_bytes=16 * total,
         activation_bytes=activation_bytes(config),
+        recomputed_bytes=activation_bytes(config, recompute=True),
         inference_weight_bytes=2 * total,
         cache_bytes=Cache(config, 1, device="meta", dtype=torch.bfloat16).n_bytes,
     )
 
 
-def activation_bytes(config: GPTConfig) -> int:
+def activation_bytes(config: GPTConfig, *, recompute: bool = False) -> int:
     """Bytes that autograd keeps for one sequence of n_ctx tokens in float32, attention weights never stored.
 
     A block keeps, in units of T: its two norms' inputs and outputs (4 D), q, k, v (3 W), the mixed values (W) with
-    their log-sum-exp (H), and both sides of the feed-forward non-linearity (2 F).
+    their log-sum-exp (H), and both sides of the feed-forward non-linearity (2 F). Narrow queries and keys are also
+    kept as they were before they were widened, and sigmoid(1.702 x) beside x. With `recompute` only the input of each
+    block is kept (D), and during the backward pass one block as a whole.
     """
     width = config.n_heads * config.head_width
-    per_token = 4 * config.d_model + 4 * width + config.n_heads + 2 * config.ff_width
-    return 4 * config.n_ctx * (config.n_layers * per_token + 2 * config.d_model)
+    narrow = 2 * config.n_heads * config.qk_width if config.qk_width < config.head_width else 0
+    sides = 3 if config.block == "sparse-transformer" else 2
+    block = 4 * config.d_model + 4 * width + narrow + config.n_heads + sides * config.ff_width
+    blocks = config.n_layers * config.d_model + block if recompute else config.n_layers * block
+    return 4 * config.n_ctx * (blocks + 2 * config.d_model)

@@ -10,6 +10,7 @@ from pathlib import Path
 from fewshot.base.errors import BadFile, BadValue
 from fewshot.base.files import read_json
 from fewshot.tokenizer.bpe import GPT2_FILES, bpe_from_json, load_gpt2
+from fewshot.tokenizer.bytes import Bytes
 from fewshot.tokenizer.chars import chars_from_json
 from fewshot.tokenizer.vocab import Tokenizer
 
@@ -35,4 +36,9 @@ def _from_json(path: Path) -> Tokenizer:
     value = read_json(path)
     if not isinstance(value, dict):
         raise BadFile(f"{path} is no tokenizer: it holds a {type(value).__name__}, not an object")
-    return chars_from_json(value) if value.get("type") == "chars" else bpe_from_json(value)
+    match value.get("type"):
+        case "bytes":
+            return Bytes()
+        case "chars":
+            return chars_from_json(value)
+    return bpe_from_json(value)

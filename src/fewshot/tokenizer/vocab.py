@@ -1,6 +1,6 @@
 """What every tokenizer does: text to ids and back, and a file that says which tokenizer it is.
 
-In: text or ids. Out: ids or text. It does not know how a text is cut into tokens; `bpe` and `chars` do.
+In: text or ids. Out: ids or text. It does not know how a text is cut into tokens; `bpe`, `bytes` and `chars` do.
 """
 
 from __future__ import annotations

@@ -75,6 +75,7 @@ class LoopConfig:
     precision: str = "auto"
     compile: str = "auto"
     kernel: str = "auto"  # of attention: a name of kernels/choose.py, or "auto"
+    recompute: bool = False  # blocks in the backward pass: less memory, a third more arithmetic, the same gradients
     document_masking: bool = False  # GPT-3 has none: positions read across document borders inside a row
     validate_every: int = 250  # steps
     validate_rows: int | None = 1024  # of the validation text; None: all of it

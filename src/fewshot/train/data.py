@@ -14,6 +14,7 @@ from fewshot.corpus.sources import read_documents
 from fewshot.dataset.shards import TokenShard, build_shards, load_shards
 from fewshot.dataset.split import split
 from fewshot.tokenizer.bpe import train_bpe
+from fewshot.tokenizer.bytes import Bytes
 from fewshot.tokenizer.chars import train_chars
 from fewshot.tokenizer.load import load_tokenizer
 from fewshot.tokenizer.vocab import Tokenizer
@@ -39,7 +40,8 @@ class DataConfig:
     """What is read and how it becomes tokens."""
 
     sources: tuple[SourceConfig, ...] = ()
-    tokenizer: str = "bpe"  # "bpe", "chars", or a path: tokenizer.json, or a folder with encoder.json and vocab.bpe
+    # "bpe", "chars", "bytes", or a path: tokenizer.json, or a folder with encoder.json and vocab.bpe
+    tokenizer: str = "bpe"
     n_vocab: int | None = None  # of a BPE trained here; None: by the size of the text
     val_fraction: float = 0.1
     val_by: str | None = None  # the "tail" of every document, or whole "document"s; None: by their number
@@ -65,6 +67,8 @@ def make_tokenizer(data: DataConfig, *, n_vocab: int | None, say: Say) -> Tokeni
 
     A BPE sees the training text alone; the characters are those of all text, so that the held-out one can be read.
     """
+    if data.tokenizer == "bytes":
+        return Bytes()
     if data.tokenizer == "chars":
         return train_chars(document.text for source in data.sources for document in _read(source))
     if data.tokenizer != "bpe":

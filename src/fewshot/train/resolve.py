@@ -13,7 +13,7 @@ from fewshot.base.config import cast, from_plain, lay_over, to_plain
 from fewshot.base.errors import BadValue, UnknownName, check, look_up
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import count_parameters
-from fewshot.model.presets import PRESETS, PUBLISHED
+from fewshot.model.presets import PRESETS, PUBLISHED, SPARSE_TRANSFORMERS
 from fewshot.train.config import LoopConfig, OptimizerConfig, ScheduleConfig
 from fewshot.train.data import DataConfig, Say
 from fewshot.train.optim import OPTIMIZERS
@@ -39,6 +39,14 @@ class RunConfig:
     optimizer: OptimizerConfig
     loop: LoopConfig
 
+    def __post_init__(self) -> None:
+        alike = self.model.qk_width == self.model.head_width
+        check(
+            alike or self.optimizer.name != "normuon",
+            f"normuon cuts query, key and value into three equal parts, but d_qk is {self.model.qk_width} and d_head "
+            f"{self.model.head_width}: take muon or adamw",
+        )
+
 
 EXAMPLE = {"n_layers": 1, "d_model": 128, "n_heads": 1}  # stands for the sizes that are chosen later
 
@@ -59,11 +67,13 @@ def check_sections(given: Mapping[str, Any]) -> None:
 
 
 def data_config(given: Mapping[str, Any]) -> DataConfig:
-    """The `data` section; `text` is short for one source."""
+    """The `data` section; `text` is short for one source. A Sparse Transformer reads bytes unless it is told not to."""
     plain = dict(section(given, "data"))
     if given.get("text"):
         text = cast([given["text"]] if isinstance(given["text"], str) else given["text"], tuple[str, ...], "text")
         plain["sources"] = [{"name": "text", "text": list(text)}]
+    if given.get("preset") in SPARSE_TRANSFORMERS:
+        plain.setdefault("tokenizer", "bytes")
     return from_plain(DataConfig, plain, where="data")
 
 

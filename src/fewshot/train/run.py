@@ -34,7 +34,13 @@ from fewshot.train.throughput import free_memory_bytes
 CONFIG, TOKENIZER, DATA = "config.yaml", "tokenizer.json", "data"
 MIN_COMPILED_WIDTH = 256  # on a CPU: narrower models gain nothing from the half minute that compiling takes (LOG.md)
 
-MAY_CHANGE = ("loop.checkpoint_every", "loop.keep_checkpoints", "loop.log_every", "loop.validate_every")
+MAY_CHANGE = (
+    "loop.checkpoint_every",
+    "loop.keep_checkpoints",
+    "loop.log_every",
+    "loop.recompute",
+    "loop.validate_every",
+)
 
 Hook = Callable[[TrainState], None]
 
@@ -56,7 +62,9 @@ def start(given: Mapping[str, Any], run: Path, *, say: Say, hooks: Sequence[Hook
         given, data, n_vocab=tokenizer.n_vocab, n_text_tokens=n_text_tokens, device=machine_device(), say=say
     )
     free_bytes = free_memory_bytes(machine_device())
-    micro_rows = config.loop.micro_rows or fitting_rows(config.model, free_bytes=free_bytes)
+    micro_rows = config.loop.micro_rows or fitting_rows(
+        config.model, free_bytes=free_bytes, recompute=config.loop.recompute
+    )
     config = dataclasses.replace(config, loop=dataclasses.replace(config.loop, micro_rows=micro_rows))
     parts = _Parts(config, tokens, None, say)
     tokenizer.save(run / TOKENIZER)
@@ -116,20 +124,21 @@ class _Parts:
             n_queries=shape.n_ctx,
             n_keys=shape.n_ctx,
             documents=loop.document_masking,
-            dropout=shape.dropout,
+            dropout=shape.inner_dropout,
             training=True,
         )
         attend, reasons = choose_for(patterns, loop.kernel, need)
         torch.manual_seed(seed_of("weights", loop.seed))
         model = GPT(shape, attend=attend) if checkpoint is None else load_model(checkpoint, attend=attend)
         self.model = model.to(torch.device(device))
+        self.model.recompute = loop.recompute
         problem = self._no_compile(device)
         if problem is None:
             compile_blocks(self.model)
         say("; ".join(reasons))
         say(
             f"device: {device}, {str(self.precision.dtype).removeprefix('torch.')} ({self.precision.reason}), "
-            f"compiled: {f'no, {problem}' if problem else 'yes'}"
+            f"compiled: {f'no, {problem}' if problem else 'yes'}{', blocks recomputed' if loop.recompute else ''}"
         )
 
     def _no_compile(self, device: str) -> str | None:

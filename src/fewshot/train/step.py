@@ -47,9 +47,9 @@ def choose_precision(wanted: str, device: str, *, d_model: int) -> Precision:
 MIN_BF16_WIDTH = 512
 
 
-def fitting_rows(config: GPTConfig, *, free_bytes: int) -> int:
+def fitting_rows(config: GPTConfig, *, free_bytes: int, recompute: bool) -> int:
     """Rows whose activations fit in a quarter of the free memory; at least 1."""
-    return max(1, free_bytes // 4 // activation_bytes(config))
+    return max(1, free_bytes // 4 // activation_bytes(config, recompute=recompute))
 
 
 def train_step(
