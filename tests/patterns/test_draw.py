@@ -6,7 +6,7 @@ import pytest
 from matplotlib.image import imread
 
 from fewshot.base.errors import BadValue
-from fewshot.patterns.draw import to_png, to_text
+from fewshot.patterns.draw import MAX_REACH, to_png, to_text
 from fewshot.patterns.schedule import parse
 
 
@@ -16,17 +16,19 @@ def test_text_shows_each_distinct_layer_once_with_its_grid_and_density() -> None
         "rows: queries, columns: keys; a character is one position\n"
         "' ' future, '.' not read, '#' read\n"
         "\n"
-        "layers 0, 2 of every 3: dense (100.0% of the causal pairs)\n"
+        "layers 0, 2 of every 3: dense (100.0% of the causal pairs, 2.5 keys a query)\n"
         "#\n"
         "##\n"
         "###\n"
         "####\n"
         "\n"
-        "layer 1 of every 3: banded(2) (70.0% of the causal pairs)\n"
+        "layer 1 of every 3: banded(2) (70.0% of the causal pairs, 1.75 keys a query)\n"
         "#\n"
         "##\n"
         ".##\n"
         "..##\n"
+        "\n"
+        "every position has heard of every earlier one after 1 layer\n"
     )
 
 
@@ -40,7 +42,15 @@ def test_long_text_is_drawn_with_several_positions_to_a_character() -> None:
     lines = to_text(parse("banded(3)"), 10, max_cells=5).splitlines()
     assert lines[0].endswith("a character is 2 x 2 positions")
     assert "'+' partly read" in lines[1]
-    assert lines[4:] == ["#", "+#", ".+#", "..+#", "...+#"]
+    assert lines[4:-2] == ["#", "+#", ".+#", "..+#", "...+#"]
+    assert lines[-1] == "every position has heard of every earlier one after 5 layers"
+
+
+def test_what_never_arrives_is_said_and_long_texts_are_not_counted() -> None:
+    assert to_text(parse("block(4)"), 8).endswith(
+        "some positions never hear of some earlier ones, however many layers there are\n"
+    )
+    assert "heard" not in to_text(parse("banded(3)"), MAX_REACH + 1)
 
 
 def test_picture_has_one_panel_for_each_layer_and_head(tmp_path: Path) -> None:

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from fewshot.base.errors import BadValue
-from fewshot.patterns.layout import block_counts, blocks, density, hops, keys_per_query, mask, mean_keys_per_query
+from fewshot.patterns.layout import (
+    block_counts,
+    blocks,
+    density,
+    hops,
+    keys_per_query,
+    layers_until_heard,
+    mask,
+    mean_keys_per_query,
+)
 from fewshot.patterns.pattern import Banded, Block, Columns, Dense, Fixed, Pattern, PerHead, Strided
 from fewshot.patterns.schedule import parse
 
@@ -105,6 +114,20 @@ def test_hops_agree_with_matrix_powers(text: str) -> None:
         heard = np.minimum(mask(schedule.for_layer(layers), n, n).astype(int) @ heard, 1)
         layers += 1
     assert hops(schedule, n) == layers
+
+
+@pytest.mark.parametrize("text", ["banded(3)", "alternate(banded(4), strided(4))", "block(4)", "fixed(4, 1)"])
+def test_layers_until_heard_are_those_of_a_walk_through_the_layers(text: str) -> None:
+    schedule, n = parse(text), 13
+    layers = layers_until_heard(schedule, n)
+    heard = [{q} for q in range(n)]
+    for n_layers in range(12):
+        for q in range(n):
+            assert set(np.flatnonzero((layers[q] >= 0) & (layers[q] <= n_layers))) == heard[q]
+        pattern = schedule.for_layer(n_layers)
+        heard = [set().union(*(heard[k] for k in range(q + 1) if pattern.allows(q, k))) for q in range(n)]
+    reached = (layers[np.tri(n, dtype=bool)] >= 0).all()
+    assert hops(schedule, n) == (layers.max() if reached else None)
 
 
 def test_empty_layouts_are_refused() -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import textwrap
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 
 from fewshot.base.files import written_whole
-from fewshot.patterns.layout import block_counts, density
+from fewshot.patterns.layout import block_counts, density, layers_until_heard, mean_keys_per_query
 from fewshot.patterns.pattern import Dense, Pattern
 from fewshot.patterns.schedule import Schedule
 
+MAX_REACH = 2048  # positions for which it is counted how far information travels: seconds at this length
 _FUTURE, _NONE, _SOME, _ALL = range(4)
 _SIGNS = " .+#"
 _COLOURS = ("#ffffff", "#e4e7eb", "#8fb3d9", "#1f4e8c")
@@ -35,21 +36,27 @@ def to_text(schedule: Schedule, n: int, max_cells: int = 48) -> str:
     signs = [f"'{sign}' {word}" for sign, word in zip(_SIGNS, _WORDS, strict=True) if side > 1 or sign != "+"]
     lines = [f"{schedule}, {n} positions; rows: queries, columns: keys; a character is {each}", ", ".join(signs)]
     for title, pattern in _panels(schedule):
-        lines += ["", f"{title}: {pattern} ({density(pattern, n):.1%} of the causal pairs)"]
+        lines += ["", f"{title}: {pattern} ({_figures(pattern, n)})"]
         lines += ["".join(_SIGNS[cell] for cell in row).rstrip() for row in _cells(pattern, n, side)]
+    if n <= MAX_REACH:
+        lines += ["", _reach_in_words(layers_until_heard(schedule, n))]
     return "\n".join(lines) + "\n"
 
 
 def to_png(schedule: Schedule, n: int, path: Path, max_cells: int = 256) -> None:
-    """Write a picture with one panel for each distinct layer and head; needs matplotlib, no display."""
+    """Write a picture with one panel for each distinct layer and head, and one of how far information travels.
+
+    Needs matplotlib, no display. The last panel is left out above `MAX_REACH` positions.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import, and only pictures need it
     from matplotlib.colors import ListedColormap
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
     side, panels = _side(n, max_cells), _panels(schedule)
-    n_columns = min(len(panels), 4)
-    n_rows = -(-len(panels) // n_columns)
+    n_panels = len(panels) + (n <= MAX_REACH)
+    n_columns = min(n_panels, 4)
+    n_rows = -(-n_panels // n_columns)
     figure = Figure(figsize=(max(4.2 * n_columns, 5.5), 4.5 * n_rows + 0.7), layout="constrained")
     figure.suptitle(textwrap.fill(f"{schedule}, {n} positions", 44 * n_columns), fontsize=12)
     for number, (title, pattern) in enumerate(panels, start=1):
@@ -66,14 +73,37 @@ def to_png(schedule: Schedule, n: int, path: Path, max_cells: int = 256) -> None
         )
         axes.set(xlim=(-0.5, n - 0.5), ylim=(n - 0.5, -0.5))
         name = textwrap.fill(str(pattern), 40)
-        axes.set_title(f"{title}\n{name}\n{density(pattern, n):.1%} of the causal pairs", fontsize=10)
+        axes.set_title(f"{title}\n{name}\n{_figures(pattern, n)}", fontsize=10)
         axes.set_xlabel("key position")
         axes.set_ylabel("query position")
+    if n <= MAX_REACH:
+        _draw_reach(figure.add_subplot(n_rows, n_columns, n_panels), layers_until_heard(schedule, n))
     shown = [(colour, word) for colour, word in zip(_COLOURS, _WORDS, strict=True) if side > 1 or word != "partly read"]
     patches = [Patch(facecolor=colour, edgecolor="#888888", label=word) for colour, word in shown]
     figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), frameon=False)
     with written_whole(path) as partial:
         FigureCanvasAgg(figure).print_figure(partial, format="png", dpi=150)
+
+
+def _draw_reach(axes: Any, layers: Int[np.ndarray, "n n"]) -> None:
+    """After how many layers each query has heard of each key; what it never hears of, and the future, stay white."""
+    shown = np.ma.masked_less(layers, 0)
+    image = axes.imshow(shown, cmap="viridis_r", vmin=0, vmax=max(1, int(layers.max())), interpolation="nearest")
+    axes.figure.colorbar(image, ax=axes, shrink=0.8, label="layers")
+    axes.set_title(textwrap.fill(_reach_in_words(layers), 40), fontsize=10)
+    axes.set_xlabel("key position")
+    axes.set_ylabel("query position")
+
+
+def _reach_in_words(layers: Int[np.ndarray, "n n"]) -> str:
+    if (layers[np.tri(len(layers), dtype=bool)] < 0).any():
+        return "some positions never hear of some earlier ones, however many layers there are"
+    n = int(layers.max())
+    return f"every position has heard of every earlier one after {n} layer{'s' * (n != 1)}"
+
+
+def _figures(pattern: Pattern, n: int) -> str:
+    return f"{density(pattern, n):.1%} of the causal pairs, {mean_keys_per_query(pattern, n):.3g} keys a query"
 
 
 def _panels(schedule: Schedule) -> list[_Panel]:

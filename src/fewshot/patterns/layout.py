@@ -60,13 +60,35 @@ def hops(schedule: Schedule, n: int) -> int | None:
     Layers follow the schedule from layer 0, cycled; the heads of a layer read together. 1 for dense attention,
     2 for a valid factorisation in two steps (Child et al. 2019, section 4.2), 0 for a single position.
     """
+    goal = np.packbits(np.tri(n, dtype=bool), axis=1)
+    for n_layers, heard in enumerate(_heard(schedule, n)):
+        if np.array_equal(heard, goal):
+            return n_layers
+    return None
+
+
+def layers_until_heard(schedule: Schedule, n: int) -> Int[np.ndarray, "n n"]:
+    """For query (row) and key the number of layers, from layer 0 on, after which the query has heard of the key.
+
+    0 for itself; -1 where it never does, and for keys that come later.
+    """
+    layers = np.full((n, n), -1, dtype=np.int32)
+    for n_layers, heard in enumerate(_heard(schedule, n)):
+        known = np.unpackbits(heard, axis=1, count=n).astype(bool)
+        layers[known & (layers < 0)] = n_layers
+    return layers
+
+
+def _heard(schedule: Schedule, n: int) -> Iterator[Int[np.ndarray, "n bytes"]]:
+    """After 0, 1, 2, ... layers, until nothing more is heard: for each position a bit for every one it has heard of."""
     readers = [_keys_read(pattern, n) for pattern in schedule.patterns]
     goal = np.packbits(np.tri(n, dtype=bool), axis=1)
-    heard = np.packbits(np.eye(n, dtype=bool), axis=1)  # row q: the positions that q has heard of, one bit each
+    heard = np.packbits(np.eye(n, dtype=bool), axis=1)
+    yield heard
     n_layers = last_news = 0
     while unfinished := np.flatnonzero((heard != goal).any(axis=1)).tolist():
         if n_layers - last_news == len(readers):
-            return None
+            return
         keys = readers[n_layers % len(readers)]
         after = heard.copy()
         for q in unfinished:
@@ -75,7 +97,7 @@ def hops(schedule: Schedule, n: int) -> int | None:
         if not np.array_equal(after, heard):
             last_news = n_layers
         heard = after
-    return n_layers
+        yield heard
 
 
 def _keys_read(pattern: Pattern, n: int) -> list[Int[np.ndarray, " keys"]]:
