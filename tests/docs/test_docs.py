@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from pathlib import Path
 
 import pytest
+
+from fewshot.bench.tables import attention_tables
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -14,6 +17,7 @@ LINKED = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PRINTED = "# >"  # begins a line of a block that holds what the block prints
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+TABLES = re.compile(r"<!-- tables: (\S+) -->\n(.*?)<!-- end of tables -->", re.DOTALL)
 CODE = re.compile(r"`((?:[\w-]+/)+\w+\.py)(?::([\w.]+))?`")
 
 
@@ -79,3 +83,11 @@ def test_every_page_is_in_the_index_and_every_floor_has_a_page() -> None:
     assert {page.name for page in PAGES} - {"README.md"} <= index
     floors = {path.parent.name for path in (ROOT / "src" / "fewshot").glob("*/__init__.py")} - {"demo", "bench"}
     assert {f"{floor}.md" for floor in floors} <= index
+
+
+def test_the_tables_of_sparsity_are_those_of_the_stored_results() -> None:
+    page = (ROOT / "docs" / "sparsity.md").read_text(encoding="utf-8")
+    (stored, shown), *others = TABLES.findall(page)
+    assert not others
+    result = json.loads((ROOT / stored).read_text(encoding="utf-8"))
+    assert shown.strip() == attention_tables(result).strip()

@@ -7,6 +7,7 @@ FlexAttention (forward: on a CPU it has no backward).
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -138,7 +139,8 @@ def growth(*, short: int, long: int, rounds: int, say: Say) -> list[dict[str, An
         rows.append(
             {"pattern": name, "short": short, "long": long,
              "short_milliseconds": 1e3 * seconds[str(short)], "long_milliseconds": 1e3 * seconds[str(long)],
-             "ratio": ratio, "qkv_bytes": qkv_bytes, "peak_extra_bytes": peak,
+             "ratio": ratio, "slope": math.log(ratio) / math.log(long / short), "qkv_bytes": qkv_bytes,
+             "peak_extra_bytes": peak,
              "peak_in_qkv": None if peak is None else peak / qkv_bytes}
         )  # fmt: skip
         memory = "not measured" if peak is None else f"{peak / qkv_bytes:.2f} times the bytes of q, k and v"

@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     attention.add_argument(
         "--parts", nargs="+", choices=ATTENTION_PARTS, default=ATTENTION_PARTS, help="all, if not said"
     )
+    attention.add_argument("--show", type=Path, metavar="FILE", help="print a stored result as Markdown tables instead")
     attention.add_argument("--n", type=int, help="one length for all parts, for a quick look (8192, 16384 and others)")
     attention.add_argument("--rounds", type=int, default=5, help="interleaved rounds; medians count (%(default)s)")
     train = benches.add_parser(
@@ -47,11 +48,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run a bench and print its result."""
     from fewshot.base.config import read_yaml
-    from fewshot.base.files import write_json
+    from fewshot.base.files import read_json, write_json
     from fewshot.base.log import note
     from fewshot.bench.machine import machine
     from fewshot.cli.show import print_json
 
+    if args.bench == "attention" and args.show:
+        from fewshot.bench.tables import attention_tables
+
+        print(attention_tables(read_json(args.show)), end="")
+        return 0
     if args.bench == "attention":
         from fewshot.base.errors import check
         from fewshot.bench.attention import measure

@@ -87,9 +87,11 @@ def to_png(schedule: Schedule, n: int, path: Path, max_cells: int = 256) -> None
 
 def _draw_reach(axes: Any, layers: Int[np.ndarray, "n n"]) -> None:
     """After how many layers each query has heard of each key; what it never hears of, and the future, stay white."""
+    from matplotlib.ticker import MaxNLocator
+
     shown = np.ma.masked_less(layers, 0)
     image = axes.imshow(shown, cmap="viridis_r", vmin=0, vmax=max(1, int(layers.max())), interpolation="nearest")
-    axes.figure.colorbar(image, ax=axes, shrink=0.8, label="layers")
+    axes.figure.colorbar(image, ax=axes, shrink=0.8, label="layers", ticks=MaxNLocator(integer=True))
     axes.set_title(textwrap.fill(_reach_in_words(layers), 40), fontsize=10)
     axes.set_xlabel("key position")
     axes.set_ylabel("query position")
