@@ -126,9 +126,9 @@ def test_every_run_in_the_repository_resolves_without_an_unknown_key(path: Path)
 
 TABLE_2 = {
     "dense": "dense",
-    "fixed": "perhead(fixed(32, 8), block(32) | columns(32, 8, 1), block(32) | columns(32, 8, 2), "
-    "block(32) | columns(32, 8, 3))",
-    "strided": "alternate(banded(32), strided(32))",
+    "fixed": "perhead(fixed(16, 4), block(16) | columns(16, 4, 1), block(16) | columns(16, 4, 2), "
+    "block(16) | columns(16, 4, 3))",
+    "strided": "alternate(banded(16), strided(16))",
 }
 
 
