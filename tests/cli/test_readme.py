@@ -31,7 +31,7 @@ def test_the_commands_for_ones_own_text_work_one_after_the_other(
         )
         (tmp_path / "my_books" / f"{i}.txt").write_text(story, encoding="utf-8")
     words = commands()
-    assert [command[0] for command in words] == ["train", "generate", "evaluate", "report"]
+    assert [command[0] for command in words] == ["train", "generate", "evaluate", "report", "patterns", "train"]
     for command in words:
         assert main(command) == 0, command
     printed = capsys.readouterr()
@@ -39,3 +39,4 @@ def test_the_commands_for_ones_own_text_work_one_after_the_other(
     assert "novel_symbols" in printed.out
     assert (tmp_path / "out" / "books" / "report.html").exists()
     assert "model: tiny-1m" in printed.err
+    assert "for banded(64)" in printed.err
