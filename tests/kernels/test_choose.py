@@ -38,6 +38,7 @@ def test_auto_passes_over_what_does_not_fit_and_says_why() -> None:
     assert attend is reference.attend
     assert why == (
         "kernel reference for banded(4): not native, because it has no second derivative; "
+        "not triton, because it computes on CUDA, not on cpu; "
         "not flex, because FlexAttention has no backward on a CPU; "
         "not sdpa, because torch's fused attention has no second derivative"
     )
@@ -57,7 +58,7 @@ def test_a_named_kernel_that_does_not_fit_raises_with_the_reason() -> None:
 
 def test_an_unknown_kernel_gets_the_nearest_name() -> None:
     with pytest.raises(
-        UnknownName, match="unknown kernel 'sdp'; nearest: 'sdpa'; allowed: auto, flex, native, reference, sdpa"
+        UnknownName, match="unknown kernel 'sdp'; nearest: 'sdpa'; allowed: auto, flex, native, reference, sdpa, triton"
     ):
         choose("sdp", NEED)
 

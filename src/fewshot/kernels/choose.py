@@ -8,12 +8,18 @@ from collections.abc import Iterable
 from torch import Tensor
 
 from fewshot.base.errors import KernelUnsupported, UnknownName
-from fewshot.kernels import flex, native, reference, sdpa
+from fewshot.kernels import flex, native, reference, sdpa, triton_strips
 from fewshot.kernels.need import Attend, Kernel, Need
 from fewshot.patterns.pattern import Pattern
 
 # In the order in which `auto` tries them; the last one fits every need.
-KERNELS: dict[str, Kernel] = {"native": native, "flex": flex, "sdpa": sdpa, "reference": reference}
+KERNELS: dict[str, Kernel] = {
+    "native": native,
+    "triton": triton_strips,
+    "flex": flex,
+    "sdpa": sdpa,
+    "reference": reference,
+}
 
 
 def choose(name: str, need: Need) -> tuple[Attend, str]:
