@@ -4,8 +4,10 @@ import importlib.util
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -38,6 +40,8 @@ def run_cases(**environment: str) -> None:
 
 @needs_triton
 def test_in_tritons_interpreter_all_cases_pass() -> None:
+    if version("triton") < "3.7" and np.lib.NumpyVersion(np.__version__) >= "2.4.0":
+        pytest.skip("the interpreter of Triton before 3.7 cannot loop with NumPy 2.4")
     run_cases(TRITON_INTERPRET="1", FEWSHOT_TEST_DEVICE="cpu")
 
 
