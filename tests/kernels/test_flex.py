@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from torch.nn.attention import flex_attention
 
 from fewshot.kernels import flex, reference
 from fewshot.kernels.need import Need
@@ -124,6 +125,14 @@ def test_a_decode_of_growing_length_traces_one_graph(graphs: list[torch.fx.Graph
         got = flex.attend(q[:, :, t : t + 1], k[:, :, : t + 1], v[:, :, : t + 1], Fixed(16, 2), q_start=t)
         torch.testing.assert_close(got, expected[:, :, t : t + 1])
     assert len(graphs) == 1
+
+
+def test_a_query_reads_keys_of_its_own_document_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flex_attention, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True)  # on a CPU it cannot be compiled
+    monkeypatch.setattr(flex, "_compiled", flex._attend)
+    qkv, documents = tensors(20, 25), torch.stack([torch.arange(25) // 4, torch.arange(25) // 9])
+    how = {"q_start": 5, "documents": documents}
+    torch.testing.assert_close(flex.attend(*qkv, Strided(2), **how), reference.attend(*qkv, Strided(2), **how))
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")  # inductor's own

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.attention import flex_attention
 
 from fewshot.base.errors import BadValue
 from fewshot.kernels import flex, reference
@@ -69,13 +70,11 @@ def inputs_or_skip(kernel: str, asked: Need) -> list[torch.Tensor]:
 
 
 @pytest.fixture(autouse=True)
-def _quick_flex(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """FlexAttention traced but not compiled, which takes seconds a pattern: test_flex.py has some of them compiled."""
+def _quick_flex(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FlexAttention computed step by step: compiling takes seconds a pattern, and test_flex.py has some compiled."""
     torch.compiler.reset()
-    if "kernel" in request.fixturenames and request.getfixturevalue("kernel") == "flex":
-        request.getfixturevalue("tracing")
-        quick = torch.compile(flex._attend, dynamic=True, fullgraph=True, backend="eager")
-        monkeypatch.setattr(flex, "_compiled", quick)
+    monkeypatch.setattr(flex, "_compiled", flex._attend)
+    monkeypatch.setattr(flex_attention, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True)
 
 
 def test_the_grid_holds_every_pattern_of_the_table() -> None:

@@ -67,14 +67,17 @@ def test_it_equals_the_reference_at_the_edges_of_tiles_forward_and_backward(patt
     compare(inputs(100, 110, torch.float32, B=2, H=H), pattern, q_start=7, documents=documents_of(2, 110))
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("pattern", [Dense(), PerHead(Fixed(64, 8), Banded(30) | Strided(5))], ids=str)
+@pytest.mark.parametrize(
+    ("pattern", "dtype"),
+    [(Dense(), torch.float16), (PerHead(Fixed(64, 8), Banded(30) | Strided(5)), torch.bfloat16)],
+    ids=str,
+)
 def test_half_precision_equals_the_reference(pattern: Pattern, dtype: torch.dtype) -> None:
     compare(inputs(129, 129, dtype, H=2), pattern)
     compare(inputs(70, 90, dtype, B=2, H=2), pattern, q_start=20, documents=documents_of(2, 90))
 
 
-@pytest.mark.parametrize("K", [1, 16, 40, 64, 80, 128, 256])
+@pytest.mark.parametrize("K", [1, 40, 64, 256])
 def test_every_head_width_and_memory_layout(K: int) -> None:
     B, H, T, pattern = 2, 2, 70, PerHead(Fixed(32, 4), Banded(20))
     torch.manual_seed(K)
