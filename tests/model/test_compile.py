@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from fewshot.model.compile import compile_blocks, compiler_problem
+from fewshot.kernels.compiler import compiler_problem
+from fewshot.model.compile import compile_blocks
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
 
@@ -79,18 +79,3 @@ def test_compiled_blocks_can_be_recomputed() -> None:
     model.recompute = True
     torch.manual_seed(9)
     assert all(torch.equal(a, b) for a, b in zip(loss_and_gradients(model, tokens), expected, strict=True))
-
-
-def test_a_machine_without_a_compiler_gives_the_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("CXX", raising=False)
-    assert compiler_problem("cpu") == "no C++ compiler (g++ or clang++) on the PATH"
-    assert compiler_problem("cuda") is None
-
-
-def test_missing_headers_of_python_give_the_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "g++").write_text("")
-    (tmp_path / "g++").chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr("sysconfig.get_paths", lambda: {"include": str(tmp_path)})
-    assert compiler_problem("cpu") == f"Python's headers are missing ({tmp_path / 'Python.h'})"

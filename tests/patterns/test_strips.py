@@ -5,7 +5,7 @@ import pytest
 
 from fewshot.patterns.layout import mask
 from fewshot.patterns.pattern import Banded, Block, Columns, Dense, Fixed, Pattern, Strided
-from fewshot.patterns.strips import SEGMENT, passes
+from fewshot.patterns.strips import SEGMENT, pairs_in_blocks, passes
 
 TRIED = [
     Dense(),
@@ -68,3 +68,20 @@ def test_a_band_is_cut_so_that_threads_can_share_it() -> None:
     even, odd = passes(Banded(256), 8192, 8192)
     assert len(even.strips) == len(odd.strips) == 8192 // SEGMENT // 2
     assert sum(strip.n_pairs for one in (even, odd) for strip in one.strips) == 8192 * 256 - 256 * 255 // 2
+
+
+@pytest.mark.parametrize("pattern", TRIED, ids=str)
+def test_pairs_in_blocks_are_those_of_the_mask(pattern: Pattern) -> None:
+    for block in (1, 16):
+        for n_queries, n_keys, q_start in LENGTHS[:-1]:
+            rows = np.add.reduceat(
+                mask(pattern, n_queries, n_keys, q_start), np.arange(0, n_queries, block), axis=0, dtype=int
+            )
+            expected = np.add.reduceat(rows, np.arange(0, n_keys, block), axis=1)
+            assert np.array_equal(pairs_in_blocks(pattern, n_queries, n_keys, block, q_start), expected)
+
+
+def test_a_segment_as_long_as_the_queries_leaves_a_band_whole() -> None:
+    (only,) = passes(Banded(5), 2000, 2000, 0, 2000)
+    assert len(only.strips) == 1
+    assert len(only.strips[0].queries) == 2000

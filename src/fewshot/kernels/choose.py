@@ -8,13 +8,22 @@ from collections.abc import Iterable
 from torch import Tensor
 
 from fewshot.base.errors import KernelUnsupported, UnknownName
-from fewshot.kernels import blocked, native, reference, sdpa
+from fewshot.kernels import blocked, flex, native, reference, sdpa, triton_strips
 from fewshot.kernels.cost import measured
 from fewshot.kernels.need import Attend, Kernel, Need
 from fewshot.patterns.pattern import Pattern
 
-# `auto` measures those that fit; the last one fits every need.
-KERNELS: dict[str, Kernel] = {"native": native, "blocked": blocked, "sdpa": sdpa, "reference": reference}
+KERNELS: dict[str, Kernel] = {
+    "native": native,
+    "triton": triton_strips,
+    "blocked": blocked,
+    "flex": flex,
+    "sdpa": sdpa,
+    "reference": reference,
+}
+# Those that `auto` measures on a kind of device; where none fits it takes the reference. On a CPU `flex` is left out:
+# it has no backward there and compiles for many seconds.
+AUTO = {"cpu": ("native", "blocked", "sdpa"), "cuda": ("triton", "flex", "blocked", "sdpa")}
 
 
 def choose(name: str, need: Need) -> tuple[Attend, str]:
@@ -57,16 +66,14 @@ def choose_for(patterns: Iterable[Pattern], name: str, need: Need) -> tuple[Atte
 
 def _fastest_that_fits(need: Need) -> tuple[Attend, str]:
     fitting, problems = {}, []
-    for name, kernel in KERNELS.items():
-        problem = kernel.supports(need)
+    for name in AUTO.get(need.device, ("blocked", "sdpa")):
+        problem = KERNELS[name].supports(need)
         if problem is None:
-            fitting[name] = kernel.attend
+            fitting[name] = KERNELS[name].attend
         else:
             problems.append(f"not {name}, because {problem}")
     if not fitting:
-        raise KernelUnsupported(f"no kernel fits {need.pattern}: {'; '.join(problems)}")
-    if len(fitting) > 1:
-        fitting.pop("reference", None)  # the definition computes and keeps all scores: only where nothing else fits
+        fitting["reference"] = reference.attend  # the definition fits every need, at the cost of all scores
     if len(fitting) == 1:
         (name,) = fitting
         return fitting[name], f"kernel {name} for {need.pattern}: {'; '.join(problems) or 'no other fits'}"

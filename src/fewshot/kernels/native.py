@@ -26,7 +26,7 @@ from torch import Tensor
 from fewshot.base.files import written_whole
 from fewshot.base.machine import cache_folder, processor_features
 from fewshot.kernels.need import Need
-from fewshot.kernels.operator import make_operator, passes_by_head, positions_first
+from fewshot.kernels.operator import make_operator, passes_by_head, positions_first, ready
 from fewshot.kernels.reference import check_positions
 from fewshot.patterns.pattern import Pattern
 from fewshot.patterns.strips import Pass
@@ -169,11 +169,6 @@ def _calls(q: Tensor, k: Tensor, text: str, q_start: int, documents: Tensor | No
             )  # fmt: skip
 
 
-def _ready(*tensors: Tensor) -> list[Tensor]:
-    """With a last stride of 1."""
-    return [tensor if tensor.stride(-1) == 1 else tensor.contiguous() for tensor in tensors]
-
-
 def _wide(documents: Tensor | None) -> Tensor | None:
     return None if documents is None else documents.to(torch.int64).contiguous()
 
@@ -184,7 +179,7 @@ def _forward(
     """The result in q's type, and the log-sum-exp of each query's scores, base 2."""
     code = library().code
     assert code is not None
-    q, k, v = _ready(q, k, v)
+    q, k, v = ready(q, k, v)
     documents = _wide(documents)
     out = positions_first(q.shape, q, torch.float32)
     lse = q.new_full(q.shape[:3], -torch.inf, dtype=torch.float32)
@@ -202,7 +197,7 @@ def _backward(
     code = library().code
     assert code is not None
     kind = q.dtype
-    q, k, v, grad = _ready(q, k, v, grad.to(kind))
+    q, k, v, grad = ready(q, k, v, grad.to(kind))
     documents = _wide(documents)
     delta = (grad.float() * out.float()).sum(dim=-1).contiguous()
     grads = [positions_first(each.shape, q, torch.float32) for each in (q, k, v)]

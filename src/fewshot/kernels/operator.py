@@ -61,10 +61,16 @@ def make_operator(name: str, forward: Forward, backward: Backward) -> Forward:
     return operator
 
 
-def positions_first(shape: Sequence[int], like: Tensor, dtype: torch.dtype) -> Tensor:
-    """Zeros [B, H, T, K] that lie in memory as [B, T, H, K]: joining the heads afterwards is then a view."""
+def positions_first(shape: Sequence[int], like: Tensor, dtype: torch.dtype, *, zeros: bool = True) -> Tensor:
+    """[B, H, T, K] that lies in memory as [B, T, H, K]: joining the heads afterwards is then a view."""
     B, H, T, K = shape
-    return like.new_zeros((B, T, H, K), dtype=dtype).transpose(1, 2)
+    make = like.new_zeros if zeros else like.new_empty
+    return make((B, T, H, K), dtype=dtype).transpose(1, 2)
+
+
+def ready(*tensors: Tensor) -> list[Tensor]:
+    """With a last stride of 1."""
+    return [tensor if tensor.stride(-1) == 1 else tensor.contiguous() for tensor in tensors]
 
 
 @lru_cache(maxsize=64)

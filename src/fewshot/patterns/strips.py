@@ -48,11 +48,12 @@ class Pass:
 
 
 @lru_cache(maxsize=256)
-def passes(pattern: Pattern, n_queries: int, n_keys: int, q_start: int = 0) -> tuple[Pass, ...]:
+def passes(pattern: Pattern, n_queries: int, n_keys: int, q_start: int = 0, segment: int = SEGMENT) -> tuple[Pass, ...]:
     """All allowed pairs of a pattern that is alike in all heads, each exactly once.
 
     Query row t stands at position q_start + t, the keys at 0, ..., n_keys - 1 (q_start + n_queries at most).
     A query may come in several passes, in strips of different keys; it may be missing in some.
+    `segment` is the fewest queries in a strip of a band: n_queries leaves it whole.
     """
     assert not pattern.needs_heads
     assert q_start + n_queries <= n_keys
@@ -60,14 +61,35 @@ def passes(pattern: Pattern, n_queries: int, n_keys: int, q_start: int = 0) -> t
     queries = np.arange(q_start, q_start + n_queries, dtype=np.int32)
     for number, part in enumerate(pattern.parts):
         earlier = pattern.parts[:number]
-        for strips in _strips(part, earlier, queries):
+        for strips in _strips(part, earlier, queries, segment):
             kept = tuple(strip for strip in map(_trimmed, strips) if strip is not None)
             if kept:
                 found.append(Pass(kept))
     return tuple(found)
 
 
-def _strips(part: Pattern, earlier: Sequence[Pattern], queries: Positions) -> Iterator[list[Strip]]:
+def pairs_in_blocks(
+    pattern: Pattern, n_queries: int, n_keys: int, block: int, q_start: int = 0
+) -> Int[np.ndarray, "N M"]:
+    """Allowed pairs in each block of `block` queries x `block` keys; the last row and column may be cut.
+
+    As `layout.block_counts`, but from the strips: n^2 / block steps rather than n^2.
+    """
+    edges = np.append(np.arange(0, n_keys, block), n_keys)
+    counts = np.zeros((-(-n_queries // block), len(edges) - 1), dtype=np.int64)
+    for one in passes(pattern, n_queries, n_keys, q_start, n_queries):
+        for strip in one.strips:
+            cuts = np.searchsorted(strip.keys, edges)  # where each block of keys begins in the strip's own list
+            first, last = (int(strip.keys[i]) // block for i in (0, -1))
+            rows = (strip.queries - q_start) // block
+            starts = np.flatnonzero(np.diff(rows, prepend=-1))
+            for x in range(first, last + 1):
+                pairs = np.minimum(strip.high, cuts[x + 1]) - np.maximum(strip.low, cuts[x])
+                counts[rows[starts], x] += np.add.reduceat(np.maximum(pairs, 0), starts)
+    return counts
+
+
+def _strips(part: Pattern, earlier: Sequence[Pattern], queries: Positions, segment: int) -> Iterator[list[Strip]]:
     """The strips of one simple part without what `earlier` parts allow, one list a pass."""
     start, end = int(queries[0]), int(queries[-1]) + 1
     everything = np.arange(end, dtype=np.int32)
@@ -75,7 +97,7 @@ def _strips(part: Pattern, earlier: Sequence[Pattern], queries: Positions) -> It
         case Dense():
             yield [_strip(queries, everything, earlier)]
         case Banded(window):
-            segment = max(window, SEGMENT)
+            segment = max(window, segment)
             cuts = [queries[i : i + segment] for i in range(0, len(queries), segment)]
             strips = [
                 _strip(cut, everything[max(0, int(cut[0]) - window + 1) : int(cut[-1]) + 1], earlier, window=window)

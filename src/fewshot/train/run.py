@@ -21,8 +21,9 @@ from fewshot.checkpoint.save import FOLDER
 from fewshot.dataset.mixture import Mixture
 from fewshot.dataset.pack import Packed
 from fewshot.kernels.choose import choose_for
+from fewshot.kernels.compiler import compiler_problem
 from fewshot.kernels.need import Need
-from fewshot.model.compile import compile_blocks, compiler_problem
+from fewshot.model.compile import compile_blocks
 from fewshot.model.device import machine_device
 from fewshot.model.gpt import GPT
 from fewshot.train.data import Say, Tokens, build_tokens, load_tokens, make_tokenizer
