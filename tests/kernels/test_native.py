@@ -95,6 +95,15 @@ def test_every_head_width_and_memory_layout(K: int, pattern: object) -> None:
     torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_what_is_no_number_stays_none_so_that_a_diverged_run_is_seen(which: int) -> None:
+    needs_compiler()
+    qkv = [torch.randn(1, 1, 100, 16) for _ in range(3)]
+    qkv[which][0, 0, 70, 3] = torch.nan
+    result = native.attend(*qkv, Banded(20))
+    assert result[0, 0, 70].isnan().any()
+
+
 def test_large_scores_neither_overflow_nor_vanish() -> None:
     needs_compiler()
     torch.manual_seed(0)

@@ -149,18 +149,16 @@ def _forward(
     out = positions_first(q.shape, q, wide)
     lse = q.new_full(q.shape[:3], -torch.inf, dtype=wide)
     for tile in _tiles_of(q, k, pattern, q_start):
-        q_rows, (k_rows, v_rows) = (
-            _factor(q, tile.heads, tile.queries),
-            (_factor(x, tile.heads, tile.keys) for x in (k, v)),
-        )
-        scores = _scores(q_rows, k_rows, tile.forbidden(documents), scale)
-        known, mixed = _rows(lse, tile.heads, tile.queries), _rows(out, tile.heads, tile.queries)
+        heads, queries = tile.heads, tile.queries
+        k_rows, v_rows = (_factor(x, heads, tile.keys) for x in (k, v))
+        scores = _scores(_factor(q, heads, queries), k_rows, tile.forbidden(documents), scale)
+        known = _rows(lse, heads, queries)
         joined = torch.logaddexp(known, scores.logsumexp(dim=-1))
         base = joined.masked_fill(joined == -torch.inf, 0)  # a query that has read nothing yet
         weights = scores.sub_(base[..., None]).exp_()
-        mixed = mixed * (known - base).exp()[..., None] + (weights.to(v_rows.dtype) @ v_rows)
-        _put(out, tile.heads, tile.queries, mixed)
-        _put(lse, tile.heads, tile.queries, joined)
+        mixed = _rows(out, heads, queries) * (known - base).exp()[..., None] + weights.to(v_rows.dtype) @ v_rows
+        _put(out, heads, queries, mixed)
+        _put(lse, heads, queries, joined)
     return out.to(q.dtype), lse
 
 
@@ -182,9 +180,8 @@ def _backward(
         k_rows, v_rows = _factor(k, heads, keys), _factor(v, heads, keys)
         weights = _scores(q_rows, k_rows, tile.forbidden(documents), scale)
         weights = weights.sub_(_rows(lse, heads, queries)[..., None]).exp_()
-        slopes = (
-            (grad_rows @ v_rows.mT).to(wide).sub_(_rows(delta, heads, queries)[..., None]).mul_(weights).mul_(scale)
-        )
+        slopes = (grad_rows @ v_rows.mT).to(wide).sub_(_rows(delta, heads, queries)[..., None])
+        slopes = slopes.mul_(weights).mul_(scale)
         slopes, weights = slopes.to(q_rows.dtype), weights.to(q_rows.dtype)
         parts = (slopes @ k_rows, slopes.mT @ q_rows, weights.mT @ grad_rows)
         for whole, index, part in zip(grads, (queries, keys, keys), parts, strict=True):

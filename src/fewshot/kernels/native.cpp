@@ -93,10 +93,10 @@ void product(int rows, int columns, int depth, const float *a, int a_row, int a_
     }
 }
 
-// 2^x for x <= 0, relative error below 2e-7; minus infinity gives 0.
+// 2^x for x <= 0, relative error below 2e-7; minus infinity gives 0, no number gives no number.
 inline vec power_of_two(vec x) {
     const vec floor_at = vec{} - 126.0f;
-    x = x < floor_at ? floor_at : x;
+    x = x < floor_at ? floor_at : x;  // a comparison with no number is false
     const vec shifter = vec{} + 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number
     const vec shifted = x + shifter, f = x - (shifted - shifter);
     vec p = vec{} + 1.535336188319500e-4f;
@@ -109,7 +109,8 @@ inline vec power_of_two(vec x) {
     const ivec bits = reinterpret_cast<const ivec &>(shifted) << 23;
     ivec result = reinterpret_cast<const ivec &>(p) + bits;
     const vec value = reinterpret_cast<const vec &>(result);
-    return x <= floor_at ? vec{} : value;
+    const vec power = x <= floor_at ? vec{} : value;
+    return x == x ? power : x;
 }
 
 // ---- tiles ------------------------------------------------------------------------------------------------------

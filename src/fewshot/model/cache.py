@@ -53,7 +53,7 @@ class LayerCache:
             rows = slice(None) if len(same) == self.n_rows else same
             for heads, each, buffer in zip(self.heads, self.kept, self.buffers, strict=True):
                 positions, slots = _writer(each, start, start + count)
-                new = torch.stack([k[:, heads], v[:, heads]])[:, rows][..., positions, :]
+                new = torch.stack([k[:, heads], v[:, heads]])[:, rows][..., positions, :].to(buffer.dtype)
                 if isinstance(rows, slice):
                     buffer[..., slots, :] = new
                 else:
