@@ -41,6 +41,8 @@ def test_every_query_finds_exactly_its_keys_in_the_buffer(pattern: Pattern, piec
         keys = np.flatnonzero(allowed[end - 1])
         assert np.array_equal(keys_of(pattern, end - 1), keys)
         assert np.array_equal(np.sort(buffer[readable_slots(place, end - 1)]), keys)
+        if place.span(end - 1) is not None:
+            assert np.array_equal(np.sort(buffer[place.span(end - 1)]), keys)
         held = place.held(end)
         assert np.array_equal(buffer[place.slots(held, end)], held)
         later = np.flatnonzero(allowed[end:].any(axis=0))
@@ -56,6 +58,15 @@ def test_only_what_can_be_read_again_is_kept() -> None:
     assert kept(Columns(128, 8), n_ctx).capacity == 1 + 8 * (n_ctx // 128)
     assert kept(Dense(), n_ctx).capacity == n_ctx
     assert kept(Strided(128), n_ctx).capacity == 128 * -(-n_ctx // 128)
+
+
+@pytest.mark.parametrize("pattern", TRIED, ids=str)
+def test_the_slots_of_one_new_position_are_those_it_is_written_to(pattern: Pattern) -> None:
+    place = kept(pattern, 41)
+    for position in range(41):
+        positions, slots = place.writes(position, position + 1)
+        assert set(positions.tolist()) == {position}
+        assert sorted(place.new_slots(position)) == sorted(slots.tolist())
 
 
 def test_the_keys_of_a_strided_query_lie_side_by_side() -> None:

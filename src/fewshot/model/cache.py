@@ -52,13 +52,14 @@ class LayerCache:
             same = [b for b in range(self.n_rows) if (starts[b], counts[b]) == (start, count)]
             rows = slice(None) if len(same) == self.n_rows else same
             for heads, each, buffer in zip(self.heads, self.kept, self.buffers, strict=True):
-                positions, slots = _writer(each, start, start + count)
-                new = torch.stack([k[:, heads], v[:, heads]])[:, rows][..., positions, :].to(buffer.dtype)
-                if isinstance(rows, slice):
-                    buffer[..., slots, :] = new
-                else:
-                    for place, b in enumerate(same):
-                        buffer[:, b, :, slots] = new[:, place]
+                if k.shape[2] == 1:
+                    for slot in each.new_slots(start) if count else []:
+                        buffer[0, rows, :, slot], buffer[1, rows, :, slot] = k[rows, heads, 0], v[rows, heads, 0]
+                    continue
+                positions, slots = (torch.from_numpy(index) for index in each.writes(start, start + count))
+                new = torch.stack([k[:, heads], v[:, heads]])[..., positions - start, :].to(buffer.dtype)
+                for b in same:
+                    buffer[:, b, :, slots] = new[:, b]
 
     def joined(self, start: int, k: Tensor, v: Tensor, rows: slice) -> tuple[int, Tensor, Tensor]:
         """The first position that is needed, and all keys and values from there on, those before `start` from here.
@@ -79,28 +80,36 @@ class LayerCache:
 
     def read(self, q: Tensor, position: int) -> Tensor:
         """One query a row, all at the same position: exactly the keys that it reads, so no mask is needed."""
-        mixed = torch.empty_like(q)
+        mixed = []
         for heads, each, buffer in zip(self.heads, self.kept, self.buffers, strict=True):
             keys, values = buffer[..., _reader(each, position), :].unbind(0)
-            mixed[:, heads] = F.scaled_dot_product_attention(q[:, heads], keys, values)
+            mixed.append(F.scaled_dot_product_attention(q[:, heads], keys, values))
+        return self._together(mixed)
+
+    def _together(self, by_kind: list[Tensor]) -> Tensor:
+        """All heads in their order, from those of each kind."""
+        if len(by_kind) == 1:
+            return by_kind[0]
+        first = by_kind[0]
+        mixed = first.new_empty(len(first), sum(each.shape[1] for each in by_kind), *first.shape[2:])
+        for heads, each in zip(self.heads, by_kind, strict=True):
+            mixed[:, heads] = each
         return mixed
 
     def read_ragged(self, q: Tensor, positions: Sequence[int]) -> Tensor:
         """One query a row, at different positions."""
-        mixed = torch.empty_like(q)
+        mixed = []
         for heads, each, buffer in zip(self.heads, self.kept, self.buffers, strict=True):
             lists = [readable_slots(each, position) for position in positions]
             slots = np.zeros((self.n_rows, max(map(len, lists))), dtype=np.int64)
             for row, one in zip(slots, lists, strict=True):
                 row[: len(one)] = one
             lengths = torch.tensor([len(one) for one in lists], device=q.device)
-            index = (
-                torch.from_numpy(slots).to(q.device)[:, None, :, None].expand(-1, buffer.shape[2], -1, buffer.shape[4])
-            )
-            keys, values = (half.gather(2, index) for half in buffer)
+            index = torch.from_numpy(slots).to(q.device)[:, None, :, None]
+            keys, values = (half.gather(2, index.expand(-1, half.shape[1], -1, half.shape[3])) for half in buffer)
             real = torch.arange(slots.shape[1], device=q.device) < lengths[:, None]
-            mixed[:, heads] = F.scaled_dot_product_attention(q[:, heads], keys, values, real[:, None, None])
-        return mixed
+            mixed.append(F.scaled_dot_product_attention(q[:, heads], keys, values, real[:, None, None]))
+        return self._together(mixed)
 
 
 @dataclass(frozen=True)
@@ -140,18 +149,8 @@ class Reading:
 
 @lru_cache(maxsize=1024)
 def _reader(kept: Kept, position: int) -> slice | Tensor:
-    """`readable_slots` as an index: a slice, which makes no copy, where they lie side by side."""
-    slots = np.sort(readable_slots(kept, position))
-    if slots[-1] - slots[0] + 1 == len(slots):
-        return slice(int(slots[0]), int(slots[-1]) + 1)
-    return torch.from_numpy(slots)
-
-
-@lru_cache(maxsize=64)
-def _writer(kept: Kept, start: int, end: int) -> tuple[Tensor, Tensor]:
-    """Which of the new positions are kept, counted from the first new one, and their slots."""
-    positions, slots = kept.writes(start, end)
-    return torch.from_numpy(positions - start), torch.from_numpy(slots)
+    """`readable_slots` as an index: a slice, which makes no copy, where they always lie side by side."""
+    return kept.span(position) or torch.from_numpy(readable_slots(kept, position))
 
 
 class Cache:

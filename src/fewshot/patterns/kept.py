@@ -75,6 +75,32 @@ class Kept:
             first_slot += self._n_slots(each)
         return np.concatenate(positions), np.concatenate(slots)
 
+    def new_slots(self, position: int) -> list[int]:
+        """Where a position is put when it is read: what `writes` says of one position, in a few plain numbers."""
+        rows, ring = -(-self.n_recent // self.stride), position % self.n_recent
+        slots, first_slot = [ring % self.stride * rows + ring // self.stride], self._n_recent_slots
+        for each in self.columns:
+            offset = position % each.block - (each.block - (each.index + 1) * each.c)
+            if 0 <= offset < each.c:
+                slots.append(first_slot + position // each.block * each.c + offset)
+            first_slot += self._n_slots(each)
+        return slots
+
+    def span(self, q: int) -> slice | None:
+        """The slots that the query at `q` reads, if its pattern is one of those whose keys always lie side by side."""
+        match self.pattern:
+            case Dense():
+                return slice(0, q + 1)
+            case Banded():
+                return slice(0, min(q + 1, self.n_recent))
+            case Block():
+                return slice(0, q % self.n_recent + 1)
+            case Strided():
+                rows = -(-self.n_recent // self.stride)
+                return slice(q % self.stride * rows, q % self.stride * rows + q // self.stride + 1)
+            case _:
+                return None
+
     def first_needed(self, q: int) -> int:
         """The earliest position that the queries from `q` on can read, rounded down so that the pattern looks the same
         from there: for a band or a block what lies before can be cut off, for all others it is 0.
