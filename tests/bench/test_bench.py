@@ -89,3 +89,20 @@ def test_the_attention_bench_compares_equal_things_and_stores_every_part(
 def test_a_peer_that_computes_something_else_is_found_out() -> None:
     with pytest.raises(BadValue, match="a peer computes something else"):
         check_equal(torch.zeros(3), torch.tensor([0.0, 0.0, 0.1]), "a peer")
+
+
+@pytest.mark.parametrize("stored", ["[]", "{}", '{"bench": "attention"}', '{"machine": {"gpu": "none"}}'])
+def test_a_file_that_is_no_result_cannot_be_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], stored: str
+) -> None:
+    (tmp_path / "r.json").write_text(stored)
+    assert main(["bench", "attention", "--show", str(tmp_path / "r.json")]) == 2
+    assert "this is no result of fewshot bench attention" in capsys.readouterr().err
+
+
+def test_missing_peers_are_told_before_anything_is_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main(["bench", "attention", "--n", "256"]) == 2
+    assert "peers are not installed: transformers, local_attention" in capsys.readouterr().err

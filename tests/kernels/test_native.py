@@ -110,3 +110,24 @@ def test_large_scores_neither_overflow_nor_vanish() -> None:
     q, k, v = (size * torch.randn(1, 2, 300, 16) for size in (30, 30, 1))
     exact = reference.attend(q.double(), k.double(), v.double(), Fixed(64, 8)).float()  # scores of some thousands
     torch.testing.assert_close(native.attend(q, k, v, Fixed(64, 8)), exact, rtol=0, atol=5e-3)
+
+
+def test_a_damaged_library_is_compiled_again(
+    fresh_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs_compiler()
+    (compiled,) = fresh_library.iterdir()
+    damaged = tmp_path / "other" / compiled.name
+    damaged.parent.mkdir()
+    damaged.write_bytes(b"")
+    monkeypatch.setenv("FEWSHOT_CACHE", str(damaged.parent))
+    native.library.cache_clear()
+    assert native.library().problem is None
+    assert damaged.stat().st_size == compiled.stat().st_size
+
+
+def test_a_single_column_may_have_any_stride() -> None:
+    needs_compiler()
+    v = torch.randn(2 * 388 + 1).as_strided((1, 2, 194, 1), (1, 194, 1, 388))
+    q, k = torch.randn(2, 1, 2, 194, 1).unbind(0)
+    torch.testing.assert_close(native.attend(q, k, v, Banded(9)), reference.attend(q, k, v, Banded(9)))

@@ -163,3 +163,23 @@ def test_the_bytes_of_a_cache_are_those_of_the_plan(pattern: str) -> None:
     cache = GPT(config).to(torch.bfloat16).new_cache(1)
     held = sum(buffer.untyped_storage().nbytes() for layer in cache.layers for buffer in layer.buffers)
     assert make_plan("it", config).cache_bytes == cache.n_bytes == held
+
+
+@torch.no_grad()
+def test_a_row_without_any_token_waits() -> None:
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(n_layers=1, d_model=4, n_heads=1, n_ctx=5, n_vocab=3, pattern="block(13)")).eval()
+    cache, tokens = model.new_cache(2), torch.tensor([[1], [2]])
+    model.hidden(tokens, cache, counts=[1, 0])
+    model.hidden(tokens, cache, counts=[1, 0])
+    assert cache.lengths == [2, 0]
+    torch.testing.assert_close(model(tokens, cache)[1], model(tokens[1:])[0], rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_cache_works_under_autocast() -> None:
+    model, tokens = make("alternate(banded(3), fixed(4, 1))"), torch.randint(11, (2, N_CTX))
+    with torch.autocast("cpu", torch.bfloat16):
+        cache = model.new_cache(2)
+        logits = [model(part, cache) for part in tokens.split([4, 1, 1, 7], dim=1)]
+        torch.testing.assert_close(torch.cat(logits, 1), model(tokens), rtol=5e-2, atol=5e-2)

@@ -85,3 +85,8 @@ def test_a_segment_as_long_as_the_queries_leaves_a_band_whole() -> None:
     (only,) = passes(Banded(5), 2000, 2000, 0, 2000)
     assert len(only.strips) == 1
     assert len(only.strips[0].queries) == 2000
+
+
+def test_strides_longer_than_the_text_cost_nothing() -> None:
+    assert len(passes(Strided(2**31 - 1) | Strided(2**31 - 2), 64, 64)) == 1
+    assert sum(strip.n_pairs for one in passes(Strided(1000) | Strided(1001), 64, 64) for strip in one.strips) == 64

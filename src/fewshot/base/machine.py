@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import tempfile
 from pathlib import Path
 
 
@@ -12,7 +13,10 @@ def cache_folder() -> Path:
     chosen = os.environ.get("FEWSHOT_CACHE")
     if chosen:
         return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fewshot"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fewshot"
+    except RuntimeError:  # a user without a home
+        return Path(tempfile.gettempdir()) / f"fewshot-{os.getuid()}"
 
 
 def processor_name() -> str:

@@ -7,6 +7,7 @@ FlexAttention (forward: on a CPU it has no backward).
 from __future__ import annotations
 
 import gc
+import importlib.util
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -17,9 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fewshot.base.errors import BadValue
+from fewshot.base.errors import BadValue, check
 from fewshot.bench.timing import in_turns
 from fewshot.kernels.choose import choose, choose_for
+from fewshot.kernels.compiler import compiler_problem
 from fewshot.kernels.need import Attend, Need
 from fewshot.model.config import GPTConfig
 from fewshot.model.device import machine_device
@@ -194,12 +196,18 @@ def _faster(
     }
 
 
+def check_peers() -> None:
+    """Raise BadValue, before anything is measured, where a peer or its compiler is missing."""
+    missing = [name for name in ("transformers", "local_attention") if importlib.util.find_spec(name) is None]
+    check(not missing, f"peers are not installed: {', '.join(missing)}; pip install -e '.[bench]', or leave out peers")
+    problem = compiler_problem("cpu")
+    check(problem is None, f"FlexAttention cannot be compiled, {problem}: choose other --parts")
+
+
 def _gpt_neo(n: int, rounds: int) -> dict[str, Any]:
     """Two local layers, d_model 256, 4 heads, bytes as tokens: forward, backward and AdamW, one row of n tokens."""
-    try:
-        from transformers import GPTNeoConfig, GPTNeoForCausalLM
-    except ModuleNotFoundError:
-        raise BadValue("this bench needs transformers: pip install -e '.[bench]'") from None
+    from transformers import GPTNeoConfig, GPTNeoForCausalLM
+
     torch.manual_seed(0)
     theirs = GPTNeoForCausalLM(
         GPTNeoConfig(
@@ -227,14 +235,12 @@ def _gpt_neo(n: int, rounds: int) -> dict[str, Any]:
 
 def _local_attention(n: int, rounds: int) -> dict[str, Any]:
     """Its exact window of 128 x 2 keys before the query: `banded(257)`."""
-    try:
-        from local_attention import LocalAttention
-    except ModuleNotFoundError:
-        raise BadValue("this bench needs local-attention: pip install -e '.[bench]'") from None
+    from local_attention import LocalAttention
+
     pattern, inputs = Banded(257), _inputs(n, torch.float32, "cpu")
     attend, _ = _kernel(pattern, n, torch.float32, "cpu")
     peer = LocalAttention(
-        window_size=128, look_backward=2, causal=True, exact_windowsize=True, use_rotary_pos_emb=False
+        window_size=128, look_backward=2, causal=True, autopad=True, exact_windowsize=True, use_rotary_pos_emb=False
     )
     q, k, v, _ = inputs
     check_equal(attend(q, k, v, pattern), peer(q, k, v), "local-attention")
@@ -294,6 +300,8 @@ def whole_model(*, n_ctx: int, rounds: int, say: Say) -> list[dict[str, Any]]:
 
 def measure(parts: Sequence[str], *, n: int | None, rounds: int, say: Say) -> dict[str, Any]:
     """The chosen parts of the bench at their own lengths, or at `n` (growth: from n / 4 on)."""
+    if "peers" in parts:
+        check_peers()
     runs: dict[str, Callable[[], list[dict[str, Any]]]] = {
         "against_dense": lambda: against_dense(n=n or 8192, rounds=rounds, say=say),
         "growth": lambda: growth(short=(n or 16384) // 4, long=n or 16384, rounds=rounds, say=say),

@@ -12,8 +12,13 @@ Row = Mapping[str, Any]
 
 def attention_tables(result: Mapping[str, Any]) -> str:
     """One table for each part that `result` holds, under a line that names the machine."""
-    if result.get("bench") != "attention":
-        raise BadFile("this is no result of fewshot bench attention: give the FILE that its --json wrote")
+    try:
+        return "\n".join(_lines(result)) + "\n"
+    except (KeyError, TypeError):
+        raise BadFile("this is no result of fewshot bench attention: give the FILE that its --json wrote") from None
+
+
+def _lines(result: Mapping[str, Any]) -> list[str]:
     machine = result["machine"]
     gpu = "" if machine["gpu"] == "none" else f", {machine['gpu']}"
     lines = [
@@ -23,7 +28,7 @@ def attention_tables(result: Mapping[str, Any]) -> str:
     for part, (title, columns) in PARTS.items():
         if rows := result.get(part):
             lines += ["", f"### {title}", "", *_table(columns, rows)]
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _table(columns: Mapping[str, Callable[[Row], str]], rows: Iterable[Row]) -> list[str]:

@@ -39,5 +39,6 @@ def _kernel(config: GPTConfig) -> Attend:
         documents=False,
         dropout=0.0,
         training=False,
+        width=config.head_width,
     )
     return choose_for(config.schedule().patterns, "auto", need)[0]

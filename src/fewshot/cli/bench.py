@@ -53,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
     from fewshot.bench.machine import machine
     from fewshot.cli.show import print_json
 
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)  # what cannot be stored is better known before than after
     if args.bench == "attention" and args.show:
         from fewshot.bench.tables import attention_tables
 

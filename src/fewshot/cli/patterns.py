@@ -27,6 +27,7 @@ def run(args: argparse.Namespace) -> int:
     from fewshot.patterns.layout import density, hops, mean_keys_per_query
     from fewshot.patterns.schedule import parse
 
+    check(not (args.json and args.png), "--json and --png cannot be used together: run it twice")
     check(1 <= args.n <= 16384, f"--n is {args.n}, must be in 1..16384")
     schedule = parse(args.text)
     if args.json:

@@ -17,8 +17,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from fewshot.kernels.need import Need
-from fewshot.kernels.operator import make_operator, passes_by_head, positions_first
-from fewshot.kernels.reference import check_positions
+from fewshot.kernels.operator import make_operator, passes_by_head, positions_first, without_autocast
+from fewshot.kernels.reference import check_inputs
 from fewshot.patterns.pattern import Pattern
 from fewshot.patterns.strips import Strip
 
@@ -45,8 +45,8 @@ def attend(
 ) -> Float[Tensor, "B H T K"]:
     """Attention as `need.Attend` says it."""
     assert not dropout, "supports() refuses dropout"
-    check_positions(q, k, q_start)
-    return _attend(q, k, v, pattern.text, q_start, documents)[0]
+    check_inputs(q, k, v, q_start, documents)
+    return _attend(q, k, v, pattern.text, q_start, documents)[0] if q.numel() else q.clone()
 
 
 Index = tuple[slice | Tensor | None, ...]  # for the positions of a tensor: gives [G, rows], a view where it can be one
@@ -190,4 +190,4 @@ def _backward(
     return grad_q, grad_k, grad_v
 
 
-_attend = make_operator("blocked", _forward, _backward)
+_attend = make_operator("blocked", without_autocast(_forward), without_autocast(_backward))

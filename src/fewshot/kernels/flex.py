@@ -22,7 +22,7 @@ from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from fewshot.kernels.compiler import compiler_problem
 from fewshot.kernels.need import Need
-from fewshot.kernels.reference import check_positions
+from fewshot.kernels.reference import check_inputs
 from fewshot.patterns.pattern import Pattern
 from fewshot.patterns.schedule import parse
 from fewshot.patterns.strips import pairs_in_blocks
@@ -69,7 +69,7 @@ def attend(
 ) -> Float[Tensor, "B H T K"]:
     """Attention as `need.Attend` says it."""
     assert not dropout, "supports() refuses dropout"
-    check_positions(q, k, q_start)
+    check_inputs(q, k, v, q_start, documents)
     width = q.shape[3]
     if width < LEAST_WIDTH:
         q, k, v = (F.pad(each, (0, LEAST_WIDTH - width)) for each in (q, k, v))

@@ -27,7 +27,7 @@ from fewshot.base.files import written_whole
 from fewshot.base.machine import cache_folder, processor_features
 from fewshot.kernels.need import Need
 from fewshot.kernels.operator import make_operator, passes_by_head, positions_first, ready
-from fewshot.kernels.reference import check_positions
+from fewshot.kernels.reference import check_inputs
 from fewshot.patterns.pattern import Pattern
 from fewshot.patterns.strips import Pass
 
@@ -60,8 +60,8 @@ def attend(
 ) -> Float[Tensor, "B H T K"]:
     """Attention as `need.Attend` says it."""
     assert not dropout, "supports() refuses dropout"
-    check_positions(q, k, q_start)
-    return _attend(q, k, v, pattern.text, q_start, documents)[0]
+    check_inputs(q, k, v, q_start, documents)
+    return _attend(q, k, v, pattern.text, q_start, documents)[0] if q.numel() else q.clone()
 
 
 # ---- the library --------------------------------------------------------------------------------------------------
@@ -83,19 +83,24 @@ def library() -> Library:
     )
     if compiler is None:
         return Library(None, "there is no C++ compiler (g++ or clang++) on the PATH")
-    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
-    what = "\n".join([SOURCE.read_text(encoding="utf-8"), *FLAGS, version, processor_features()])
-    target = cache_folder() / f"native-{hashlib.sha256(what.encode()).hexdigest()[:16]}.so"
     try:
-        if not target.is_file():
-            with written_whole(target) as partial:
-                command = [compiler, *FLAGS, str(SOURCE), "-o", str(partial)]
-                subprocess.run(command, capture_output=True, text=True, check=True)
+        version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
+        what = "\n".join([SOURCE.read_text(encoding="utf-8"), *FLAGS, version, processor_features()])
+        target = cache_folder() / f"native-{hashlib.sha256(what.encode()).hexdigest()[:16]}.so"
+        try:
+            return Library(ctypes.CDLL(str(target)), None)
+        except OSError:  # not there yet, or damaged
+            _compile(compiler, target)
         return Library(ctypes.CDLL(str(target)), None)
     except subprocess.CalledProcessError as error:
         return Library(None, f"{compiler} could not compile {SOURCE.name}: {error.stderr.strip()[:200]}")
     except OSError as error:
         return Library(None, f"the compiled kernel cannot be kept or loaded: {error}")
+
+
+def _compile(compiler: str, target: Path) -> None:
+    with written_whole(target) as partial:
+        subprocess.run([compiler, *FLAGS, str(SOURCE), "-o", str(partial)], capture_output=True, text=True, check=True)
 
 
 # ---- what goes over -----------------------------------------------------------------------------------------------

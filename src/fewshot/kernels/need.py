@@ -25,6 +25,7 @@ class Need:
     dropout: float  # probability
     training: bool  # whether gradients are needed
     second_order: bool = False  # whether gradients of gradients are needed
+    width: int | None = None  # K, where it is known
 
 
 @runtime_checkable

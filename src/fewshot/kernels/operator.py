@@ -6,9 +6,9 @@ and out.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
-from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from torch import Tensor
 from fewshot.patterns.schedule import parse
 from fewshot.patterns.strips import Pass, passes
 
+R = TypeVar("R")
 # (q, k, v, pattern's text, q_start, documents) -> result, log-sum-exp of each query's scores
 Forward = Callable[[Tensor, Tensor, Tensor, str, int, Tensor | None], tuple[Tensor, Tensor]]
 # (gradient, q, k, v, result, log-sum-exp, pattern's text, q_start, documents) -> gradients of q, k and v
@@ -61,6 +62,17 @@ def make_operator(name: str, forward: Forward, backward: Backward) -> Forward:
     return operator
 
 
+def without_autocast(function: Callable[..., R]) -> Callable[..., R]:
+    """The function with the types of its products left to itself, in the backward pass as in the forward pass."""
+
+    @functools.wraps(function)
+    def run(q: Tensor, *others: Any) -> R:
+        with torch.autocast(q.device.type, enabled=False):
+            return function(q, *others)
+
+    return run
+
+
 def positions_first(shape: Sequence[int], like: Tensor, dtype: torch.dtype, *, zeros: bool = True) -> Tensor:
     """[B, H, T, K] that lies in memory as [B, T, H, K]: joining the heads afterwards is then a view."""
     B, H, T, K = shape
@@ -70,10 +82,11 @@ def positions_first(shape: Sequence[int], like: Tensor, dtype: torch.dtype, *, z
 
 def ready(*tensors: Tensor) -> list[Tensor]:
     """With a last stride of 1."""
-    return [tensor if tensor.stride(-1) == 1 else tensor.contiguous() for tensor in tensors]
+    exact = torch.contiguous_format  # `contiguous` leaves the stride of a single column as it is
+    return [tensor if tensor.stride(-1) == 1 else tensor.clone(memory_format=exact) for tensor in tensors]
 
 
-@lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=64)
 def passes_by_head(text: str, n_queries: int, n_keys: int, q_start: int) -> list[tuple[slice, tuple[Pass, ...]]]:
     """For each kind of head of a pattern: which heads, and its passes."""
     (pattern,) = parse(text).patterns

@@ -24,7 +24,7 @@ from torch import Tensor
 from fewshot.base.errors import BadValue
 from fewshot.kernels.need import Need
 from fewshot.kernels.operator import make_operator, positions_first, ready
-from fewshot.kernels.reference import check_positions
+from fewshot.kernels.reference import check_inputs
 from fewshot.patterns.pattern import Pattern
 from fewshot.patterns.schedule import parse
 from fewshot.patterns.strips import Strip, passes
@@ -70,6 +70,8 @@ def supports(need: Need) -> str | None:
         return f"it computes on CUDA, not on {need.device}"
     if need.dtype not in (torch.float32, torch.bfloat16, torch.float16):
         return f"it computes float32, bfloat16 and float16, not {str(need.dtype).removeprefix('torch.')}"
+    if need.width is not None and need.width > WIDEST:
+        return f"it takes heads of up to {WIDEST} columns, not {need.width}"
     if need.dropout:
         return "it has no dropout on attention weights"
     if need.second_order:
@@ -98,7 +100,7 @@ def attend(
 ) -> Float[Tensor, "B H T K"]:
     """Attention as `need.Attend` says it. Raises BadValue for heads of more than WIDEST columns."""
     assert not dropout, "supports() refuses dropout"
-    check_positions(q, k, q_start)
+    check_inputs(q, k, v, q_start, documents)
     if q.shape[3] > WIDEST:
         raise BadValue(f"the triton kernel takes heads of up to {WIDEST} columns, got {q.shape[3]}: use 'sdpa'")
     return _attend(q, k, v, pattern.text, q_start, documents)[0]

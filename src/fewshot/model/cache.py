@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -54,7 +53,8 @@ class LayerCache:
             for heads, each, buffer in zip(self.heads, self.kept, self.buffers, strict=True):
                 if k.shape[2] == 1:
                     for slot in each.new_slots(start) if count else []:
-                        buffer[0, rows, :, slot], buffer[1, rows, :, slot] = k[rows, heads, 0], v[rows, heads, 0]
+                        for half, new in zip(buffer, (k, v), strict=True):
+                            half[rows, :, slot] = new[rows, heads, 0].to(half.dtype)
                     continue
                 positions, slots = (torch.from_numpy(index) for index in each.writes(start, start + count))
                 new = torch.stack([k[:, heads], v[:, heads]])[..., positions - start, :].to(buffer.dtype)
@@ -74,7 +74,9 @@ class LayerCache:
             held = each.held(start)
             held = held[held >= first]
             slots = torch.from_numpy(each.slots(held, start)).to(k.device)
-            earlier[:, :, heads][..., torch.from_numpy(held - first).to(k.device), :] = buffer[:, rows][..., slots, :]
+            earlier[:, :, heads][..., torch.from_numpy(held - first).to(k.device), :] = buffer[:, rows][
+                ..., slots, :
+            ].to(k.dtype)
         keys, values = torch.cat([earlier, torch.stack([k, v])], dim=3).unbind(0)
         return first, keys, values
 
@@ -137,7 +139,8 @@ class Reading:
             cache.write(k, v, starts, counts)
             if alike:
                 return cache.read(q, starts[0])
-            return cache.read_ragged(q, [start - (count == 0) for start, count in zip(starts, counts, strict=True)])
+            last = [max(0, start + count - 1) for start, count in zip(starts, counts, strict=True)]
+            return cache.read_ragged(q, last)
         mixed = []
         for rows in [slice(None)] if alike else [slice(b, b + 1) for b in range(len(starts))]:
             start = starts[rows][0]
@@ -147,7 +150,6 @@ class Reading:
         return torch.cat(mixed)
 
 
-@lru_cache(maxsize=1024)
 def _reader(kept: Kept, position: int) -> slice | Tensor:
     """`readable_slots` as an index: a slice, which makes no copy, where they always lie side by side."""
     return kept.span(position) or torch.from_numpy(readable_slots(kept, position))

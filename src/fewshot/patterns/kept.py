@@ -136,7 +136,7 @@ def kept(pattern: Pattern, n_ctx: int) -> Kept:
     return Kept(pattern, n_ctx, n_recent, 1, tuple(columns))
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=64)  # the layers of one step ask for the same; an entry is as long as what the query reads
 def readable_slots(kept: Kept, q: int) -> Positions:
     """The slots of the keys that the query at `q` reads, once it was read itself; in no particular order."""
     return kept.slots(keys_of(kept.pattern, q), q + 1)

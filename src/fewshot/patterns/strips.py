@@ -122,7 +122,7 @@ def _strips(part: Pattern, earlier: Sequence[Pattern], queries: Positions, segme
         case Strided(stride):
             others = [other.stride for other in earlier if isinstance(other, Strided)]
             period = math.lcm(stride, *others)
-            for ahead in range(0, period, stride):  # keys lag by this much, modulo the period
+            for ahead in range(0, min(period, end), stride):  # keys lag by this much, modulo the period
                 if all(ahead % other for other in others):
                     yield [
                         _strip(queries[(residue - start) % period :: period],

@@ -127,6 +127,7 @@ class _Parts:
             documents=loop.document_masking,
             dropout=shape.inner_dropout,
             training=True,
+            width=shape.head_width,
         )
         attend, reasons = choose_for(patterns, loop.kernel, need)
         torch.manual_seed(seed_of("weights", loop.seed))
