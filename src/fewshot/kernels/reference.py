@@ -75,7 +75,6 @@ def check_positions(q: Float[Tensor, "B H T K"], k: Float[Tensor, "B H S K"], q_
 
 def check_inputs(q: Tensor, k: Tensor, v: Tensor, q_start: int, documents: Tensor | None) -> None:
     """Raise BadValue for what a kernel that works on memory would read wrongly: shapes and types that do not agree."""
-    check_positions(q, k, q_start)
     rows, columns = (k.shape[0], k.shape[2]), (q.shape[3], k.shape[3], v.shape[3])
     agree = q.ndim == 4 and q.shape[:2] == k.shape[:2] and k.shape == v.shape and len(set(columns)) == 1
     if not agree or not q.dtype == k.dtype == v.dtype or q_start < 0:
@@ -83,3 +82,4 @@ def check_inputs(q: Tensor, k: Tensor, v: Tensor, q_start: int, documents: Tenso
         raise BadValue(f"q, k and v do not agree: {shapes}, q_start {q_start}; see need.Attend")
     if documents is not None and documents.shape != rows:
         raise BadValue(f"documents has the shape {list(documents.shape)}, expected one number a key, {list(rows)}")
+    check_positions(q, k, q_start)
