@@ -14,6 +14,10 @@
 #include <cstring>
 #include <limits>
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 namespace {
 
 constexpr int GRAIN = 16;  // pairs are skipped in blocks of GRAIN x GRAIN
@@ -42,6 +46,7 @@ struct Work {
     const int32_t *queries, *keys, *low, *high;
     const int64_t *documents;                  // [B, S] or null
     int64_t n_keys;                            // S
+    uint8_t *query_seen, *key_seen;            // [B, H, T], [B, H, S]: rows of the gradients that hold something yet
 };
 
 struct View {  // a tensor [B, H, T, K] whose last stride is 1
@@ -319,8 +324,16 @@ void attend_queries(const Work &work, const View &q, const View &k, const View &
 
 // ---- backward ---------------------------------------------------------------------------------------------------
 
-void differentiate_queries(const Work &work, const View &q, const View &k, const View &v, const View &grad_out,
-                           const float *lse, const float *delta, const View &grad_q, const View &grad_k,
+// Adds a row to a gradient, or is its first row: gradients are never filled with zeros beforehand.
+inline void gather_up(float *to, const float *row, int width, bool seen) {
+    if (seen)
+        for (int d = 0; d < width; d++) to[d] += row[d];
+    else
+        std::memcpy(to, row, width * sizeof(float));
+}
+
+void differentiate_queries(const Work &work, const View &q, const View &k, const View &v, const View &out,
+                           const View &grad_out, const float *lse, const View &grad_q, const View &grad_k,
                            const View &grad_v, int64_t b, int64_t h, const Strip &strip, int64_t i0, int n,
                            int64_t n_positions, float *memory) {
     const int width = static_cast<int>(work.width), padded = (width + 15) / 16 * 16, area = TILE * padded;
@@ -334,10 +347,12 @@ void differentiate_queries(const Work &work, const View &q, const View &k, const
     gather(grad_out, work.is_bf16, b, h, strip.queries + i0, work.q_start, n, width, padded, outs);
     transpose(outs, whole, padded, 1.0f, outs_turned);
     std::fill(to_q, to_q + area, 0.0f);
+    gather(out, work.is_bf16, b, h, strip.queries + i0, work.q_start, n, width, padded, keys);  // `keys` is free yet
+    const int64_t first_row = (b * work.n_heads + h) * n_positions, first_key = (b * work.n_heads + h) * work.n_keys;
     for (int i = 0; i < TILE; i++) {
-        const int64_t at = (b * work.n_heads + h) * n_positions + (i < n ? strip.queries[i0 + i] - work.q_start : 0);
-        base[i] = lse[at];
-        shift[i] = delta[at];
+        base[i] = lse[first_row + (i < n ? strip.queries[i0 + i] - work.q_start : 0)];
+        shift[i] = 0;  // the sum of the result times its gradient
+        for (int d = 0; d < padded && i < n; d++) shift[i] += keys[i * padded + d] * outs[i * padded + d];
     }
     Tile tile;
     Grid grid;
@@ -360,6 +375,7 @@ void differentiate_queries(const Work &work, const View &q, const View &k, const
                 }
         }
         mix(tile, grid, padded, slopes, keys, to_q);
+        uint8_t *seen = work.key_seen + first_key;
         for (int which = 0; which < 2; which++) {  // gradients of keys, then of values
             const View &target = which ? grad_v : grad_k;
             for (int y = 0; y * GRAIN < tile.n_keys; y++) {
@@ -369,15 +385,17 @@ void differentiate_queries(const Work &work, const View &q, const View &k, const
                         (which ? outs : rows) + first * padded, padded, part, padded, false);
                 const int until = std::min(GRAIN, tile.n_keys - y * GRAIN);
                 for (int j = 0; j < until; j++) {
-                    float *to = target.at(b, h, tile.keys[y * GRAIN + j]);
-                    for (int d = 0; d < width; d++) to[d] += part[j * padded + d];
+                    const int32_t key = tile.keys[y * GRAIN + j];
+                    gather_up(target.at(b, h, key), part + j * padded, width, seen[key]);
+                    if (which) seen[key] = 1;
                 }
             }
         }
     }
     for (int i = 0; i < n; i++) {
-        float *to = grad_q.at(b, h, strip.queries[i0 + i] - work.q_start);
-        for (int d = 0; d < width; d++) to[d] += to_q[i * padded + d];
+        const int64_t t = strip.queries[i0 + i] - work.q_start;
+        gather_up(grad_q.at(b, h, t), to_q + i * padded, width, work.query_seen[first_row + t]);
+        work.query_seen[first_row + t] = 1;
     }
 }
 
@@ -387,7 +405,19 @@ void differentiate_queries(const Work &work, const View &q, const View &k, const
 
 extern "C" {
 
-// out [B, H, T, K] and lse [B, H, T] (base 2) hold zeros and minus infinity, or what other strips gave.
+// Asks for large pages where memory was not touched yet: faults of 4 KB pages cost a third of a long text's time.
+void fewshot_prefer_large_pages(void *memory, int64_t n_bytes) {
+#ifdef __linux__
+    constexpr uintptr_t page = 2 << 20;
+    const uintptr_t from = (reinterpret_cast<uintptr_t>(memory) + page - 1) / page * page;
+    const uintptr_t to = (reinterpret_cast<uintptr_t>(memory) + n_bytes) / page * page;
+    if (from < to) madvise(reinterpret_cast<void *>(from), to - from, MADV_HUGEPAGE);  // advice: a refusal changes nothing
+#else
+    (void)memory, (void)n_bytes;
+#endif
+}
+
+// lse [B, H, T] (base 2) holds minus infinity, or with out [B, H, T, K] what other strips gave.
 void fewshot_attend(const Work *work, const View *q, const View *k, const View *v, const View *out, float *lse,
                     int64_t n_positions) {
     const int64_t n_heads = (work->n_heads - work->head_first + work->head_step - 1) / work->head_step;
@@ -408,9 +438,9 @@ void fewshot_attend(const Work *work, const View *q, const View *k, const View *
     }
 }
 
-// Adds to the gradients, which are float [B, H, T or S, K]; delta [B, H, T] is the sum of result times its gradient.
-void fewshot_differentiate(const Work *work, const View *q, const View *k, const View *v, const View *grad_out,
-                           const float *lse, const float *delta, const View *grad_q, const View *grad_k,
+// The gradients are float [B, H, T or S, K]; rows that were not seen before are written, the others are added to.
+void fewshot_differentiate(const Work *work, const View *q, const View *k, const View *v, const View *out,
+                           const View *grad_out, const float *lse, const View *grad_q, const View *grad_k,
                            const View *grad_v, int64_t n_positions) {
     const int64_t n_heads = (work->n_heads - work->head_first + work->head_step - 1) / work->head_step;
     const size_t padded = (work->width + 15) / 16 * 16;
@@ -423,7 +453,7 @@ void fewshot_differentiate(const Work *work, const View *q, const View *k, const
                 for (int64_t s = 0; s < work->n_strips; s++) {
                     const Strip strip = strip_of(*work, s);
                     for (int64_t i = 0; i < strip.n_queries; i += TILE)
-                        differentiate_queries(*work, *q, *k, *v, *grad_out, lse, delta, *grad_q, *grad_k, *grad_v, b,
+                        differentiate_queries(*work, *q, *k, *v, *out, *grad_out, lse, *grad_q, *grad_k, *grad_v, b,
                                               work->head_first + nth * work->head_step, strip, i,
                                               static_cast<int>(std::min<int64_t>(TILE, strip.n_queries - i)), n_positions,
                                               scratch.memory);

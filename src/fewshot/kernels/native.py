@@ -116,6 +116,8 @@ class _Work(ctypes.Structure):
             for name in ("query_ends", "key_ends", "queries", "keys", "low", "high", "documents")
         ),
         ("n_keys", ctypes.c_int64),
+        ("query_seen", ctypes.c_void_p),
+        ("key_seen", ctypes.c_void_p),
     )
 
 
@@ -174,6 +176,15 @@ def _calls(q: Tensor, k: Tensor, text: str, q_start: int, documents: Tensor | No
             )  # fmt: skip
 
 
+def _fresh(like: Tensor) -> Tensor:
+    """Room for a result in float32 that the kernel writes whole."""
+    code = library().code
+    assert code is not None
+    room = positions_first(like.shape, like, torch.float32, zeros=False)
+    code.fewshot_prefer_large_pages(ctypes.c_void_p(room.data_ptr()), ctypes.c_int64(room.nbytes))
+    return room
+
+
 def _wide(documents: Tensor | None) -> Tensor | None:
     return None if documents is None else documents.to(torch.int64).contiguous()
 
@@ -186,7 +197,7 @@ def _forward(
     assert code is not None
     q, k, v = ready(q, k, v)
     documents = _wide(documents)
-    out = positions_first(q.shape, q, torch.float32)
+    out = _fresh(q)
     lse = q.new_full(q.shape[:3], -torch.inf, dtype=torch.float32)
     for work in _calls(q, k, pattern, q_start, documents):
         views = (_View.of(each) for each in (q, k, v, out))
@@ -202,15 +213,19 @@ def _backward(
     code = library().code
     assert code is not None
     kind = q.dtype
-    q, k, v, grad = ready(q, k, v, grad.to(kind))
+    q, k, v, out, grad = ready(q, k, v, out, grad.to(kind))
     documents = _wide(documents)
-    delta = (grad.float() * out.float()).sum(dim=-1).contiguous()
-    grads = [positions_first(each.shape, q, torch.float32) for each in (q, k, v)]
+    grads = [_fresh(each) for each in (q, k, v)]
+    seen = [each.new_zeros(each.shape[:3], dtype=torch.bool) for each in (q, k)]
     for work in _calls(q, k, pattern, q_start, documents):
+        work.query_seen, work.key_seen = (each.data_ptr() for each in seen)
         code.fewshot_differentiate(
-            ctypes.byref(work), *(_View.of(each) for each in (q, k, v, grad)), ctypes.c_void_p(lse.data_ptr()),
-            ctypes.c_void_p(delta.data_ptr()), *(_View.of(each) for each in grads), ctypes.c_int64(q.shape[2]),
+            ctypes.byref(work), *(_View.of(each) for each in (q, k, v, out, grad)), ctypes.c_void_p(lse.data_ptr()),
+            *(_View.of(each) for each in grads), ctypes.c_int64(q.shape[2]),
         )  # fmt: skip
+    if not seen[1].all():  # keys that no query reads
+        for each in grads[1:]:
+            each.masked_fill_(~seen[1][..., None], 0.0)
     grad_q, grad_k, grad_v = (each.to(kind) for each in grads)
     return grad_q, grad_k, grad_v
 
