@@ -22,10 +22,15 @@ def find_checkpoint(path: Path) -> Checkpoint:
         raise BadFile(f"{path} does not exist; a run folder (made by fewshot train) is needed")
     if (path / MANIFEST).is_file():
         return read_manifest(path)
-    found = sorted((path / FOLDER).glob("step-*"))
+    found = checkpoint_folders(path)
     if not found:
         raise DamagedCheckpoint(f"{path} holds no checkpoint (looked for {path / FOLDER}/step-*)")
     return read_manifest(found[-1])
+
+
+def checkpoint_folders(run: Path) -> list[Path]:
+    """The run's checkpoints, oldest first; unverified."""
+    return sorted((run / FOLDER).glob("step-*"))
 
 
 def load_model(checkpoint: Checkpoint, *, attend: Attend = sdpa.attend, device: str = "cpu") -> GPT:

@@ -30,6 +30,7 @@ class Checkpoint:
     path: Path
     step: int
     config: GPTConfig
+    weights: str = ""  # sha256 of the weights' file: what tells one model from another
     counters: Mapping[str, Any] = field(default_factory=dict)  # plain values that training needs to go on
 
 
@@ -63,4 +64,5 @@ def read_manifest(folder: Path) -> Checkpoint:
         if sha256_file(file) != recorded["sha256"]:
             raise DamagedCheckpoint(f"{file} is damaged: its sha256 is not the recorded one; {way_out}")
     config = from_plain(GPTConfig, plain["model"], where=str(folder / MANIFEST))
-    return Checkpoint(path=folder, step=plain["step"], config=config, counters=plain["counters"])
+    weights = plain["files"].get(WEIGHTS, {}).get("sha256", "")
+    return Checkpoint(path=folder, step=plain["step"], config=config, weights=weights, counters=plain["counters"])

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fewshot.base.errors import BadValue, ContextTooLong
 from fewshot.generate.sampling import Sampling, choose_tokens
+from fewshot.generate.steps import next_logits
 from fewshot.model.cache import Cache
 from fewshot.model.gpt import GPT
 
@@ -44,7 +45,7 @@ def decode(
     fresh = [list(prompt) for prompt in prompts]  # what the cache has not read yet
     cache = model.new_cache(len(texts)) if use_cache else None
     while True:
-        logits = _next_logits(model, fresh if use_cache else texts, cache)[:, :n_vocab]
+        logits = next_logits(model, fresh if use_cache else texts, cache)[:, :n_vocab]
         tokens = choose_tokens(logits, sampling, torch.tensor([draw.random() for draw in draws], dtype=torch.float64))
         logprobs = logits.float().log_softmax(dim=-1).gather(1, tokens[:, None]).squeeze(1)
         yield tokens, logprobs
@@ -60,17 +61,6 @@ def decode(
                 fresh[b] = []
         if not any(fresh):
             return
-
-
-def _next_logits(model: GPT, pieces: Sequence[Sequence[int]], cache: Cache | None) -> Float[Tensor, "B V"]:
-    """Scores for what follows each piece; shorter ones are padded at their ends, which no position before can see."""
-    device, counts = model.wte.weight.device, [len(piece) for piece in pieces]
-    padded = torch.zeros(len(pieces), max(counts), dtype=torch.long)
-    for row, piece in zip(padded, pieces, strict=True):
-        row[: len(piece)] = torch.tensor(piece, dtype=torch.long)
-    hidden = model.hidden(padded.to(device), cache, counts=counts)
-    last = torch.tensor([max(0, count - 1) for count in counts], device=device)
-    return model.logits(hidden[torch.arange(len(pieces), device=device), last])
 
 
 def _read(model: GPT, text: Sequence[int]) -> Cache:

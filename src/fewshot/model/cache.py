@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from fewshot.base.errors import ContextTooLong
@@ -115,7 +115,7 @@ class LayerCache:
 
 
 @dataclass(frozen=True)
-class Reading:
+class CacheReading:
     """New positions that one layer reads: row b has read `starts[b]` before, of the new ones `counts[b]` are real.
 
     What is computed for the others, at the end of a row, has no meaning.
@@ -179,7 +179,7 @@ class Cache:
         """Of all layers; it does not grow while reading."""
         return sum(layer.n_bytes for layer in self.layers)
 
-    def readings(self, n_positions: int, counts: Sequence[int] | None) -> list[Reading]:
+    def readings(self, n_positions: int, counts: Sequence[int] | None) -> list[CacheReading]:
         """For each layer the reading of the next `n_positions` a row, of which `counts` are real (None: all).
 
         Raises ContextTooLong if a row would go beyond n_ctx; nothing has changed then.
@@ -188,7 +188,13 @@ class Cache:
         if max(ends) > self.n_ctx:
             raise ContextTooLong(max(ends), self.n_ctx, "the input")
         real = [end - start for start, end in zip(self.lengths, ends, strict=True)]
-        return [Reading(layer, self.lengths, real) for layer in self.layers]
+        return [CacheReading(layer, self.lengths, real) for layer in self.layers]
+
+    def positions(self, n_positions: int) -> Int[Tensor, "*B T"]:
+        """Where the next positions stand; those beyond n_ctx are no real ones, and held at its end."""
+        if len(set(self.lengths)) == 1 and self.length + n_positions <= self.n_ctx:
+            return torch.arange(self.length, self.length + n_positions)
+        return (torch.tensor(self.lengths)[:, None] + torch.arange(n_positions)).clamp(max=self.n_ctx - 1)
 
     def advance(self, n_positions: int, counts: Sequence[int] | None) -> None:
         """Every layer has read its part."""
@@ -197,6 +203,13 @@ class Cache:
     def _ends(self, n_positions: int, counts: Sequence[int] | None) -> list[int]:
         counts = [n_positions] * len(self.lengths) if counts is None else counts
         return [start + count for start, count in zip(self.lengths, counts, strict=True)]
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Keep these rows, in this order; one may be kept several times."""
+        for layer in self.layers:
+            layer.n_rows = len(rows)
+            layer.buffers = [buffer[:, list(rows)] for buffer in layer.buffers]
+        self.lengths = [self.lengths[b] for b in rows]
 
     def take_row(self, b: int, other: Cache) -> None:
         """Make row `b` what the only row of `other` is."""

@@ -21,6 +21,7 @@ from fewshot.model.init import initialise
 from fewshot.model.layers import Block
 from fewshot.model.loss import mean_cross_entropy
 from fewshot.model.positions import Positions, table_sizes
+from fewshot.model.reading import Memory
 
 
 class GPT(nn.Module):
@@ -50,7 +51,7 @@ class GPT(nn.Module):
     def hidden(
         self,
         tokens: Int[Tensor, "B T"],
-        cache: Cache | None = None,
+        cache: Memory | None = None,
         documents: Int[Tensor, "B T"] | None = None,
         *,
         counts: Sequence[int] | None = None,
@@ -58,7 +59,8 @@ class GPT(nn.Module):
         """Hidden states after the last norm.
 
         With a cache, `tokens` continue what it holds and are added to it; where rows are padded at their ends,
-        `counts` tells how many tokens of each are real. `documents` numbers each position's document and keeps
+        `counts` tells how many tokens of each are real. A tree takes a cache's place where texts branch,
+        a prefix where its keys and values are to be kept. `documents` numbers each position's document and keeps
         attention inside it. Raises ContextTooLong beyond n_ctx.
         """
         n_positions = tokens.shape[1]
@@ -77,19 +79,16 @@ class GPT(nn.Module):
             cache.advance(n_positions, counts)
         return self.ln_f(x)
 
-    def _positions(self, n_positions: int, cache: Cache | None) -> Float[Tensor, "*B T D"]:
+    def _positions(self, n_positions: int, cache: Memory | None) -> Float[Tensor, "*B T D"]:
         """Embeddings of the next positions, row by row where the rows of a cache differ."""
-        starts = [0] if cache is None else cache.lengths
-        if len(set(starts)) == 1 and starts[0] + n_positions <= self.config.n_ctx:
-            return self.wpe(torch.arange(starts[0], starts[0] + n_positions, device=self.wpe.weight.device))
-        at = torch.tensor(starts)[:, None] + torch.arange(n_positions)
-        return self.wpe(at.clamp(max=self.config.n_ctx - 1).to(self.wpe.weight.device))
+        at = torch.arange(n_positions) if cache is None else cache.positions(n_positions)
+        return self.wpe(at.to(self.wpe.weight.device))
 
     def logits(self, hidden: Float[Tensor, "*N D"]) -> Float[Tensor, "*N V"]:
         """Scores over the vocabulary for these hidden states."""
         return hidden @ self.output_weight.T
 
-    def forward(self, tokens: Int[Tensor, "B T"], cache: Cache | None = None) -> Float[Tensor, "B T V"]:
+    def forward(self, tokens: Int[Tensor, "B T"], cache: Memory | None = None) -> Float[Tensor, "B T V"]:
         """Logits at every position."""
         return self.logits(self.hidden(tokens, cache))
 

@@ -13,8 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from fewshot.kernels.need import Attend
-from fewshot.model.cache import Reading
 from fewshot.model.config import GPTConfig
+from fewshot.model.reading import Reading
 from fewshot.patterns.pattern import Pattern
 
 

@@ -25,6 +25,12 @@ class Tokenizer(abc.ABC):
 
     n_vocab: int
     eot: int
+    adds_start = False  # whether its makers put `start` before every text
+
+    @property
+    def start(self) -> int:
+        """The id that stands before a text: `eot`, unless the vocabulary has one of its own for that."""
+        return self.eot
 
     @abc.abstractmethod
     def encode_to_numpy(self, text: str) -> UInt32[np.ndarray, " T"]:

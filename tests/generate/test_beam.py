@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from fewshot.base.errors import BadValue
+from fewshot.generate.beam import beam_search
+from fewshot.generate.steps import GPTSteps, n_common, n_shared
+from fewshot.model.config import GPTConfig
+from fewshot.model.gpt import GPT
+
+END = 4
+
+
+class Letters:
+    """a, b, c, a line break, and the end of a text."""
+
+    eot, n_vocab = END, 5
+
+    def decode_bytes(self, ids):
+        return "".join("abc\n"[i] for i in ids).encode()
+
+
+@pytest.fixture(scope="module", params=["dense", "alternate(dense, banded(3))"])
+def model(request) -> GPT:
+    torch.manual_seed(0)
+    shape = {"n_layers": 2, "d_model": 16, "n_heads": 2, "n_ctx": 24, "n_vocab": 5, "init_std": 0.7}
+    return GPT(GPTConfig(**shape, pattern=request.param)).eval()
+
+
+def every_answer(model: GPT, prompt: list[int], room: int, stop: bool) -> dict[tuple[int, ...], float]:
+    """The log-probability of every text that ends within `room` tokens, or fills it."""
+    answers = {}
+    for length in range(1, room + 1):
+        for tokens in itertools.product(range(5), repeat=length):
+            last = (END, 3) if stop else (END,)
+            if any(token in last for token in tokens[:-1]) or (length < room and tokens[-1] not in last):
+                continue
+            with torch.no_grad():
+                logprobs = model(torch.tensor([[*prompt, *tokens[:-1]]]))[0, len(prompt) - 1 :].log_softmax(-1)
+            answers[tokens] = logprobs.gather(1, torch.tensor(tokens)[:, None]).sum().item()
+    return answers
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 3.0])
+@pytest.mark.parametrize("stop", [False, True])
+def test_a_wide_search_finds_what_an_exhaustive_one_finds(model, alpha, stop):
+    prompts = [[0, 1], [0, 1, 2, 2], [2]]
+    found = beam_search(
+        GPTSteps(model), Letters(), prompts, n_ctx=24, max_tokens=4, stop=("\n",) if stop else (),
+        beams=500, length_penalty=alpha,
+    )  # fmt: skip
+    for prompt, written in zip(prompts, found, strict=True):
+        answers = every_answer(model, prompt, 4, stop)
+        best = max(answers, key=lambda tokens: answers[tokens] / ((5 + len(tokens)) / 6) ** alpha)
+        assert written.tokens == best
+        assert written.logprob == pytest.approx(answers[best], abs=1e-4)
+        assert written.ended == (best[-1] == END or (stop and best[-1] == 3))
+        assert written.text == Letters().decode_bytes([t for t in best if t < 3 or (t == 3 and not stop)]).decode()
+
+
+def test_one_beam_takes_the_likeliest_token_each_time(model):
+    prompts = [[0, 1, 2], [1]]
+    found = beam_search(GPTSteps(model), Letters(), prompts, n_ctx=24, max_tokens=9, beams=1, length_penalty=0.0)
+    for prompt, written in zip(prompts, found, strict=True):
+        tokens = list(prompt)
+        with torch.no_grad():
+            while len(tokens) < len(prompt) + 9 and (len(tokens) == len(prompt) or tokens[-1] != END):
+                tokens.append(int(model(torch.tensor([tokens]))[0, -1].argmax()))
+        assert list(written.tokens) == tokens[len(prompt) :]
+
+
+def test_answers_do_not_depend_on_the_neighbours(model):
+    prompts = [[0, 1, 2, 0], [0, 1, 2, 1, 1], [0, 1], [2, 2, 2]]
+    settings = {"n_ctx": 24, "max_tokens": 6, "beams": 3, "length_penalty": 0.6}
+    together = beam_search(GPTSteps(model), Letters(), prompts, **settings)
+    alone = [beam_search(GPTSteps(model), Letters(), [prompt], **settings)[0] for prompt in prompts]
+    assert [one.tokens for one in together] == [one.tokens for one in alone]
+
+
+def test_an_answer_ends_where_the_context_is_full(model):
+    (written,) = beam_search(GPTSteps(model), Letters(), [[0] * 23], n_ctx=24, max_tokens=9, beams=2)
+    assert 1 <= len(written.tokens) <= 2
+
+
+@pytest.mark.parametrize("wrong", [{"beams": 0}, {"length_penalty": -1.0}])
+def test_settings_that_mean_nothing_are_refused(model, wrong):
+    with pytest.raises(BadValue, match=next(iter(wrong))):
+        beam_search(GPTSteps(model), Letters(), [[0]], n_ctx=24, max_tokens=2, **wrong)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 5, 8])
+def test_common_tokens_are_counted(n):
+    a, b = [1] * 8, [1] * n + [2] * (8 - n)
+    assert n_common(a, b) == n
+    assert n_common(a[:n], b) == n
+    assert n_shared([a, b]) == min(n, 7)
+    assert n_shared([a]) == 0
