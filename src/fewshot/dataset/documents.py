@@ -1,0 +1,45 @@
+"""Token shards in, the documents they were made of out: what a run was trained on, where its text is gone."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from fewshot.base.errors import check
+from fewshot.corpus.document import Document
+from fewshot.dataset.shards import TokenShard
+from fewshot.tokenizer.vocab import Tokenizer
+
+READ_TOKENS = 1 << 20  # looked at and decoded at once: as a list they take 36 MB
+
+
+def documents_of_shards(shards: Iterable[TokenShard], tokenizer: Tokenizer) -> Iterator[Document]:
+    """The documents of `shards`, in order, one in memory at a time; ids count them in their file, from 1.
+
+    `tokenizer` is the one that made the shards, else this raises `BadValue`; a missing file raises `BadFile`.
+    """
+    for shard in shards:
+        check(
+            shard.tokenizer == tokenizer.fingerprint,
+            f"{shard.path} was made by another tokenizer: give the one that lies beside it in the run's folder",
+        )
+        tokens, start = np.asarray(shard.tokens()), 0
+        for number, end in enumerate(_ends(tokens, shard.eot), start=1):
+            text = _text(tokens[start:end], tokenizer)
+            yield Document(id=f"{shard.path}#{number}", text=text, source=shard.path.stem)
+            start = end + 1
+
+
+def _ends(tokens: np.ndarray, eot: int) -> Iterator[int]:
+    """Where the end-of-text tokens stand."""
+    for first in range(0, len(tokens), READ_TOKENS):
+        yield from (np.flatnonzero(tokens[first : first + READ_TOKENS] == eot) + first).tolist()
+
+
+def _text(ids: np.ndarray, tokenizer: Tokenizer) -> str:
+    """The text of one document; a character may lie on both sides of a border between two reads."""
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    reads = (ids[first : first + READ_TOKENS].tolist() for first in range(0, len(ids), READ_TOKENS))
+    return "".join([decoder.decode(tokenizer.decode_bytes(read)) for read in reads]) + decoder.decode(b"", final=True)

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from fewshot.base.errors import BadFile, BadValue
+from fewshot.corpus.document import Document
+from fewshot.dataset import documents
+from fewshot.dataset.documents import documents_of_shards
+from fewshot.dataset.shards import TokenShard, build_shards
+from fewshot.tokenizer.bpe import train_bpe
+from fewshot.tokenizer.bytes import Bytes
+from fewshot.tokenizer.chars import train_chars
+from fewshot.tokenizer.vocab import Tokenizer
+
+TEXTS = ["the first, of the four", "zwölf 世界 🙂", "a", "one that spells <|endoftext|> itself\n\n"]
+TOKENIZERS = [Bytes(), train_chars(TEXTS), train_bpe(TEXTS, n_vocab=260)]
+
+
+def shards(folder: Path, tokenizer: Tokenizer, **options: int) -> tuple[TokenShard, ...]:
+    made = [Document(id=str(i), text=text, source="test") for i, text in enumerate(TEXTS)]
+    return build_shards(lambda: iter(made), tokenizer, folder, name="books-train", **options)
+
+
+@pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=["bytes", "chars", "bpe"])
+@pytest.mark.parametrize("n_read", [1, 3, 1 << 20])
+def test_every_document_comes_back_whatever_is_read_at_once(tmp_path, monkeypatch, tokenizer, n_read):
+    monkeypatch.setattr(documents, "READ_TOKENS", n_read)
+    found = list(documents_of_shards(shards(tmp_path, tokenizer), tokenizer))
+    assert [one.text for one in found] == TEXTS
+    assert [one.id for one in found] == [f"{tmp_path}/books-train-00000.bin#{i}" for i in (1, 2, 3, 4)]
+
+
+def test_documents_of_several_shards_follow_one_another(tmp_path):
+    many = shards(tmp_path, Bytes(), max_tokens_per_shard=30)
+    assert len(many) == 3
+    found = list(documents_of_shards(many, Bytes()))
+    assert [one.text for one in found] == TEXTS
+    assert [one.id[-len("0.bin#1") :] for one in found] == ["0.bin#1", "1.bin#1", "1.bin#2", "2.bin#1"]
+
+
+def test_a_foreign_tokenizer_and_a_missing_file_are_refused(tmp_path):
+    (shard,) = shards(tmp_path, Bytes())
+    with pytest.raises(BadValue, match=r"books-train-00000\.bin was made by another tokenizer"):
+        list(documents_of_shards([shard], train_chars(TEXTS)))
+    with pytest.raises(BadFile, match=r"gone\.bin is missing"):
+        list(documents_of_shards([dataclasses.replace(shard, path=tmp_path / "gone.bin")], Bytes()))
