@@ -1,0 +1,24 @@
+"""Answers as they are compared: without case, punctuation, articles and needless spaces. Knows no task."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Iterable
+
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_ARTICLE = re.compile(r"\b(a|an|the)\b")
+
+
+def normalise_answer(text: str) -> str:
+    """The text in lower case, without ASCII punctuation and articles, its words joined by single spaces.
+
+    Source: Rajpurkar et al. 2016 (the official evaluation of SQuAD; closed-book QA has used it ever since).
+    """
+    return " ".join(_ARTICLE.sub(" ", text.lower().translate(_PUNCTUATION)).split())
+
+
+def matches_any(answer: str, accepted: Iterable[str]) -> float:
+    """1.0 if the answer's first line is, normalised, one of the accepted answers; else 0.0."""
+    first_line = normalise_answer(answer.strip().partition("\n")[0])
+    return float(any(first_line == normalise_answer(one) for one in accepted))
