@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from fewshot.evaluate.tasks.files import DataFolder
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
@@ -14,3 +16,9 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real test data is not on this machine (looked for {folder})")
     return folder
+
+
+@pytest.fixture(scope="session")
+def eval_data(shared_data: Path) -> DataFolder:
+    """The evaluation sets in it."""
+    return DataFolder(shared_data / "eval")

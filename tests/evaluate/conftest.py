@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
-from torch import nn
 
 CHARACTERS = "\n" + "".join(map(chr, range(32, 127)))
 
@@ -17,7 +14,8 @@ class SmallTokenizer:
     def __init__(self, *merges: str) -> None:
         self.pieces = [*CHARACTERS, *merges]
         self.longest_first = sorted(merges, key=len, reverse=True)
-        self.eot = len(self.pieces)
+        self.eot = self.start = len(self.pieces)
+        self.adds_start = False
         self.n_vocab = self.eot + 1
 
     def encode(self, text: str) -> list[int]:
@@ -35,17 +33,16 @@ class SmallTokenizer:
         return self.decode(ids).encode()
 
 
-class Copier(nn.Module):
-    """Says what followed the last `order` tokens when they stood earlier in its input; knows nothing else."""
+class Copier:
+    """A reader that says what followed the last `order` tokens when they stood earlier in its input, and no more."""
+
+    device, branching = torch.device("cpu"), False
 
     def __init__(self, n_vocab: int, n_ctx: int, order: int) -> None:
-        super().__init__()
-        self.config = SimpleNamespace(n_vocab=n_vocab, n_ctx=n_ctx)
-        self.order = order
-        self.unused = nn.Parameter(torch.zeros(1))
+        self.n_vocab, self.n_ctx, self.order = n_vocab, n_ctx, order
 
-    def hidden(self, tokens):
-        said = torch.zeros(*tokens.shape, self.config.n_vocab)
+    def read(self, tokens):
+        said = torch.zeros(*tokens.shape, self.n_vocab)
         for row, ids in enumerate(tokens.tolist()):
             seen: dict[tuple[int, ...], int] = {}
             for at in range(self.order, len(ids) + 1):

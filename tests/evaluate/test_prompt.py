@@ -2,15 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from fewshot.base.errors import BadValue
-from fewshot.evaluate.prompt import build_prompt, span
+from fewshot.evaluate.prompt import build_prompt, make_span
+from fewshot.evaluate.protocol import GPT3, HARNESS
 from fewshot.evaluate.task import Episode, Example, Task
 from fewshot.evaluate.tasks.table import make_task
 from fewshot.tokenizer.bpe import load_gpt2
 
 
 def make(kind: str = "complete", **fields) -> Task:
-    return Task(name="t", kind=kind, episodes=lambda n, shots, seed: [], source="test", **fields)
+    return Task(name="t", kind=kind, episodes=lambda n, shots, seed: [], measures=(), source="test", **fields)
 
 
 def capital(country: str, city: str) -> Example:
@@ -38,7 +38,7 @@ def test_a_prompt_is_exactly_this_text(small_tokenizer, shots, fields, expected)
     assert prompt.text == expected
     assert prompt.tokens == (tokenizer.eot, *tokenizer.encode(expected))
     assert prompt.shots == min(shots, 3)
-    bare = build_prompt(tokenizer, make(**fields), EPISODE, shots=shots, n_ctx=200, start_with_eot=False)
+    bare = build_prompt(tokenizer, make(**fields, protocol=HARNESS), EPISODE, shots=shots, n_ctx=200)
     assert bare.tokens == prompt.tokens[1:]
 
 
@@ -96,20 +96,45 @@ def test_the_zero_shot_form_stands_alone_and_only_without_demonstrations(small_t
 )
 def test_completion_tokens_begin_where_the_joint_text_differs(small_tokenizer, merges, context, completion, scored):
     tokenizer = small_tokenizer(*merges)
-    found = span(tokenizer, context, completion, (tokenizer.eot,))
+    found = make_span(tokenizer, GPT3, context, completion)
     assert found.tokens == (tokenizer.eot, *tokenizer.encode(context + completion))
     assert [tokenizer.decode([one]) for one in found.tokens[found.start :]] == scored
 
 
-def test_a_completion_with_nothing_before_it_is_refused(small_tokenizer):
-    with pytest.raises(BadValue, match="at least one must stand before"):
-        span(small_tokenizer(), "", "text", ())
+def test_the_harness_moves_closing_white_space_and_starts_an_empty_prompt_with_eot(small_tokenizer):
+    tokenizer = small_tokenizer()
+    found = make_span(tokenizer, HARNESS, "It is\n ", "hot")
+    assert tokenizer.decode(found.tokens) == "It is\n hot"
+    assert tokenizer.decode(found.tokens[found.start :]) == "\n hot"
+    assert make_span(tokenizer, HARNESS, "", "hot").tokens == (tokenizer.eot, *tokenizer.encode("hot"))
+
+
+def test_the_harness_cuts_the_beginning_of_a_prompt_that_is_too_long(small_tokenizer):
+    tokenizer = small_tokenizer()
+    whole = build_prompt(tokenizer, make("choose", protocol=HARNESS), EPISODE, shots=3, n_ctx=999)
+    cut = build_prompt(tokenizer, make("choose", protocol=HARNESS), EPISODE, shots=3, n_ctx=30)
+    assert cut.shots == 3
+    assert cut.spans[0].tokens == whole.spans[0].tokens[-31:]  # the last one is not read
+    assert cut.spans[0].tokens[cut.spans[0].start :] == whole.spans[0].tokens[whole.spans[0].start :]
+    writing = build_prompt(tokenizer, make(protocol=HARNESS, max_answer_tokens=9), EPISODE, shots=3, n_ctx=30)
+    assert writing.tokens == whole.tokens[-21:]
+    full = make(protocol=HARNESS, max_answer_tokens=30)
+    assert build_prompt(tokenizer, full, EPISODE, shots=3, n_ctx=30) is None
+
+
+@pytest.mark.parametrize("n_ctx", [1, 3, 4, 7, 22, 23, 50])
+def test_a_rolling_text_scores_each_token_once_and_fills_its_last_window(small_tokenizer, n_ctx):
+    tokenizer, text = small_tokenizer(), "a text in many windows"
+    prompt = build_prompt(tokenizer, make("rolling"), Episode(Example("t", "", (text,))), shots=0, n_ctx=n_ctx)
+    assert "".join(tokenizer.decode(one.tokens[one.start :]) for one in prompt.spans) == text
+    assert {len(one.tokens) for one in prompt.spans} == {min(n_ctx, len(text)) + 1}
+    assert prompt.spans[0].tokens[0] == tokenizer.eot
 
 
 def test_with_gpt2s_bpe_a_word_keeps_its_space_and_a_prompt_is_one_running_text(shared_data):
     tokenizer = load_gpt2(shared_data / "vocab" / "gpt2")
     for context, completion in (("It is", " hot"), ("It is ", "hot")):
-        found = span(tokenizer, context, completion, (tokenizer.eot,))
+        found = make_span(tokenizer, GPT3, context, completion)
         assert tokenizer.decode(found.tokens[found.start :]) == " hot"
     task = make_task("arithmetic_2d_add")
     prompt = build_prompt(tokenizer, task, task.episodes(1, 9, 0)[0], shots=9, n_ctx=2048)

@@ -1,9 +1,19 @@
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
 from fewshot.base.errors import BadValue
-from fewshot.evaluate.task import Example, drawn_episodes, kept_apart
+from fewshot.evaluate.task import (
+    Example,
+    Task,
+    drawn_episodes,
+    harness_episodes,
+    kept_apart,
+    on_items,
+    own_episodes,
+)
 
 
 def examples(prefix: str, n: int) -> list[Example]:
@@ -51,6 +61,40 @@ def test_shots_without_examples_to_draw_from_are_refused():
         episodes(3, 1, 0)
     with pytest.raises(BadValue, match="limit is 0"):
         episodes(0, 0, 0)
+
+
+def test_a_task_on_some_items_keeps_the_demonstrations_that_they_have_among_all():
+    whole = Task(name="t", kind="choose", measures=(), source="",
+                 episodes=harness_episodes("t", examples("e", 9), examples("d", 40)))  # fmt: skip
+    some = on_items(whole, {"e3", "e7", "absent"})
+    expected = {one.example.id: one for one in whole.episodes(9, 5, 0)}
+    assert some.episodes(9, 5, 0) == [expected["e3"], expected["e7"]]
+    assert some.episodes(1, 5, 0) == [expected["e3"]]
+
+
+def test_the_harnesss_demonstrations_come_from_one_generator_in_the_order_of_the_examples():
+    pool, asked = examples("d", 40), examples("e", 3)
+    rng = Random(1234)
+    drawn = harness_episodes("t", asked, pool)(3, 4, 0)
+    assert [list(one.demonstrations) for one in drawn] == [rng.sample(pool, 4) for _ in asked]
+    rng = Random(1234)
+    own = harness_episodes("t", asked, asked, excluding=True)(3, 2, 0)
+    assert [list(one.demonstrations) for one in own] == [
+        [shown for shown in rng.sample(asked, 3) if shown != one][:2] for one in asked
+    ]
+    with pytest.raises(BadValue, match="t has 3 examples for demonstrations, not 4"):
+        harness_episodes("t", asked, asked, excluding=True)(1, 3, 0)
+
+
+def test_fixed_demonstrations_are_the_same_for_all_examples():
+    episodes = drawn_episodes("t", examples("e", 9), examples("d", 40), fixed=True)
+    assert len({one.demonstrations for one in episodes(9, 4, 0)}) == 1
+    assert episodes(1, 4, 0)[0].demonstrations != episodes(1, 4, 1)[0].demonstrations
+
+
+def test_a_set_without_other_examples_shows_its_own_but_never_the_one_that_is_asked():
+    for episode in own_episodes("t", examples("e", 6))(6, 50, 0):
+        assert {one.id for one in episode.demonstrations} == {f"e{i}" for i in range(6)} - {episode.example.id}
 
 
 def test_kept_apart_splits_about_one_in_five_without_overlap():

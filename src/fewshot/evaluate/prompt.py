@@ -1,14 +1,16 @@
 """Prompts as tokens. In: a task, an episode, a number of shots. Out: a `Prompt`, or None where nothing fits.
 
-A prompt is `<|endoftext|>`, then the description, K demonstrations and the question, joined by the task's delimiter
-and tokenised as one running text, as a document of the training data would be. Knows no model but its n_ctx.
+A prompt is the description, K demonstrations and the question, joined by the task's delimiter and tokenised as one
+running text behind `<|endoftext|>`, as a document of the training data would be. The harness's prompts differ where
+`Protocol` says so. Knows no model but its n_ctx.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from fewshot.evaluate.protocol import Protocol
 from fewshot.evaluate.score import Span
 from fewshot.evaluate.task import Episode, Example, Task
 from fewshot.tokenizer.vocab import Tokenizer
@@ -30,46 +32,98 @@ class Prompt:
         return max([len(self.tokens), *(len(span.tokens) for span in self.spans)])
 
 
-def build_prompt(
-    tokenizer: Tokenizer, task: Task, episode: Episode, *, shots: int, n_ctx: int, start_with_eot: bool = True
-) -> Prompt | None:
+def build_prompt(tokenizer: Tokenizer, task: Task, episode: Episode, *, shots: int, n_ctx: int) -> Prompt | None:
     """The prompt with `shots` demonstrations, or with as many whole ones as n_ctx holds beside the answer.
 
     With room for k of them it is exactly the k-shot prompt: the last drawn are left out, none is cut. The answer's
     room is its longest completion, or `max_answer_tokens`. None if the question does not fit even by itself.
+    Under the harness's protocol a prompt that is too long loses its beginning instead; None if the answer alone fills
+    the context (the harness stops there).
     """
+    if task.kind == "rolling":
+        return _rolling(tokenizer, episode.example, n_ctx)
     room = n_ctx - (task.max_answer_tokens if task.kind == "complete" else 0)
 
     def with_shots(k: int) -> Prompt:
-        return _prompt(tokenizer, task, episode, k, start_with_eot)
+        return _prompt(tokenizer, task, episode, k)
 
     most = min(shots, len(episode.demonstrations))
     prompt = with_shots(most)
+    if not task.protocol.whole_demonstrations:
+        return _cut(prompt, room) if room > 0 else None
     if prompt.n_tokens <= room:
         return prompt
     too_many = bisect_left(range(most), True, key=lambda k: with_shots(k).n_tokens > room)
     return with_shots(too_many - 1) if too_many > 0 else None
 
 
-def _prompt(tokenizer: Tokenizer, task: Task, episode: Episode, shots: int, start_with_eot: bool) -> Prompt:
+def _prompt(tokenizer: Tokenizer, task: Task, episode: Episode, shots: int) -> Prompt:
     example = episode.example
     pieces = [task.description] if task.description else []
     pieces += [shown.demonstration for shown in episode.demonstrations[:shots]]
     if shots == 0 and example.zero_shot is not None:
-        example, pieces = example.zero_shot, []
+        example, pieces = replace(example.zero_shot, group=example.group, references=example.references), []
     before = task.delimiter.join([*pieces, ""]) if pieces else ""
-    first = (tokenizer.eot,) if start_with_eot else ()
-    spans = () if task.kind == "complete" else tuple(span(tokenizer, before + c, a, first) for c, a in example.pairs)
     text = before + example.pairs[example.gold][0]
+    spans: tuple[Span, ...] = ()
+    if task.kind != "complete":
+        spans = tuple(
+            make_span(tokenizer, task.protocol, before + context, answer) for context, answer in example.pairs
+        )
+    first = _first(tokenizer, task.protocol, text)
     return Prompt(text, (*first, *tokenizer.encode(text)), spans, shots, example)
 
 
-def span(tokenizer: Tokenizer, context: str, completion: str, first: tuple[int, ...]) -> Span:
-    """`first`, the context and the completion, encoded as one text, with the completion as the scored part.
+def make_span(tokenizer: Tokenizer, protocol: Protocol, context: str, completion: str) -> Span:
+    """The context and the completion, encoded as one text, with the completion as the scored part.
 
     Where the two merge at the border (a context that ends in a space, which the next word takes), the scored part
-    begins at the first token in which the joint text differs from the context alone.
+    begins at the first token in which the joint text differs from the context alone. The harness moves the context's
+    closing white space to the completion first, and cuts where the context's own tokens end.
     """
+    if protocol.joined_at_space and context:
+        bare = context.rstrip()
+        context, completion = bare, context[len(bare) :] + completion
     alone, joint = tokenizer.encode(context), tokenizer.encode(context + completion)
-    common = next((i for i, (a, b) in enumerate(zip(alone, joint, strict=False)) if a != b), len(alone))
-    return Span((*first, *joint), len(first) + min(common, len(joint) - 1))
+    first = _first(tokenizer, protocol, context)
+    if protocol.joined_at_space:
+        begin = len(alone)
+    else:
+        begin = next((i for i, (a, b) in enumerate(zip(alone, joint, strict=False)) if a != b), len(alone))
+    return Span((*first, *joint), len(first) + min(begin, len(joint) - 1))
+
+
+def _first(tokenizer: Tokenizer, protocol: Protocol, text: str) -> tuple[int, ...]:
+    """What stands before a prompt."""
+    return (tokenizer.start,) if protocol.always_eot or tokenizer.adds_start or not text else ()
+
+
+def _cut(prompt: Prompt, room: int) -> Prompt:
+    """The prompt with so much of its beginning cut off that the rest fits: the harness's way."""
+    spans = tuple(cut_span(span, room) for span in prompt.spans)
+    return Prompt(prompt.text, prompt.tokens[-room:], spans, prompt.shots, prompt.example)
+
+
+def cut_span(span: Span, n_ctx: int) -> Span:
+    """The span without so much of its beginning that a model of n_ctx can read the rest (all but the last token)."""
+    extra = max(0, len(span.tokens) - (n_ctx + 1))
+    return Span(span.tokens[extra:], max(1, span.start - extra))
+
+
+def _rolling(tokenizer: Tokenizer, example: Example, n_ctx: int) -> Prompt:
+    spans = rolling_spans(tokenizer, example.completions[example.gold], n_ctx)
+    return Prompt("", (tokenizer.start,), tuple(spans), 0, example)
+
+
+def rolling_spans(tokenizer: Tokenizer, text: str, n_ctx: int) -> list[Span]:
+    """A whole text in windows of n_ctx tokens, each token scored once; the last window reaches back to be full.
+
+    Source: the harness's rolling log-likelihood; the paper says nothing of its windows.
+    """
+    tokens = (tokenizer.start, *tokenizer.encode(text))
+    spans = []
+    for begin in range(1, len(tokens), n_ctx):
+        end = min(begin + n_ctx, len(tokens))
+        first = max(0, end - n_ctx - 1)
+        spans.append(Span(tokens[first:end], begin - first))
+    return spans

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from fewshot.evaluate.tasks.arithmetic import RULES, generate, make_arithmetic
-from fewshot.evaluate.tasks.released import read_released
+from fewshot.evaluate.tasks.files import DataFolder, read_released
 
 FILES = {
     "arithmetic_2d_add": "two_digit_addition.jsonl",
@@ -41,19 +41,19 @@ def properties(name: str, examples) -> dict:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_generated_questions_have_every_property_of_the_released_file(shared_data, name):
-    released = read_released(shared_data / "eval" / "gpt3" / FILES[name])
+def test_generated_questions_have_every_property_of_the_released_file(eval_data, name):
+    released = read_released(eval_data.find(FILES[name]))
     assert properties(name, generate(name, 2000, seed=3)) == properties(name, released)
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_operators_and_numbers_are_as_frequent_as_in_the_released_file(shared_data, name):
+def test_operators_and_numbers_are_as_frequent_as_in_the_released_file(eval_data, name):
     def counts(examples) -> Counter:
         signs = Counter(sign for one in examples for sign in re.findall(r" ([*+-]) ", expression(one)))
         leading = Counter(n[0] for one in examples for n in re.findall(r"\d+", expression(one)))
         return signs + leading
 
-    released = counts(read_released(shared_data / "eval" / "gpt3" / FILES[name]))
+    released = counts(read_released(eval_data.find(FILES[name])))
     made = counts(generate(name, 2000, seed=3))
     for key in made | released:
         assert abs(made[key] - released[key]) < 5 * (made[key] + released[key]) ** 0.5, key
@@ -75,11 +75,10 @@ def test_answers_are_right_and_fit_the_answer_budget(name):
             assert len(one.completions[0] + "\n") <= task.max_answer_tokens
 
 
-def test_demonstrations_are_never_evaluated_and_the_released_file_is_evaluated_whole(shared_data):
-    folder = shared_data / "eval" / "gpt3"
+def test_demonstrations_are_never_evaluated_and_the_released_file_is_evaluated_whole(eval_data):
     for task, n in (
         (make_arithmetic("arithmetic_2d_add"), 2000),
-        (make_arithmetic("arithmetic_2d_add", data=folder), 2000),
+        (make_arithmetic("arithmetic_2d_add", data=eval_data), 2000),
     ):
         episodes = task.episodes(5000, 3, 0)
         asked = {one.example.context for one in episodes}
@@ -87,10 +86,10 @@ def test_demonstrations_are_never_evaluated_and_the_released_file_is_evaluated_w
         assert len(asked) == n
         assert len(shown) > 1500
         assert not asked & shown
-    assert asked == {one.context for one in read_released(folder / FILES["arithmetic_2d_add"])}
+    assert asked == {one.context for one in read_released(eval_data.find(FILES["arithmetic_2d_add"]))}
     assert task.source == FILES["arithmetic_2d_add"]
 
 
 def test_a_folder_without_the_file_says_that_the_rule_is_used(tmp_path, capsys):
-    assert make_arithmetic("arithmetic_4d_add", data=tmp_path).source == "made by rule"
+    assert make_arithmetic("arithmetic_4d_add", data=DataFolder(tmp_path)).source == "made by rule"
     assert "holds no four_digit_addition.jsonl" in capsys.readouterr().err

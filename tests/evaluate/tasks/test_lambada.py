@@ -6,6 +6,7 @@ import pytest
 
 from fewshot.base.errors import BadFile, BadValue
 from fewshot.evaluate.prompt import build_prompt
+from fewshot.evaluate.tasks.files import DataFolder
 from fewshot.evaluate.tasks.lambada import make_lambada, read_lambada
 
 BOB = "Alice was friends with Bob. Alice went to visit her friend Bob"
@@ -16,10 +17,10 @@ def write(path, *texts: str) -> None:
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
 
 
-def test_all_5153_passages_are_read_and_split_before_the_last_word(shared_data):
-    path = shared_data / "eval" / "lambada" / "lambada_test.jsonl"
-    examples = read_lambada(path)
-    texts = [json.loads(line)["text"] for line in path.read_text(encoding="utf-8").split("\n") if line]
+def test_all_5153_passages_are_read_and_split_before_the_last_word(eval_data):
+    file = eval_data.find("lambada_test.jsonl")
+    examples = read_lambada(file)
+    texts = [row["text"] for row in file.rows("text")]
     assert len(examples) == 5153
     for example, text in zip(examples, texts, strict=True):
         assert example.zero_shot.demonstration == text
@@ -32,7 +33,7 @@ def test_all_5153_passages_are_read_and_split_before_the_last_word(shared_data):
 def test_zero_shot_is_plain_and_few_shot_a_cloze(tmp_path, small_tokenizer):
     write(tmp_path / "lambada_test.jsonl", BOB)
     write(tmp_path / "lambada_development.jsonl", GEORGE, BOB)
-    task = make_lambada(data=tmp_path)
+    task = make_lambada(data=DataFolder(tmp_path))
     (episode,) = task.episodes(9, 5, 0)
     texts = [build_prompt(small_tokenizer(), task, episode, shots=k, n_ctx=999).text for k in (0, 1)]
     assert texts[0] == "Alice was friends with Bob. Alice went to visit her friend"
@@ -45,13 +46,13 @@ def test_zero_shot_is_plain_and_few_shot_a_cloze(tmp_path, small_tokenizer):
 
 def test_a_line_break_before_the_word_stays_with_the_passage(tmp_path):
     write(tmp_path / "x.jsonl", "Some kind of\n\nPower")
-    (example,) = read_lambada(tmp_path / "x.jsonl")
+    (example,) = read_lambada(DataFolder(tmp_path).find("x.jsonl"))
     assert (example.zero_shot.context, example.zero_shot.completions) == ("Some kind of\n\n", ("Power",))
     assert (example.context, example.completions) == ("Some kind of\n\n____. ->", (" Power",))
 
 
-def test_without_a_development_file_a_part_is_kept_apart(shared_data):
-    task = make_lambada(data=shared_data / "eval" / "lambada")
+def test_without_a_development_file_a_part_is_kept_apart(eval_data):
+    task = make_lambada(data=eval_data)
     episodes = task.episodes(9999, 2, 0)
     asked = {one.example.id for one in episodes}
     assert 4000 < len(asked) < 4250
@@ -63,7 +64,7 @@ def test_missing_files_are_named(tmp_path):
     with pytest.raises(BadValue, match="lambada needs --data FOLDER"):
         make_lambada()
     with pytest.raises(BadFile, match=r"holds no lambada_test\.jsonl"):
-        make_lambada(data=tmp_path)
+        make_lambada(data=DataFolder(tmp_path))
     write(tmp_path / "lambada_test.jsonl", BOB, "word")
     with pytest.raises(BadFile, match="passage 2 has no last word"):
-        make_lambada(data=tmp_path)
+        make_lambada(data=DataFolder(tmp_path))

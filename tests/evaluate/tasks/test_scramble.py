@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from fewshot.evaluate.prompt import build_prompt
-from fewshot.evaluate.tasks.released import read_released
+from fewshot.evaluate.tasks.files import read_released
 from fewshot.evaluate.tasks.scramble import (
     RULES,
     cycle_letters,
@@ -35,8 +35,8 @@ def word_properties(words: list[str]) -> tuple:
     return len(words) == len(set(words)), all(one.isascii() and one.islower() and one.isalpha() for one in words)
 
 
-def test_cycled_letters_have_every_property_of_the_released_file(shared_data):
-    released = lines(read_released(shared_data / "eval" / "gpt3" / "cycle_letters_in_word.jsonl.gz"))
+def test_cycled_letters_have_every_property_of_the_released_file(eval_data):
+    released = lines(read_released(eval_data.find("cycle_letters_in_word.jsonl")))
     words = [word for _, word in released]
     assert len(released) == 10_000
     made = lines(generate("scramble_cl", words, seed=0))
@@ -54,8 +54,8 @@ def test_cycled_letters_have_every_property_of_the_released_file(shared_data):
         assert {len(word) for _, word in pairs} == set(range(6, 16))
 
 
-def test_inserted_symbols_have_every_property_of_the_released_file(shared_data):
-    released = lines(read_released(shared_data / "eval" / "gpt3" / "random_insertion_in_word.jsonl.gz"))
+def test_inserted_symbols_have_every_property_of_the_released_file(eval_data):
+    released = lines(read_released(eval_data.find("random_insertion_in_word.jsonl")))
     made = lines(generate("scramble_ri", [word for _, word in released], seed=0))
     for pairs in (released, made):
         symbols = Counter()
@@ -123,7 +123,7 @@ def test_the_prompt_is_the_papers(small_tokenizer):
     )
 
 
-def test_the_released_file_is_split_between_questions_and_demonstrations(shared_data):
-    task = make_scramble("scramble_cl", data=shared_data / "eval" / "gpt3")
+def test_the_released_file_is_split_between_questions_and_demonstrations(eval_data):
+    task = make_scramble("scramble_cl", data=eval_data)
     assert task.source == "cycle_letters_in_word.jsonl.gz"
     assert 7800 < len(task.episodes(10_000, 1, 0)) < 8200

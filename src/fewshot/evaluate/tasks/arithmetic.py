@@ -10,12 +10,13 @@ import random
 from collections.abc import Callable, Set
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from fewshot.base.log import note
 from fewshot.base.rng import python_rng
-from fewshot.evaluate.task import Example, Task, drawn_episodes
-from fewshot.evaluate.tasks.released import read_released, released_file
+from fewshot.evaluate.measure import greedy_accuracy, written_exactly
+from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
+from fewshot.evaluate.task import Example, Task, drawn_episodes, harness_episodes
+from fewshot.evaluate.tasks.files import Data, read_released
 
 N_INSTANCES = 2000  # in the paper and in every released file
 OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
@@ -69,23 +70,42 @@ def generate(name: str, n: int, *, seed: int, exclude: Set[str] = frozenset()) -
     return list(made.values())
 
 
-def make_arithmetic(name: str, *, data: Path | None = None) -> Task:
+def _harness_form(example: Example) -> Example:
+    """The harness writes "Question:" and "Answer:", and scores the answer instead of writing it."""
+    text = example.context.strip().replace("\n\n", "\n").replace("Q:", "Question:").replace("A:", "Answer:")
+    return Example(example.id, text, example.completions)
+
+
+def make_arithmetic(name: str, *, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
     """The task of that name; evaluated on its released file where the folder `data` holds it, else on generated lines.
 
     Demonstrations are always generated, and never questions that are evaluated.
     """
     rule = RULES[name]
-    file = released_file(data, rule.released) if data else None
+    file = data.find(rule.released) if data else None
     if data and not file:
         note(f"{name}: {data} holds no {rule.released}, so its questions are made by rule")
     evaluated = read_released(file) if file else generate(name, N_INSTANCES, seed=0)
+    if protocol is HARNESS:
+        evaluated = [_harness_form(example) for example in evaluated]
+        return Task(
+            name=name,
+            paper_name=rule.paper_name,
+            protocol=protocol,
+            kind="perplexity",
+            measures=(greedy_accuracy("acc"),),
+            episodes=harness_episodes(name, evaluated, evaluated, excluding=True),
+            source=file.short if file else "made by rule",
+            delimiter="\n\n",
+        )
     training = generate(name, N_INSTANCES, seed=1, exclude={example.id for example in evaluated})
     return Task(
         name=name,
         paper_name=rule.paper_name,
         kind="complete",
+        measures=(written_exactly(),),
         episodes=drawn_episodes(name, evaluated, training),
-        source=file.name if file else "made by rule",
+        source=file.short if file else "made by rule",
         delimiter="",
         default_shots=50,
         max_answer_tokens=8,  # " -99999" and the line break, a token a character

@@ -1,4 +1,4 @@
-"""LAMBADA: the last word of a passage. In: the folder with its JSON lines. Out: one task, scored as perplexity.
+"""LAMBADA: the last word of a passage. In: the folder with its files. Out: one task, scored as perplexity.
 
 Zero-shot is the plain passage; with demonstrations it is a cloze that says that one word is wanted.
 Source: Paperno et al. 2016; Brown et al. 2020, section 3.1.2 and figure 3.2.
@@ -7,54 +7,77 @@ Source: Paperno et al. 2016; Brown et al. 2020, section 3.1.2 and figure 3.2.
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from dataclasses import replace
 
-from fewshot.base.errors import BadFile, BadValue
-from fewshot.evaluate.task import Example, Task, drawn_episodes, kept_apart
-from fewshot.evaluate.tasks.released import read_rows, released_file
+from fewshot.base.errors import BadFile
+from fewshot.evaluate.measure import greedy_accuracy, perplexity
+from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
+from fewshot.evaluate.task import Example, Task, drawn_episodes, harness_episodes, kept_apart
+from fewshot.evaluate.tasks.files import Data, Found, laid_out, needed
 
-TEST_FILE = "lambada_test.jsonl"
-DEMONSTRATION_FILE = "lambada_development.jsonl"
+TEST_FILES = ("lambada_test.jsonl", "lambada_test_plain_text.txt")
+DEVELOPMENT_FILES = ("lambada_development.jsonl", "lambada_development_plain_text.txt")
 
 _PASSAGE = re.compile(r"(.*\S)(\s+)(\S+)", re.DOTALL)
 
 
-def read_lambada(path: Path) -> list[Example]:
-    """The passages of a file of {"text": ...} lines, each split before its last word.
+def read_lambada(file: Found) -> list[Example]:
+    """The passages of a file of {"text": ...} lines, or of plain lines, each split before its last word.
 
     The word takes the space before it; a line break before it stays with the passage.
     """
+    if file.kind == ".txt":
+        texts = [line for line in file.text().split("\n") if line.strip()]
+    else:
+        with laid_out(file, "LAMBADA's lines of text"):
+            texts = ["" + row["text"] for row in file.rows("text")]
     examples = []
-    for number, row in enumerate(read_rows(path, "text"), start=1):
-        parts = _PASSAGE.fullmatch(row["text"].strip())
+    for number, text in enumerate(texts, start=1):
+        parts = _PASSAGE.fullmatch(text.strip())
         if parts is None:
-            raise BadFile(f"{path} passage {number} has no last word to leave out: {row['text']!r}")
+            raise BadFile(f"{file} passage {number} has no last word to leave out: {text!r}")
         passage, gap, word = parts.groups()
-        name = f"{path.name}:{number}"
+        name = f"{file.short}:{number}"
         plain = Example(name, passage, (f" {word}",)) if gap == " " else Example(name, passage + gap, (word,))
         examples.append(Example(name, f"{passage}{gap}____. ->", (f" {word}",), zero_shot=plain))
     return examples
 
 
-def make_lambada(*, data: Path | None = None) -> Task:
-    """LAMBADA from `data`, a folder with lambada_test.jsonl and, if it is there, lambada_development.jsonl.
+def _harness_form(plain: Example) -> Example:
+    """In a demonstration the harness puts its delimiter, a space, before the word that brings its own."""
+    return replace(plain, shown=f"{plain.context} {plain.completions[0]}")
+
+
+def make_lambada(*, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
+    """LAMBADA from `data`, which holds its test file and, if it is there, its development file.
 
     The paper draws demonstrations from the development set. Without that file one passage in five of the test set is
-    kept for demonstrations and not evaluated.
+    kept for demonstrations and not evaluated. The harness's form is the plain passage, also with demonstrations.
     """
-    if data is None:
-        raise BadValue(f"lambada needs --data FOLDER, the folder that holds {TEST_FILE}")
-    test, development = released_file(data, TEST_FILE), released_file(data, DEMONSTRATION_FILE)
-    if test is None:
-        raise BadFile(f"{data} holds no {TEST_FILE}")
+    data = needed("lambada", data, *TEST_FILES)
+    test, development = data.need("lambada", *TEST_FILES), data.find(*DEVELOPMENT_FILES)
     passages = read_lambada(test)
+    origin = development.short if development else "a fifth of it, kept apart"
+    if protocol is HARNESS:
+        plain = [_harness_form(one.zero_shot) for one in passages if one.zero_shot]
+        return Task(
+            name="lambada",
+            paper_name="LAMBADA",
+            protocol=protocol,
+            kind="perplexity",
+            measures=(greedy_accuracy("acc"), perplexity("completion")),
+            episodes=harness_episodes("lambada", plain, plain),
+            source=test.short,
+            delimiter="\n\n",
+        )
     evaluated, training = (passages, read_lambada(development)) if development else kept_apart("lambada", passages)
     return Task(
         name="lambada",
         paper_name="LAMBADA",
         kind="perplexity",
+        measures=(greedy_accuracy(), perplexity()),
         episodes=drawn_episodes("lambada", evaluated, training),
-        source=f"{test.name}, demonstrations from {development.name if development else 'a fifth of it, kept apart'}",
+        source=f"{test.short}, demonstrations from {origin}",
         description="Fill in blank:",
         delimiter="\n\n",
         default_shots=15,

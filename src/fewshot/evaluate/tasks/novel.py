@@ -14,12 +14,15 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Generic, TypeVar
 
 from fewshot.base.errors import check
 from fewshot.base.rng import python_rng, seed_of
+from fewshot.evaluate.measure import accuracy, written_exactly
+from fewshot.evaluate.protocol import GPT3, Protocol
 from fewshot.evaluate.task import Episode, Example, Kind, Task
+from fewshot.evaluate.tasks.files import Data
+from fewshot.evaluate.tasks.splits import refuse_harness
 
 R = TypeVar("R", bound=Hashable)
 
@@ -255,17 +258,18 @@ class Letter(Countable[str]):
 FAMILIES: dict[str, type[Family]] = {family.name: family for family in (Symbols, Letters, Offset, SmallOffset, Letter)}
 
 
-def make_novel(name: str, *, data: Path | None = None) -> Task:
+def make_novel(name: str, *, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
     """The task of that name; made by rule, so `data` has nothing for it."""
+    refuse_harness(name, protocol)
     family = FAMILIES[name]()
     query = family.draw_question(python_rng(name))
     return Task(
         name=name,
         kind=family.kind,
+        measures=(accuracy("sum") if family.kind == "choose" else written_exactly(),),
         episodes=family.episodes,
         source="made by rule, a fresh one for every prompt",
         default_shots=family.default_shots,
-        normalisation="sum",
         max_answer_tokens=family.max_answer_tokens,
         chance=family.ideal({}, query),
     )

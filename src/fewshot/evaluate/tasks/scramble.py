@@ -9,15 +9,16 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 from fewshot.base.errors import BadValue
 from fewshot.base.log import note
 from fewshot.base.rng import python_rng
-from fewshot.evaluate.task import Example, Task, drawn_episodes, kept_apart
-from fewshot.evaluate.tasks.released import read_released, released_file
+from fewshot.evaluate.measure import same_text, written_exactly
+from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
+from fewshot.evaluate.task import Example, Task, drawn_episodes, harness_episodes, kept_apart
+from fewshot.evaluate.tasks.files import Data, read_released
 
 DESCRIPTION = "Please unscramble the letters into a word, and write that word:"
 INSERTED = " ./!"  # what random insertion puts between letters
@@ -94,22 +95,38 @@ def generate(name: str, words: Sequence[str], *, seed: int) -> list[Example]:
     return [Example(f"{scrambled} =", f"\n{scrambled} =", (f" {word}",)) for word, scrambled in lines]
 
 
-def make_scramble(name: str, *, data: Path | None = None, words: Sequence[str] | None = None) -> Task:
+def make_scramble(
+    name: str, *, data: Data | None = None, protocol: Protocol = GPT3, words: Sequence[str] | None = None
+) -> Task:
     """The task of that name: on its released file where the folder `data` holds it, else on `words`.
 
     `words` default to `default_words()`. One word in five is kept for demonstrations and never evaluated.
     """
     rule = RULES[name]
-    file = released_file(data, rule.released) if data else None
+    file = data.find(rule.released) if data else None
     if data and not file:
         note(f"{name}: {data} holds no {rule.released}, so its questions are made by rule")
     examples = read_released(file) if file else generate(name, words or default_words(), seed=0)
+    if protocol is HARNESS:
+        examples = [replace(one, shown=f"{one.context} {one.completions[0]}") for one in examples]
+        return Task(
+            name=name,
+            paper_name=rule.paper_name,
+            protocol=protocol,
+            kind="complete",
+            measures=(same_text(),),
+            episodes=harness_episodes(name, examples, examples),
+            source=file.short if file else "made by rule",
+            delimiter="\n\n",
+            max_answer_tokens=256,
+        )
     return Task(
         name=name,
         paper_name=rule.paper_name,
         kind="complete",
+        measures=(written_exactly(),),
         episodes=drawn_episodes(name, *kept_apart(name, examples)),
-        source=file.name if file else "made by rule",
+        source=file.short if file else "made by rule",
         description=DESCRIPTION,
         delimiter="",
         default_shots=100,

@@ -3,18 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from fewshot.base.errors import look_up
+from fewshot.evaluate.protocol import GPT3, Protocol
 from fewshot.evaluate.task import Task
-from fewshot.evaluate.tasks import arithmetic, lambada, novel, scramble
+from fewshot.evaluate.tasks import (
+    analogies,
+    arithmetic,
+    closed_book,
+    commonsense,
+    drop,
+    hellaswag,
+    lambada,
+    nli,
+    novel,
+    ptb,
+    race,
+    reading,
+    scramble,
+    story_cloze,
+    superglue,
+    superglue_reading,
+    translation,
+    wikitext,
+    winograd,
+    wsc,
+)
+from fewshot.evaluate.tasks.files import Data
 
-TASKS: dict[str, Callable[..., Task]] = {**arithmetic.TASKS, **scramble.TASKS, **lambada.TASKS, **novel.TASKS}
+TASKS: dict[str, Callable[..., Task]] = {
+    **arithmetic.TASKS,
+    **scramble.TASKS,
+    **hellaswag.TASKS,
+    **lambada.TASKS,
+    **story_cloze.TASKS,
+    **closed_book.TASKS,
+    **translation.TASKS,
+    **winograd.TASKS,
+    **commonsense.TASKS,
+    **reading.TASKS,
+    **drop.TASKS,
+    **race.TASKS,
+    **superglue.TASKS,
+    **wsc.TASKS,
+    **superglue_reading.TASKS,
+    **nli.TASKS,
+    **analogies.TASKS,
+    **ptb.TASKS,
+    **wikitext.TASKS,
+    **novel.TASKS,
+}
 
 
-def make_task(name: str, *, data: Path | None = None) -> Task:
-    """The task of that name; `data` is the folder of original files, for the tasks that have any.
+def make_task(name: str, *, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
+    """The task of that name under that protocol; `data` holds the original files, for the tasks that have any.
 
     Raises UnknownName for a name that is not in the table, BadValue or BadFile where a task needs a file.
     """
-    return look_up("task", name, TASKS)(data=data)
+    return look_up("task", name, TASKS)(data=data, protocol=protocol)

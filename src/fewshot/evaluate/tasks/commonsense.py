@@ -1,0 +1,141 @@
+"""PIQA, ARC, OpenBookQA: what is physically sensible, and what pupils learn. In: their files. Out: tasks of choosing.
+
+Source: Bisk et al. 2019, Clark et al. 2018, Mihaylov et al. 2018; Brown et al. 2020, section 3.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from fewshot.base.errors import BadFile
+from fewshot.evaluate.measure import Measure, accuracy
+from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
+from fewshot.evaluate.task import Example, Task
+from fewshot.evaluate.tasks.files import Data, Found, needed
+from fewshot.evaluate.tasks.splits import Splits, find_split, need_split
+
+PIQA_FILES = ("physicaliqa-train-dev/dev.jsonl", "piqa/valid.jsonl")
+PIQA_TRAINING = ("physicaliqa-train-dev/train.jsonl", "piqa/train.jsonl")
+PIQA_LABELS = {"dev": "dev-labels.lst", "valid": "valid-labels.lst", "train": "train-labels.lst"}
+ARC_FILES = {
+    "arc_easy": ("ARC (Easy)", "ARC-Easy", "arc_easy.jsonl"),
+    "arc_challenge": ("ARC (Challenge)", "ARC-Challenge", "arc_challenge.jsonl"),
+}
+ANSWER_CONTEXT = "Answer:"  # P(choice | question) is divided by P(choice | this)
+
+
+def read_piqa(file: Found, data: Data, protocol: Protocol) -> list[Example]:
+    """Lines of {"goal", "sol1", "sol2"} with the right solutions, 0 or 1, in a file of labels beside them."""
+    rows = file.rows("goal", "sol1", "sol2")
+    folder, _, name = file.name.rpartition("/")
+    labels_file = data.need("piqa", "/".join(filter(None, (folder, PIQA_LABELS[name.partition(".")[0]]))))
+    labels = labels_file.text().split()
+    if len(labels) != len(rows) or not set(labels) <= {"0", "1"}:
+        raise BadFile(f"{labels_file} must hold {len(rows):,} labels, each 0 or 1, as {file.name} has so many goals")
+    return [_goal(f"{name}:{n}", row, int(labels[n - 1]), protocol) for n, row in enumerate(rows, start=1)]
+
+
+def _goal(name: str, row: dict[str, Any], gold: int, protocol: Protocol) -> Example:
+    if protocol is HARNESS:
+        return Example(name, f"Question: {row['goal']}\nAnswer:", (f" {row['sol1']}", f" {row['sol2']}"), gold)
+    return Example(name, row["goal"].strip(), (f" {row['sol1'].strip()}", f" {row['sol2'].strip()}"), gold)
+
+
+def read_pupils(file: Found, *, question: bool) -> list[Example]:
+    """Questions of ARC or OpenBookQA, in their original layout or as lines of {"query", "choices", "gold"}.
+
+    With `question` the context is `Question: ...` and `Answer:`; else it is the bare stem, which often runs on into
+    the choice.
+    """
+    rows = file.rows()
+    original = "answerKey" in rows[0]
+    return [
+        _pupil_original(file, row, question) if original else _pupil_rendered(file, n, row, question)
+        for n, row in enumerate(rows, start=1)
+    ]
+
+
+def _pupil_original(file: Found, row: dict[str, Any], question: bool) -> Example:
+    try:
+        choices = row["question"]["choices"]
+        gold = [choice["label"] for choice in choices].index(row["answerKey"].strip())
+        return _pupil(row["id"], row["question"]["stem"], [choice["text"] for choice in choices], gold, question)
+    except (KeyError, ValueError) as error:
+        raise BadFile(f"{file} question {row.get('id')} has no id, stem, choices or right answerKey: {error}") from None
+
+
+def _pupil_rendered(file: Found, number: int, row: dict[str, Any], question: bool) -> Example:
+    try:
+        stem = row["query"].removeprefix("Question: ")
+        return _pupil(f"{file.short}:{number}", stem, row["choices"], row["gold"], question)
+    except KeyError as error:
+        raise BadFile(f"{file} line {number} must be an object with {error}") from None
+
+
+def _pupil(name: str, stem: str, choices: Sequence[str], gold: int, question: bool) -> Example:
+    context = f"Question: {stem}\nAnswer:" if question else stem
+    return Example(name, context, tuple(f" {choice}" for choice in choices), gold)
+
+
+def _task(
+    name: str, paper_name: str, splits: Splits, protocol: Protocol, *, answer_context: str | None = None, shots: int
+) -> Task:
+    measures: tuple[Measure, ...] = (accuracy("unconditional" if answer_context else "token"),)
+    if protocol is HARNESS:
+        measures, answer_context = (accuracy("sum", name="acc"), accuracy("character", name="acc_norm")), None
+    examples = splits.evaluated.examples
+    return Task(
+        name=name,
+        paper_name=paper_name,
+        protocol=protocol,
+        kind="choose",
+        measures=measures,
+        episodes=splits.episodes(name, protocol),
+        dev=splits.dev_episodes(name) if protocol is GPT3 else None,
+        source=splits.source(protocol),
+        delimiter="\n\n",
+        default_shots=shots,
+        answer_context=answer_context,
+        chance=sum(1 / len(example.completions) for example in examples) / len(examples),
+    )
+
+
+def make_piqa(*, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
+    """PIQA's development set: the labels of its test set are not public."""
+    data = needed("piqa", data, *PIQA_FILES)
+    read = partial(read_piqa, data=data, protocol=protocol)
+    training = find_split(data, read, *PIQA_TRAINING)
+    splits = Splits(need_split("piqa", data, read, *PIQA_FILES), training, harness_excludes=True)
+    return _task("piqa", "PIQA", splits, protocol, shots=50)
+
+
+def make_arc(name: str, *, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
+    """ARC's test set of that name."""
+    paper_name, original, rendered = ARC_FILES[name]
+    data = needed(name, data, f"{original}-Test.jsonl")
+    splits = _pupils(name, data, (f"{original}-Test.jsonl", rendered), original, question=True)
+    return _task(name, paper_name, splits, protocol, answer_context=ANSWER_CONTEXT, shots=50)
+
+
+def make_openbookqa(*, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
+    """OpenBookQA's test set, without the book's facts."""
+    data = needed("openbookqa", data, "Main/test.jsonl")
+    splits = _pupils("openbookqa", data, ("Main/test.jsonl", "openbook_qa.jsonl"), "Main/", question=False)
+    return _task("openbookqa", "OpenBookQA", splits, protocol, answer_context=ANSWER_CONTEXT, shots=100)
+
+
+def _pupils(name: str, data: Data, test: Sequence[str], start: str, *, question: bool) -> Splits:
+    read = partial(read_pupils, question=question)
+    parts = ("train.jsonl", "dev.jsonl") if start.endswith("/") else ("-Train.jsonl", "-Dev.jsonl")
+    training, dev = (find_split(data, read, start + part) for part in parts)
+    return Splits(need_split(name, data, read, *test), training, dev)
+
+
+TASKS: dict[str, Callable[..., Task]] = {
+    "piqa": make_piqa,
+    "arc_easy": partial(make_arc, "arc_easy"),
+    "arc_challenge": partial(make_arc, "arc_challenge"),
+    "openbookqa": make_openbookqa,
+}

@@ -1,0 +1,188 @@
+"""Files of examples in their original layouts. In: a folder, or a zip archive as downloaded. Out: rows and texts.
+
+A file is found by the end of its path, wherever it lies in the folder, plain or as .gz or .bz2. What else holds such
+files is another `Data` (`tasks/hub.py`). Knows no task.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+import zipfile
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from fewshot.base.errors import BadFile, BadValue
+from fewshot.base.files import read_bytes
+from fewshot.evaluate.task import Example
+
+MAX_FILES = 100_000  # a folder with more is hardly one of evaluation sets
+OPENERS: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".gz": gzip.decompress, ".bz2": bz2.decompress}
+
+
+@dataclass(frozen=True)
+class Found:
+    """One file of a folder, an archive or whatever else holds files."""
+
+    name: str  # path inside
+    data: Data
+
+    def __str__(self) -> str:
+        return f"{self.data}/{self.name}"
+
+    @property
+    def short(self) -> str:
+        """Its name without folders."""
+        return self.name.rpartition("/")[2]
+
+    @property
+    def kind(self) -> str:
+        """Its suffix, whether it is packed or not: ".jsonl" of a.jsonl.gz."""
+        return PurePosixPath(self.name.removesuffix(".gz").removesuffix(".bz2")).suffix
+
+    def text(self) -> str:
+        """Its text, unpacked; raises BadFile where it is damaged or not UTF-8."""
+        return self.data.text_of(self.name)
+
+    def rows(self, *fields: str) -> list[dict[str, Any]]:
+        """The objects of a JSON-lines file, each with all `fields`; raises BadFile with the line."""
+        rows = []
+        for number, line in enumerate(self.text().split("\n"), start=1):  # not splitlines: U+2028 may stand in a string
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise BadFile(f"{self} line {number} is not JSON: {error.msg}") from None
+            if not isinstance(row, dict) or not all(field in row for field in fields):
+                raise BadFile(f"{self} line {number} must be an object with {', '.join(map(repr, fields))}")
+            rows.append(row)
+        if not rows:
+            raise BadFile(f"{self} holds no examples")
+        return rows
+
+    def json(self) -> Any:
+        """The value of a JSON file."""
+        try:
+            return json.loads(self.text())
+        except json.JSONDecodeError as error:
+            raise BadFile(f"{self} is not JSON: line {error.lineno}: {error.msg}") from None
+
+
+class Data(ABC):
+    """Evaluation sets: files by their paths."""
+
+    label: str  # begins every path, so that a set is found whose folder is `data` itself
+
+    @property
+    @abstractmethod
+    def names(self) -> list[str]:
+        """Paths of all files, the least deep first."""
+
+    @abstractmethod
+    def text_of(self, name: str) -> str:
+        """The text of the file of that path."""
+
+    def find(self, *ends: str) -> Found | None:
+        """The first file whose path ends so, in the order of `ends`; the parts of a path are compared whole."""
+        for end in ends:
+            wanted = tuple(f"/{end}{packed}" for packed in OPENERS)
+            for name in self.names:
+                if f"/{self.label}/{name}".endswith(wanted):
+                    return Found(name, self)
+        return None
+
+    def need(self, task: str, *ends: str) -> Found:
+        """As `find`, but a file that is missing raises BadFile with the names that would do."""
+        found = self.find(*ends)
+        if found is None:
+            raise BadFile(f"{task}: {self} holds no {' or '.join(ends)}")
+        return found
+
+    def beside(self, file: Found, name: str) -> Found | None:
+        """The file of that name in the same folder as `file`, where there is one."""
+        wanted = str(PurePosixPath(file.name).with_name(name))
+        return next((Found(wanted + packed, self) for packed in OPENERS if wanted + packed in self.names), None)
+
+    def under(self, folder: str, suffix: str = "") -> list[Found]:
+        """All files in a folder of that path, however deep it lies, in order."""
+        inside = [name for name in self.names if f"/{folder}/" in f"/{self.label}/{name}" and name.endswith(suffix)]
+        return [Found(name, self) for name in inside]
+
+
+class DataFolder(Data):
+    """A folder of evaluation sets, or one zip archive."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_dir() and not zipfile.is_zipfile(path):
+            raise BadFile(f"{path} is neither a folder nor a zip archive: give the one that holds the original files")
+        self.path, self.label = path, path.name
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Paths of all files inside, the least deep first."""
+        if self.path.is_dir():
+            names = []
+            for file in self.path.rglob("*"):
+                if file.is_file():
+                    names.append(file.relative_to(self.path).as_posix())
+                if len(names) > MAX_FILES:
+                    raise BadFile(f"{self.path} holds more than {MAX_FILES:,} files: give the evaluation sets' folder")
+        else:
+            with zipfile.ZipFile(self.path) as archive:
+                names = [one.filename for one in archive.infolist() if not one.is_dir()]
+        real = [name for name in names if not Path(name).name.startswith(".") and "__MACOSX" not in name]
+        return sorted(real, key=lambda name: (name.count("/"), name))
+
+    def text_of(self, name: str) -> str:
+        """The file's text, unpacked; raises BadFile where it is damaged or not UTF-8."""
+        try:
+            if self.path.is_dir():
+                raw = read_bytes(self.path / name)
+            else:
+                with zipfile.ZipFile(self.path) as archive:
+                    raw = archive.read(name)
+            return OPENERS.get(Path(name).suffix, bytes)(raw).decode("utf-8-sig")
+        except (zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError, zlib.error) as error:
+            raise BadFile(f"{self}/{name} is damaged: {error}") from None
+
+
+@contextmanager
+def laid_out(file: Found, layout: str) -> Iterator[None]:
+    """Raises BadFile where what is read inside lacks a field, or has another kind of value, than in that layout."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise BadFile(f"{file} is not laid out as {layout}: {type(error).__name__} {error}") from None
+
+
+def needed(task: str, data: Data | None, *ends: str) -> Data:
+    """`data`; where none was given, BadValue says that the task needs one and what it should hold."""
+    if data is None:
+        raise BadValue(f"{task} needs --data FOLDER, the folder that holds {' or '.join(ends)}")
+    return data
+
+
+def read_released(file: Found) -> list[Example]:
+    """Examples of a file as released with the paper: {"context": ..., "completion": ...} in every line.
+
+    The id is the context without its line breaks, and behind it the line's number where a context comes again.
+    Source: the paper's repository, folder data.
+    """
+    examples: dict[str, Example] = {}
+    with laid_out(file, "a released file's lines of context and completion"):
+        for number, row in enumerate(file.rows("context", "completion"), start=1):
+            name = row["context"].strip()
+            name = f"{name} ({number})" if name in examples else name
+            examples[name] = Example(name, row["context"], (row["completion"],))
+    return list(examples.values())

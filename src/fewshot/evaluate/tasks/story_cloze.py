@@ -1,0 +1,62 @@
+"""StoryCloze: the right end of a story of five sentences. In: its files of 2016. Out: one task of choosing.
+
+Source: Mostafazadeh et al. 2016; Brown et al. 2020, section 3.1.4.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from fewshot.base.errors import BadFile
+from fewshot.evaluate.measure import accuracy
+from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
+from fewshot.evaluate.task import Example, Task
+from fewshot.evaluate.tasks.files import Data, Found, needed
+from fewshot.evaluate.tasks.splits import Splits, find_split, need_split
+
+TEST_FILE = "cloze_test_test__spring2016 - cloze_test_ALL_test.csv"
+VALIDATION_FILE = "cloze_test_val__spring2016 - cloze_test_ALL_val.csv"
+SENTENCES = tuple(f"InputSentence{number}" for number in (1, 2, 3, 4))
+ENDINGS = ("RandomFifthSentenceQuiz1", "RandomFifthSentenceQuiz2")
+COLUMNS = ("InputStoryid", *SENTENCES, *ENDINGS, "AnswerRightEnding")
+
+
+def read_story_cloze(file: Found) -> list[Example]:
+    """The stories of a table with a line of titles: four sentences, two endings, the number of the right one."""
+    rows = list(csv.DictReader(io.StringIO(file.text(), newline="")))
+    if not rows:
+        raise BadFile(f"{file} holds no stories")
+    examples = []
+    for number, row in enumerate(rows, start=1):
+        if not all(row.get(column) for column in COLUMNS) or row["AnswerRightEnding"] not in ("1", "2"):
+            raise BadFile(f"{file} story {number} must have {', '.join(COLUMNS)}, the last 1 or 2")
+        story = " ".join(row[sentence] for sentence in SENTENCES)
+        endings = tuple(f" {row[ending]}" for ending in ENDINGS)
+        examples.append(Example(row["InputStoryid"], story, endings, gold=int(row["AnswerRightEnding"]) - 1))
+    return examples
+
+
+def make_story_cloze(*, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
+    """The test set; demonstrations come from the validation set, as there is no training set with endings."""
+    data = needed("story_cloze", data, TEST_FILE)
+    splits = Splits(
+        need_split("story_cloze", data, read_story_cloze, TEST_FILE),
+        dev=find_split(data, read_story_cloze, VALIDATION_FILE),
+    )
+    return Task(
+        name="story_cloze",
+        paper_name="StoryCloze",
+        protocol=protocol,
+        kind="choose",
+        measures=(accuracy("sum", name="acc"),) if protocol is HARNESS else (accuracy("token"),),
+        episodes=splits.episodes("story_cloze", protocol),
+        dev=splits.dev_episodes("story_cloze") if protocol is GPT3 else None,
+        source=splits.source(protocol),
+        delimiter="\n\n",
+        default_shots=70,
+        chance=0.5,
+    )
+
+
+TASKS = {"story_cloze": make_story_cloze}

@@ -1,0 +1,108 @@
+"""WikiText-2: perplexity of its test articles. In: its raw file. Out: one task of reading.
+
+A task of the harness alone: the paper leaves it out, as Wikipedia is in its training data (section 3.1.1).
+Source: Merity et al. 2016; the text without its tokenisation lm_eval 0.4.13, tasks/wikitext.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+
+from fewshot.base.errors import BadFile
+from fewshot.evaluate.measure import Answer, Measure, ratio
+from fewshot.evaluate.protocol import GPT3, Protocol
+from fewshot.evaluate.task import Episode, Example, Task
+from fewshot.evaluate.tasks.files import Data, Found, needed
+
+FILES = ("wiki.test.raw",)
+
+_TITLE = re.compile(r"= (?!=).*[^=] =")  # of an article; those of its sections have more signs
+
+# In this order: the harness's, some of which never match.
+_REPLACED = (
+    (r"s '", r"s'"),
+    (r"/' [0-9]/", r"/'[0-9]/"),
+    *((rf" @{sign}@ ", sign) for sign in ("-", ",")),
+    (r" @\.@ ", "."),
+    *((rf" ({sign}) ", r"\1 ") for sign in (":", ";", r"\.", "!", r"\?", ",")),
+    (r"\(\s*([^\)]*?)\s*\)", r"(\1)"),
+    (r"\[\s*([^\]]*?)\s*\]", r"[\1]"),
+    (r"{\s*([^}]*?)\s*}", r"{\1}"),
+    (r"\"\s*([^\"]*?)\s*\"", r'"\1"'),
+    (r"'\s*([^']*?)\s*'", r"'\1'"),
+    ("= = = =", "===="),
+    ("= = =", "==="),
+    ("= =", "=="),
+    (" ° ", "°"),
+    (" \n", "\n"),
+    ("\n ", "\n"),
+    (" N ", " 1 "),
+    (" 's", "'s"),
+)
+
+
+def plain_text(page: str) -> str:
+    """The page as it was before it was split into words, as far as the harness goes."""
+    for pattern, replacement in _REPLACED:
+        page = re.sub(pattern, replacement, page)
+    return page
+
+
+def read_wikitext(file: Found) -> list[Example]:
+    """The articles of a raw file, each from its title to the next; `references` keeps an article as it stands."""
+    pages: list[list[str]] = [[]]
+    for line in file.text().split("\n"):
+        if _TITLE.fullmatch(line.strip()):
+            pages.append([])
+        pages[-1].append(line)
+    texts = [text for text in map("\n".join, pages) if text.strip()]
+    if not texts:
+        raise BadFile(f"{file} holds no text")
+    return [Example(f"{file.short}:{n}", "", (plain_text(text),), references=text) for n, text in enumerate(texts, 1)]
+
+
+def _per(name: str, count: Callable[[str], int], value: Callable[[float], float]) -> Measure:
+    """`value` of the mean nats a unit, as many as `count` finds in the article as it stands."""
+
+    def one(answer: Answer) -> tuple[float, float]:
+        return -answer.logprobs[0], count(answer.example.references)
+
+    return Measure(
+        name,
+        lambda group: [sum(column) for column in zip(*map(one, group), strict=True)],
+        lambda sums: value(ratio(sums)),
+    )
+
+
+def n_words(text: str) -> int:
+    """Pieces between white space, empty ones at both ends included, as the harness counts them."""
+    return len(re.split(r"\s+", text))
+
+
+def n_bytes(text: str) -> int:
+    """Bytes in UTF-8."""
+    return len(text.encode())
+
+
+def make_wikitext(*, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
+    """Perplexity of the test articles, each read by itself; without demonstrations in either form."""
+    file = needed("wikitext", data, *FILES).need("wikitext", *FILES)
+    pages = read_wikitext(file)
+    return Task(
+        name="wikitext",
+        protocol=protocol,
+        kind="rolling",
+        measures=(
+            _per("word_perplexity", n_words, math.exp),
+            _per("byte_perplexity", n_bytes, math.exp),
+            _per("bits_per_byte", n_bytes, lambda nats: nats / math.log(2)),
+        ),
+        episodes=lambda n, max_shots, seed: [Episode(page) for page in pages[:n]],
+        source=file.short,
+        notes=("the text is what it was before it was split into words, but words and bytes are counted as split",),
+    )
+
+
+TASKS = {"wikitext": make_wikitext}

@@ -1,0 +1,148 @@
+"""WSC of SuperGLUE: what a pronoun refers to. In: its folder of JSON lines. Out: a free-form task, or one of choosing.
+
+In the paper's form the model writes the noun, and all questions see one set of demonstrations. A written noun that is
+the row's own says "the pronoun refers to it", any other "it does not". Source: Levesque et al. 2012, Wang et al. 2019;
+Brown et al. 2020, section 3.7 and figure G.33; the comparison of nouns Raffel et al. 2020 (T5).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from fewshot.evaluate.measure import accuracy, judged
+from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
+from fewshot.evaluate.qa_metrics import first_line
+from fewshot.evaluate.task import Example, Task, drawn_episodes, kept_apart
+from fewshot.evaluate.tasks.files import Data, Found, laid_out, needed
+from fewshot.evaluate.tasks.passages import in_folder
+from fewshot.evaluate.tasks.splits import Split, Splits
+from fewshot.evaluate.tasks.superglue import SHOTS
+
+Row = dict[str, Any]
+
+FILES = ("WSC/val.jsonl",)
+LAYOUT = "SuperGLUE's WSC/val.jsonl"
+DESCRIPTION = (
+    "Final Exam with Answer Key\n"
+    "Instructions: Please carefully read the following passages. For each passage, you must identify which noun the "
+    "pronoun marked in *bold* refers to.\n====="
+)
+
+_APART = re.compile(r" ('s\b|n't\b|[.,;:?!)])")  # what the file sets off with a space, as in "Edward 's allowance ."
+_HARNESS_APART = re.compile(r" (['.,])")
+_DETERMINERS = "a an few her his each every many much my our some that the their these this those which whose your"
+
+
+def read_wsc(file: Found) -> list[Example]:
+    """The passages of a file with the paper's question; the completion is the noun that the row names.
+
+    `references` is whether the pronoun refers to that noun: only then can it be shown as a demonstration.
+    """
+    examples = []
+    for row in file.rows("text", "target", "label"):
+        with laid_out(file, LAYOUT):
+            passage = _APART.sub(r"\1", marked_pronoun(row)).replace("( ", "(").strip()
+            question = f'In the passage above, what does the pronoun "*{row["target"]["span2_text"]}*" refer to?'
+            prompt = f"Passage: {passage}\nQuestion: {question}\nAnswer:"
+            noun = f" {row['target']['span1_text'].lower()}"  # figure G.33 has "mr. moncrieff"
+            right = bool(row["label"])
+            examples.append(Example(str(row["idx"]), prompt, (noun,), shown=f"{prompt}{noun}\n", references=right))
+    return examples
+
+
+def read_wsc_as_harness(file: Found) -> list[Example]:
+    """The passages of a file with the harness's question, whether the pronoun refers to the noun: no or yes."""
+    examples = []
+    for row in file.rows("text", "target", "label"):
+        with laid_out(file, LAYOUT):
+            pronoun, noun = row["target"]["span2_text"], noun_in_text(row)
+            question = f'In the passage above, does the pronoun "*{pronoun}*" refer to "*{noun}*"?'
+            prompt = f"Passage: {_joined_as_harness(marked_pronoun(row))}\nQuestion: {question}\nAnswer:"
+            examples.append(Example(str(row["idx"]), prompt, (" no", " yes"), int(row["label"])))
+    return examples
+
+
+def marked_pronoun(row: Row) -> str:
+    """The row's text with its pronoun between asterisks; the row gives the number of a word at or before it."""
+    text, pronoun = row["text"], row["target"]["span2_text"]
+    begins = [word.start() for word in re.finditer(r"\S+", text)]
+    at = text.index(pronoun, begins[row["target"]["span2_index"]])
+    return f"{text[:at]}*{pronoun}*{text[at + len(pronoun) :]}"
+
+
+def noun_in_text(row: Row) -> str:
+    """The row's noun in the text's own case, as the corrected copy has it that the harness reads."""
+    text, noun = row["text"], row["target"]["span1_text"]
+    if noun in text:
+        return str(noun)
+    first = text.split()[row["target"]["span1_index"]]
+    noun = noun[0].lower() + noun[1:] if first[0].islower() else noun[0].upper() + noun[1:]
+    return str(noun).rstrip(".").replace("\n", " ")
+
+
+def _joined_as_harness(text: str) -> str:
+    """The text without the spaces that the harness takes for needless. Source: lm_eval 0.4.13, general_detokenize."""
+    for apart, together in ((" n't", "n't"), (" )", ")"), ("( ", "("), ('" ', '"'), (' "', '"')):
+        text = text.replace(apart, together)
+    return _HARNESS_APART.sub(r"\1", text)
+
+
+def same_noun(written: str, noun: str) -> bool:
+    """Whether one's words, without determiners, are among the other's, and neither or both are possessive.
+
+    Source: Raffel et al. 2020, the official evaluation of T5.
+    """
+    said, right = (
+        {word for word in text.strip(" .,;:!?").lower().split() if word not in _DETERMINERS.split()}
+        for text in (written, noun)
+    )
+    if not said or ("'" in written) != ("'" in noun):
+        return False
+    return said <= right or right <= said
+
+
+def _judge(text: str, example: Example) -> float:
+    return float(same_noun(first_line(text), example.completions[0]) is example.references)
+
+
+def make_wsc(*, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
+    """WSC's validation file."""
+    data = needed("wsc", data, *FILES)
+    file = data.need("wsc", *FILES)
+    training_file = data.beside(file, "train.jsonl")
+    read = read_wsc_as_harness if protocol is HARNESS else read_wsc
+    evaluated, training = read(file), Split(training_file.short, read(training_file)) if training_file else None
+    splits = Splits(Split(in_folder(file, FILES[0]), evaluated), training, harness_excludes=True)
+    if protocol is HARNESS:
+        return Task(
+            name="wsc",
+            paper_name="WSC",
+            protocol=protocol,
+            kind="choose",
+            measures=(accuracy("sum", name="acc"),),
+            episodes=splits.episodes("wsc", protocol),
+            source=splits.source(protocol),
+            delimiter="\n\n",
+            default_shots=SHOTS,
+            chance=0.5,
+        )
+    asked, shown = (evaluated, training.examples) if training else kept_apart("wsc", evaluated)
+    return Task(
+        name="wsc",
+        paper_name="WSC",
+        kind="complete",
+        measures=(judged("accuracy", _judge, share=True),),
+        episodes=drawn_episodes("wsc", asked, [one for one in shown if one.references], fixed=True),
+        source=splits.source(protocol),
+        description=DESCRIPTION,
+        default_shots=SHOTS,
+        max_answer_tokens=16,
+        notes=(
+            "a noun that is not the row's own counts as 'no': on the validation file writing nothing is right in 63.5%",
+            "demonstrations are rows whose noun is the right one, as the others do not tell which is",
+        ),
+    )
+
+
+TASKS = {"wsc": make_wsc}

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+import zipfile
+from functools import partial
+
+import pytest
+
+from fewshot.base.errors import BadFile, BadValue
+from fewshot.evaluate.tasks.files import DataFolder, needed, read_released
+
+packed = partial(gzip.compress, mtime=0)  # no clock in it: every worker must name a parametrised case alike
+ROW = {"context": "\n\nQ: What is 1 plus 2?\n\nA:", "completion": " 3"}
+
+
+@pytest.mark.parametrize(("name", "pack"), [("a.jsonl", bytes), ("a.jsonl.gz", packed), ("a.jsonl.bz2", bz2.compress)])
+def test_a_file_is_found_by_the_end_of_its_path_packed_or_not_in_a_folder_or_an_archive(tmp_path, name, pack):
+    data = pack((json.dumps(ROW) + "\n").encode())
+    deep = tmp_path / "folder" / "original" / name
+    deep.parent.mkdir(parents=True)
+    deep.write_bytes(data)
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr(f"__MACOSX/original/{name}", b"junk")
+        archive.writestr(f"dummy/original/{name}", data)
+    for where in (tmp_path / "folder", tmp_path / "x.zip"):
+        found = DataFolder(where).need("t", "absent.jsonl", "original/a.jsonl")
+        (example,) = read_released(found)
+        assert (example.context, example.completions) == (ROW["context"], (ROW["completion"],))
+        assert DataFolder(where).find("nal/a.jsonl") is None  # parts of a path are compared whole
+        assert [one.name for one in DataFolder(where).under("original")] == [found.name]
+
+
+def test_a_line_separator_inside_a_string_does_not_end_the_row(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "one\u2028two"}\n', encoding="utf-8")
+    assert DataFolder(tmp_path).find("a.jsonl").rows("text") == [{"text": "one\u2028two"}]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds no examples"),
+        ('{"context": "a", "completion": "b"}\n{broken', "line 2 is not JSON"),
+        ('{"context": "a"}', "line 1 must be an object with 'context', 'completion'"),
+        ("[1]", "line 1 must be an object"),
+    ],
+)
+def test_a_bad_row_is_named(tmp_path, text, message):
+    (tmp_path / "a.jsonl").write_text(text)
+    with pytest.raises(BadFile, match=message):
+        read_released(DataFolder(tmp_path).find("a.jsonl"))
+
+
+@pytest.mark.parametrize("data", [b"no gzip at all", packed(b"some text")[:-9]])
+def test_a_damaged_gzip_is_named(tmp_path, data):
+    (tmp_path / "a.jsonl.gz").write_bytes(data)
+    with pytest.raises(BadFile, match="damaged"):
+        DataFolder(tmp_path).find("a.jsonl").text()
+
+
+def test_what_is_missing_is_named(tmp_path):
+    with pytest.raises(BadFile, match="neither a folder nor a zip archive"):
+        DataFolder(tmp_path / "absent")
+    with pytest.raises(BadFile, match=r"piqa: .* holds no a\.jsonl or b\.jsonl"):
+        DataFolder(tmp_path).need("piqa", "a.jsonl", "b.jsonl")
+    with pytest.raises(BadValue, match=r"piqa needs --data FOLDER, the folder that holds a\.jsonl"):
+        needed("piqa", None, "a.jsonl")
