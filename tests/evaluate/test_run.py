@@ -2,15 +2,16 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from fewshot.base.errors import BadValue
-from fewshot.evaluate import run
-from fewshot.evaluate.run import evaluate
+from fewshot.evaluate import answers, run
+from fewshot.evaluate.measure import Answer, accuracy, greedy_accuracy, judged, perplexity, written_exactly
+from fewshot.evaluate.reader import GPTReader
+from fewshot.evaluate.run import Result
 from fewshot.evaluate.task import Episode, Example, Task, drawn_episodes
 from fewshot.evaluate.tasks.table import make_task
 from fewshot.model.config import GPTConfig
@@ -19,9 +20,13 @@ from fewshot.model.gpt import GPT
 SETTINGS = {"limit": 40, "seed": 0, "batch_size": 4}
 
 
-def tiny_gpt(n_vocab: int, n_ctx: int) -> GPT:
+def tiny_gpt(n_vocab: int, n_ctx: int) -> GPTReader:
     torch.manual_seed(0)
-    return GPT(GPTConfig(n_layers=1, d_model=16, n_heads=2, n_ctx=n_ctx, n_vocab=n_vocab))
+    return GPTReader(GPT(GPTConfig(n_layers=1, d_model=16, n_heads=2, n_ctx=n_ctx, n_vocab=n_vocab)))
+
+
+def evaluate(*arguments, **settings) -> list[Result]:
+    return [result for answered in run.evaluate(*arguments, **settings) for result in answered.results()]
 
 
 def listed(task_fields: dict, evaluated: list[Example], training: list[Example]) -> Task:
@@ -58,7 +63,7 @@ def test_results_are_the_same_for_every_batch_size_and_change_with_the_seed(smal
 def test_a_question_that_does_not_fit_is_counted_and_the_others_are_answered(small_tokenizer, copier):
     tokenizer = small_tokenizer()
     questions = [Example("short", "ab", ("c", "d")), Example("long", "a" * 50, ("c", "d"))]
-    task = listed({"kind": "choose"}, questions, [Example("shown", "xab", ("c", "d"))])
+    task = listed({"kind": "choose", "measures": (accuracy(),)}, questions, [Example("shown", "xab", ("c", "d"))])
     (result,) = evaluate(copier(tokenizer.n_vocab, 20, order=2), tokenizer, task, shots=(1,), **SETTINGS)
     assert (result.n, result.n_skipped, result.value) == (1, 1, 1.0)
     (nothing,) = evaluate(copier(tokenizer.n_vocab, 2, order=2), tokenizer, task, shots=(1,), **SETTINGS)
@@ -70,9 +75,9 @@ def test_a_result_comes_back_from_json_as_it_was(small_tokenizer, copier):
     tokenizer = small_tokenizer()
     (result,) = evaluate(copier(97, 99, order=4), tokenizer, make_task("novel_symbols"), shots=(2,), **SETTINGS)
     assert len(result.samples) == 3
-    assert run.Result.from_json(json.loads(json.dumps(result.to_json())), where="x.json") == result
+    assert Result.from_json(json.loads(json.dumps(result.to_json())), where="x.json") == result
     with pytest.raises(BadValue, match=r"key in x\.json"):
-        run.Result.from_json({**result.to_json(), "value_": 1}, where="x.json")
+        Result.from_json({**result.to_json(), "value_": 1}, where="x.json")
 
 
 def test_unconditional_normalisation_turns_the_choice_of_a_likely_text(small_tokenizer):
@@ -84,23 +89,17 @@ def test_unconditional_normalisation_turns_the_choice_of_a_likely_text(small_tok
     question = tokenizer.encode("?")[0]
     table[question, a], table[question, b] = math.log(40.0), math.log(30.0)
 
-    class Bigram(torch.nn.Module):
-        config = SimpleNamespace(n_ctx=20, n_vocab=tokenizer.n_vocab)
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.table = torch.nn.Parameter(table)
-
-        def hidden(self, tokens):
-            return self.table[tokens]
-
-        def logits(self, hidden):
-            return hidden
-
+    bigram = SimpleNamespace(
+        n_ctx=20,
+        device=torch.device("cpu"),
+        branching=False,
+        read=lambda tokens: table[tokens],
+        logits=lambda hidden: hidden,
+    )
     asked = [Example("q", "which?", (" a", " b"), 1)]
     for normalisation, value in (("sum", 0.0), ("token", 0.0), ("unconditional", 1.0)):
-        task = listed({"kind": "choose", "normalisation": normalisation, "answer_context": "A:"}, asked, [])
-        (result,) = evaluate(Bigram(), tokenizer, task, shots=(0,), **SETTINGS)
+        task = listed({"kind": "choose", "measures": (accuracy(normalisation),), "answer_context": "A:"}, asked, [])
+        (result,) = evaluate(bigram, tokenizer, task, shots=(0,), **SETTINGS)
         assert result.value == value, normalisation
 
 
@@ -109,11 +108,11 @@ def test_per_token_and_sum_choose_differently_between_a_short_and_a_long_text(sm
     model = tiny_gpt(tokenizer.n_vocab, 64)  # at random weights every token costs about the same
     asked = [Example(str(i), f"{i}:", ("xy", "a much longer text")) for i in range(20)]
     (result,) = evaluate(
-        model, tokenizer, listed({"kind": "choose", "normalisation": "sum"}, asked, []), shots=(0,), **SETTINGS
+        model, tokenizer, listed({"kind": "choose", "measures": (accuracy("sum"),)}, asked, []), shots=(0,), **SETTINGS
     )
     assert result.value == 1.0
     (result,) = evaluate(
-        model, tokenizer, listed({"kind": "choose", "normalisation": "token"}, asked, []), shots=(0,), **SETTINGS
+        model, tokenizer, listed({"kind": "choose", "measures": (accuracy(),)}, asked, []), shots=(0,), **SETTINGS
     )
     assert result.value < 1.0 or result.samples[0].answer == "xy"
 
@@ -123,7 +122,7 @@ def test_perplexity_gives_accuracy_of_whole_words_and_perplexity_per_word(small_
     model = copier(tokenizer.n_vocab, 99, order=2)
     seen = Example("seen", "my dog, my", (" dog",))  # each two characters of "my dog" were followed by the next one
     unseen = Example("unseen", "my dog, the", (" cat",))
-    task = listed({"kind": "perplexity"}, [seen, unseen], [])
+    task = listed({"kind": "perplexity", "measures": (greedy_accuracy(), perplexity())}, [seen, unseen], [])
     right, surprise = evaluate(model, tokenizer, task, shots=(0,), **SETTINGS)
     assert (right.metric, surprise.metric) == ("accuracy", "perplexity")
     said, unsaid = 9 - math.log(math.exp(9) + tokenizer.n_vocab - 1), -math.log(tokenizer.n_vocab)
@@ -136,29 +135,39 @@ def test_completing_judges_what_the_model_wrote_and_measures_are_named(small_tok
     tokenizer = small_tokenizer()
     asked = {}
 
-    def complete(model, tokenizer, prompts, **settings):
+    def search(steps, tokenizer, prompts, **settings):
         asked.update(settings, prompts=[tokenizer.decode(list(prompt[1:])) for prompt in prompts])
         return [SimpleNamespace(text=" 4" if "2 plus 2" in prompt else " 9") for prompt in asked["prompts"]]
 
-    monkeypatch.setattr(run, "complete", complete)
+    monkeypatch.setattr(answers, "beam_search", search)
     questions = [Example("a", "2 plus 2 is", (" 4", " four")), Example("b", "2 plus 3 is", (" 5",))]
-    task = listed({"kind": "complete", "max_answer_tokens": 3, "delimiter": "\n"}, questions, [])
-    (result,) = evaluate(tiny_gpt(tokenizer.n_vocab, 64), tokenizer, task, shots=(0,), **SETTINGS)
-    assert (result.value, result.metric) == (0.5, "accuracy")
-    assert (asked["max_tokens"], asked["stop"]) == (3, ("\n",))
-    assert {(one.prompt, one.answer, one.expected, one.value) for one in result.samples} == {
+    measures = (written_exactly(), judged("closeness", lambda answer, example: 0.25))
+    task = listed({"kind": "complete", "measures": measures, "max_answer_tokens": 3}, questions, [])
+    first, second = evaluate(tiny_gpt(tokenizer.n_vocab, 64), tokenizer, task, shots=(0,), **SETTINGS)
+    assert (first.value, first.metric) == (0.5, "accuracy")
+    assert (asked["max_tokens"], asked["stop"], asked["beams"], asked["length_penalty"]) == (3, ("\n",), 4, 0.6)
+    assert {(one.prompt, one.answer, one.expected, one.value) for one in first.samples} == {
         ("2 plus 2 is", " 4", " 4", 1.0),
         ("2 plus 3 is", " 9", " 5", 0.0),
     }
-    graded = replace(task, metric="closeness", judge=lambda answer, accepted: 0.25)
-    (result,) = evaluate(tiny_gpt(tokenizer.n_vocab, 64), tokenizer, graded, shots=(0,), **SETTINGS)
-    assert (result.metric, result.value, result.low, result.high) == ("closeness", 0.25, 0.25, 0.25)
+    assert (second.metric, second.value, second.low, second.high) == ("closeness", 0.25, 0.25, 0.25)
+    assert second.samples == ()
+
+
+def test_a_rolling_text_is_one_answer_with_the_logprob_of_all_its_windows(small_tokenizer):
+    tokenizer = small_tokenizer()
+    text = "some words of a longer text"
+    task = listed({"kind": "rolling", "measures": (perplexity("byte"),)}, [Example("t", "", (text,))], [])
+    (answered,) = run.evaluate(tiny_gpt(tokenizer.n_vocab, 8), tokenizer, task, shots=(0,), **SETTINGS)
+    (answer,) = answered.answers
+    assert answer.n_tokens == (len(text),)
+    assert answered.results()[0].value == pytest.approx(math.exp(-answer.logprobs[0] / len(text)))
 
 
 @pytest.mark.parametrize("name", ["novel_letters", "novel_offset", "arithmetic_2d_add", "scramble_rw"])
-def test_every_kind_runs_on_a_real_model_and_leaves_it_as_it_was(small_tokenizer, name):
+def test_every_kind_runs_on_a_real_model(small_tokenizer, name):
     tokenizer = small_tokenizer()
-    model = tiny_gpt(tokenizer.n_vocab, 160).train()
+    model = tiny_gpt(tokenizer.n_vocab, 160)
     done = []
     results = evaluate(
         model,
@@ -172,7 +181,6 @@ def test_every_kind_runs_on_a_real_model_and_leaves_it_as_it_was(small_tokenizer
     )
     assert [(one.task, one.shots, one.n, one.value) for one in results] == [(name, 0, 5, 0.0), (name, 2, 5, 0.0)]
     assert done[-1] == (10, 10)
-    assert model.training
     assert json.loads(json.dumps(results[1].to_json()))["shots_used"] == 2.0
 
 
@@ -185,6 +193,39 @@ def test_shots_that_are_none_or_negative_are_refused(small_tokenizer, shots):
 def test_ideal_is_that_of_the_demonstrations_that_fitted(small_tokenizer, copier):
     tokenizer = small_tokenizer()
     episode = Episode(Example("q", "q", ("a", "b")), (Example("d", "d", ("a", "b")),) * 3, (0.1, 0.2, 0.3, 0.4))
-    task = Task(name="t", kind="choose", source="test", episodes=lambda n, shots, seed: [episode])
+    task = Task(
+        name="t", kind="choose", measures=(accuracy(),), source="test", episodes=lambda n, shots, seed: [episode]
+    )
     (result,) = evaluate(copier(tokenizer.n_vocab, 9, order=2), tokenizer, task, shots=(3,), **SETTINGS)
     assert (result.shots_used, result.ideal) == (2, 0.3)  # <eot> da\nda\nqa is nine tokens
+
+
+class Kept:
+    """A store in memory that counts what it was given."""
+
+    def __init__(self) -> None:
+        self.kept: dict = {}
+
+    def add(self, task, answers) -> None:
+        self.kept.update({(prompt.tokens, prompt.spans): answer for prompt, answer in answers})
+
+    def get(self, task, prompt) -> Answer | None:
+        return self.kept.get((prompt.tokens, prompt.spans))
+
+
+def test_answers_that_are_stored_are_not_asked_again(small_tokenizer, monkeypatch):
+    tokenizer, store, asked = small_tokenizer(), Kept(), []
+    model, task = tiny_gpt(tokenizer.n_vocab, 160), make_task("novel_letters")  # no question comes twice
+    answer = answers.Answerer.answers
+    monkeypatch.setattr(
+        answers.Answerer,
+        "answers",
+        lambda self, task, prompts: asked.append(len(prompts)) or answer(self, task, prompts),
+    )
+    half = run.evaluate(model, tokenizer, task, shots=(0, 2), limit=10, seed=0, batch_size=2, store=store)
+    assert sum(asked) == 20
+    asked.clear()
+    whole = run.evaluate(model, tokenizer, task, shots=(0, 2, 3), limit=15, seed=0, batch_size=2, store=store)
+    assert sum(asked) == 10 + 15  # five more questions at two K, all at the third
+    assert [one.answers for one in half] == [one.answers[:10] for one in whole[:2]]
+    assert whole == run.evaluate(model, tokenizer, task, shots=(0, 2, 3), limit=15, seed=0, batch_size=2)

@@ -1,29 +1,39 @@
 """In-context evaluation, with no gradient update. In: a model, a tokenizer, a task. Out: one `Result` a measure and K.
 
-Refuses to know files and the command line.
+Refuses to know the command line and where results are kept.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from fewshot.base.config import from_plain, to_plain
+from fewshot.base.dist import gather, n_ranks, rank
 from fewshot.base.errors import check
-from fewshot.evaluate.metrics import accuracy, bootstrap_interval, perplexity, wilson_interval
-from fewshot.evaluate.prompt import Prompt, build_prompt, span
-from fewshot.evaluate.score import normalise, score
-from fewshot.evaluate.task import Episode, Task
-from fewshot.generate.complete import complete
-from fewshot.model.gpt import GPT
+from fewshot.evaluate.answers import Answerer
+from fewshot.evaluate.measure import Answer, Measure
+from fewshot.evaluate.prompt import Prompt, build_prompt
+from fewshot.evaluate.reader import Reader
+from fewshot.evaluate.task import Episode, Task, n_questions
 from fewshot.tokenizer.vocab import Tokenizer
 
 KEPT_SAMPLES = 3  # prompts and answers that a result keeps for the report
-BATCHES_AT_ONCE = 8  # prompts of so many batches are sorted by length together
+BATCHES_AT_ONCE = 8  # prompts of so many batches are planned and sorted together
+
+
+class Store(Protocol):
+    """Where answers are kept as they come."""
+
+    def add(self, task: Task, answers: Sequence[tuple[Prompt, Answer]]) -> None:
+        """Keep answers."""
+        ...
+
+    def get(self, task: Task, prompt: Prompt) -> Answer | None:
+        """The answer to the prompt, if it is there."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -33,7 +43,7 @@ class Sample:
     prompt: str
     answer: str
     expected: str
-    value: float  # 1.0 is right, for accuracy
+    value: float | None  # of the task's main measure; 1.0 is right, for accuracy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +52,9 @@ class Result:
 
     task: str
     paper_name: str
-    kind: str  # choose, complete or perplexity
-    metric: str  # accuracy, perplexity (per word), or what the task's judge measures
+    protocol: str
+    metric: str
+    share: bool  # a share of right answers, shown in per cent
     shots: int  # asked for
     shots_used: float  # mean of what fitted
     n: int  # questions answered
@@ -54,7 +65,6 @@ class Result:
     ideal: float | None  # what a learner who knows the family of tasks would reach on these questions
     chance: float | None
     seed: int
-    seconds: float
     source: str
     samples: tuple[Sample, ...] = ()
 
@@ -69,17 +79,67 @@ class Result:
 
 
 @dataclass(frozen=True)
-class _Outcome:
-    """What one question gave."""
+class Answered:
+    """All answers of one task at one K, in the order of its episodes."""
 
-    value: float
-    answer: str
-    logprob: float = 0.0  # nats of the scored text, for perplexity
-    n_words: int = 0
+    task: Task
+    shots: int
+    seed: int
+    answers: tuple[Answer, ...]
+    prompts: tuple[Prompt, ...]
+    ideals: tuple[float, ...]  # of the ideal learner, where the task knows it
+    n_skipped: int
+
+    def results(self) -> list[Result]:
+        """One result a measure of the task; samples are kept with the first."""
+        return [self._result(measure, first=measure is self.task.measures[0]) for measure in self.task.measures]
+
+    def _result(self, measure: Measure, *, first: bool) -> Result:
+        low, high = map(_finite, measure.interval(self.answers, seed=self.seed)) if self.answers else (None, None)
+        return Result(
+            task=self.task.name,
+            paper_name=self.task.paper_name,
+            protocol=self.task.protocol.name,
+            metric=measure.name,
+            share=measure.share,
+            shots=self.shots,
+            shots_used=sum(answer.shots for answer in self.answers) / max(1, len(self.answers)),
+            n=n_questions([answer.example for answer in self.answers]),
+            n_skipped=self.n_skipped,
+            value=_finite(measure.of(self.answers)) if self.answers else None,
+            low=low,
+            high=high,
+            ideal=sum(self.ideals) / len(self.ideals) if self.ideals and first else None,
+            chance=self.task.chance if first else None,
+            seed=self.seed,
+            source=self.task.source,
+            samples=self._samples(measure) if first else (),
+        )
+
+    def _samples(self, measure: Measure) -> tuple[Sample, ...]:
+        """The first few prompts with what the model chose or wrote."""
+        samples = []
+        for answer, prompt in list(zip(self.answers, self.prompts, strict=True))[:KEPT_SAMPLES]:
+            example = answer.example
+            text = answer.text if self.task.kind == "complete" else example.completions[_shown(answer, measure)]
+            samples.append(Sample(prompt.text, text, example.completions[example.gold], _finite(measure.of([answer]))))
+        return tuple(samples)
+
+
+def _finite(value: float) -> float | None:
+    """None for what is no number: a measure of questions none of which counts."""
+    return value if math.isfinite(value) else None
+
+
+def _shown(answer: Answer, measure: Measure) -> int:
+    """The completion that a sample shows: the chosen one, as the measure judges; else the gold one."""
+    if len(answer.logprobs) < 2:
+        return answer.example.gold
+    return answer.choice(measure.normalisation)
 
 
 def evaluate(
-    model: GPT,
+    reader: Reader,
     tokenizer: Tokenizer,
     task: Task,
     *,
@@ -87,137 +147,70 @@ def evaluate(
     limit: int,
     seed: int,
     batch_size: int = 32,
+    store: Store | None = None,
     on_progress: Callable[[int, int], None] | None = None,
-) -> list[Result]:
-    """Results for every K in `shots`, over at most `limit` questions, the same ones for every K.
+) -> list[Answered]:
+    """Answers for every K in `shots`, over at most `limit` questions, the same ones for every K.
 
-    `on_progress(done, total)` counts questions. A question that does not fit the context is counted as skipped; a
-    demonstration that does not fit is left out, which `shots_used` shows. Source: Brown et al. 2020, section 2.4.
+    All K of a question are read together, so that what their prompts share is read once. `on_progress(done, total)`
+    counts questions. A question that does not fit the context is counted as skipped; a demonstration that does not
+    fit is left out. With `store`, answers are kept as they come and those that are there are not asked again. Under
+    torchrun the processes share the questions, each with a store of its own, and all get all answers.
+    Source: Brown et al. 2020, section 2.4.
     """
     check(len(shots) > 0 and min(shots) >= 0, f"shots are {list(shots)}: give one or more numbers from 0 up")
-    episodes = task.episodes(limit, max(shots), seed)
-    total = len(shots) * len(episodes)
-    slab = batch_size * BATCHES_AT_ONCE
-    results: list[Result] = []
-    was_training = model.training
-    model.eval()
-    try:
-        for turn, k in enumerate(shots):
-            started = time.perf_counter()
-            answered: list[tuple[Episode, Prompt, _Outcome]] = []
-            for first in range(0, len(episodes), slab):
-                part = episodes[first : first + slab]
-                built = [build_prompt(tokenizer, task, one, shots=k, n_ctx=model.config.n_ctx) for one in part]
-                fitting = [(one, prompt) for one, prompt in zip(part, built, strict=True) if prompt is not None]
-                outcomes = _ANSWER[task.kind](model, tokenizer, task, [prompt for _, prompt in fitting], batch_size)
-                answered += [(*pair, outcome) for pair, outcome in zip(fitting, outcomes, strict=True)]
-                if on_progress is not None:
-                    on_progress(turn * len(episodes) + first + len(part), total)
-            seconds = time.perf_counter() - started
-            results += _summarise(task, k, answered, len(episodes) - len(answered), seed, seconds)
-    finally:
-        model.train(was_training)
-    return results
+    answerer = Answerer(reader, tokenizer, batch_size=batch_size)
+    by_shots = {k: task.episodes(limit, k, seed) for k in shots}
+    n = len(by_shots[shots[0]])
+    slab = max(1, min(batch_size * BATCHES_AT_ONCE // len(shots), -(-n // n_ranks())))
+    found: dict[tuple[int, int], Answer] = {}
+    prompts: dict[tuple[int, int], Prompt] = {}
+    for number, first in enumerate(range(0, n, slab)):
+        if number % n_ranks() == rank():
+            places = [(k, at) for at in range(first, min(first + slab, n)) for k in shots]
+            built = {(k, at): build_prompt(tokenizer, task, by_shots[k][at], shots=k, n_ctx=reader.n_ctx)
+                     for k, at in places}  # fmt: skip
+            fitting = {place: prompt for place, prompt in built.items() if prompt is not None}
+            prompts |= fitting
+            found |= _answer(answerer, task, fitting, store)
+        if on_progress is not None:
+            on_progress(len(shots) * min(first + slab, n), len(shots) * n)
+    for part in gather((found, prompts)):
+        found, prompts = {**part[0], **found}, {**part[1], **prompts}
+    return [_together(task, k, seed, by_shots[k], found, prompts) for k in shots]
 
 
-def _choose(model: GPT, tokenizer: Tokenizer, task: Task, prompts: Sequence[Prompt], batch_size: int) -> list[_Outcome]:
-    """The likeliest completion of each prompt, after normalisation."""
-    scores = iter(score(model, [one for prompt in prompts for one in prompt.spans], batch_size=batch_size))
-    completions = [completion for prompt in prompts for completion in prompt.example.completions]
-    if task.normalisation == "unconditional":
-        alone = [span(tokenizer, task.answer_context, text, (tokenizer.eot,)) for text in completions]
-        unconditional = iter(score(model, alone, batch_size=batch_size))
-        values = iter([normalise(one, task.normalisation, next(unconditional)) for one in scores])
-    else:
-        values = iter([normalise(one, task.normalisation) for one in scores])
-    outcomes = []
-    for prompt in prompts:
-        of_choices = [next(values) for _ in prompt.spans]
-        best = of_choices.index(max(of_choices))
-        outcomes.append(_Outcome(float(best == prompt.example.gold), prompt.example.completions[best]))
-    return outcomes
+def _answer(
+    answerer: Answerer, task: Task, prompts: Mapping[tuple[int, int], Prompt], store: Store | None
+) -> dict[tuple[int, int], Answer]:
+    """Answers by (K, place), from the store where it has them."""
+    stored = {place: store.get(task, prompt) for place, prompt in prompts.items()} if store else {}
+    known = {place: answer for place, answer in stored.items() if answer is not None}
+    asked = {place: prompt for place, prompt in prompts.items() if place not in known}
+    answers = answerer.answers(task, list(asked.values())) if asked else []
+    if store and asked:
+        store.add(task, list(zip(asked.values(), answers, strict=True)))
+    return known | dict(zip(asked, answers, strict=True))
 
 
-def _complete(
-    model: GPT, tokenizer: Tokenizer, task: Task, prompts: Sequence[Prompt], batch_size: int
-) -> list[_Outcome]:
-    """The greedy answer to each prompt, judged."""
-    answers = complete(
-        model,
-        tokenizer,
-        [prompt.tokens for prompt in prompts],
-        max_tokens=task.max_answer_tokens,
-        stop=task.stop,
-        batch_size=batch_size,
-    )
-    return [
-        _Outcome(task.judge(answer.text, prompt.example.completions), answer.text)
-        for prompt, answer in zip(prompts, answers, strict=True)
-    ]
-
-
-def _perplexity(
-    model: GPT, tokenizer: Tokenizer, task: Task, prompts: Sequence[Prompt], batch_size: int
-) -> list[_Outcome]:
-    """The log-probability of each gold completion, and whether greedy decoding would have written it."""
-    scores = score(model, [prompt.spans[prompt.example.gold] for prompt in prompts], batch_size=batch_size)
-    return [
-        _Outcome(float(one.greedy), text, one.logprob, len(text.split()))
-        for one, text in zip(
-            scores, (prompt.example.completions[prompt.example.gold] for prompt in prompts), strict=True
-        )
-    ]
-
-
-_ANSWER = {"choose": _choose, "complete": _complete, "perplexity": _perplexity}
-
-
-def _summarise(
+def _together(
     task: Task,
     k: int,
-    answered: Sequence[tuple[Episode, Prompt, _Outcome]],
-    n_skipped: int,
     seed: int,
-    seconds: float,
-) -> list[Result]:
-    """The measures of one K: one, or accuracy and perplexity."""
-    outcomes = [outcome for *_, outcome in answered]
-    ideals = [episode.ideal[prompt.shots] for episode, prompt, _ in answered if episode.ideal is not None]
-    metric = task.metric if task.kind == "complete" else "accuracy"
-    samples = tuple(
-        Sample(prompt.text, outcome.answer, prompt.example.completions[prompt.example.gold], outcome.value)
-        for _, prompt, outcome in answered[:KEPT_SAMPLES]
-    )
-    first = Result(
-        task=task.name,
-        paper_name=task.paper_name,
-        kind=task.kind,
-        metric=metric,
+    episodes: Sequence[Episode],
+    found: Mapping[tuple[int, int], Answer],
+    prompts: Mapping[tuple[int, int], Prompt],
+) -> Answered:
+    """The answers of one K in the order of the episodes."""
+    absent = {one.example.group for at, one in enumerate(episodes) if (k, at) not in found} - {""}
+    places = [at for at, one in enumerate(episodes) if (k, at) in found and one.example.group not in absent]
+    ideals = [(episodes[at].ideal, prompts[k, at].shots) for at in places]
+    return Answered(
+        task=task,
         shots=k,
-        shots_used=sum(prompt.shots for _, prompt, _ in answered) / max(1, len(answered)),
-        n=len(answered),
-        n_skipped=n_skipped,
-        value=None,
-        low=None,
-        high=None,
-        ideal=sum(ideals) / len(ideals) if ideals else None,
-        chance=task.chance,
         seed=seed,
-        seconds=seconds,
-        source=task.source,
-        samples=samples,
+        answers=tuple(found[k, at] for at in places),
+        prompts=tuple(prompts[k, at] for at in places),
+        ideals=tuple(ideal[shots] for ideal, shots in ideals if ideal is not None),
+        n_skipped=n_questions([one.example for one in episodes]) - n_questions([episodes[at].example for at in places]),
     )
-    if not outcomes:
-        return [first]
-    values = [outcome.value for outcome in outcomes]
-    if metric == "accuracy":
-        low, high = wilson_interval(sum(values), len(values))
-    else:
-        low, high = bootstrap_interval(values, seed=seed)
-    results = [dataclasses.replace(first, value=accuracy(values), low=low, high=high)]
-    if task.kind == "perplexity":
-        logprobs, n_words = [one.logprob for one in outcomes], [one.n_words for one in outcomes]
-        value = perplexity(logprobs, n_words)
-        low, high = (math.exp(-nats) for nats in reversed(bootstrap_interval(logprobs, n_words, seed=seed)))
-        results.append(dataclasses.replace(first, metric="perplexity", value=value, low=low, high=high, samples=()))
-    return results

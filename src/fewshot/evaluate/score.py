@@ -1,42 +1,23 @@
-"""Log-probabilities of completions. In: a model and token spans. Out: one `Score` a span. Knows no text."""
+"""Log-probabilities of completions. In: a model and token spans. Out: one `Score` a span. Knows no text.
+
+What spans share at their beginnings (demonstrations, questions, the beginnings of choices) is read once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from fewshot.base.errors import ContextTooLong, check
-from fewshot.evaluate.task import Normalisation
-from fewshot.model.config import GPTConfig
+from fewshot.evaluate.forest import Forest, Row, plant
+from fewshot.evaluate.reader import Reader
 
 LOGIT_ROWS = 1024  # positions whose logits are held at once: 200 MB of float32 with GPT-3's vocabulary
-
-
-@runtime_checkable
-class LanguageModel(Protocol):
-    """What scoring asks of a model: causal hidden states, and logits of some of them."""
-
-    @property
-    def config(self) -> GPTConfig:
-        """The shape; its n_ctx bounds a span."""
-        ...
-
-    def hidden(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
-        """Hidden states after the last norm; position t has read tokens up to t alone."""
-        ...
-
-    def logits(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
-        """Scores over the vocabulary."""
-        ...
-
-    def parameters(self) -> Iterable[Tensor]:
-        """The weights, which tell the device."""
-        ...
+BATCH_TOKENS = 8192  # a batch has no more tokens, whatever batch_size allows
 
 
 @dataclass(frozen=True)
@@ -62,64 +43,88 @@ class Score:
     greedy: bool  # every token of the completion is the model's first choice
 
 
-@torch.inference_mode()
-def score(model: LanguageModel, spans: Sequence[Span], *, batch_size: int) -> list[Score]:
-    """Scores of the spans, in their order; independent of the batch size.
+class Scorer:
+    """Scores spans; keeps the last prefix, so that parts of one evaluation read shared demonstrations once."""
 
-    Batches are sorted by length and padded on the right, which a causal model cannot see; spans that share all that
-    the model reads (choices of one token each) share one forward pass. Logits are computed for completion positions
-    only. Raises ContextTooLong for a span longer than n_ctx + 1 (the last token is not read).
-    """
-    check(batch_size >= 1, f"batch_size is {batch_size}, must be at least 1")
-    readers: dict[tuple[int, ...], list[int]] = {}
-    for index, span in enumerate(spans):
-        readers.setdefault(span.tokens[:-1], []).append(index)
-    rows = sorted(readers, key=len, reverse=True)  # the longest first: what does not fit in memory fails at once
-    if rows and len(rows[0]) > model.config.n_ctx:
-        raise ContextTooLong(len(rows[0]), model.config.n_ctx)
-    scores: dict[int, Score] = {}
-    for first in range(0, len(rows), batch_size):
-        batch = rows[first : first + batch_size]
-        asked = [(row, index) for row, tokens in enumerate(batch) for index in readers[tokens]]
-        scores.update(_score_batch(model, batch, [(row, index, spans[index]) for row, index in asked]))
-    return [scores[index] for index in range(len(spans))]
+    def __init__(self, reader: Reader, *, batch_size: int) -> None:
+        check(batch_size >= 1, f"batch_size is {batch_size}, must be at least 1")
+        self.reader, self.batch_size = reader, batch_size
+        self.known: tuple[int, ...] = ()
+        self._prefix: Any = None
+
+    @torch.inference_mode()
+    def score(self, spans: Sequence[Span]) -> list[Score]:
+        """Scores of the spans, in their order; independent of the batch size.
+
+        Rows are sorted by length and padded on the right, which a causal model cannot see. Logits are computed for
+        completion positions only. Raises ContextTooLong for a span longer than n_ctx + 1 (its last token is not read).
+        """
+        if not spans:
+            return []
+        longest = max(len(span.tokens) for span in spans) - 1
+        if longest > self.reader.n_ctx:  # before anything is computed
+            raise ContextTooLong(longest, self.reader.n_ctx)
+        forest = plant(
+            [span.tokens[:-1] for span in spans],
+            longest_prefix=min(span.start for span in spans) - 1,
+            known=self.known,
+            branching=self.reader.branching,
+        )
+        asked: list[list[int]] = [[] for _ in forest.rows]
+        for index, (row, _) in enumerate(forest.places):
+            asked[row].append(index)
+        order = sorted(range(len(forest.rows)), key=lambda row: -len(forest.rows[row]))
+        scores: dict[int, Score] = {}
+        while order:
+            n = max(1, min(self.batch_size, BATCH_TOKENS // len(forest.rows[order[0]])))
+            batch, order = order[:n], order[n:]
+            hidden = self._read(forest.prefix, [forest.rows[row] for row in batch])
+            for at, row in enumerate(batch):
+                scores.update(self._scores(hidden[at], spans, forest, asked[row]))
+        return [scores[index] for index in range(len(spans))]
+
+    def _read(self, prefix: tuple[int, ...], rows: Sequence[Row]) -> Tensor:
+        """Hidden states of the rows behind the prefix."""
+        width, device = len(rows[0]), self.reader.device
+        tokens = torch.zeros(len(rows), width, dtype=torch.long)
+        for at, row in enumerate(rows):
+            tokens[at, : len(row)] = torch.tensor(row.tokens)
+        if not prefix and all(row.is_line for row in rows):
+            return self.reader.read(tokens.to(device))
+        if prefix and prefix != self.known:
+            self.known, self._prefix = prefix, self.reader.read_prefix(prefix)
+        depths = torch.zeros(len(rows), width, dtype=torch.long)
+        sees = torch.eye(width, dtype=torch.bool).repeat(len(rows), 1, 1)  # padding reads itself: no row is empty
+        for at, row in enumerate(rows):
+            depths[at, : len(row)] = torch.tensor(row.depths())
+            sees[at, : len(row), : len(row)] = torch.from_numpy(row.sees())
+        return self.reader.read_trees(
+            self._prefix if prefix else None, tokens.to(device), depths.to(device), sees.to(device)
+        )
+
+    def _scores(self, hidden: Tensor, spans: Sequence[Span], forest: Forest, asked: Sequence[int]) -> dict[int, Score]:
+        """Scores by span index, of the spans in one row."""
+        places: list[int] = []
+        targets: list[int] = []
+        for index in asked:
+            span, path = spans[index], forest.places[index][1]
+            places += path[span.start - 1 - len(forest.prefix) :]
+            targets += span.tokens[span.start :]
+        logprobs: list[float] = []
+        greedy: list[bool] = []
+        goals = torch.tensor(targets, device=hidden.device)
+        for states, some in zip(hidden[places].split(LOGIT_ROWS), goals.split(LOGIT_ROWS), strict=True):
+            logits = self.reader.logits(states).float()
+            logprobs += (logits.gather(1, some[:, None])[:, 0] - logits.logsumexp(1)).tolist()
+            greedy += (logits.argmax(1) == some).tolist()
+        found: dict[int, Score] = {}
+        end = 0
+        for index in asked:
+            begin, end = end, end + len(spans[index].tokens) - spans[index].start
+            found[index] = Score(sum(logprobs[begin:end]), end - begin, all(greedy[begin:end]))
+        return found
 
 
-def _score_batch(
-    model: LanguageModel, batch: Sequence[Sequence[int]], asked: Sequence[tuple[int, int, Span]]
-) -> dict[int, Score]:
-    """Scores by span index; `asked` holds (row of the batch, span index, span)."""
-    device = next(iter(model.parameters())).device
-    tokens = torch.zeros(len(batch), len(batch[0]), dtype=torch.long)
-    for row, ids in enumerate(batch):
-        tokens[row, : len(ids)] = torch.tensor(ids)
-    places = [(row, position) for row, _, span in asked for position in range(span.start - 1, len(span.tokens) - 1)]
-    targets = [token for _, _, span in asked for token in span.tokens[span.start :]]
-    row_of, position_of = torch.tensor(places, device=device).T
-    hidden = model.hidden(tokens.to(device))[row_of, position_of]
-    logprobs: list[float] = []
-    greedy: list[bool] = []
-    for states, goals in zip(
-        hidden.split(LOGIT_ROWS), torch.tensor(targets, device=device).split(LOGIT_ROWS), strict=True
-    ):
-        logits = model.logits(states).float()
-        logprobs += (logits.gather(1, goals[:, None])[:, 0] - logits.logsumexp(1)).tolist()
-        greedy += (logits.argmax(1) == goals).tolist()
-    found: dict[int, Score] = {}
-    end = 0
-    for _, index, span in asked:
-        begin, end = end, end + len(span.tokens) - span.start
-        found[index] = Score(sum(logprobs[begin:end]), end - begin, all(greedy[begin:end]))
-    return found
-
-
-def normalise(conditional: Score, normalisation: Normalisation, unconditional: Score | None = None) -> float:
-    """The number that choices are compared by: sum of nats, nats per token, or nats above the unconditional ones.
-
-    "unconditional" is log P(completion | context) - log P(completion | answer context).
-    Source: Brown et al. 2020, section 2.4.
-    """
-    if normalisation == "unconditional":
-        assert unconditional is not None, "the unconditional scores are computed for this normalisation"
-        return conditional.logprob - unconditional.logprob
-    return conditional.logprob / conditional.n_tokens if normalisation == "token" else conditional.logprob
+def score(reader: Reader, spans: Sequence[Span], *, batch_size: int) -> list[Score]:
+    """Scores of the spans; see `Scorer`."""
+    return Scorer(reader, batch_size=batch_size).score(spans)

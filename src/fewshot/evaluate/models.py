@@ -1,0 +1,61 @@
+"""Models by name, ready to be evaluated: a run of ours, or any causal model of the transformers library."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fewshot.base.errors import BadValue
+from fewshot.checkpoint.load import checkpoint_folders
+from fewshot.checkpoint.manifest import Checkpoint
+from fewshot.checkpoint.run import load_run
+from fewshot.evaluate.reader import GPTReader, Reader
+from fewshot.evaluate.stored import STEPS
+from fewshot.tokenizer.vocab import Tokenizer
+
+HUB = "hf:"  # before the path of a model of the transformers library
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A model with all that an evaluation needs of it."""
+
+    reader: Reader
+    tokenizer: Tokenizer
+    weights: str  # tells one model from another
+    step: int
+    folder: Path  # for results; of a checkpoint that is not its run's newest, one of its own
+
+
+def load(name: str) -> Loaded:
+    """The model of a run folder, or of `hf:PATH`."""
+    if name.startswith(HUB):
+        from fewshot.evaluate.transformers_model import load_transformers
+
+        path = name.removeprefix(HUB)
+        reader, its_tokenizer, weights = load_transformers(path)
+        folder = Path("evaluations") / Path(path).name
+        return Loaded(reader=reader, tokenizer=its_tokenizer, weights=weights, step=0, folder=folder)
+    model, tokenizer, checkpoint = load_run(Path(name))
+    return Loaded(
+        reader=GPTReader(model),
+        tokenizer=tokenizer,
+        weights=checkpoint.weights,
+        step=checkpoint.step,
+        folder=_results_folder(checkpoint),
+    )
+
+
+def _results_folder(checkpoint: Checkpoint) -> Path:
+    path = checkpoint.path.resolve()
+    run = path.parents[1]
+    newest = checkpoint_folders(run)[-1:]
+    return run / "evaluations" if newest in ([], [path]) else run / "evaluations" / STEPS / path.name
+
+
+def names_of_checkpoints(name: str) -> list[str]:
+    """All checkpoints of the run `name`, oldest first, as names for `load`."""
+    found = [] if name.startswith(HUB) else checkpoint_folders(Path(name))
+    if not found:
+        raise BadValue(f"{name} is no run folder with checkpoints: --checkpoints all needs one")
+    return [str(path) for path in found]
