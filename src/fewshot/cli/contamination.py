@@ -1,0 +1,122 @@
+"""What of a task stood in a run's own training text, and every score as all / clean / dirty.
+
+  fewshot contamination RUN --tasks lambada,multirc --data FOLDER
+  fewshot contamination RUN --tasks lambada --data FOLDER --text PATH...     where the run's data folder is gone
+
+An example is dirty if any n words in a row of it stand in the training text, n from 8 to 13 by the length of the task's
+examples. The evidence is kept in RUN/evaluations/contamination/TASK.json, with the figure of all beside it.
+Source: Brown et al. 2020, section 4 and appendix C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fewshot.corpus.document import Document
+    from fewshot.evaluate.contamination import Score
+    from fewshot.tokenizer.vocab import Tokenizer
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which run, which tasks."""
+    parser.add_argument("folder", type=Path, metavar="RUN")
+    parser.add_argument("--tasks", required=True, help="names with commas")
+    parser.add_argument("--data", help="folder or zip archive with the original files of the tasks, or: hub")
+    parser.add_argument("--text", nargs="+", type=Path, metavar="PATH", help="the training text, instead of the run's")
+    parser.add_argument("--shots", type=int, default=0, help="demonstrations (%(default)s)")
+    parser.add_argument("--limit", type=int, default=100_000, help="items of each task (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the demonstrations (%(default)s)")
+    parser.add_argument("--batch_size", type=int, default=32, help="does not change the scores (%(default)s)")
+    parser.add_argument("--json", action="store_true")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare and measure."""
+    from fewshot.base.errors import check
+    from fewshot.base.files import write_json, write_text
+    from fewshot.base.log import note
+    from fewshot.cli.show import counted, print_json, print_table
+    from fewshot.evaluate.contamination import contamination_svg, find_contamination, split_results
+    from fewshot.evaluate.models import load
+    from fewshot.evaluate.stored import evaluate_into
+    from fewshot.evaluate.tasks.hub import open_data
+    from fewshot.evaluate.tasks.table import make_task
+
+    check(args.limit >= 1, f"--limit is {args.limit}, must be at least 1")
+    check(args.shots >= 0, f"--shots is {args.shots}, must be at least 0")
+    data = open_data(args.data)
+    tasks = [make_task(name, data=data) for name in dict.fromkeys(map(str.strip, args.tasks.split(",")))]
+    loaded = load(str(args.folder))
+    examples = {task.name: [one.example for one in task.episodes(args.limit, 0, args.seed)] for task in tasks}
+    note(f"comparing {sum(map(len, examples.values())):,} examples with the training text")
+    began = time.perf_counter()
+    split = find_contamination(examples, _documents(args, loaded.tokenizer))
+    note(f"compared in {time.perf_counter() - began:.1f} s")
+    rows = []
+    for task in tasks:
+        with counted(task.name) as on_progress:
+            (answered,) = evaluate_into(
+                loaded.folder,
+                loaded.reader,
+                loaded.tokenizer,
+                task,
+                weights=loaded.weights,
+                step=loaded.step,
+                shots=[args.shots],
+                limit=args.limit,
+                seed=args.seed,
+                batch_size=args.batch_size,
+                keep_results=False,  # on other questions than those of the curves
+                on_progress=on_progress,
+            )
+        rows += split_results(split[task.name], answered.answers, task.measures, shots=args.shots, seed=args.seed)
+    kept = loaded.folder / "contamination"
+    found = {
+        task.name: {
+            "split": split[task.name].to_json(),
+            "scores": [row.to_json() for row in rows if row.task == task.name],
+        }
+        for task in tasks
+    }
+    for name, evidence in found.items():
+        write_json(kept / f"{name}.json", evidence)
+    main = {row.task: row for row in reversed(rows)}  # the first measure of each task
+    write_text(kept / "figure.svg", contamination_svg(list(main.values())))
+    if args.json:
+        print_json(found)
+        return 0
+    lines = []
+    for row in rows:
+        scores = map(_shown, (row.all, row.clean, row.dirty))
+        lines.append((row.task, row.metric, str(row.n_words), f"{row.clean_share:.1%}", *scores))
+    print_table(("task", "measure", "n-gram", "clean", "all", "clean", "dirty"), lines)
+    note(f"evidence and figure: {kept}")
+    return 0
+
+
+def _shown(score: Score) -> str:
+    """A value with its interval and the number of its questions."""
+    if score.value is None:
+        return "-"
+    interval = "" if score.low is None or score.high is None else f" ({score.low:.3f}-{score.high:.3f})"
+    return f"{score.value:.3f}{interval} of {score.n:,}"
+
+
+def _documents(args: argparse.Namespace, tokenizer: Tokenizer) -> Iterator[Document]:
+    """The training documents: out of the run's shards, or of the text that was given."""
+    from itertools import chain
+
+    from fewshot.corpus.sources import read_documents
+    from fewshot.dataset.documents import documents_of_shards
+    from fewshot.train.data import load_tokens
+    from fewshot.train.run import DATA, read_run_config
+
+    if args.text:
+        return read_documents(args.text)
+    shards = load_tokens(read_run_config(args.folder).data, args.folder / DATA).training
+    return documents_of_shards(chain.from_iterable(shards), tokenizer)

@@ -1,0 +1,236 @@
+"""What of a task stood in the training text, and what its scores are without that.
+
+In: a task's examples, the training documents, a model's answers. Out: clean and dirty examples with the evidence, and
+each score over all, clean and dirty questions. Knows neither runs nor files; the command line brings them together:
+
+    examples = {task.name: [one.example for one in task.episodes(limit, 0, seed)] for task in tasks}
+    shards = load_tokens(read_run_config(run).data, run / DATA).training    # a tuple of shards for each source
+    documents = documents_of_shards(chain.from_iterable(shards), load_tokenizer(run / TOKENIZER))
+    # of a run whose data folder is gone: documents = read_documents(paths of the text)
+    split = find_contamination(examples, documents)    # one pass for all tasks; write_json each split's to_json()
+    for task in tasks:
+        for shots, answers in answers_of[task.name].items():
+            rows += split_results(split[task.name], answers, task.measures, shots=shots, seed=seed)
+    svg = contamination_svg(rows)    # of them one a task: its main measure at its largest K
+
+Source: Brown et al. 2020, section 4 and appendix C.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fewshot.base.config import from_plain, to_plain
+from fewshot.base.errors import check
+from fewshot.corpus.document import Document
+from fewshot.corpus.overlap import which_collide, words
+from fewshot.evaluate.figures import INK, MODEL, new_axes, to_svg
+from fewshot.evaluate.measure import Answer, Measure
+from fewshot.evaluate.task import Example
+from fewshot.evaluate.tasks import arithmetic, novel, scramble
+
+MIN_WORDS, MAX_WORDS = 8, 13  # of an n-gram; fewer collide by chance, more are slower and find less
+LENGTH_PERCENTILE = 5
+SYNTHETIC = frozenset({*arithmetic.TASKS, *scramble.TASKS, *novel.TASKS})  # may have shorter n-grams
+
+MAX_LABELS = 12  # points that are named: those furthest from no difference
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlap:
+    """A dirty example and what it shares with the training text."""
+
+    id: str
+    gram: str  # the first words in a row that were found
+    document: str  # where
+    n_grams: int  # how many of the example's n-grams stand in some document
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contamination:
+    """A task's examples: clean, by id, and dirty."""
+
+    task: str
+    n_words: int  # of an n-gram; an example with fewer is looked for as a whole
+    clean: tuple[str, ...]
+    dirty: tuple[Overlap, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The split as plain values."""
+        return to_plain(self)
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any], *, where: str) -> Contamination:
+        """The split that `to_json` gave; `where` names its file in an error."""
+        return from_plain(cls, plain, where=where)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """A measure over some questions, with its 95% interval; None where there is no question to take it over."""
+
+    n: int  # questions
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitScore:
+    """One measure of one task at one K over all, clean and dirty questions."""
+
+    task: str
+    metric: str
+    share: bool  # the measure is a share, to be shown in per cent
+    shots: int
+    n_words: int
+    all: Score
+    clean: Score
+    dirty: Score
+    clean_share: float  # of the questions
+    # (clean - all) / all; of a perplexity, unlike a share, more is worse. None where a score is missing or 0
+    relative_difference: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The scores as plain values."""
+        return to_plain(self)
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any], *, where: str) -> SplitScore:
+        """The scores that `to_json` gave; `where` names their file in an error."""
+        return from_plain(cls, plain, where=where)
+
+
+def compared_text(example: Example) -> str:
+    """What is looked for: the context and its right completion, in the form without demonstrations if it has one.
+
+    So of LAMBADA it is the whole passage, unbroken; of short questions it is what they say without "Q:" and "A:".
+    """
+    return example.bare or "".join((example.zero_shot or example).pairs[example.gold])
+
+
+def gram_length(lengths: Sequence[int], *, synthetic: bool) -> int:
+    """Words of the n-grams of a task whose examples have `lengths` words: their 5th percentile, from 8 to 13.
+
+    Of a synthetic task it may be less. Source: appendix C, with table C.1.
+    """
+    percentile = int(np.percentile(lengths, LENGTH_PERCENTILE, method="lower"))
+    return max(1 if synthetic else MIN_WORDS, min(percentile, MAX_WORDS))
+
+
+def find_contamination(
+    examples: Mapping[str, Sequence[Example]], documents: Iterable[Document]
+) -> dict[str, Contamination]:
+    """The split of each task's examples (by the task's name), in one pass through the documents.
+
+    An example is dirty if any n words in a row, or all its words where it has fewer, stand in any document. An example
+    with no word is clean.
+    """
+    texts = {(task, i): compared_text(one) for task, many in examples.items() for i, one in enumerate(many)}
+    lengths = {key: len(words(text)) for key, text in texts.items()}
+    n_of_task: dict[str, int] = {}
+    for task, many in examples.items():
+        check(len(many) > 0, f"{task} has no examples to compare with the training text")
+        n_of_task[task] = gram_length([lengths[task, i] for i in range(len(many))], synthetic=task in SYNTHETIC)
+    n_of = {key: max(1, min(n_of_task[key[0]], length)) for key, length in lengths.items()}
+    collisions = which_collide(texts, documents, n_of)
+    split = {}
+    for task, many in examples.items():
+        dirty = [
+            Overlap(id=one.id, gram=found.gram, document=found.document, n_grams=found.n_grams)
+            for i, one in enumerate(many)
+            if (found := collisions.get((task, i)))
+        ]
+        dirty_ids = {one.id for one in dirty}
+        clean = tuple(one.id for one in many if one.id not in dirty_ids)
+        split[task] = Contamination(task=task, n_words=n_of_task[task], clean=clean, dirty=tuple(dirty))
+    return split
+
+
+def split_results(
+    split: Contamination, answers: Sequence[Answer], measures: Sequence[Measure], *, shots: int, seed: int
+) -> list[SplitScore]:
+    """Each measure of the answers at one K over all, clean and dirty questions; a group is dirty if any of it is.
+
+    Answers belong to examples by id; one to an example that was not compared raises `BadValue`.
+    """
+    is_dirty = dict.fromkeys(split.clean, False) | dict.fromkeys((one.id for one in split.dirty), True)
+    for answer in answers:
+        check(
+            answer.example.id in is_dirty,
+            f"{split.task}: example {answer.example.id!r} was not compared with the training text: compare them anew",
+        )
+    groups = list(_grouped(answers))
+    marks = [any(is_dirty[one.example.id] for one in group) for group in groups]
+    clean_groups, dirty_groups = (
+        [group for group, mark in zip(groups, marks, strict=True) if mark == wanted] for wanted in (False, True)
+    )
+    rows = []
+    for measure in measures:
+        whole, clean, dirty = (_score(measure, part, seed) for part in (groups, clean_groups, dirty_groups))
+        rows.append(
+            SplitScore(
+                task=split.task,
+                metric=measure.name,
+                share=measure.share,
+                shots=shots,
+                n_words=split.n_words,
+                all=whole,
+                clean=clean,
+                dirty=dirty,
+                clean_share=len(clean_groups) / max(1, len(groups)),
+                relative_difference=_relative(clean.value, whole.value),
+            )
+        )
+    return rows
+
+
+def _grouped(answers: Sequence[Answer]) -> Iterable[list[Answer]]:
+    """The answers to each question: those of one group, or a single one."""
+    groups: dict[str | int, list[Answer]] = {}
+    for number, answer in enumerate(answers):
+        groups.setdefault(answer.example.group or number, []).append(answer)
+    return groups.values()
+
+
+def _relative(clean: float | None, whole: float | None) -> float | None:
+    return None if clean is None or not whole else (clean - whole) / whole
+
+
+def _score(measure: Measure, groups: Sequence[Sequence[Answer]], seed: int) -> Score:
+    answers = [one for group in groups for one in group]
+    if not answers:
+        return Score(n=0, value=None, low=None, high=None)
+    value, low, high = (
+        number if math.isfinite(number) else None
+        for number in (measure.of(answers), *measure.interval(answers, seed=seed))
+    )
+    return Score(n=len(groups), value=value, low=low, high=high)
+
+
+def contamination_svg(rows: Sequence[SplitScore]) -> str:
+    """Per cent of each row's questions that are clean against the relative difference of its clean score, as SVG.
+
+    A row without a difference is left out. Source: figure 4.2.
+    """
+    drawn = [
+        (100 * row.clean_share, 100 * row.relative_difference, row.task)
+        for row in rows
+        if row.relative_difference is not None
+    ]
+    figure, axes = new_axes(width=8.0, height=3.6)
+    axes.axhline(0, color=INK, linestyle=":", linewidth=1.2)
+    axes.scatter([x for x, _, _ in drawn], [y for _, y, _ in drawn], color=MODEL, s=22, alpha=0.8, linewidths=0)
+    for x, y, task in sorted(drawn, key=lambda point: -abs(point[1]))[:MAX_LABELS]:
+        side = "left" if x < 50 else "right"  # of the label's text: towards the middle of the figure
+        aside = (5 if x < 50 else -5, 3)
+        axes.annotate(task, (x, y), xytext=aside, textcoords="offset points", ha=side, color=INK, fontsize=8)
+    axes.set_xlim(-2, 102)
+    axes.set_xlabel("questions that are clean (%)")
+    axes.set_ylabel("clean-only score against all (%)")
+    return to_svg(figure, axes, "contamination")
