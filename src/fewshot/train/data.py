@@ -129,7 +129,10 @@ def build_tokens(data: DataConfig, tokenizer: Tokenizer, folder: Path, *, say: S
 def load_tokens(data: DataConfig, folder: Path) -> Tokens:
     """The tokens that `build_tokens` left in `folder`, checked; the text itself is not needed."""
     training = tuple(load_shards(folder, name=f"{source.name}-train") for source in data.sources)
+    return Tokens(training, load_validation(data, folder))
+
+
+def load_validation(data: DataConfig, folder: Path) -> tuple[TokenShard, ...]:
+    """The validation tokens among them, checked."""
     held_out = data.sources if data.val_fraction > 0 else ()
-    return Tokens(
-        training, tuple(shard for source in held_out for shard in load_shards(folder, name=f"{source.name}-val"))
-    )
+    return tuple(shard for source in held_out for shard in load_shards(folder, name=f"{source.name}-val"))
