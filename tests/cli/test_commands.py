@@ -15,6 +15,7 @@ import torch
 from fewshot.checkpoint.run import load_run
 from fewshot.cli import main as entry
 from fewshot.cli.main import COMMANDS, main
+from fewshot.evaluate.stored import read_results, read_steps
 
 
 def test_a_run_is_the_folder_that_the_readme_describes(small_run: Path) -> None:
@@ -61,7 +62,10 @@ def test_evaluate_writes_results_and_report_shows_them(small_run: Path, capsys: 
     assert [(result["task"], result["shots"]) for result in results] == [
         *(("novel_symbols", 0), ("novel_symbols", 2), ("hidden_letter", 0), ("hidden_letter", 2)),
     ]
-    assert {path.name for path in (small_run / "evaluations").iterdir()} == {"novel_symbols.json", "hidden_letter.json"}
+    assert {path.name for path in (small_run / "evaluations").glob("*.json")} == {
+        "novel_symbols.json",
+        "hidden_letter.json",
+    }
     assert main(words) == 0
     assert "novel_symbols" in capsys.readouterr().out
     assert main(["report", str(small_run)]) == 0
@@ -183,6 +187,90 @@ def test_fewer_questions_never_replace_more_and_more_replace_all(
     assert "keeps its results on 6 questions; these on 4 are not stored" in capsys.readouterr().err
 
 
+def copy_of(run: Path, there: Path) -> Path:
+    shutil.copytree(run, there, ignore=shutil.ignore_patterns("evaluations"))
+    return there
+
+
+def test_several_seeds_are_kept_and_summed_up_and_orders_are_only_shown(
+    tmp_path: Path, small_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = copy_of(small_run, tmp_path / "run")
+    words = ["evaluate", str(run), "--tasks", "novel_symbols", "--shots", "0,3", "--limit", "6", "--calibration"]
+    assert main([*words, "--seeds", "0,5", "--orders", "3", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    stored = json.loads((run / "evaluations" / "novel_symbols.json").read_text())["results"]
+    keys = [("accuracy", 0), ("accuracy", 3), ("calibration_error", 0), ("calibration_error", 3)]
+    assert [(one["metric"], one["shots"], one["seed"]) for one in stored] == [
+        (*k, seed) for k in keys for seed in (0, 5)
+    ]
+    assert [(row["metric"], row["shots"], row["spread"]["n"]) for row in found["seeds"]] == [
+        ("accuracy", 0, 2),
+        ("calibration_error", 0, 2),
+        ("accuracy", 3, 2),
+        ("calibration_error", 3, 2),
+    ]
+    assert [(row["metric"], row["shots"], row["spread"]["n"]) for row in found["orders"]] == [
+        ("accuracy", 3, 3),
+        ("calibration_error", 3, 3),
+    ]
+    assert main([*words, "--seeds", "0,5"]) == 0
+    assert "over seeds of the demonstrations" in capsys.readouterr().out
+
+
+def test_two_models_are_compared_on_the_same_questions(
+    tmp_path: Path, small_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = (copy_of(small_run, tmp_path / name) for name in ("one", "two"))
+    words = ["evaluate", str(one), "--tasks", "novel_symbols", "--shots", "0,2", "--limit", "9", "--against"]
+    assert main([*words, str(two), "--json"]) == 0
+    first, second, last = json.loads(capsys.readouterr().out)
+    assert first["results"] == second["results"]  # they have the same weights
+    assert [(row["shots"], row["n"], row["difference"], row["p_value"]) for row in last["comparison"]] == [
+        (0, 9, 0.0, 1.0),
+        (2, 9, 0.0, 1.0),
+    ]
+    assert (two / "evaluations" / "novel_symbols.json").is_file()
+    assert main([*words, str(two)]) == 0
+    assert "p (McNemar)" in capsys.readouterr().out
+    assert main([*words, str(one)]) == 2
+    assert "in one folder" in capsys.readouterr().err
+
+
+def test_all_checkpoints_are_evaluated_and_drawn_against_the_training_step(
+    tmp_path: Path, small_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = copy_of(small_run, tmp_path / "run")
+    newest = max((run / "checkpoints").iterdir())
+    older = newest.with_name("step-00000004")
+    shutil.copytree(newest, older)
+    manifest = json.loads((older / "manifest.json").read_text())
+    (older / "manifest.json").write_text(json.dumps(manifest | {"step": 4}))
+    words = ["evaluate", str(run), "--tasks", "novel_symbols", "--shots", "0,2", "--limit", "5"]
+    assert main([*words, "--checkpoints", "all", "--json"]) == 0
+    assert [one["step"] for one in json.loads(capsys.readouterr().out)] == [4, manifest["step"]]
+    assert set(read_steps(run / "evaluations")) == {4, manifest["step"]}
+    assert (run / "evaluations" / "steps" / "step-00000004" / "novel_symbols.json").is_file()
+    assert len(read_results(run / "evaluations")) == 2  # of the newest alone
+    assert main(["report", str(run)]) == 0
+    assert "against training step" in (run / "report.html").read_text()
+    assert main(["evaluate", str(tmp_path), "--checkpoints", "all"]) == 2
+    assert "no run folder with checkpoints" in capsys.readouterr().err
+
+
+def test_a_report_of_several_runs_is_one_page(
+    tmp_path: Path, small_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [copy_of(small_run, tmp_path / name) for name in ("a", "b")]
+    for run in runs:
+        assert main(["evaluate", str(run), "--tasks", "novel_symbols", "--shots", "0,2", "--limit", "5"]) == 0
+    assert main(["report", *map(str, runs), "--out", str(tmp_path / "lab.html")]) == 0
+    assert capsys.readouterr().out.endswith("lab.html\n")
+    page = (tmp_path / "lab.html").read_text()
+    assert page.count("<svg") == 3  # loss, position, accuracy over K
+    assert "tokens read before" in page
+
+
 def test_a_report_of_a_killed_run_leaves_out_the_line_that_was_cut(tmp_path: Path, small_run: Path) -> None:
     run = tmp_path / "killed"
     shutil.copytree(small_run, run)
@@ -229,8 +317,13 @@ def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_readme_names_only_commands_and_options_that_exist() -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
-    used = set(re.findall(r"^(?:source .*\n)?fewshot (\w+)", readme, flags=re.M)) | set(
-        re.findall(r"`fewshot (\w+)", readme)
+    used = set(re.findall(r"^(?:source .*\n)?fewshot ([\w-]+)", readme, flags=re.M)) | set(
+        re.findall(r"`fewshot ([\w-]+)", readme)
     )
     assert used <= set(COMMANDS)
     assert len(used) >= 8
+
+
+def test_the_best_number_of_shots_needs_a_development_set(small_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(small_run), "--tasks", "novel_symbols", "--shots", "best"]) == 2
+    assert "novel_symbols has no development set" in capsys.readouterr().err

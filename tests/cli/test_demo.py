@@ -17,8 +17,9 @@ def result(task: str, shots: int, value: float, ideal: float) -> Result:
     return Result(
         task=task,
         paper_name="",
-        kind="choose",
+        protocol="gpt3",
         metric="accuracy",
+        share=True,
         shots=shots,
         shots_used=shots,
         n=1000,
@@ -29,7 +30,6 @@ def result(task: str, shots: int, value: float, ideal: float) -> Result:
         ideal=ideal,
         chance=1 / 16,
         seed=0,
-        seconds=0.0,
         source="",
     )
 

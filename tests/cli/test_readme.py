@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from fewshot.bench.harness import save_small_model, write_repositories
 from fewshot.cli.main import main
+from fewshot.evaluate.tasks.files import DataFolder
+from fewshot.evaluate.tasks.hub import FILES, Hub
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -19,19 +24,72 @@ def commands() -> list[list[str]]:
     return [shlex.split(line, comments=True)[1:] for line in lines]
 
 
+def write(path: Path, *rows: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def write_datasets(folder: Path) -> None:
+    """Two questions and one demonstration of each set that the README names, in their original layouts."""
+    scene = {"ind": 0, "activity_label": "Sleeping", "ctx_a": "A cat lies by the fire.", "ctx_b": "it", "label": 1}
+    scene["endings"] = ["flies away.", "closes its eyes.", "is a stone.", "sings."]
+    write(folder / "hellaswag_val.jsonl", scene, {**scene, "ind": 1, "activity_label": "Resting"})
+    write(folder / "hellaswag_train.jsonl", {**scene, "ind": 2, "activity_label": "Dreaming"})
+    choices = [{"text": text, "label": label} for text, label in (("fire", "A"), ("ice", "B"), ("sea", "C"))]
+    question = {"question": {"stem": "What is hot?", "choices": choices}, "answerKey": "A"}
+    for part in ("Test", "Dev", "Train"):
+        question["question"] = {**question["question"], "stem": f"What is hot in {part}?"}
+        write(folder / "ARC-Easy" / f"ARC-Easy-{part}.jsonl", {"id": part, **question})
+    for part in ("valid", "train"):
+        write(folder / "piqa" / f"{part}.jsonl", {"goal": f"To warm a {part}", "sol1": "light a fire", "sol2": "sleep"})
+        (folder / "piqa" / f"{part}-labels.lst").write_text("0\n")
+    for part in ("val", "train"):
+        passage = {"question": "is fire hot", "passage": f"Fire is hot in {part}.", "label": True, "idx": 0}
+        write(folder / "BoolQ" / f"{part}.jsonl", passage)
+    write(folder / "lambada_test.jsonl", {"text": "nobody spoke of the sea"}, {"text": "the cat sat by the fire"})
+    write(folder / "lambada_development.jsonl", {"text": "it was a dark night"})
+
+
+def copy_to_hub(folder: Path, hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HellaSwag as the hub has it, in a folder that stands for the hub."""
+    names = ("hellaswag_val.jsonl", "hellaswag_train.jsonl")
+    write_repositories(hub, {FILES[name][0]: DataFolder(folder).need("hellaswag", name).rows() for name in names})
+    monkeypatch.setattr("fewshot.evaluate.tasks.hub.Hub", partial(Hub, hub))
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", hub / "cache")
+
+
+TASK = """task: my_task
+dataset_path: json
+dataset_kwargs: {data_files: {test: rows.jsonl}}
+output_type: loglikelihood
+test_split: test
+doc_to_text: "{{context}}"
+doc_to_target: "{{completion}}"
+target_delimiter: ""
+metric_list: [{metric: acc}]
+"""
+
+
 @pytest.mark.timeout(600)
-def test_the_commands_for_ones_own_text_work_one_after_the_other(
+def test_the_commands_work_one_after_the_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "my_books").mkdir()
     for i in range(3):
-        story = (
-            f"Chapter {i}. It was a dark night, and the cat sat by the fire; nobody spoke of the sea any more.\n" * 40
-        )
-        (tmp_path / "my_books" / f"{i}.txt").write_text(story, encoding="utf-8")
+        story = f"Chapter {i}. It was a dark night, and the cat sat by the fire; nobody spoke of the sea any more.\n"
+        (tmp_path / "my_books").mkdir(exist_ok=True)
+        (tmp_path / "my_books" / f"{i}.txt").write_text(story * 40, encoding="utf-8")
+    write_datasets(tmp_path / "DATASETS")
+    save_small_model(tmp_path / "PATH", ["It was a dark night, and the cat sat by the fire. " * 40])
+    (tmp_path / "my_task.yaml").write_text(TASK)
+    write(tmp_path / "rows.jsonl", {"context": "the cat", "completion": " sat"})
+    copy_to_hub(tmp_path / "DATASETS", tmp_path / "hub", monkeypatch)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # nothing is to be had there
     words = commands()
-    assert [command[0] for command in words] == ["train", "generate", "evaluate", "report", "patterns", "train"]
+    assert [command[0] for command in words] == [
+        *("train", "generate", "evaluate", "report", "patterns", "train"),
+        *(*["evaluate"] * 5, "contamination", "lm-eval"),
+    ]
     for command in words:
         assert main(command) == 0, command
     printed = capsys.readouterr()
@@ -40,3 +98,5 @@ def test_the_commands_for_ones_own_text_work_one_after_the_other(
     assert (tmp_path / "out" / "books" / "report.html").exists()
     assert "model: tiny-1m" in printed.err
     assert "for banded(64)" in printed.err
+    assert "on the same questions" in printed.out
+    assert "|my_task|" in printed.out

@@ -2,6 +2,7 @@
 
 fewshot bench attention --json benchmarks/results/attention.json
 fewshot bench train --race --config runs/shakespeare_fast.yaml --text FILE
+fewshot bench evaluate --data FOLDER --vocabulary FOLDER --json benchmarks/results/evaluate.json
 fewshot bench corpus --text PATH... --tokenizer FOLDER
 """
 
@@ -16,7 +17,7 @@ ATTENTION_PARTS = ["against_dense", "growth", "peers", "whole_model"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """One bench a floor."""
-    benches = parser.add_subparsers(dest="bench", required=True, metavar="attention|train|corpus")
+    benches = parser.add_subparsers(dest="bench", required=True, metavar="attention|train|evaluate|corpus")
     attention = benches.add_parser(
         "attention", allow_abbrev=False, help="sparse patterns against dense attention, other lengths and peers"
     )
@@ -39,7 +40,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     corpus.add_argument(
         "--tokenizer", type=Path, required=True, help="tokenizer.json, or encoder.json and vocab.bpe's folder"
     )
-    for bench in (attention, train, corpus):
+    evaluate = benches.add_parser(
+        "evaluate", allow_abbrev=False, help="questions a second against lm_eval's hf model, same weights and prompts"
+    )
+    evaluate.add_argument("--data", type=Path, required=True, help="folder with hellaswag and ARC")
+    evaluate.add_argument("--vocabulary", type=Path, required=True, help="folder with GPT-2's vocabulary")
+    evaluate.add_argument("--items", type=int, default=200, help="questions that we answer (%(default)s)")
+    evaluate.add_argument("--peer_items", type=int, default=8, help="of them by lm_eval too (%(default)s)")
+    for bench in (attention, train, evaluate, corpus):
         bench.add_argument(
             "--json", type=Path, nargs="?", metavar="FILE", help="store the result, which is also printed, in a file"
         )
@@ -73,6 +81,12 @@ def run(args: argparse.Namespace) -> int:
         with tempfile.TemporaryDirectory() as folder:
             given = {**read_yaml(args.config), "text": args.text}
             result = race(given, Path(folder), until_loss=args.until, peer_steps=args.peer_steps, say=note)
+    elif args.bench == "evaluate":
+        from fewshot.base.errors import check
+        from fewshot.bench.evaluate import measure as measure_evaluation
+
+        check(args.items >= args.peer_items >= 2, "--peer_items must be at least 2 and at most --items")
+        result = measure_evaluation(args.data, args.vocabulary, items=args.items, peer_items=args.peer_items, say=note)
     else:
         from fewshot.bench.corpus import encode_speed
 

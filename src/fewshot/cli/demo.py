@@ -23,13 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the demo."""
     from fewshot.checkpoint.run import load_run
-    from fewshot.cli.evaluate import store_results
     from fewshot.cli.report import make_report
     from fewshot.cli.show import counted, followed, print_table, show_results
     from fewshot.cli.train import finish
     from fewshot.demo import recipe
     from fewshot.demo.texts import write_texts
-    from fewshot.evaluate.run import evaluate
+    from fewshot.evaluate.reader import GPTReader
+    from fewshot.evaluate.stored import evaluate_into
     from fewshot.evaluate.tasks.table import make_task
     from fewshot.train.run import start
 
@@ -48,15 +48,23 @@ def run(args: argparse.Namespace) -> int:
         return finish(folder, last)
     note("3. in-context learning: accuracy against the number of demonstrations, no gradient updates")
     model, tokenizer, checkpoint = load_run(folder)
-    everything = []
+    everything, reader = [], GPTReader(model)
     for name, limit in recipe.TASKS.items():
         with counted(name) as on_progress:
-            task, shots = make_task(name), recipe.SHOTS
-            results = evaluate(
-                model, tokenizer, task, shots=shots, limit=limit, seed=0, batch_size=64, on_progress=on_progress
+            answered = evaluate_into(
+                folder / "evaluations",
+                reader,
+                tokenizer,
+                make_task(name),
+                weights=checkpoint.weights,
+                step=checkpoint.step,
+                shots=recipe.SHOTS,
+                limit=limit,
+                seed=0,
+                batch_size=64,
+                on_progress=on_progress,
             )
-        store_results(folder, name, checkpoint.step, results)
-        everything += results
+        everything += [result for one in answered for result in one.results()]
     show_results(everything)
     note(f"4. report: {make_report(folder, prompts=recipe.PROMPTS)}")
     checks = recipe.check_figures(everything, last.val_loss)

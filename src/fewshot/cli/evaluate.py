@@ -1,102 +1,278 @@
-"""Zero-, one- and few-shot accuracy of a run; no gradient updates.
+"""Zero-, one- and few-shot scores of a model, as the GPT-3 paper measures them; no gradient updates.
 
   fewshot evaluate RUN --tasks novel_symbols,arithmetic_2d_add --shots 0,1,8
-  fewshot evaluate RUN --tasks lambada --data FOLDER
+  fewshot evaluate RUN --tasks lambada,hellaswag --data FOLDER --shots paper
+  fewshot evaluate RUN --tasks hellaswag --data hub
+  fewshot evaluate RUN --tasks hidden_letter --seeds 0,1,2 --orders 4
+  fewshot evaluate RUN --tasks hidden_letter --against RUN2
+  fewshot evaluate RUN --tasks novel_symbols --checkpoints all
+  fewshot evaluate hf:PATH --tasks piqa --data FOLDER --protocol gpt3,lm-eval
 
-Every shot count is measured on the same items; results go to RUN/evaluations/ and are shown by 'fewshot report'.
+Every shot count is measured on the same items. Answers are stored as they come: run the same command again after an
+interruption and it goes on. Results go to RUN/evaluations/ and are shown by 'fewshot report'.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fewshot.evaluate.run import Result
+    from fewshot.evaluate.models import Loaded
+    from fewshot.evaluate.run import Answered
+    from fewshot.evaluate.task import Task
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which tasks, how many shots, how many items."""
-    parser.add_argument("folder", type=Path, metavar="RUN")
+    parser.add_argument("model", metavar="RUN", help="a run folder, or hf:PATH for a model of transformers")
     parser.add_argument("--tasks", default="novel_symbols", help="names with commas, or 'list' to see them all")
-    parser.add_argument("--shots", default="0,1,4", help="numbers of demonstrations, with commas (%(default)s)")
+    parser.add_argument(
+        "--shots",
+        default="0,1,4",
+        help="numbers with commas, 'paper' for the task's K, 'best' for the K that does best on its development set",
+    )
+    parser.add_argument("--protocol", default="gpt3", help="gpt3, lm-eval, or both with a comma (%(default)s)")
     parser.add_argument("--limit", type=int, default=200, help="items of each task (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the demonstrations (%(default)s)")
+    parser.add_argument(
+        "--seeds", "--seed", default="0", help="of the demonstrations; several with commas give mean and spread (0)"
+    )
+    parser.add_argument(
+        "--orders", type=int, default=1, help="in which the same demonstrations are shown (%(default)s)"
+    )
+    parser.add_argument(
+        "--calibration", action="store_true", help="of choices too: is the model as sure as it is right"
+    )
+    parser.add_argument("--against", metavar="RUN2", help="compare with this model, question by question")
+    parser.add_argument(
+        "--checkpoints",
+        choices=("newest", "all"),
+        default="newest",
+        help="of the run (%(default)s); train with --loop.keep_checkpoints N to have more",
+    )
     parser.add_argument("--batch_size", type=int, default=32, help="does not change the scores (%(default)s)")
-    parser.add_argument("--data", type=Path, help="folder with the original files of a task that has any")
+    parser.add_argument("--data", help="folder or zip archive with the original files of the tasks, or: hub")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="for results (RUN/evaluations, evaluations/MODEL)")
     parser.add_argument("--json", action="store_true")
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate."""
-    from fewshot.evaluate.tasks.table import TASKS, make_task
+    from fewshot.evaluate.tasks.table import TASKS
 
-    if args.tasks == "list" or str(args.folder) == "list":
+    if args.tasks == "list" or args.model == "list":
         print("\n".join(sorted(TASKS)))
         return 0
+    from fewshot.base.dist import finish, rank
     from fewshot.base.errors import check
     from fewshot.base.log import note
-    from fewshot.checkpoint.run import load_run
-    from fewshot.cli.show import counted, print_json, show_results
-    from fewshot.evaluate.run import evaluate
+    from fewshot.cli.show import print_json
+    from fewshot.evaluate.models import load, names_of_checkpoints
 
     check(args.batch_size >= 1, f"--batch_size is {args.batch_size}, must be at least 1")
-    check(args.data is None or args.data.exists(), f"--data {args.data} does not exist")
-    words = [word.strip() for word in args.shots.split(",")]
-    check(
-        all(word.isdecimal() for word in words), f"--shots is {args.shots!r}; give numbers with commas, such as 0,1,8"
-    )
-    shots = sorted({int(word) for word in words})
-    tasks = [make_task(name.strip(), data=args.data) for name in args.tasks.split(",")]
-    model, tokenizer, checkpoint = load_run(args.folder)
-    everything = {}
-    for task in tasks:
-        note(f"{task.name}: {task.source}")
-        with counted(task.name) as on_progress:
-            results = evaluate(
-                model,
-                tokenizer,
-                task,
-                shots=shots,
-                limit=args.limit,
-                seed=args.seed,
-                batch_size=args.batch_size,
-                on_progress=on_progress,
-            )
-        everything[task.name] = results
-    flat = [result for results in everything.values() for result in results]
-    if args.json:
-        print_json([result.to_json() for result in flat])
-    else:
-        show_results(flat)
-    for name, results in everything.items():
-        store_results(checkpoint.path.resolve().parents[1], name, checkpoint.step, results)
+    check(args.limit >= 1, f"--limit is {args.limit}, must be at least 1")
+    check(args.orders >= 1, f"--orders is {args.orders}, must be at least 1")
+    several = args.checkpoints == "all" or args.against is not None
+    check(not (several and args.out), "--out takes the results of one model: leave it away")
+    check(not (args.checkpoints == "all" and args.against), "--against compares two models, not all checkpoints")
+    tasks = make_tasks(args)
+    seeds = numbers("--seeds", args.seeds)
+    found = []
+    for name in names_of_checkpoints(args.model) if args.checkpoints == "all" else [args.model]:
+        loaded = load(name)
+        if args.checkpoints == "all":
+            note(f"{name}: step {loaded.step:,}")
+        answered = ask(loaded, args.out or loaded.folder, tasks, seeds, args)
+        found.append(shown(args.model, loaded, answered, args))
+    if "," in args.protocol:
+        found.append({"protocols": protocols_compared(answered[0], args)})
+    if args.against:
+        other = load(args.against)
+        check(other.folder != loaded.folder, f"{args.model} and {args.against} keep their results in one folder")
+        others = ask(other, other.folder, tasks, seeds, args)
+        found += [shown(args.against, other, others, args), {"comparison": compared(answered[0], others[0], args)}]
+    if rank() == 0 and args.json:
+        plain = len(found) == 1 and found[0].keys() == {"model", "step", "results"}
+        print_json(found[0]["results"] if plain else found)
+    finish()
     return 0
 
 
-def store_results(run: Path, task: str, step: int, results: Sequence[Result]) -> None:
-    """Write RUN/evaluations/TASK.json; other shot counts measured on the same step and questions stay in it.
+def make_tasks(args: argparse.Namespace) -> Mapping[Task, Sequence[int]]:
+    """The tasks that are asked for, under every protocol, with their shot counts."""
+    from dataclasses import replace
 
-    A measurement on fewer questions never replaces one on more: it is printed only, and that is said.
-    """
-    from fewshot.base.files import read_json, write_json
+    from fewshot.base.errors import look_up
     from fewshot.base.log import note
+    from fewshot.evaluate.protocol import PROTOCOLS
+    from fewshot.evaluate.statistics import calibration_error
+    from fewshot.evaluate.task import on_items
+    from fewshot.evaluate.tasks.hub import open_data
+    from fewshot.evaluate.tasks.table import make_task
 
-    path = run / "evaluations" / f"{task}.json"
-    stored = read_json(path) if path.is_file() else {}
-    old = stored.get("results", []) if stored.get("step") == step else []
-    n_old, n_new = (max((one["n"] + one["n_skipped"] for one in many), default=0) for many in (old, _plain(results)))
-    if n_old > n_new:
-        note(f"{path} keeps its results on {n_old:,} questions; these on {n_new:,} are not stored (--limit {n_old})")
-        return
-    measured = {(result.metric, result.shots) for result in results}
-    same = n_old == n_new and all(one["seed"] == results[0].seed for one in old)
-    kept = [one for one in old if same and (one["metric"], one["shots"]) not in measured]
-    plain = sorted([*kept, *_plain(results)], key=lambda one: (one["metric"], one["shots"]))
-    write_json(path, {"step": step, "results": plain})
+    names = list(dict.fromkeys(map(str.strip, args.tasks.split(","))))
+    protocols = [
+        look_up("protocol", name, PROTOCOLS) for name in dict.fromkeys(map(str.strip, args.protocol.split(",")))
+    ]
+    data = open_data(args.data)
+    tasks: dict[Task, Sequence[int]] = {}
+    items: dict[str, set[str]] = {}
+    k_of: dict[str, int] = {}
+    for protocol in protocols:
+        for name in names:
+            task = make_task(name, data=data, protocol=protocol)
+            if task.name in items:  # a second protocol is asked on what the first was, with as many demonstrations
+                task = replace(on_items(task, items[task.name]), default_shots=k_of[task.name])
+                if not task.episodes(args.limit, 0, 0):
+                    note(f"{task.name}: {protocol.name} asks none of the questions that {protocols[0].name} asks")
+            elif len(protocols) > 1:
+                items[task.name] = {episode.example.id for episode in task.episodes(args.limit, 0, 0)}
+                k_of[task.name] = task.default_shots
+            if args.calibration and task.kind == "choose":
+                error = calibration_error(task.measures[0].normalisation)
+                task = replace(task, measures=(*task.measures, error))
+            tasks[task] = shot_counts(args.shots, task)
+    return tasks
 
 
-def _plain(results: Sequence[Result]) -> list[dict[str, Any]]:
-    return [result.to_json() for result in results]
+def ask(
+    loaded: Loaded, folder: Path, tasks: Mapping[Task, Sequence[int]], seeds: Sequence[int], args: argparse.Namespace
+) -> tuple[list[Answered], list[Answered]]:
+    """The model's answers, with demonstrations as they are drawn, and those in all orders."""
+    from fewshot.base.log import note
+    from fewshot.cli.show import counted
+    from fewshot.evaluate.statistics import in_order
+    from fewshot.evaluate.stored import evaluate_into
+
+    drawn: list[Answered] = []
+    orders: list[Answered] = []
+    for task, shots in tasks.items():
+        note(f"{task.name}, {task.protocol.name}: {'; '.join([task.source, *task.notes])}")
+        if "best" in args.shots:
+            shots = sorted({*shots, best_of(loaded, task, seeds[0], args)})
+        in_orders = {0: list(shots)} | {order: [k for k in shots if k > 1] for order in range(1, args.orders)}
+        runs = [(seed, 0) for seed in seeds] + [
+            (seeds[0], order) for order in range(1, args.orders) if in_orders[order]
+        ]
+        for seed, order in runs:
+            with counted(task.name) as on_progress:
+                answered = evaluate_into(
+                    folder,
+                    loaded.reader,
+                    loaded.tokenizer,
+                    in_order(task, order),
+                    weights=loaded.weights,
+                    step=loaded.step,
+                    shots=in_orders[order],
+                    limit=args.limit,
+                    seed=seed,
+                    batch_size=args.batch_size,
+                    keep_results=order == 0,
+                    on_progress=on_progress,
+                )
+            drawn += answered if order == 0 else []
+            orders += [one for one in answered if seed == seeds[0] and one.shots > 1]
+    return drawn, orders
+
+
+def best_of(loaded: Loaded, task: Task, seed: int, args: argparse.Namespace) -> int:
+    """The number of demonstrations that does best on the task's development set."""
+    from fewshot.base.log import note
+    from fewshot.cli.show import counted
+    from fewshot.evaluate.best import best_shots, candidates
+
+    with counted(f"{task.name}, development set") as on_progress:
+        best, values = best_shots(
+            loaded.reader,
+            loaded.tokenizer,
+            task,
+            candidates(task.default_shots),
+            limit=args.limit,
+            seed=seed,
+            batch_size=args.batch_size,
+            on_progress=on_progress,
+        )
+    found = ", ".join(f"K = {k}: {value:.3f}" for k, value in values.items())
+    note(f"{task.name}: {best} shots do best on the development set ({found})")
+    return best
+
+
+def shown(
+    name: str, loaded: Loaded, answered: tuple[list[Answered], list[Answered]], args: argparse.Namespace
+) -> dict[str, Any]:
+    """What one model reached, printed as tables unless JSON is wanted; gives it as plain values."""
+    from fewshot.base.config import to_plain
+    from fewshot.base.dist import rank
+    from fewshot.cli.show import show_results, show_varied
+    from fewshot.evaluate.statistics import vary
+
+    drawn, orders = answered
+    results = [result for one in drawn for result in one.results()]
+    varied = {"seeds": vary(drawn) if "," in args.seeds else [], "orders": vary(orders) if args.orders > 1 else []}
+    if rank() == 0 and not args.json:
+        many = args.against or args.checkpoints == "all"
+        show_results(results, title=f"{name}, step {loaded.step:,}" if many else None)
+        for over, rows in varied.items():
+            if rows:
+                show_varied(rows, title=f"over {over} of the demonstrations")
+    plain = {"model": name, "step": loaded.step, "results": [result.to_json() for result in results]}
+    return plain | {over: [to_plain(row) for row in rows] for over, rows in varied.items() if rows}
+
+
+def compared(first: Sequence[Answered], second: Sequence[Answered], args: argparse.Namespace) -> list[dict[str, Any]]:
+    """The two models question by question, printed unless JSON is wanted; gives plain values."""
+    from fewshot.base.config import to_plain
+    from fewshot.base.dist import rank
+    from fewshot.cli.show import show_comparisons
+    from fewshot.evaluate.statistics import compare_all
+
+    rows = compare_all(first, second)
+    if rank() == 0 and not args.json:
+        show_comparisons(rows, title=f"first: {args.model}, second: {args.against}, on the same questions")
+    return [
+        {"task": one.task.name, "protocol": one.task.protocol.name, "shots": one.shots, "seed": one.seed}
+        | to_plain(comparison)
+        for one, comparison in rows
+    ]
+
+
+def protocols_compared(answered: Sequence[Answered], args: argparse.Namespace) -> list[dict[str, Any]]:
+    """The first protocol against the others on the same questions, with the reasons for differences."""
+    from fewshot.base.config import to_plain
+    from fewshot.base.dist import rank
+    from fewshot.base.log import note
+    from fewshot.cli.show import show_comparisons
+    from fewshot.evaluate.statistics import compare_protocols
+
+    rows = compare_protocols(answered)
+    if rank() == 0 and not args.json:
+        protocols = list(dict.fromkeys(one.task.protocol for one in answered))
+        names = ", ".join(protocol.name for protocol in protocols)
+        show_comparisons(rows, title=f"{names} on the same questions, the main measure of each")
+        for protocol in protocols:
+            note(f"{protocol.name}: {'; '.join(protocol.reasons)}")
+    return [{"task": one.task.name, "shots": one.shots, "seed": one.seed} | to_plain(row) for one, row in rows]
+
+
+def numbers(option: str, text: str) -> list[int]:
+    """Distinct whole numbers with commas, in their order."""
+    from fewshot.base.errors import check
+
+    words = [word.strip() for word in text.split(",")]
+    check(all(word.isdecimal() for word in words), f"{option} is {text!r}; give numbers with commas, such as 0,1,2")
+    return list(dict.fromkeys(map(int, words)))
+
+
+def shot_counts(text: str, task: Task) -> Sequence[int]:
+    """The numbers of demonstrations that `--shots` asks for."""
+    from fewshot.base.errors import check
+
+    words = [word.strip() for word in text.split(",")]
+    check(
+        all(word.isdecimal() or word in ("paper", "best") for word in words),
+        f"--shots is {text!r}; give numbers with commas, such as 0,1,8, or paper, or best",
+    )
+    check("best" not in words or task.dev is not None, f"{task.name} has no development set to find the best K on")
+    return sorted({task.default_shots if word == "paper" else int(word) for word in words if word != "best"})

@@ -23,7 +23,9 @@ COMMANDS = {
     "resume": "go on with a run that was stopped",
     "generate": "let a run write",
     "evaluate": "zero-, one- and few-shot accuracy of a run",
-    "report": "one HTML page of a run",
+    "contamination": "what of a task stood in a run's training text, and its scores without that",
+    "lm-eval": "lm-evaluation-harness with --model fewshot",
+    "report": "one HTML page of a run, or of several",
     "tokenizer": "train a tokenizer, or encode text with one",
     "plan": "parameters, FLOPs and memory of a preset",
     "patterns": "show who may read whom",
@@ -91,8 +93,9 @@ def _run(words: list[str]) -> int:
         raise FewshotError(
             f"unknown command {name!r}{f', nearest: {near[0]}' if near else ''}; allowed: {', '.join(COMMANDS)}"
         )
-    module = importlib.import_module(f"fewshot.cli.{name}")
-    parser = Parser(prog=f"fewshot {name}", description=module.__doc__, allow_abbrev=False)
+    module = importlib.import_module(f"fewshot.cli.{name.replace('-', '_')}")
+    passes_on = getattr(module, "PASSES_ON", False) and words[1:2] not in (["-h"], ["--help"])  # later ones are its own
+    parser = Parser(prog=f"fewshot {name}", description=module.__doc__, allow_abbrev=False, add_help=not passes_on)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     module.add_arguments(parser)
     if getattr(module, "TAKES_OVERRIDES", False):
@@ -111,7 +114,7 @@ def _fail(message: str, *, code: int = 2) -> int:
 
 
 def _help() -> str:
-    lines = [f"  {name:<10} {text}" for name, text in COMMANDS.items()]
+    lines = [f"  {name:<13} {text}" for name, text in COMMANDS.items()]
     return "\n".join(
         [
             "usage: fewshot COMMAND [OPTIONS]",

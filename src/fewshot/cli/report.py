@@ -1,4 +1,11 @@
-"""One HTML page of a run: its configuration, loss curves, accuracy against K, samples. Complete in itself."""
+"""One HTML page of a run, or of several runs side by side. Complete in itself.
+
+  fewshot report RUN                          configuration, losses, accuracy against K and step, samples
+  fewshot report RUN RUN2 ... --out lab.html  what size changes: the same curves of all of them in each figure
+
+Beside one's own scores stand those of the GPT-3 of the nearest size. Curves against training step need
+'fewshot evaluate RUN --checkpoints all'.
+"""
 
 from __future__ import annotations
 
@@ -9,73 +16,121 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-REPORT = "report.html"
+    from fewshot.checkpoint.manifest import Checkpoint
+    from fewshot.evaluate.page import Learner
+    from fewshot.evaluate.position import PositionLoss
+    from fewshot.model.gpt import GPT
+
+REPORT, LAB = "report.html", "lab.html"
+POSITION_TOKENS = 1 << 16  # of held-out text, for the loss against position
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The run folder."""
-    parser.add_argument("folder", type=Path, metavar="RUN")
+    """The run folders."""
+    parser.add_argument("folders", type=Path, nargs="+", metavar="RUN", help="one run, or several to compare")
+    parser.add_argument("--out", type=Path, metavar="FILE", help=f"the page (RUN/{REPORT}; {LAB} of several runs)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the report."""
-    print(make_report(args.folder))
+    folders: list[Path] = args.folders
+    print(make_report(folders[0], path=args.out) if len(folders) == 1 else make_lab(folders, args.out or Path(LAB)))
     return 0
 
 
-def make_report(folder: Path, *, prompts: Sequence[str] = ("",), n_tokens: int = 160) -> Path:
+def make_report(folder: Path, *, path: Path | None = None, prompts: Sequence[str] = ("",), n_tokens: int = 160) -> Path:
     """Gather what the run folder holds, let the model write a sample for each prompt, and write the page."""
-    from fewshot.base.files import read_json
-    from fewshot.bench.machine import machine
+    from dataclasses import replace
+
     from fewshot.checkpoint.run import load_run
     from fewshot.evaluate.report import write_report
-    from fewshot.evaluate.run import Result
     from fewshot.generate.complete import complete
     from fewshot.generate.sampling import Sampling
-    from fewshot.train.loop import METRICS, read_metrics
-    from fewshot.train.run import read_run_config
 
     model, tokenizer, checkpoint = load_run(folder)
-    rows = read_metrics(folder / METRICS)
-    results = [
-        Result.from_json(plain, where=str(path))
-        for path in sorted((folder / "evaluations").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
-        for plain in _results_in(read_json(path), path)
-    ]
+    learner = _learner(folder, model, checkpoint)
     tokens = [tokenizer.encode(prompt) or [tokenizer.eot] for prompt in prompts]
     sampling = Sampling(temperature=0.7, top_p=0.95)
     texts = complete(model, tokenizer, tokens, max_tokens=n_tokens, sampling=sampling, slide=True)
-    shape = model.config
+    samples = [(prompt, text.text) for prompt, text in zip(prompts, texts, strict=True)]
+    path = path or folder / REPORT
+    write_report(path, replace(learner, samples=samples), title=f"fewshot: {learner.name}")
+    return path
+
+
+def make_lab(folders: Sequence[Path], path: Path) -> Path:
+    """Gather what the run folders hold and write one page of all of them."""
+    from fewshot.checkpoint.run import load_run
+    from fewshot.evaluate.lab import write_lab
+
+    learners = []
+    for folder in folders:
+        model, _, checkpoint = load_run(folder)
+        learners.append(_learner(folder, model, checkpoint))
+    write_lab(path, learners, title=f"fewshot: {', '.join(one.name for one in learners)}")
+    return path
+
+
+def _learner(folder: Path, model: GPT, checkpoint: Checkpoint) -> Learner:
+    """What the run folder holds and its model shows."""
+    from fewshot.evaluate.page import Learner
+    from fewshot.evaluate.stored import read_results, read_steps
+    from fewshot.train.loop import METRICS, read_metrics
+
+    metrics = read_metrics(folder / METRICS)
+    n_parameters = sum(p.numel() for p in model.parameters())
+    return Learner(
+        name=folder.resolve().name,
+        n_parameters=n_parameters,
+        summary=_summary(folder, checkpoint, n_parameters, metrics),
+        metrics=metrics,
+        results=read_results(folder / "evaluations"),
+        by_step=read_steps(folder / "evaluations"),
+        positions=_positions(folder, model),
+    )
+
+
+def _summary(
+    folder: Path, checkpoint: Checkpoint, n_parameters: int, metrics: Sequence[dict[str, Any]]
+) -> dict[str, str]:
+    from fewshot.bench.machine import machine
+    from fewshot.train.run import CONFIG, read_run_config
+
+    shape = checkpoint.config
     summary = {
-        "parameters": f"{sum(p.numel() for p in model.parameters()):,}",
+        "parameters": f"{n_parameters:,}",
         "shape": f"{shape.n_layers} layers, d_model {shape.d_model}, {shape.n_heads} heads of {shape.head_width}",
         "context": f"{shape.n_ctx:,} tokens",
         "attention": shape.pattern,
         "vocabulary": f"{shape.n_vocab:,}",
         "step": f"{checkpoint.step:,}",
     }
-    if (folder / "config.yaml").is_file():
+    if (folder / CONFIG).is_file():
         config = read_run_config(folder)
         summary["optimizer"] = config.optimizer.summary
         summary["text"] = ", ".join(f"{source.name} ({source.weight:g})" for source in config.data.sources)
-    if rows:
-        summary["training"] = f"{rows[-1]['tokens']:,} tokens in {rows[-1]['seconds']:.0f} s"
+    if metrics:
+        summary["training"] = f"{metrics[-1]['tokens']:,} tokens in {metrics[-1]['seconds']:.0f} s"
     summary["machine"] = ", ".join(f"{key} {value}" for key, value in machine().items())
-    path = folder / REPORT
-    write_report(
-        path,
-        title=f"fewshot: {folder.name}",
-        summary=summary,
-        metrics=rows,
-        results=results,
-        samples=[(prompt, text.text) for prompt, text in zip(prompts, texts, strict=True)],
-    )
-    return path
+    return summary
 
 
-def _results_in(stored: Any, path: Path) -> list[Any]:
+def _positions(folder: Path, model: GPT) -> list[PositionLoss]:
+    """Loss against position on the run's held-out text; nothing where its tokens are gone."""
     from fewshot.base.errors import BadFile
+    from fewshot.base.log import note
+    from fewshot.evaluate.position import loss_by_position, rows_apart
+    from fewshot.evaluate.reader import GPTReader
+    from fewshot.train.data import Tokens, load_validation
+    from fewshot.train.run import CONFIG, DATA, read_run_config, validation_rows
 
-    if not isinstance(stored, dict) or not isinstance(stored.get("results"), list):
-        raise BadFile(f"{path} holds no results of fewshot evaluate: delete or move it")
-    return stored["results"]
+    if not (folder / CONFIG).is_file() or not (folder / DATA).is_dir():
+        return []
+    config = read_run_config(folder)
+    try:
+        tokens = Tokens((), load_validation(config.data, folder / DATA))
+    except BadFile as error:
+        note(f"no loss against position: {error}")
+        return []
+    rows = validation_rows(config, tokens, lambda line: None)
+    return [] if rows is None else loss_by_position(GPTReader(model), rows_apart(rows, n_tokens=POSITION_TOKENS))

@@ -13,7 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from fewshot.evaluate.run import Result
+    from fewshot.evaluate.run import Answered, Result
+    from fewshot.evaluate.statistics import Comparison, Varied
     from fewshot.train.loop import Report
 
 WIDTH = 160  # columns that the widest table needs
@@ -70,8 +71,10 @@ def counted(name: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def show_results(results: Iterable[Result]) -> None:
-    """A table of evaluation results."""
+def show_results(results: Iterable[Result], *, title: str | None = None) -> None:
+    """A table of evaluation results; seeds are shown where there are several."""
+    results = list(results)
+    seeds = ("seed",) if len({result.seed for result in results}) > 1 else ()
     rows = []
     for result in results:
         interval = "" if result.low is None else f"{result.low:.3f}-{result.high:.3f}"
@@ -80,6 +83,7 @@ def show_results(results: Iterable[Result]) -> None:
                 result.task,
                 result.metric,
                 str(result.shots),
+                *(str(result.seed) for _ in seeds),
                 f"{result.shots_used:.1f}",
                 str(result.n),
                 "-" if result.value is None else f"{result.value:.3f}",
@@ -89,5 +93,47 @@ def show_results(results: Iterable[Result]) -> None:
                 str(result.n_skipped or ""),
             )
         )
-    columns = ("task", "metric", "K", "K used", "n", "value", "95% interval", "ideal", "chance", "too long")
-    print_table(columns, rows)
+    columns = ("task", "metric", "K", *seeds, "K used", "n", "value", "95% interval", "ideal", "chance", "too long")
+    print_table(columns, rows, title=title)
+
+
+def show_varied(rows: Iterable[Varied], *, title: str) -> None:
+    """A table of means over several seeds or orders."""
+    lines = [
+        (
+            row.task,
+            row.metric,
+            str(row.shots),
+            str(row.spread.n),
+            f"{row.spread.mean:.3f}",
+            "" if row.spread.half_width is None else f"± {row.spread.half_width:.3f}",
+            f"{row.spread.deviation:.3f}",
+            "" if row.turned is None else f"{100 * row.turned:.1f}%",
+        )
+        for row in rows
+    ]
+    columns = ("task", "metric", "K", "times", "mean", "95% of the mean", "deviation", "now right, now wrong")
+    print_table(columns, lines, title=title)
+
+
+def show_comparisons(rows: Iterable[tuple[Answered, Comparison]], *, title: str) -> None:
+    """A table of two models on the same questions."""
+    lines = [
+        (
+            asked.task.name,
+            one.metric,
+            str(asked.shots),
+            str(asked.seed),
+            str(one.n),
+            f"{one.first:.3f}",
+            f"{one.second:.3f}",
+            f"{one.difference:+.3f}",
+            f"{one.low:+.3f} to {one.high:+.3f}",
+            "" if one.only_first is None else f"{one.only_first} : {one.only_second}",
+            "" if one.p_value is None else f"{one.p_value:.2g}",
+        )
+        for asked, one in rows
+    ]
+    right = ("right in one only", "p (McNemar)")
+    columns = ("task", "metric", "K", "seed", "n", "first", "second", "difference", "95% interval", *right)
+    print_table(columns, lines, title=title)
