@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from fewshot.base.config import from_plain, to_plain
 from fewshot.base.dist import gather, n_ranks, rank
@@ -24,6 +24,7 @@ KEPT_SAMPLES = 3  # prompts and answers that a result keeps for the report
 BATCHES_AT_ONCE = 8  # prompts of so many batches are planned and sorted together
 
 
+@runtime_checkable
 class Store(Protocol):
     """Where answers are kept as they come."""
 

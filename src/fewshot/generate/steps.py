@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -13,6 +13,7 @@ from fewshot.model.cache import Cache
 from fewshot.model.gpt import GPT
 
 
+@runtime_checkable
 class Steps(Protocol):
     """Texts, one a row, as far as they were read."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from fewshot.kernels.need import Attend
 
 
+@runtime_checkable
 class Reading(Protocol):
     """One layer's part: new positions attend to each other and to what was read before."""
 
@@ -25,6 +26,7 @@ class Reading(Protocol):
         ...
 
 
+@runtime_checkable
 class Memory(Protocol):
     """What `GPT.hidden` asks of it, in this order."""
 
