@@ -25,6 +25,7 @@ COMMANDS = {
     "evaluate": "zero-, one- and few-shot accuracy of a run",
     "contamination": "what of a task stood in a run's training text, and its scores without that",
     "lm-eval": "lm-evaluation-harness with --model fewshot",
+    "meta": "MAML and its relatives: learning to learn in the weights",
     "report": "one HTML page of a run, or of several",
     "tokenizer": "train a tokenizer, or encode text with one",
     "plan": "parameters, FLOPs and memory of a preset",
