@@ -3,6 +3,7 @@
 fewshot bench attention --json benchmarks/results/attention.json
 fewshot bench train --race --config runs/shakespeare_fast.yaml --text FILE
 fewshot bench evaluate --data FOLDER --vocabulary FOLDER --json benchmarks/results/evaluate.json
+fewshot bench meta --json benchmarks/results/meta.json
 fewshot bench corpus --text PATH... --tokenizer FOLDER
 """
 
@@ -17,7 +18,7 @@ ATTENTION_PARTS = ["against_dense", "growth", "peers", "whole_model"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """One bench a floor."""
-    benches = parser.add_subparsers(dest="bench", required=True, metavar="attention|train|evaluate|corpus")
+    benches = parser.add_subparsers(dest="bench", required=True, metavar="attention|train|evaluate|meta|corpus")
     attention = benches.add_parser(
         "attention", allow_abbrev=False, help="sparse patterns against dense attention, other lengths and peers"
     )
@@ -47,7 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     evaluate.add_argument("--vocabulary", type=Path, required=True, help="folder with GPT-2's vocabulary")
     evaluate.add_argument("--items", type=int, default=200, help="questions that we answer (%(default)s)")
     evaluate.add_argument("--peer_items", type=int, default=8, help="of them by lm_eval too (%(default)s)")
-    for bench in (attention, train, evaluate, corpus):
+    meta = benches.add_parser("meta", allow_abbrev=False, help="MAML on all tasks at once against a loop over tasks")
+    meta.add_argument("--rounds", type=int, default=50, help="interleaved rounds; medians count (%(default)s)")
+    for bench in (attention, train, evaluate, meta, corpus):
         bench.add_argument(
             "--json", type=Path, nargs="?", metavar="FILE", help="store the result, which is also printed, in a file"
         )
@@ -75,6 +78,12 @@ def run(args: argparse.Namespace) -> int:
         check(args.rounds >= 1, f"--rounds is {args.rounds}, must be at least 1")
         check(args.n is None or 256 <= args.n <= 2**20, f"--n is {args.n}, must be in 256..1048576")
         result = measure(args.parts, n=args.n, rounds=args.rounds, say=note)
+    elif args.bench == "meta":
+        from fewshot.base.errors import check
+        from fewshot.bench.meta import measure as measure_meta
+
+        check(args.rounds >= 1, f"--rounds is {args.rounds}, must be at least 1")
+        result = measure_meta(rounds=args.rounds)
     elif args.bench == "train":
         from fewshot.bench.train import race
 
