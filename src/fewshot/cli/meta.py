@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("tasks", choices=["sinusoid"])
     parser.add_argument("--learner", default="maml", help="maml, fomaml, anil, meta-sgd, pretrain (%(default)s)")
     parser.add_argument("--n_iterations", type=int, default=70_000, help="of the outer loop (%(default)s)")
+    parser.add_argument("--n_support", type=int, default=5, help="examples of a task in training (%(default)s)")
     parser.add_argument("--n_inner_steps", type=int, default=1, help="in training (%(default)s)")
     parser.add_argument("--step_size", type=float, default=0.01, help="of the inner loop (%(default)s)")
     parser.add_argument("--lr", type=float, default=1e-3, help="of the outer loop (%(default)s)")
@@ -47,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
     config = MetaConfig(
         learner=args.learner,
         n_iterations=args.n_iterations,
+        n_support=args.n_support,
         n_inner_steps=args.n_inner_steps,
         step_size=args.step_size,
         head="4." if args.learner == "anil" else "",
