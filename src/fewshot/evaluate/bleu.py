@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from functools import cache, partial
 
 from fewshot.base.errors import BadValue
-from fewshot.evaluate.measure import Answer, Measure
+from fewshot.evaluate.measure import Answer, Measure, summed
 
 Tokenise = Callable[[str], Sequence[str]]
 
@@ -71,8 +71,7 @@ def bleu_sacre(name: str = "bleu_sb") -> Measure:
 
 def _measure(name: str, tokenise: Tokenise, *, smooth: bool) -> Measure:
     def statistics(group: Sequence[Answer]) -> list[float]:
-        rows = [_of_answer(answer, tokenise) for answer in group]
-        return [float(sum(column)) for column in zip(*rows, strict=True)]
+        return summed([_of_answer(answer, tokenise) for answer in group])
 
     return Measure(name, statistics, partial(bleu_of, smooth=smooth))
 

@@ -30,7 +30,7 @@ from fewshot.base.errors import check
 from fewshot.corpus.document import Document
 from fewshot.corpus.overlap import which_collide, words
 from fewshot.evaluate.figures import INK, MODEL, new_axes, to_svg
-from fewshot.evaluate.measure import Answer, Measure
+from fewshot.evaluate.measure import Answer, Measure, grouped
 from fewshot.evaluate.task import Example
 from fewshot.evaluate.tasks import arithmetic, novel, scramble
 
@@ -165,7 +165,7 @@ def split_results(
             answer.example.id in is_dirty,
             f"{split.task}: example {answer.example.id!r} was not compared with the training text: compare them anew",
         )
-    groups = list(_grouped(answers))
+    groups = grouped(answers)
     marks = [any(is_dirty[one.example.id] for one in group) for group in groups]
     clean_groups, dirty_groups = (
         [group for group, mark in zip(groups, marks, strict=True) if mark == wanted] for wanted in (False, True)
@@ -188,14 +188,6 @@ def split_results(
             )
         )
     return rows
-
-
-def _grouped(answers: Sequence[Answer]) -> Iterable[list[Answer]]:
-    """The answers to each question: those of one group, or a single one."""
-    groups: dict[str | int, list[Answer]] = {}
-    for number, answer in enumerate(answers):
-        groups.setdefault(answer.example.group or number, []).append(answer)
-    return groups.values()
 
 
 def _relative(clean: float | None, whole: float | None) -> float | None:

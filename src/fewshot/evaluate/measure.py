@@ -15,6 +15,7 @@ import numpy as np
 
 from fewshot.base.errors import check
 from fewshot.base.rng import numpy_rng
+from fewshot.evaluate.normalise import first_line
 
 if TYPE_CHECKING:
     from fewshot.evaluate.task import Example
@@ -95,10 +96,20 @@ class Measure:
     def table(self, answers: Sequence[Answer]) -> np.ndarray[Any, np.dtype[np.float64]]:
         """One row of statistics a question or group, in their order."""
         check(len(answers) > 0, f"{self.name} needs at least one answer")
-        groups: dict[str, list[Answer]] = {}
-        for number, answer in enumerate(answers):
-            groups.setdefault(answer.example.group or str(number), []).append(answer)
-        return np.array([self.statistics(group) for group in groups.values()], dtype=np.float64)
+        return np.array([self.statistics(group) for group in grouped(answers)], dtype=np.float64)
+
+
+def grouped(answers: Sequence[Answer]) -> list[list[Answer]]:
+    """The answers to each question: those of one group, or a single one."""
+    groups: dict[str | int, list[Answer]] = {}
+    for number, answer in enumerate(answers):
+        groups.setdefault(answer.example.group or number, []).append(answer)
+    return list(groups.values())
+
+
+def summed(rows: Sequence[Sequence[float]]) -> list[float]:
+    """The sum of each column."""
+    return [float(sum(column)) for column in zip(*rows, strict=True)]
 
 
 def resampled_sums(table: np.ndarray[Any, Any], *, seed: int) -> list[list[float]]:
@@ -131,8 +142,8 @@ def accuracy(normalisation: Normalisation = "token", *, name: str = "accuracy") 
 
 def exact_match(answer: str, accepted: Sequence[str]) -> float:
     """1.0 if the answer's first line is one of the accepted answers, spaces at both ends aside; else 0.0."""
-    first_line = answer.strip().partition("\n")[0].strip()
-    return float(any(first_line == one.strip() for one in accepted))
+    said = first_line(answer)
+    return float(any(said == one.strip() for one in accepted))
 
 
 def written_exactly(name: str = "accuracy") -> Measure:

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from fewshot.base.errors import BadValue
-from fewshot.evaluate.measure import Answer, Measure
+from fewshot.evaluate.measure import Answer, Measure, summed
 
 CHRF_ORDER = 6  # characters of the longest n-gram
 CHRF_BETA = 2  # how much more recall counts than precision
@@ -22,7 +22,7 @@ def chrf(name: str = "chrf") -> Measure:
     """F-score, 0 to 100, of n-grams of characters: precision and recall are means over the orders that occur."""
 
     def statistics(group: Sequence[Answer]) -> list[float]:
-        return _summed([chrf_statistics(*_pair(answer)) for answer in group])
+        return summed([chrf_statistics(*_pair(answer)) for answer in group])
 
     return Measure(name, statistics, chrf_of)
 
@@ -52,7 +52,7 @@ def ter(name: str = "ter") -> Measure:
 
     def statistics(group: Sequence[Answer]) -> list[float]:
         scores = [_ter().sentence_score(hypothesis, [reference]) for hypothesis, reference in map(_pair, group)]
-        return _summed([(score.num_edits, score.ref_length) for score in scores])
+        return summed([(score.num_edits, score.ref_length) for score in scores])
 
     return Measure(name, statistics, lambda sums: 100 * (sums[0] / sums[1] if sums[1] else float(sums[0] > 0)))
 
@@ -64,10 +64,6 @@ def _pair(answer: Answer) -> tuple[str, str]:
 def _ngrams(text: str, n: int) -> Counter[str]:
     text = "".join(text.split())
     return Counter(text[at : at + n] for at in range(len(text) - n + 1))
-
-
-def _summed(rows: Sequence[Sequence[float]]) -> list[float]:
-    return [float(sum(column)) for column in zip(*rows, strict=True)]
 
 
 @cache

@@ -18,7 +18,12 @@ def normalise_answer(text: str) -> str:
     return " ".join(_ARTICLE.sub(" ", text.lower().translate(_PUNCTUATION)).split())
 
 
+def first_line(text: str) -> str:
+    """The first line of an answer that is not empty, without spaces at its ends."""
+    return text.strip().partition("\n")[0].strip()
+
+
 def matches_any(answer: str, accepted: Iterable[str]) -> float:
     """1.0 if the answer's first line is, normalised, one of the accepted answers; else 0.0."""
-    first_line = normalise_answer(answer.strip().partition("\n")[0])
-    return float(any(first_line == normalise_answer(one) for one in accepted))
+    said = normalise_answer(first_line(answer))
+    return float(any(said == normalise_answer(one) for one in accepted))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from fewshot.evaluate.measure import Answer, Measure, Normalisation, judged, mean_of, ratio
-from fewshot.evaluate.normalise import normalise_answer
+from fewshot.evaluate.normalise import first_line, normalise_answer
 from fewshot.evaluate.task import Example
 
 Score = Callable[[str, str], float]  # of a written answer against one reference
@@ -24,11 +24,6 @@ MIN_HUMAN_F1 = 0.4  # QuAC: questions on which people agree less are not counted
 
 _PUNCTUATION = frozenset(string.punctuation)
 _ARTICLE = re.compile(r"\b(a|an|the)\b")
-
-
-def first_line(text: str) -> str:
-    """The first line of an answer that is not empty, without spaces at its ends."""
-    return text.strip().partition("\n")[0].strip()
 
 
 # ---- against one reference

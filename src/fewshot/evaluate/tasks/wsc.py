@@ -11,8 +11,8 @@ import re
 from typing import Any
 
 from fewshot.evaluate.measure import accuracy, judged
+from fewshot.evaluate.normalise import first_line
 from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
-from fewshot.evaluate.qa_metrics import first_line
 from fewshot.evaluate.task import Example, Task, drawn_episodes, kept_apart
 from fewshot.evaluate.tasks.files import Data, Found, laid_out, needed
 from fewshot.evaluate.tasks.passages import in_folder
