@@ -10,11 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from fewshot.base.config import from_plain, to_plain
 from fewshot.base.errors import check
 from fewshot.evaluate.statistics import spread
+from fewshot.meta.outer import Step
 
 KINDS = ("weights", "context", "baseline", "bound")
 
@@ -81,6 +84,12 @@ def flops_of(work: Callable[[], object]) -> float:
     Counted by torch as they run, under `torch.func` too. Additions, norms and activations are left out, as in GPT-3's
     Appendix D; so are kernels of ours that torch does not know: take `reference` or `sdpa`.
     """
-    with FlopCounterMode(display=False) as counter:
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:  # the CPU's fused one is not counted
         work()
     return float(counter.get_total_flops())
+
+
+def training_flops(step: Step, *, n_iterations: int) -> float:
+    """Those of an outer loop: an iteration's, forward and backward, times their number."""
+    with torch.enable_grad():
+        return n_iterations * flops_of(lambda: step(torch.Generator().manual_seed(0), 0.0).objective.backward())
