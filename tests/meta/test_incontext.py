@@ -61,7 +61,9 @@ def test_every_weight_of_a_reader_learns():
 
 
 def test_examples_stand_before_queries_and_errors_are_summed_over_the_numbers_of_a_y():
-    episodes = Episodes(torch.zeros(2, 1, 1), torch.ones(2, 1, 1), torch.full((2, 3, 1), 2.0), torch.full((2, 3, 1), 3.0))
+    episodes = Episodes(
+        torch.zeros(2, 1, 1), torch.ones(2, 1, 1), torch.full((2, 3, 1), 2.0), torch.full((2, 3, 1), 3.0)
+    )
     x, y = in_a_row(episodes)
     assert x[0].flatten().tolist() == [0, 2, 2, 2]
     assert y[1].flatten().tolist() == [1, 3, 3, 3]

@@ -62,6 +62,7 @@ class Config:
     n_examples: int = 10  # that the reader sees before its last query, and the most that a learner in weights gets
     n_tasks: int = 64  # of one iteration of the reader
     reader: ReaderConfig | None = field(default_factory=ReaderConfig)  # null: none is trained
+    relative: bool = True  # the reader minimises the log of the error at each place, not the error
     outer: OuterConfig = field(default_factory=lambda: OuterConfig(warmup=300, clip_norm=1.0))  # the reader's
     learner: LearnerConfig = field(default_factory=LearnerConfig)  # in weights, beside it; "context" for none
     learner_outer: OuterConfig = field(default_factory=OuterConfig)
@@ -127,9 +128,15 @@ class Experiment:
         return Measured(tasks=f"{self.config.functions} regression", quantity=quantity, curves=tuple(curves))
 
     def _step(self, generator: torch.Generator, done: float) -> outer.Loss:
-        """The reader's error on fresh functions, on every y of each."""
+        """The reader's error on fresh functions, on every y of each.
+
+        What cannot be known, at the first places, makes most of the error and most of the gradient's noise. In the mean
+        log of errors each place counts in proportion to what it can gain: it is the likelihood of a normal distribution
+        whose variance at each place is the best one.
+        """
         drawn = self.tasks.draw(self.config.n_tasks, self.config.n_examples, 1, generator)
-        return outer.Loss(self._context_errors(drawn).mean())
+        errors = self._context_errors(drawn).mean(0)
+        return outer.Loss(errors.log().mean() if self.config.relative else errors.mean(), errors.mean())
 
     def _unseen(self, what: str, n_tasks: int, *, n_query: int) -> Episodes:
         generator = torch.Generator().manual_seed(seed_of("meta regression", what))
