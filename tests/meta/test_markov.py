@@ -40,6 +40,7 @@ def test_chains_come_from_the_generator_alone():
 def test_a_reader_passes_from_uniform_by_unigram_to_bigram():
     experiment = Experiment(SMALL)
     before = experiment.watch("context")
+    assert list(before) == ["kl_uniform", "kl_unigram", "kl_bigram"]
     rows = list(experiment.loops["context"].run(lambda: experiment.watch("context")))
     assert before["kl_uniform"] < before["kl_unigram"] < before["kl_bigram"]  # closest to uniform at first
     assert any(row["kl_unigram"] < min(row["kl_uniform"], row["kl_bigram"]) for row in rows)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -8,7 +9,8 @@ from torch import nn
 from torch.nn.functional import mse_loss
 
 from fewshot.base.errors import BadValue, UnknownName
-from fewshot.meta.measure import Curve, Measured, flops_of, from_json, point, to_json
+from fewshot.meta.measure import Curve, Measured, flops_of, from_json, point, to_json, training_flops
+from fewshot.meta.outer import Loss
 
 
 def test_a_point_has_students_interval():
@@ -37,3 +39,15 @@ def test_what_is_no_result_is_refused():
         from_json({"tasks": "a", "quantity": "b", "curves": [], "other": 1}, where="here")
     with pytest.raises(BadValue, match="kind is 'guess'"):
         Curve(learner="maml", kind="guess", points=())
+
+
+def test_attention_counts_among_the_flops_as_two_products_of_all_queries_and_keys():
+    q = torch.randn(2, 3, 5, 4)
+    work = partial(torch.nn.functional.scaled_dot_product_attention, q, q, q, is_causal=True)
+    assert flops_of(work) == 2 * (2 * 2 * 3 * 5 * 5 * 4)
+
+
+def test_an_outer_loop_costs_its_iterations_forward_and_backward():
+    weight, x = torch.ones(3, 2, requires_grad=True), torch.ones(7, 3)
+    product = 2 * 7 * 3 * 2
+    assert training_flops(lambda generator, done: Loss((x @ weight).sum()), n_iterations=5) == 5 * 2 * product

@@ -1,9 +1,9 @@
 """What learners in context are held against: rules of statistics that answer from the same examples.
 
 In: the examples of many tasks. Out: predictions. Of regression: least squares, ridge, nearest neighbours, averaging,
-one step of gradient descent. Of Markov chains: uniform, unigram, bigram. Nothing is better on average than least squares
-on linear tasks without noise, than ridge on those with it (penalty: variance of noise over variance of weights), and
-than the bigram on chains whose rows are Dirichlet(1). Source: Garg et al. 2022; Edelman et al. 2024.
+one step of gradient descent. Of Markov chains: uniform, unigram, bigram. Nothing is better on average than least
+squares on linear tasks without noise, ridge on those with it (penalty: variance of noise over variance of weights), the
+bigram on chains whose rows are Dirichlet(1). Source: Garg et al. 2022; Edelman et al. 2024.
 """
 
 from __future__ import annotations

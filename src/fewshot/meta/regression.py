@@ -136,7 +136,7 @@ class Experiment:
         """
         drawn = self.tasks.draw(self.config.n_tasks, self.config.n_examples, 1, generator)
         errors = self._context_errors(drawn).mean(0)
-        return outer.Loss(errors.log().mean() if self.config.relative else errors.mean(), errors.mean())
+        return outer.Loss(errors.log().mean() if self.config.relative else errors.mean())
 
     def _unseen(self, what: str, n_tasks: int, *, n_query: int) -> Episodes:
         generator = torch.Generator().manual_seed(seed_of("meta regression", what))
@@ -166,7 +166,7 @@ class Experiment:
         return [Curve(learner=CONTEXT, kind="context", points=points, training_flops=flops)]
 
     def _by_steps(self, unseen: Episodes) -> list[Curve]:
-        """The learner in weights: a curve for each number of gradient steps, from 0 examples (and no step) on."""
+        """The learner in weights: from no example and no step on."""
         learner, config = self.in_weights, self.config
         if learner is None:
             return []
@@ -178,18 +178,11 @@ class Experiment:
             part = replace(unseen, support_x=unseen.support_x[:, :k], support_y=unseen.support_y[:, :k])
             return learner.curve(part, steps, n_examples=k, judge=judge, at_once=AT_ONCE).points
 
-        (untouched,) = given(1, [0])
-        rows = [given(k, config.test_steps) for k in range(1, config.n_examples + 1)]
+        points = [replace(one, n_examples=0) for one in given(1, [0])]
+        for k in range(1, config.n_examples + 1):
+            points += given(k, config.test_steps)
         flops = training_flops(learner.step, n_iterations=config.learner_outer.n_iterations)
-        return [
-            Curve(
-                learner=f"{config.learner.name}, {n} step{'s' if n > 1 else ''}",
-                kind="weights",
-                points=(replace(untouched, n_examples=0), *(row[i] for row in rows)),
-                training_flops=flops,
-            )
-            for i, n in enumerate(config.test_steps)
-        ]
+        return [Curve(learner=config.learner.name, kind="weights", points=tuple(points), training_flops=flops)]
 
     def _by_rules(self, unseen: Episodes) -> list[Curve]:
         """What learned nothing beforehand; the best possible answer, where it is known, first."""
