@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fewshot.base.errors import BadValue
+from fewshot.base.errors import BadValue, ContextTooLong
 from fewshot.meta.episodes import Episodes
 from fewshot.meta.incontext import PairReader, ReaderConfig, in_a_row, points_by_examples, squared_errors
 
@@ -52,6 +52,19 @@ def test_the_input_is_x_and_y_by_turns_each_with_the_word_for_what_it_is():
 def test_fewer_pairs_than_the_reader_is_made_for_are_predicted_alike():
     model, (x, y) = reader(), pairs()
     torch.testing.assert_close(model(x[:, :3], y[:, :3]), model(x, y)[:, :3])
+    with pytest.raises(ContextTooLong, match="11 tokens"):
+        model(torch.cat([x, x[:, :1]], 1), torch.cat([y, y[:, :1]], 1))
+
+
+@torch.no_grad()
+def test_x_and_y_of_a_pair_share_the_number_of_the_pair():
+    model, (x, y) = reader(), pairs()
+    before = model(x, y)
+    model.gpt.wpe.weight[2] += 1.0  # of the third pair
+    moved = (model(x, y) - before).abs().amax((0, 2))
+    assert (moved[:2] == 0).all()
+    assert (moved[2:] > 0).all()
+    assert model.gpt.wpe.weight.shape == (5 + 2, 12)  # five pairs, two places in a pair
 
 
 def test_every_weight_of_a_reader_learns():

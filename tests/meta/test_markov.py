@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
 from fewshot.base.errors import BadValue
+from fewshot.cli.main import main
 from fewshot.meta.incontext import ReaderConfig
 from fewshot.meta.markov import Config, Experiment, doubling, draw_chains
 from fewshot.meta.outer import OuterConfig
@@ -12,7 +15,7 @@ SMALL = Config(
     n_symbols=2,
     length=24,
     n_chains=32,
-    reader=ReaderConfig(n_layers=2, d_model=16, n_heads=1),
+    reader=ReaderConfig(n_layers=2, d_model=16, n_heads=1, init_std=0.08),
     outer=OuterConfig(n_iterations=300, report_every=20, lr=5e-3, warmup=20),
     test_chains=600,
     watched_chains=100,
@@ -62,6 +65,14 @@ def test_doubling_ends_with_the_last():
     assert doubling(1) == [0, 1]
     assert doubling(8) == [0, 1, 2, 4, 8]
     assert doubling(98) == [0, 1, 2, 4, 8, 16, 32, 64, 98]
+
+
+def test_the_command_trains_and_measures(tmp_path, capsys):
+    few = ["--length", "9", "--test_chains", "20", "--outer.n_iterations", "3", "--outer.report_every", "1"]
+    assert main(["meta", "markov", *few, "--out", str(tmp_path), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert [row["iteration"] for row in result["history"]["context"]] == [1, 2, 3]
+    assert result["curves"][0]["points"][-1]["n_examples"] == 7
 
 
 @pytest.mark.parametrize(

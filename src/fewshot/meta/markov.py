@@ -52,7 +52,7 @@ class Config:
     n_symbols: int = 3
     length: int = 100  # symbols
     n_chains: int = 64  # of one iteration
-    reader: ReaderConfig = field(default_factory=lambda: ReaderConfig(n_layers=2, d_model=32, n_heads=1))
+    reader: ReaderConfig = field(default_factory=lambda: ReaderConfig(n_layers=2, n_heads=1, init_std=0.08))
     outer: OuterConfig = field(default_factory=lambda: OuterConfig(n_iterations=2000, report_every=50))
     test_chains: int = 2000
     watched_chains: int = 200  # that the stages are seen by while training goes on
