@@ -32,22 +32,26 @@ class _Fixed:
         return self.episodes
 
 
-def measure(*, rounds: int) -> dict[str, Any]:
-    """For each number of inner steps tasks a second of three ways, and the largest difference of any gradient."""
+def measure(*, rounds: int, compiled: bool | None = None) -> dict[str, Any]:
+    """For each number of inner steps tasks a second of three ways, and the largest difference of any gradient.
+
+    Programs are compiled as told, or where there is a compiler.
+    """
+    compiled = compiler_problem("cpu") is None if compiled is None else compiled
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # tensors this small gain nothing from a second thread
     try:
-        return {"tasks": "sinusoid", "n_tasks": N_TASKS, "rows": [_row(n, rounds) for n in INNER_STEPS]}
+        return {"tasks": "sinusoid", "n_tasks": N_TASKS, "rows": [_row(n, rounds, compiled) for n in INNER_STEPS]}
     finally:
         torch.set_num_threads(threads)
 
 
-def _row(n_steps: int, rounds: int) -> dict[str, Any]:
+def _row(n_steps: int, rounds: int, compiled: bool) -> dict[str, Any]:
     network = perceptron(1, (40, 40), 1, seed=0)
     episodes = Sinusoids().draw(N_TASKS, N_EXAMPLES, N_EXAMPLES, torch.Generator().manual_seed(0))
     given = network, episodes, InnerLoop()
     ways: dict[str, Callable[[], dict[str, Tensor]]] = {
-        "program": _program(network, episodes, n_steps),
+        "program": _program(network, episodes, n_steps, compiled),
         "vmap": lambda: outer_gradients(*given[:2], mse_loss, given[2], n_steps=n_steps)[1],
         "loop": lambda: loop_gradients(*given, n_steps=n_steps),
     }
@@ -55,7 +59,7 @@ def _row(n_steps: int, rounds: int) -> dict[str, Any]:
     seconds = in_turns(ways, rounds=rounds)
     return {
         "n_inner_steps": n_steps,
-        "compiled": compiler_problem("cpu") is None,
+        "compiled": compiled,
         **{f"{name}_per_second": N_TASKS / seconds[name] for name in ways},
         "ratio": seconds["loop"] / seconds["program"],
         "vmap_ratio": seconds["loop"] / seconds["vmap"],
@@ -67,10 +71,9 @@ def _row(n_steps: int, rounds: int) -> dict[str, Any]:
     }
 
 
-def _program(network: nn.Module, episodes: Episodes, n_steps: int) -> Callable[[], dict[str, Tensor]]:
-    """What training runs: one program, compiled where that is possible."""
-    compile_ = "never" if compiler_problem("cpu") else "always"
-    config = LearnerConfig(n_steps=n_steps, compile=compile_)
+def _program(network: nn.Module, episodes: Episodes, n_steps: int, compiled: bool) -> Callable[[], dict[str, Tensor]]:
+    """What training runs: one program."""
+    config = LearnerConfig(n_steps=n_steps, compile="always" if compiled else "never")
     learner, generator = WeightLearner(network, _Fixed(episodes), mse_loss, config), torch.Generator()
 
     def slopes() -> dict[str, Tensor]:
