@@ -9,7 +9,10 @@ from torch import nn
 from torch.nn.functional import mse_loss
 
 from fewshot.base.errors import BadValue, UnknownName
+from fewshot.meta.episodes import Sinusoids
+from fewshot.meta.learn import LearnerConfig, WeightLearner
 from fewshot.meta.measure import Curve, Measured, flops_of, from_json, point, to_json, training_flops
+from fewshot.meta.networks import perceptron
 from fewshot.meta.outer import Loss
 
 
@@ -51,3 +54,7 @@ def test_an_outer_loop_costs_its_iterations_forward_and_backward():
     weight, x = torch.ones(3, 2, requires_grad=True), torch.ones(7, 3)
     product = 2 * 7 * 3 * 2
     assert training_flops(lambda generator, done: Loss((x @ weight).sum()), n_iterations=5) == 5 * 2 * product
+    network = perceptron(1, (6,), 1, seed=0)
+    learner = WeightLearner(network, Sinusoids(), mse_loss, LearnerConfig(n_tasks=2, n_support=3, n_query=4))
+    once = training_flops(learner.step, n_iterations=1)
+    assert once == training_flops(learner.step, n_iterations=1) > 0  # the first call traced a program

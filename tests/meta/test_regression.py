@@ -131,6 +131,7 @@ def test_the_command_trains_both_learners_and_measures(tmp_path, capsys):
     [({"functions": "linnear"}, "functions is 'linnear', allowed: linear, sinusoid"), ({"n_dims": 0}, "n_dims is 0"),
      ({"noise": -1.0}, "noise is -1"), ({"functions": "sinusoid", "noise": 0.5}, "a sinusoid has none"),
      ({"test_tasks": 1}, "test_tasks is 1"), ({"test_steps": ()}, "test_steps"), ({"test_steps": (0,)}, "test_steps"),
+     ({"learner": LearnerConfig(name="context")}, "learner.name is 'context', which is the reader's"),
      ({"reader": None, "learner": LearnerConfig(algorithm="context")}, "nothing is left to learn")],
 )  # fmt: skip
 def test_settings_that_mean_nothing_are_refused(wrong, message):

@@ -76,13 +76,13 @@ class Experiment:
         self.loops = {CONTEXT: OuterLoop(dict(self.model.named_parameters()), self._step, config.outer)}
         self.watched = self._unseen("watched", config.watched_chains)
 
+    @torch.no_grad()
     def watch(self, name: str) -> Mapping[str, float]:
         """How far the model is from each reader of a few unseen chains, in nats, as the stages go by.
 
         `kl_bigram` is also what the model's loss is above the lowest possible one, on average over chains.
         """
-        with torch.no_grad():
-            said = self._logprobs(self.watched)
+        said = self._logprobs(self.watched)
         readers = self._readers(self.watched).items()
         return {f"kl_{reader}": kl_divergence(logprobs, said).mean().item() for reader, logprobs in readers}
 

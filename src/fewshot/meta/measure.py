@@ -99,4 +99,5 @@ def training_flops(step: Step, *, n_iterations: int) -> float:
             loss.value.backward()
 
     with torch.enable_grad():
+        iterate()  # the first one may trace its program, which is not to be counted
         return n_iterations * flops_of(iterate)

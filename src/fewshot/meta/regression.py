@@ -87,6 +87,10 @@ class Config:
         )
         learns = self.reader is not None or self.learner.algorithm != CONTEXT
         check(learns, "nothing is left to learn: give a reader, or a learner in weights")
+        check(
+            self.learner.algorithm == CONTEXT or self.learner.name != CONTEXT,
+            f"learner.name is {CONTEXT!r}, which is the reader's: give another one",
+        )
 
 
 class Experiment:
@@ -112,6 +116,7 @@ class Experiment:
             self.loops[config.learner.name] = OuterLoop(start, self.in_weights.step, config.learner_outer)
         self.watched = self._unseen("watched", N_WATCHED, n_query=1)
 
+    @torch.no_grad()
     def watch(self, name: str) -> Mapping[str, float]:
         """Of the reader the error on a few unseen tasks after no example, half of them and all."""
         if name != CONTEXT:
@@ -121,11 +126,13 @@ class Experiment:
         return {f"error_{k}": errors[k].item() for k in sorted({0, n // 2, n})}
 
     def measure(self) -> Measured:
-        """Errors on unseen functions against examples seen; 0 examples to all of them in context."""
+        """Errors on unseen functions, from no example on; sinusoids as `meta/sinusoid.py` names and measures them."""
         unseen = self._unseen("test", self.config.test_tasks, n_query=N_QUERY)
         curves = [*self._in_context(unseen), *self._by_steps(unseen), *self._by_rules(unseen)]
-        quantity = "squared error over d" if self.config.functions == "linear" else "mean squared error"
-        return Measured(tasks=f"{self.config.functions} regression", quantity=quantity, curves=tuple(curves))
+        if self.config.functions == "sinusoid":
+            return Measured(tasks="sinusoid", quantity="mean squared error", curves=tuple(curves))
+        tasks = "noisy linear regression" if self.config.noise else "linear regression"
+        return Measured(tasks=tasks, quantity="squared error over d", curves=tuple(curves))
 
     def _step(self, generator: torch.Generator, done: float) -> outer.Loss:
         """The reader's error on fresh functions, on every y of each.
