@@ -54,8 +54,8 @@ def test_ridge_with_the_penalty_of_the_noise_errs_least():
 
 def test_a_ridge_without_penalty_is_refused():
     x, y = drawn(2, 3)
-    with pytest.raises(BadValue, match="penalty is 0, must be above 0"):
-        ridge(x, y, x[:, 0], penalty=0)
+    with pytest.raises(BadValue, match="penalty is 0.0, must be above 0"):
+        ridge(x, y, x[:, 0], penalty=0.0)
 
 
 def test_nearest_neighbours_average_those_nearest_and_all_where_they_are_few():

@@ -69,7 +69,7 @@ def averaging(
 
 
 def gradient_step(
-    x: Float[Tensor, "N K X"], y: Float[Tensor, "N K Y"], query: Float[Tensor, "N X"], *, sizes: Float[Tensor, " K"]
+    x: Float[Tensor, "N K X"], y: Float[Tensor, "N K Y"], query: Float[Tensor, "N X"], *, sizes: Float[Tensor, " S"]
 ) -> Float[Tensor, "N Y"]:
     """One step of gradient descent from weights of 0 on half the mean squared error; `sizes[k]` is for k examples."""
     return sizes[x.shape[1]] * averaging(x, y, query)
