@@ -54,7 +54,7 @@ def test_ridge_with_the_penalty_of_the_noise_errs_least():
 
 def test_a_ridge_without_penalty_is_refused():
     x, y = drawn(2, 3)
-    with pytest.raises(BadValue, match="penalty is 0.0, must be above 0"):
+    with pytest.raises(BadValue, match=r"penalty is 0\.0, must be above 0"):
         ridge(x, y, x[:, 0], penalty=0.0)
 
 

@@ -17,8 +17,8 @@ SMALL = Config(
     n_dims=1,
     n_examples=4,
     n_tasks=32,
-    reader=ReaderConfig(n_layers=2, d_model=16, n_heads=2, init_std=0.15),
-    outer=OuterConfig(n_iterations=400, report_every=200, lr=5e-3, warmup=20, clip_norm=1.0),
+    reader=ReaderConfig(n_layers=2, d_model=16, n_heads=2, init_std=0.3),
+    outer=OuterConfig(n_iterations=400, report_every=200, lr=1e-2, warmup=20, clip_norm=1.0),
     learner=LearnerConfig(n_tasks=20, n_support=4, step_size=0.1),
     learner_outer=OuterConfig(n_iterations=200, report_every=200, lr=3e-3),
     widths=(8,),
@@ -106,8 +106,9 @@ def test_sinusoids_are_read_too_and_a_learner_in_weights_can_be_alone():
 
 
 def test_the_loss_is_the_mean_over_places_of_the_error_or_of_its_log():
-    drawn = LinearFunctions(1).draw(32, 4, 1, torch.Generator().manual_seed(0))
+    drawn = LinearFunctions(1).draw(32, 5, 1, torch.Generator().manual_seed(0))
     x, y = torch.cat([drawn.support_x, drawn.query_x], 1), torch.cat([drawn.support_y, drawn.query_y], 1)
+    assert x.shape == (32, 4 + 1 + 1, 1)  # examples, one beyond those of the test, a query
     for relative in (True, False):
         experiment = Experiment(replace(SMALL, relative=relative))
         loss = experiment.loops["context"].step(torch.Generator().manual_seed(0), 0.0)
@@ -129,6 +130,7 @@ def test_the_command_trains_both_learners_and_measures(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [({"functions": "linnear"}, "functions is 'linnear', allowed: linear, sinusoid"), ({"n_dims": 0}, "n_dims is 0"),
+     ({"n_beyond": -1}, "n_beyond is -1"),
      ({"noise": -1.0}, "noise is -1"), ({"functions": "sinusoid", "noise": 0.5}, "a sinusoid has none"),
      ({"test_tasks": 1}, "test_tasks is 1"), ({"test_steps": ()}, "test_steps"), ({"test_steps": (0,)}, "test_steps"),
      ({"learner": LearnerConfig(name="context")}, "learner.name is 'context', which is the reader's"),

@@ -59,7 +59,8 @@ class Config:
     functions: str = "linear"  # or sinusoid
     n_dims: int = 5  # of x, where functions are linear
     noise: float = 0.0  # standard deviation of that on y, where functions are linear
-    n_examples: int = 10  # that the reader sees before its last query, and the most that a learner in weights gets
+    n_examples: int = 10  # the most that a learner is tested with
+    n_beyond: int = 1  # more of them in the reader's training, whose last place is learned least well
     n_tasks: int = 64  # of one iteration of the reader
     reader: ReaderConfig | None = field(default_factory=ReaderConfig)  # null: none is trained
     relative: bool = True  # the reader minimises the log of the error at each place, not the error
@@ -79,6 +80,7 @@ class Config:
         )
         for name in ("n_dims", "n_examples", "n_tasks", "threads"):
             check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, must be at least 1")
+        check(self.n_beyond >= 0, f"n_beyond is {self.n_beyond}, must be at least 0")
         check(0 <= self.noise < math.inf, f"noise is {self.noise}, must be at least 0")
         check(self.test_tasks >= 2, f"test_tasks is {self.test_tasks}, must be at least 2: intervals are over tasks")
         check(
@@ -107,7 +109,7 @@ class Experiment:
         self.in_weights: WeightLearner | None = None
         if config.reader is not None:
             torch.manual_seed(config.outer.seed)
-            self.reader = PairReader(config.reader, d_x=self.d_x, n_pairs=config.n_examples + 1)
+            self.reader = PairReader(config.reader, d_x=self.d_x, n_pairs=config.n_examples + config.n_beyond + 1)
             self.loops[CONTEXT] = OuterLoop(dict(self.reader.named_parameters()), self._step, config.outer)
         if config.learner.algorithm != CONTEXT:
             network = perceptron(self.d_x, config.widths, 1, seed=config.learner_outer.seed)
@@ -121,7 +123,7 @@ class Experiment:
         """Of the reader the error on a few unseen tasks after no example, half of them and all."""
         if name != CONTEXT:
             return {}
-        errors = self._context_errors(self.watched).mean(0)
+        errors = self._context_errors(*self._sequences(self.watched)).mean(0)
         n = self.config.n_examples
         return {f"error_{k}": errors[k].item() for k in sorted({0, n // 2, n})}
 
@@ -141,9 +143,10 @@ class Experiment:
         log of errors each place counts in proportion to what it can gain: it is the likelihood of a normal distribution
         whose variance at each place is the best one.
         """
-        drawn = self.tasks.draw(self.config.n_tasks, self.config.n_examples, 1, generator)
-        errors = self._context_errors(drawn).mean(0)
-        return outer.Loss(errors.log().mean() if self.config.relative else errors.mean())
+        config = self.config
+        drawn = self.tasks.draw(config.n_tasks, config.n_examples + config.n_beyond, 1, generator)
+        errors = self._context_errors(*in_a_row(drawn)).mean(0)
+        return outer.Loss(errors.log().mean() if config.relative else errors.mean())
 
     def _unseen(self, what: str, n_tasks: int, *, n_query: int) -> Episodes:
         generator = torch.Generator().manual_seed(seed_of("meta regression", what))
@@ -151,14 +154,13 @@ class Experiment:
 
     def _sequences(self, episodes: Episodes) -> tuple[Float[Tensor, "N K X"], Float[Tensor, "N K Y"]]:
         """The examples and one query of each task."""
+        places = slice(self.config.n_examples + 1)
         x, y = in_a_row(episodes)
-        n = self.config.n_examples + 1
-        return x[:, :n], y[:, :n]
+        return x[:, places], y[:, places]
 
-    def _context_errors(self, episodes: Episodes) -> Float[Tensor, "N K"]:
+    def _context_errors(self, x: Float[Tensor, "N K X"], y: Float[Tensor, "N K Y"]) -> Float[Tensor, "N K"]:
         """The reader's on each task after 0, 1, ... examples."""
         assert self.reader is not None
-        x, y = self._sequences(episodes)
         return squared_errors(self.reader(x, y), y) / self.scale
 
     @torch.no_grad()
@@ -166,7 +168,7 @@ class Experiment:
         reader = self.reader
         if reader is None:
             return []
-        errors = torch.cat([self._context_errors(part) for part in unseen.split(AT_ONCE)])
+        errors = torch.cat([self._context_errors(*self._sequences(part)) for part in unseen.split(AT_ONCE)])
         x, y = self._sequences(unseen[:1])
         points = points_by_examples(errors, range(x.shape[1]), lambda k: reader(x[:, : k + 1], y[:, : k + 1]))
         flops = training_flops(self._step, n_iterations=self.config.outer.n_iterations)
