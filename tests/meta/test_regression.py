@@ -2,17 +2,21 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from fewshot.base.config import read_yaml
 from fewshot.base.errors import BadValue
 from fewshot.cli.main import main
+from fewshot.meta.experiment import configure
 from fewshot.meta.incontext import ReaderConfig
 from fewshot.meta.learn import LearnerConfig
 from fewshot.meta.outer import OuterConfig
 from fewshot.meta.regression import Config, Experiment, LinearFunctions
 
+RUNS = Path(__file__).parents[2] / "runs"
 SMALL = Config(
     n_dims=1,
     n_examples=4,
@@ -125,6 +129,13 @@ def test_the_command_trains_both_learners_and_measures(tmp_path, capsys):
     assert {"context", "maml"} == set(result["history"])
     assert result["curves"][0]["learner"] == "context"
     assert {path.name for path in tmp_path.iterdir()} >= {"context.safetensors", "maml.safetensors", "result.json"}
+
+
+@pytest.mark.parametrize("path", sorted(RUNS.glob("meta_regression*.yaml")), ids=lambda path: path.stem)
+def test_the_runs_on_file_make_an_experiment_with_a_reader(path):
+    experiment = Experiment(configure("regression", read_yaml(path)))
+    assert experiment.loops["context"].config.n_iterations >= 5000
+    assert experiment.config.test_tasks >= 2000
 
 
 @pytest.mark.parametrize(
