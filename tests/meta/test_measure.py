@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from functools import partial
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.functional import mse_loss
 
-from fewshot.base.errors import BadValue, UnknownName
+from fewshot.base.errors import BadValue, Diverged, UnknownName
 from fewshot.meta.episodes import Sinusoids
 from fewshot.meta.learn import LearnerConfig, WeightLearner
 from fewshot.meta.measure import Curve, Measured, flops_of, from_json, point, to_json, training_flops
@@ -21,6 +22,14 @@ def test_a_point_has_students_interval():
     assert (one.mean, one.n, one.n_examples, one.n_steps, one.flops) == (3.0, 5, 4, 2, 8.0)
     assert one.high - one.mean == pytest.approx(2.7764 * 2.5**0.5 / 5**0.5, rel=1e-4)
     assert one.mean - one.low == pytest.approx(one.high - one.mean)
+
+
+def test_a_learner_that_is_lost_on_a_task_has_no_mean_over_tasks():
+    for lost in (math.nan, math.inf):
+        with pytest.raises(
+            Diverged, match="after 2 gradient steps on 4 examples the figure of 1 of 3 tasks is no number"
+        ):
+            point([1.0, lost, 3.0], n_examples=4, n_steps=2)
 
 
 def test_flops_of_a_backward_pass_are_counted():

@@ -6,6 +6,7 @@ make of other examples of the same unseen task, against examples seen, gradient 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from fewshot.base.config import from_plain, to_plain
-from fewshot.base.errors import check
+from fewshot.base.errors import Diverged, check
 from fewshot.evaluate.statistics import spread
 from fewshot.meta.outer import Step
 
@@ -72,7 +73,11 @@ def from_json(plain: Mapping[str, Any], *, where: str) -> Measured:
 
 
 def point(values: Sequence[float], *, n_examples: int, n_steps: int = 0, flops: float | None = None) -> Point:
-    """The mean of one figure for each of N tasks (or seeds), with its 95% interval by Student's t."""
+    """The mean of one figure for each of N tasks (or seeds), with its 95% interval by Student's t; raises Diverged."""
+    lost = sum(not math.isfinite(value) for value in values)
+    if lost:
+        given = f"{n_steps} gradient steps on {n_examples} examples"
+        raise Diverged(f"after {given} the figure of {lost} of {len(values)} tasks is no number: lower the step size")
     over = spread(values)
     half = over.half_width or 0.0
     low, high = over.mean - half, over.mean + half
