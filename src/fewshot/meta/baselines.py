@@ -88,12 +88,12 @@ def tuned_steps(x: Float[Tensor, "N K X"], y: Float[Tensor, "N K Y"]) -> Float[T
 def linear_rules(*, noise: float, steps: Float[Tensor, " K"]) -> dict[str, Rule]:
     """The rules that a learner of linear tasks is drawn beside, the best possible one first.
 
-    `noise` is the standard deviation of that on y, where weights are N(0, I); `steps` are those of `tuned_steps`.
+    `noise` is the standard deviation of that on y, where weights are N(0, I); `steps` are those of `tuned_steps`. With
+    noise, least squares is left out: its squared error has no mean where examples are as many as dimensions.
     """
-    best: dict[str, Rule] = {"ridge": partial(ridge, penalty=noise**2)} if noise else {}
+    best: dict[str, Rule] = {"ridge": partial(ridge, penalty=noise**2)} if noise else {"least squares": least_squares}
     return {
         **best,
-        "least squares": least_squares,
         "3 nearest neighbours": partial(nearest_neighbours, n=3),
         "averaging": averaging,
         "one gradient step": partial(gradient_step, sizes=steps),
