@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -37,7 +38,7 @@ class Classes:
     An image is (side, side, channels), ink 255 and paper 0, as a drawing has them; a text is (length,).
     """
 
-    examples: UInt8[Tensor, "E *X"]
+    examples: UInt8[Tensor, "E ..."]
     firsts: Int[Tensor, " C"]
     counts: Int[Tensor, " C"]
     labels: tuple[str, ...]
@@ -179,7 +180,7 @@ def _files(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
             for name in sorted(map(PurePosixPath, archive.namelist())):
                 if is_example(name):
                     yield name, archive.read(str(name))
-    except (zipfile.BadZipFile, zipfile.zlib.error, RuntimeError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError) as error:
         raise BadFile(f"{path} cannot be read as a zip ({error}); allowed: a folder, a zip, a .jsonl") from None
 
 
@@ -191,8 +192,14 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise BadFile(f"{path} is not JSON in line {number}: {error.msg}") from None
-        if not isinstance(row, dict) or not isinstance(row.get("text"), str) or not isinstance(row.get("label"), str | int):
-            raise BadFile(f"{path} line {number} lacks a text or a label: each line needs {{\"text\": ..., \"label\": ...}}")
+        if (
+            not isinstance(row, dict)
+            or not isinstance(row.get("text"), str)
+            or not isinstance(row.get("label"), str | int)
+        ):
+            raise BadFile(
+                f'{path} line {number} lacks a text or a label: each line needs {{"text": ..., "label": ...}}'
+            )
         yield str(row["label"]), row["text"]
 
 

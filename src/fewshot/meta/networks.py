@@ -6,15 +6,22 @@ weights of each task's own under `vmap`, are again matrix products.
 
 from __future__ import annotations
 
+import abc
+import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.autograd import Function
+from torch.func import vmap
 
+from fewshot.base.errors import check
+
+POOLS = ("stride", "max")
 WIDTH = 3  # of a patch
 
 
@@ -22,56 +29,93 @@ def perceptron(n_in: int, widths: Sequence[int], n_out: int, *, seed: int) -> nn
     """Linear layers with ReLU between; 1-40-40-1 is that of Finn et al. 2017, section 5.1."""
     torch.manual_seed(seed)
     network, sizes = nn.Sequential(), [n_in, *widths]
-    for i, (before, after) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for i, (before, after) in enumerate(itertools.pairwise(sizes)):
         network.add_module(f"hidden{i}", nn.Linear(before, after))
         network.add_module(f"relu{i}", nn.ReLU())
     network.add_module("head", nn.Linear(sizes[-1], n_out))
     return network
 
 
-class ImageNetwork(nn.Module):
-    """Blocks of 3x3 convolution, batch norm and ReLU, the mean over space, a linear head.
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """What tells classes."""
 
-    A block halves the image by a stride of 2, or by taking the largest of 2x2 (`pool` "max").
-    In: images (B, side, side, channels). Out: a score for each class (B, ways). Source: Finn et al. 2017, section 5.2.
+    n_filters: int = 64  # channels of a layer
+    n_blocks: int = 4  # of images, each halves their side
+    pool: str = "stride"  # a block halves by a stride of 2, or takes the largest of 2x2 ("max")
+
+    def __post_init__(self) -> None:
+        for name in ("n_filters", "n_blocks"):
+            check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, must be at least 1")
+        check(self.pool in POOLS, f"pool is {self.pool!r}, allowed: {', '.join(POOLS)}")
+
+
+class Scorer(nn.Module, abc.ABC):
+    """Examples (B, ...) in, a score of each for each class (B, ways) out.
+
+    Batch norm takes its figures from all B, so a score depends on what else is asked. Examples (Q, B, ...) are Q such
+    batches, and the last of each alone is scored (Q, ways): so each query can stand among support examples only.
     """
 
-    def __init__(
-        self, n_channels: int, n_filters: int, n_ways: int, *, n_blocks: int = 4, pool: str = "stride", seed: int
-    ) -> None:
+    n_axes: int  # of one batch
+
+    @abc.abstractmethod
+    def scores(self, x: Shaped[Tensor, "B ..."]) -> Float[Tensor, "B ways"]:
+        """The scores of one batch."""
+
+    def forward(self, x: Tensor) -> Float[Tensor, "_ ways"]:
+        """Scores of one batch, or of the last of each."""
+        return self.scores(x) if x.dim() == self.n_axes else vmap(self.scores)(x)[:, -1]
+
+
+class ImageNetwork(Scorer):
+    """Blocks of 3x3 convolution, batch norm and ReLU, the mean over space, a linear head.
+
+    In: images (B, side, side, channels). Source: Finn et al. 2017, section 5.2.
+    """
+
+    n_axes = 4
+
+    def __init__(self, n_channels: int, n_ways: int, config: NetworkConfig, *, seed: int) -> None:
         super().__init__()
         torch.manual_seed(seed)
         self.blocks = nn.Sequential()
-        for i in range(n_blocks):
-            self.blocks.add_module(f"conv{i}", Convolution(n_filters if i else n_channels, n_filters, 1 if pool == "max" else 2))
-            self.blocks.add_module(f"norm{i}", BatchNorm(n_filters))
+        for i in range(config.n_blocks):
+            n_in, stride = config.n_filters if i else n_channels, 2 if config.pool == "stride" else 1
+            self.blocks.add_module(f"conv{i}", Convolution(n_in, config.n_filters, stride))
+            self.blocks.add_module(f"norm{i}", BatchNorm(config.n_filters))
             self.blocks.add_module(f"relu{i}", nn.ReLU())
-            if pool == "max":
+            if config.pool == "max":
                 self.blocks.add_module(f"pool{i}", LargestOfFour())
-        self.head = nn.Linear(n_filters, n_ways)
+        self.head = nn.Linear(config.n_filters, n_ways)
 
-    def forward(self, images: Float[Tensor, "B side side C"]) -> Float[Tensor, "B ways"]:
-        return self.head(self.blocks(images).mean((1, 2)))
+    def scores(self, x: Float[Tensor, "B side side C"]) -> Float[Tensor, "B ways"]:
+        """Scores of each."""
+        return self.head(self.blocks(x).mean((1, 2)))
 
 
-class TextNetwork(nn.Module):
+class TextNetwork(Scorer):
     """Byte embeddings, a convolution over 5 bytes, batch norm, ReLU, the largest over the text, a linear head.
 
-    In: byte ids (B, length). Out: a score for each class (B, ways). Source: after Kim 2014.
+    In: byte ids (B, length). Source: after Kim 2014.
     """
 
-    def __init__(self, n_filters: int, n_ways: int, *, width: int = 5, seed: int) -> None:
+    n_axes = 2
+
+    def __init__(self, n_ways: int, config: NetworkConfig, *, width: int = 5, seed: int) -> None:
         super().__init__()
         torch.manual_seed(seed)
+        n_filters = config.n_filters
         self.width = width
         self.embedding = nn.Embedding(256, n_filters)
         self.conv = nn.Linear(width * n_filters, n_filters, bias=False)
         self.norm = BatchNorm(n_filters)
         self.head = nn.Linear(n_filters, n_ways)
 
-    def forward(self, ids: Int[Tensor, "B L"]) -> Float[Tensor, "B ways"]:
-        embedded = nn.functional.pad(self.embedding(ids), (0, 0, self.width - 1, 0))
-        windows = torch.cat([embedded[:, i : i + ids.shape[1]] for i in range(self.width)], -1)
+    def scores(self, x: Int[Tensor, "B L"]) -> Float[Tensor, "B ways"]:
+        """Scores of each."""
+        embedded = nn.functional.pad(self.embedding(x), (0, 0, self.width - 1, 0))
+        windows = torch.cat([embedded[:, i : i + x.shape[1]] for i in range(self.width)], -1)
         return self.head(torch.relu(self.norm(self.conv(windows))).amax(1))
 
 
@@ -84,6 +128,7 @@ class Convolution(nn.Module):
         self.weight = nn.Parameter(torch.randn(WIDTH**2 * n_in, n_out) * math.sqrt(2 / (WIDTH**2 * n_in)))
 
     def forward(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B h w F"]:
+        """With h = ceil(H / stride)."""
         gathered = _Patches.apply(x, self.stride)
         return (gathered.flatten(0, 2) @ self.weight).unflatten(0, gathered.shape[:3])
 
@@ -101,6 +146,7 @@ class BatchNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n_channels))
 
     def forward(self, x: Float[Tensor, "*B C"]) -> Float[Tensor, "*B C"]:
+        """Every channel normed over B."""
         axes = tuple(range(x.dim() - 1))
         mean = x.mean(axes)
         variance = x.square().mean(axes) - mean.square()
@@ -112,6 +158,7 @@ class LargestOfFour(nn.Module):
     """The largest of each 2x2; an odd last row or column is left out."""
 
     def forward(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B h w C"]:
+        """With h = floor(H / 2)."""
         h, w = x.shape[1] // 2, x.shape[2] // 2
         return x[:, : 2 * h, : 2 * w].unflatten(2, (w, 2)).unflatten(1, (h, 2)).amax((2, 4))
 
@@ -152,7 +199,7 @@ class _Spread(Function):
 
     @staticmethod
     def forward(patches: Tensor, height: int, width: int, stride: int) -> Tensor:
-        *lead, h, w, _ = patches.shape
+        lead = patches.shape[:-3]
         parts = patches.unflatten(-1, (WIDTH, WIDTH, -1))
         out = patches.new_zeros(*lead, height, width, parts.shape[-1])
         for row in range(WIDTH):
