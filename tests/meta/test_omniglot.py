@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 
 from fewshot.cli.main import main
 from fewshot.meta.episodes import Episodes
+from fewshot.meta.experiment import configure
 from fewshot.meta.omniglot import nearest_accuracy, one_by_one
 
 SMALL = [
@@ -40,6 +41,10 @@ def texts(tmp_path: Path) -> Path:
     return path
 
 
+def command(data: Path, out: Path, *more: str) -> list[str]:
+    return ["meta", "omniglot", "--data.path", str(data), *SMALL, "--out", str(out), "--json", *more]
+
+
 def measured(words: list[str], capsys: pytest.CaptureFixture[str]) -> dict:
     assert main(words) == 0
     return json.loads(capsys.readouterr().out)
@@ -47,18 +52,7 @@ def measured(words: list[str], capsys: pytest.CaptureFixture[str]) -> dict:
 
 @pytest.mark.parametrize("learner", ["maml", "fomaml", "anil", "meta-sgd", "maml++", "reptile", "pretrain"])
 def test_the_command_trains_every_learner_on_a_folder_of_images(learner, drawings, tmp_path, capsys):
-    words = [
-        "meta",
-        "omniglot",
-        "--data.path",
-        str(drawings),
-        *SMALL,
-        "--learner",
-        learner,
-        "--out",
-        str(tmp_path / "o"),
-    ]
-    result = measured([*words, "--learner.n_support", "1", "--learner.n_query", "2", "--json"], capsys)
+    result = measured(command(drawings, tmp_path / "out", "--learner", learner, "--learner.n_query", "2"), capsys)
     curve, nearest = result["curves"]
     assert [(p["n_examples"], p["n_steps"], p["n"]) for p in curve["points"]] == [(3, 0, 10), (3, 1, 10), (3, 3, 10)]
     assert all(0 <= p["mean"] <= 1 for p in curve["points"])
@@ -68,30 +62,9 @@ def test_the_command_trains_every_learner_on_a_folder_of_images(learner, drawing
 
 
 def test_texts_are_learned_and_each_query_can_be_asked_alone(texts, tmp_path, capsys):
-    words = [
-        "meta",
-        "omniglot",
-        "--data.path",
-        str(texts),
-        *SMALL,
-        "--data.n_bytes",
-        "9",
-        "--outer.n_iterations",
-        "150",
-    ]
-    words += [
-        "--learner.step_size",
-        "0.4",
-        "--learner.n_support",
-        "1",
-        "--learner.n_query",
-        "2",
-        "--json",
-        "--outer.lr",
-        "1e-2",
-    ]
-    together = measured([*words, "--out", str(tmp_path / "together")], capsys)
-    alone = measured([*words, "--test.transductive", "false", "--out", str(tmp_path / "alone")], capsys)
+    more = ["--data.n_bytes", "9", "--outer.n_iterations", "150", "--outer.lr", "1e-2", "--learner.n_query", "2"]
+    together = measured(command(texts, tmp_path / "together", *more), capsys)
+    alone = measured(command(texts, tmp_path / "alone", *more, "--test.transductive", "false"), capsys)
     for result in (together, alone):
         assert result["curves"][0]["points"][1]["mean"] > 0.6  # chance 0.33
         assert result["curves"][1]["points"][0]["mean"] > 0.9  # the letter says the class
@@ -112,8 +85,9 @@ def test_the_nearest_example_is_found_by_pixels_and_by_byte_counts():
     y = torch.tensor([[1, 0, 0, 0]])
     given = Episodes(support, torch.tensor([[1, 0]]), query, y)
     assert nearest_accuracy(given).tolist() == [0.75]
-    ids = Episodes(torch.tensor([[[1, 2, 3], [4, 4, 5]]]), torch.tensor([[0, 1]]), torch.tensor([[[3, 2, 1], [5, 4, 9]]]),
-                   torch.tensor([[0, 1]]))  # fmt: skip
+    support, query = torch.tensor([[[1, 2, 3], [4, 4, 5]]]), torch.tensor([[[3, 2, 1], [5, 4, 9]]])
+    y = torch.tensor([[0, 1]])
+    ids = Episodes(support, y, query, y)
     assert nearest_accuracy(ids).tolist() == [1.0]
 
 
@@ -123,7 +97,8 @@ def test_the_nearest_example_is_found_by_pixels_and_by_byte_counts():
         ([], "data.path"),
         (["--data.path", "nowhere"], "nowhere does not exist"),
         (["--n_ways", "4"], "the validation part has 3 of the 12 classes"),
-        (["--learner.n_support", "3"], "but"),
+        (["--learner.n_support", "4"], "4 + 1, but"),
+        (["--test.n_query", "9"], "1 + 9, but"),
         (["--learner.name", "context"], "give another learner"),
         (["--data.test", "0"], "data.test is 0"),
         (["--data.validation", "0.8"], "must be below 1"),
@@ -136,24 +111,22 @@ def test_the_nearest_example_is_found_by_pixels_and_by_byte_counts():
     ],
 )
 def test_what_means_nothing_is_refused_in_one_line(words, message, drawings, tmp_path, capsys):
-    path = [] if message == "data.path" else ["--data.path", str(drawings)]
-    assert main(["meta", "omniglot", *path, *SMALL, *words, "--out", str(tmp_path / "out")]) == 2
+    given = command(drawings, tmp_path / "out", *words)
+    if message == "data.path":
+        given[2:4] = []
+    assert main(given) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
 
 
 def test_without_validation_classes_nothing_is_watched(drawings, tmp_path, capsys):
-    words = [
-        "meta",
-        "omniglot",
-        "--data.path",
-        str(drawings),
-        *SMALL,
-        "--data.validation",
-        "0",
-        "--learner.n_query",
-        "1",
-    ]
-    result = measured([*words, "--out", str(tmp_path / "out"), "--json"], capsys)
+    result = measured(command(drawings, tmp_path / "out", "--data.validation", "0"), capsys)
     assert set(result["history"]["maml"][0]) == {"iteration", "loss"}
+
+
+def test_a_learner_keeps_the_tasks_of_omniglot_and_a_given_option_goes_over_its_own():
+    given = {"data": {"path": "x"}, "learner": {"name": "reptile", "n_support": 7}}
+    reptile, plain = configure("omniglot", given).learner, configure("omniglot", {"data": {"path": "x"}}).learner
+    assert (reptile.algorithm, reptile.step_size, reptile.n_support, reptile.n_tasks) == ("reptile", 1e-3, 7, 32)
+    assert (plain.name, plain.step_size, plain.n_support) == ("maml", 0.4, 1)

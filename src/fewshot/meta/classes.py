@@ -92,18 +92,23 @@ class ClassTasks:
             "lower n_ways, or give more classes",
         )
 
+    def check_enough(self, n_support: int, n_query: int) -> None:
+        """Raise BadValue if a class has fewer examples than these together."""
+        fewest, n_each = int(self.classes.counts.argmin()), n_support + n_query
+        count, label = int(self.classes.counts[fewest]), self.classes.labels[fewest]
+        check(
+            count >= n_each,
+            f"n_support + n_query is {n_support} + {n_query}, but {label!r} has {count} examples: "
+            f"lower them, or leave out classes with fewer than {n_each}",
+        )
+
     def draw(self, n_tasks: int, n_support: int, n_query: int, generator: torch.Generator) -> Episodes:
         """Fresh tasks with so many examples of each class, none in both sets; raises BadValue if a class has too few.
 
         x is (N, ways * examples, ...): images as numbers from 0 to 1, texts as byte ids; y is the class, from 0.
         """
+        self.check_enough(n_support, n_query)
         classes, n_each = self.classes, n_support + n_query
-        fewest = int(classes.counts.argmin())
-        check(
-            classes.counts[fewest].item() >= n_each,
-            f"n_support + n_query is {n_support} + {n_query}, but {classes.labels[fewest]!r} has "
-            f"{classes.counts[fewest]} examples: lower them, or leave out classes with fewer than {n_each}",
-        )
         drawn = _some_of(torch.full((n_tasks,), len(classes) * (TURNS if self.turned else 1)), self.n_ways, generator)
         turn, which = drawn // len(classes), drawn % len(classes)
         places = _some_of(classes.counts[which], n_each, generator) + classes.firsts[which][..., None]

@@ -110,6 +110,9 @@ class Experiment:
         self.tasks = {
             part: ClassTasks(some, config.n_ways, turned=turned and part == "train") for part, some in parts.items()
         }
+        for part, tasks in self.tasks.items():
+            asked = config.learner if part == "train" else config.test
+            tasks.check_enough(asked.n_support, asked.n_query)
         network = network_for(classes, config.n_ways, config.network, seed=config.outer.seed)
         self.learner = WeightLearner(network, self.tasks["train"], cross_entropy, config.learner)
         self.loops = {name: OuterLoop(self.learner.start.named(), self.learner.step, config.outer)}
@@ -151,7 +154,7 @@ def network_for(classes: Classes, n_ways: int, config: NetworkConfig, *, seed: i
         side, least = classes.examples.shape[1], 2**config.n_blocks
         check(
             config.pool != "max" or side >= least,
-            f"data.side is {side}, with pool max it must be at least {least} so that {config.n_blocks} blocks can halve it",
+            f"data.side is {side}, with pool max it must be at least {least}: {config.n_blocks} blocks halve it",
         )
         return ImageNetwork(classes.examples.shape[-1], n_ways, config, seed=seed)
     return TextNetwork(n_ways, config, seed=seed)
