@@ -114,7 +114,9 @@ class Experiment:
             asked = config.learner if part == "train" else config.test
             tasks.check_enough(asked.n_support, asked.n_query)
         network = network_for(classes, config.n_ways, config.network, seed=config.outer.seed)
-        self.learner = WeightLearner(network, self.tasks["train"], cross_entropy, config.learner)
+        self.learner = WeightLearner(
+            network, self.tasks["train"], cross_entropy, config.learner, n_iterations=config.outer.n_iterations
+        )
         self.loops = {name: OuterLoop(self.learner.start.named(), self.learner.step, config.outer)}
 
     def watch(self, name: str) -> Mapping[str, float]:
