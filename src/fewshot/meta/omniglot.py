@@ -120,10 +120,10 @@ class Experiment:
         self.loops = {name: OuterLoop(self.learner.start.named(), self.learner.step, config.outer)}
 
     def watch(self, name: str) -> Mapping[str, float]:
-        """Accuracy on validation classes after as many steps as in training."""
+        """Accuracy on validation classes after as many steps as the test has at most."""
         if "validation" not in self.tasks:
             return {}
-        curve = self._curve("validation", VALIDATION_TASKS, (self.config.learner.n_steps,))
+        curve = self._curve("validation", VALIDATION_TASKS, (max(self.config.test.steps),))
         return {"validation accuracy": curve.points[0].mean}
 
     def measure(self) -> Measured:
