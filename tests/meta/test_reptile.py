@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 from torch.nn.functional import mse_loss
 
-from fewshot.meta.learn import LearnerConfig, named
+from fewshot.base.errors import BadValue
+from fewshot.meta.episodes import Sinusoids
+from fewshot.meta.learn import LearnerConfig, WeightLearner, named
 from fewshot.meta.learn import start_of as start_of_learner
 from fewshot.meta.maml import InnerLoop, Start, start_of
+from fewshot.meta.networks import perceptron
+from fewshot.meta.outer import OuterConfig, OuterLoop
 from fewshot.meta.reptile import batches, pull
 
 
@@ -51,3 +56,26 @@ def test_batches_pass_through_all_examples_before_any_comes_again():
     for task in picks.flatten(1):
         assert sorted(task[:7].tolist()) == sorted(task[7:14].tolist()) == list(range(7))
     assert not torch.equal(picks[0], picks[1])
+
+
+def test_a_run_that_was_stopped_goes_on_with_its_running_squares(tmp_path):
+    def loop() -> OuterLoop:
+        network = perceptron(1, (5,), 1, seed=0)
+        config = LearnerConfig(**named("reptile"), n_tasks=3, n_steps=2, batch=4)
+        learner = WeightLearner(network, Sinusoids(), mse_loss, config)
+        outer = OuterConfig(n_iterations=6, optimizer="sgd", lr=1.0, schedule="linear", report_every=3)
+        return OuterLoop(learner.start.named(), learner.step, outer)
+
+    whole, cut, again = loop(), loop(), loop()
+    list(whole.run())
+    next(cut.run())
+    cut.save(tmp_path / "state", about={})
+    again.load(tmp_path / "state", about={})
+    list(again.run())
+    assert again.learned["moments.steps"] == 12
+    assert all(torch.equal(tensor, again.learned[name]) for name, tensor in whole.learned.items())
+
+
+def test_it_learns_no_step_sizes():
+    with pytest.raises(BadValue, match="reptile learns weights only"):
+        LearnerConfig(**{**named("reptile"), "step_sizes": "layer"})
