@@ -1,87 +1,105 @@
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import pytest
 import torch
 from torch.nn.functional import mse_loss
 
-from fewshot.base.errors import BadFile, BadValue, Diverged
-from fewshot.cli.main import main
+from fewshot.base.errors import BadValue, UnknownName
 from fewshot.meta.episodes import Sinusoids
-from fewshot.meta.learn import LEARNERS, MetaConfig, MetaTraining, adaptation_curve, sinusoid_network
+from fewshot.meta.learn import LEARNERS, LearnerConfig, WeightLearner, named
+from fewshot.meta.networks import perceptron
+from fewshot.meta.outer import OuterConfig, OuterLoop
 
-CONFIG = MetaConfig(n_iterations=60, head="4.")
 UNSEEN = Sinusoids().draw(50, 5, 20, torch.Generator().manual_seed(7))
+IN_WEIGHTS = [name for name in LEARNERS if name != "context"]
+OUTER = {"reptile": OuterConfig(n_iterations=400, optimizer="sgd", lr=0.3, schedule="linear", report_every=100)}
 
 
-def training(config: MetaConfig = CONFIG) -> MetaTraining:
-    return MetaTraining(sinusoid_network(config.seed), Sinusoids(), mse_loss, config)
+def learner(name: str, **options) -> WeightLearner:
+    network = perceptron(1, (40, 40), 1, seed=0)
+    return WeightLearner(network, Sinusoids(), mse_loss, LearnerConfig(**{**named(name), **options}))
 
 
-@pytest.mark.parametrize("learner", LEARNERS)
-def test_every_learner_lowers_the_loss_of_unseen_tasks_after_a_step(learner):
-    begun = training(replace(CONFIG, learner=learner, n_iterations=400))
-    (before,) = adaptation_curve(begun, UNSEEN, [1])
-    reports = list(begun.run(report_every=100))
-    (after,) = adaptation_curve(begun, UNSEEN, [1])
-    assert [done for done, _ in reports] == [100, 200, 300, 400]
-    assert after.mean < before.mean - 0.3
-    assert (after.n_tasks, after.n_steps) == (50, 1)
-    assert after.half_width > 0
+def loss_after_a_step(one: WeightLearner) -> float:
+    return one.curve(UNSEEN, [1], n_examples=5).points[0].mean
 
 
-def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path):
-    for learner in ("maml", "meta-sgd"):
-        config, path = replace(CONFIG, learner=learner), tmp_path / f"{learner}.safetensors"
-        whole, cut = training(config), training(config)
-        list(whole.run())
-        for done, _ in cut.run(report_every=20):
-            if done == 40:
-                break
-        cut.save(path)
-        again = training(config)
-        again.load(path)
-        assert again.iteration == 40
-        list(again.run())
-        assert all(torch.equal(a, b) for a, b in zip(whole.learned, again.learned, strict=True))
+@pytest.mark.parametrize("name", IN_WEIGHTS)
+def test_every_learner_lowers_the_loss_of_unseen_tasks_after_a_step(name):
+    one = learner(name, **({"n_steps": 8, "step_size": 0.01} if name == "reptile" else {}))
+    before = loss_after_a_step(one)
+    config = OUTER.get(name, OuterConfig(n_iterations=400, report_every=100))
+    loop = OuterLoop(one.start.named(), one.step, config)
+    rows = list(loop.run())
+    assert [row["iteration"] for row in rows] == [100, 200, 300, 400]
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    assert loss_after_a_step(one) < before - 0.3
 
 
-def test_a_state_of_other_settings_or_a_damaged_one_is_refused(tmp_path):
-    path = tmp_path / "state.safetensors"
-    training().save(path)
-    with pytest.raises(BadValue, match="belongs to other settings"):
-        training(replace(CONFIG, seed=1)).load(path)
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(BadFile, match="is damaged"):
-        training().load(path)
+def test_a_curve_has_steps_examples_flops_and_intervals():
+    one = learner("maml")
+    curve = one.curve(UNSEEN, [0, 1, 10], n_examples=5, at_once=7)
+    assert (curve.learner, curve.kind) == ("maml", "weights")
+    assert [(p.n_examples, p.n_steps, p.n) for p in curve.points] == [(5, 0, 50), (5, 1, 50), (5, 10, 50)]
+    assert all(p.low < p.mean < p.high for p in curve.points)
+    products = 40 + 40 * 40 + 40  # of one forward pass; a backward pass has twice these, save the gradient of x
+    assert [p.flops for p in curve.points] == [2 * products + n * 5 * 2 * (3 * products - 40) for n in (0, 1, 10)]
+    whole = one.curve(UNSEEN, [0, 1, 10], n_examples=5, at_once=50)
+    assert [p.mean for p in whole.points] == pytest.approx([p.mean for p in curve.points])
 
 
-def test_a_run_that_diverges_is_stopped():
-    with pytest.raises(Diverged, match="the query loss is no number"):
-        list(training(replace(CONFIG, lr=1e30, decay=False)).run())
+def test_the_options_of_a_name_leave_nothing_of_another_one():
+    assert named("maml")["by_step"] == ""
+    assert named("reptile")["algorithm"] == "reptile"
+    assert "step_size" not in named("anil")
+    with pytest.raises(UnknownName, match="learner 'mamal'"):
+        named("mamal")
+
+
+def test_losses_after_all_steps_count_alike_at_first_and_only_the_last_one_in_the_end():
+    config = LearnerConfig(n_steps=4, multi_step_share=0.5)
+    assert config.step_weights(0.0) == (0.25, 0.25, 0.25, 0.25)
+    assert config.step_weights(0.25) == pytest.approx((0.125, 0.125, 0.125, 0.625))
+    assert config.step_weights(0.5) == (0, 0, 0, 1)
+    assert LearnerConfig(n_steps=3).step_weights(0.0) == (0, 0, 1)
+
+
+def test_learned_step_sizes_and_weights_by_step_have_their_shapes():
+    weight = learner("meta-sgd").start
+    assert weight.step_sizes["hidden1.weight"].shape == (1, 40, 40)
+    layer = learner("maml++", n_steps=3, by_step="head").start
+    assert layer.step_sizes["hidden1.weight"].shape == (3,)
+    assert {name: rows.shape for name, rows in layer.by_step.items()} == {
+        "head.weight": (4, 1, 40), "head.bias": (4, 1)
+    }  # fmt: skip
+    assert not layer.by_step.keys() & (layer.weights.keys() | layer.step_sizes.keys())
+    assert set(learner("anil").start.weights) == set(weight.weights)
+
+
+def test_second_derivatives_begin_when_the_first_order_share_is_over():
+    begun = learner("maml", first_order_share=0.5)
+    slopes = []
+    for done in (0.0, 0.49, 0.5):
+        begun.module.zero_grad()
+        begun.step(torch.Generator().manual_seed(3), done).objective.backward()
+        slopes.append(begun.start.weights["hidden1.weight"].grad.clone())
+    assert torch.equal(slopes[0], slopes[1])
+    assert not torch.allclose(slopes[1], slopes[2])
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [({"learner": "mamal"}, "learner is 'mamal'"), ({"n_tasks": 0}, "n_tasks is 0"), ({"lr": 0.0}, "lr is 0.0"),
-     ({"learner": "anil", "head": ""}, "anil adapts a head")],
+    [({"algorithm": "mamal"}, "algorithm is 'mamal'"), ({"n_tasks": 0}, "n_tasks is 0"),
+     ({"step_sizes": "many"}, "step_sizes is 'many'"), ({"multi_step_share": 1.5}, "from 0 to 1"),
+     ({"inner_optimizer": "lion"}, "inner optimizer is 'lion'")],
 )  # fmt: skip
 def test_settings_that_mean_nothing_are_refused(wrong, message):
     with pytest.raises(BadValue, match=message):
-        replace(CONFIG, **wrong)
+        replace(LearnerConfig(), **wrong)
 
 
-def test_the_command_trains_measures_and_goes_on(tmp_path, capsys):
-    words = ["meta", "sinusoid", "--n_iterations", "30", "--out", str(tmp_path), "--json"]
-    assert main(words) == 0
-    first = json.loads(capsys.readouterr().out)
-    assert [one["n_steps"] for one in first["curve"]] == [0, 1, 5, 10]
-    assert json.loads((tmp_path / "result.json").read_text()) == first
-    assert main(words) == 0
-    again = capsys.readouterr()
-    assert "going on after 30 iterations" in again.err
-    assert json.loads(again.out) == first
-    assert main([*words, "--learner", "nothing"]) == 2
-    assert "learner is 'nothing', allowed: maml" in capsys.readouterr().err
+def test_a_learner_in_context_has_no_gradient_steps():
+    with pytest.raises(BadValue, match="in context"):
+        learner("context")

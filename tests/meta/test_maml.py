@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import islice
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch.nn.functional import mse_loss
 
 from fewshot.base.errors import BadValue
 from fewshot.meta.episodes import Episodes, Sinusoids
-from fewshot.meta.maml import InnerLoop, adapt, outer_gradients, query_losses
+from fewshot.meta.maml import InnerLoop, Start, adapt, outer_gradients, query_losses, start_of
 
 
 @pytest.fixture
@@ -27,12 +28,12 @@ def waves(n_tasks: int = 3, n_support: int = 5, n_query: int = 4) -> Episodes:
 
 @pytest.mark.parametrize("n_steps", [1, 5, 10])
 def test_second_order_gradients_are_those_of_finite_differences(network, n_steps):
-    episodes, inner = waves(), InnerLoop(n_steps=n_steps, step_size=0.05)
-    value, slopes = outer_gradients(network, episodes, mse_loss, inner)
+    episodes, inner = waves(), InnerLoop(step_size=0.05)
+    value, slopes = outer_gradients(network, episodes, mse_loss, inner, n_steps=n_steps)
     weights = {name: weight.detach().clone() for name, weight in network.named_parameters()}
 
     def mean() -> float:
-        return query_losses(network, weights, episodes, mse_loss, inner).mean().item()
+        return query_losses(network, Start(weights=weights), episodes, mse_loss, inner, after=[n_steps]).mean().item()
 
     assert value.item() == pytest.approx(mean(), rel=1e-12)
     for name, weight in weights.items():
@@ -71,8 +72,8 @@ def test_a_quadratic_is_as_by_hand(n_steps, second_order):
     w, a, targets = 0.7, 0.1, [2.0, -1.5]
     ones = torch.ones(2, 1, 1, dtype=torch.float64)
     wanted = torch.tensor(targets, dtype=torch.float64)[:, None, None]
-    inner = InnerLoop(n_steps=n_steps, step_size=a, second_order=second_order)
-    value, slopes = outer_gradients(Line(w), Episodes(ones, wanted, ones, wanted), mse_loss, inner)
+    inner = InnerLoop(step_size=a, second_order=second_order)
+    value, slopes = outer_gradients(Line(w), Episodes(ones, wanted, ones, wanted), mse_loss, inner, n_steps=n_steps)
     r = 1 - 2 * a
     assert value.item() == pytest.approx(sum(r ** (2 * n_steps) * (w - c) ** 2 for c in targets) / 2)
     power = 2 * n_steps if second_order else n_steps
@@ -84,8 +85,8 @@ def test_first_order_leaves_out_the_product_with_the_hessian(network):
     episodes = waves(n_tasks=1)
 
     def gradients(step_size: float, second_order: bool) -> torch.Tensor:
-        inner = InnerLoop(n_steps=1, step_size=step_size, second_order=second_order)
-        slopes = outer_gradients(network, episodes, mse_loss, inner)[1]
+        inner = InnerLoop(step_size=step_size, second_order=second_order)
+        slopes = outer_gradients(network, episodes, mse_loss, inner, n_steps=1)[1]
         return torch.cat([slope.flatten() for slope in slopes.values()])
 
     gaps = [(gradients(a, True) - gradients(a, False)).norm().item() for a in (1e-3, 2e-3)]
@@ -94,9 +95,9 @@ def test_first_order_leaves_out_the_product_with_the_hessian(network):
 
 
 def test_tasks_at_once_are_as_tasks_one_by_one(network):
-    episodes, inner = waves(n_tasks=4), InnerLoop(n_steps=3, step_size=0.05)
+    episodes, inner = waves(n_tasks=4), InnerLoop(step_size=0.05)
     weights = dict(network.named_parameters())
-    together = query_losses(network, weights, episodes, mse_loss, inner)
+    together = query_losses(network, start_of(network), episodes, mse_loss, inner, after=[3])[:, 0]
     for i in range(4):
         own = {name: weight.detach().clone().requires_grad_() for name, weight in weights.items()}
         for _ in range(3):
@@ -109,26 +110,95 @@ def test_tasks_at_once_are_as_tasks_one_by_one(network):
         assert together[i].item() == pytest.approx(alone.item(), rel=1e-10)
 
 
+def after(n_steps: int, *given) -> dict[str, torch.Tensor]:
+    return next(islice(adapt(*given), n_steps, None))
+
+
 def test_anil_moves_the_head_alone_and_learned_step_sizes_take_the_place_of_the_one(network):
-    weights = dict(network.named_parameters())
-    episodes = waves(n_tasks=1)
+    start, episodes = start_of(network), waves(n_tasks=1)
 
     def loss_of(own, x, y):
         return mse_loss(torch.func.functional_call(network, own, (x,)), y)
 
-    given = (loss_of, weights, episodes.support_x[0], episodes.support_y[0])
-    head = adapt(*given, InnerLoop(n_steps=2, step_size=0.05, adapts="2."))
-    assert {name for name in weights if not torch.equal(head[name], weights[name])} == {"2.weight", "2.bias"}
-    sizes = {name: torch.full_like(weight, 0.05) for name, weight in weights.items()}
-    plain, learned = adapt(*given, InnerLoop(n_steps=2, step_size=0.05)), adapt(*given, InnerLoop(n_steps=2), sizes)
-    assert all(torch.allclose(plain[name], learned[name]) for name in weights)
+    x, y = episodes.support_x[0], episodes.support_y[0]
+    head = after(2, loss_of, start, x, y, InnerLoop(step_size=0.05, adapts="2."))
+    assert {name for name, w in start.weights.items() if not torch.equal(head[name], w)} == {"2.weight", "2.bias"}
+    by_weight = {name: torch.full((1, *w.shape), 0.05) for name, w in start.weights.items()}
+    plain = after(2, loss_of, start, x, y, InnerLoop(step_size=0.05))
+    learned = after(2, loss_of, Start(weights=start.weights, step_sizes=by_weight), x, y, InnerLoop())
+    assert all(torch.allclose(plain[name], learned[name]) for name in start.weights)
+    by_step = {name: torch.tensor([0.05, 0.0]) for name in start.weights}  # nothing moves from the second step on
+    stopped = after(4, loss_of, Start(weights=start.weights, step_sizes=by_step), x, y, InnerLoop())
+    once = after(1, loss_of, start, x, y, InnerLoop(step_size=0.05))
+    assert all(torch.allclose(stopped[name], once[name]) for name in start.weights)
     with pytest.raises(BadValue, match=r"begins with 'absent'; there are 0\.weight"):
-        adapt(*given, InnerLoop(n_steps=1, adapts="absent"))
+        after(1, loss_of, start, x, y, InnerLoop(adapts="absent"))
 
 
-@pytest.mark.parametrize("wrong", [{"n_steps": -1}, {"n_steps": 1, "step_size": 0.0}])
+def test_a_weight_by_step_has_its_row_in_each_state_and_the_last_one_beyond(network):
+    rows = torch.tensor([[1.0], [2.0], [3.0]], dtype=torch.float64)
+    weights = {name: w for name, w in network.named_parameters() if name != "2.bias"}
+    start, episodes = Start(weights=weights, by_step={"2.bias": rows}), waves(n_tasks=1)
+
+    def loss_of(own, x, y):
+        return mse_loss(torch.func.functional_call(network, own, (x,)), y)
+
+    states = list(islice(adapt(loss_of, start, episodes.support_x[0], episodes.support_y[0], InnerLoop()), 5))
+    assert [state["2.bias"].item() for state in states] == [1, 2, 3, 3, 3]
+
+
+def test_batches_of_the_support_set_are_those_that_are_picked(network):
+    episodes, inner = waves(n_tasks=1), InnerLoop(step_size=0.05)
+    x, y = episodes.support_x[0], episodes.support_y[0]
+
+    def loss_of(own, x, y):
+        return mse_loss(torch.func.functional_call(network, own, (x,)), y)
+
+    picks = torch.tensor([[3, 1], [0, 3]])
+    states = list(adapt(loss_of, start_of(network), x, y, inner, picks))
+    assert len(states) == 3
+    first = after(1, loss_of, start_of(network), x[[3, 1]], y[[3, 1]], inner)
+    second = after(1, loss_of, Start(weights=first), x[[0, 3]], y[[0, 3]], inner)
+    assert all(torch.allclose(states[2][name], second[name]) for name in second)
+
+
+def test_adam_without_momentum_takes_torchs_steps(network):
+    episodes = waves(n_tasks=1)
+    x, y = episodes.support_x[0], episodes.support_y[0]
+
+    def loss_of(own, x, y):
+        return mse_loss(torch.func.functional_call(network, own, (x,)), y)
+
+    inner = InnerLoop(step_size=0.01, optimizer="adam", second_order=False)
+    ours = after(3, loss_of, start_of(network).detached(), x, y, inner)
+    adam = torch.optim.Adam(network.parameters(), 0.01, betas=(0.0, 0.999))
+    for _ in range(3):
+        adam.zero_grad()
+        mse_loss(network(x), y).backward()
+        adam.step()
+    assert all(torch.allclose(ours[name], w, atol=1e-9) for name, w in network.named_parameters())
+
+
+def test_losses_along_the_way_are_those_of_each_number_of_steps_and_a_judge_takes_the_place_of_the_loss(network):
+    episodes, inner, start = waves(), InnerLoop(step_size=0.05), start_of(network)
+    along = query_losses(network, start, episodes, mse_loss, inner, after=[3, 0, 1])
+    for place, n in enumerate([3, 0, 1]):
+        alone = query_losses(network, start, episodes, mse_loss, inner, after=[n])
+        assert torch.allclose(along[:, place], alone[:, 0])
+
+    def judge(predictions, targets):
+        return (predictions - targets).abs().mean()
+
+    judged = query_losses(network, start, episodes, mse_loss, inner, after=[0], judge=judge)
+    outputs = network(episodes.query_x)
+    assert torch.allclose(judged[:, 0], (outputs - episodes.query_y).abs().mean((1, 2)))
+    with pytest.raises(BadValue, match=r"after is \[\]"):
+        query_losses(network, start, episodes, mse_loss, inner, after=[])
+
+
+@pytest.mark.parametrize("wrong", [{"step_size": 0.0}, {"optimizer": "adamw"}, {"optimizer": "adam"}])
 def test_an_inner_loop_that_cannot_be_is_refused(wrong):
-    with pytest.raises(BadValue, match=r"must be"):
+    with pytest.raises(BadValue, match=r"must be|allowed|no second derivative"):
         InnerLoop(**wrong)
 
 

@@ -63,6 +63,10 @@ def cast(value: Any, hint: Any, where: str) -> Any:
         hint = next(option for option in hint.__args__ if option is not types.NoneType)
     if dataclasses.is_dataclass(hint):
         return from_plain(hint, value, where=where)  # type: ignore[arg-type]
+    if typing.get_origin(hint) is dict:
+        if not isinstance(value, dict):
+            raise BadValue(f"{where} is {value!r}, keys and values are needed")
+        return value
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, (list, tuple)):
             raise BadValue(f"{where} is {value!r}, a list is needed")

@@ -11,8 +11,8 @@ from torch.nn.functional import mse_loss
 
 from fewshot.bench.timing import in_turns
 from fewshot.meta.episodes import Episodes, Sinusoids
-from fewshot.meta.learn import sinusoid_network
 from fewshot.meta.maml import InnerLoop, outer_gradients
+from fewshot.meta.networks import perceptron
 
 N_TASKS, N_EXAMPLES = 25, 10  # the paper's sinusoids
 INNER_STEPS = (1, 5)
@@ -29,14 +29,14 @@ def measure(*, rounds: int) -> dict[str, Any]:
 
 
 def _row(n_steps: int, rounds: int) -> dict[str, Any]:
-    network, inner = sinusoid_network(0), InnerLoop(n_steps=n_steps)
+    network, inner = perceptron(1, (40, 40), 1, seed=0), InnerLoop()
     episodes = Sinusoids().draw(N_TASKS, N_EXAMPLES, N_EXAMPLES, torch.Generator().manual_seed(0))
-    ours = outer_gradients(network, episodes, mse_loss, inner)[1]
-    theirs = loop_gradients(network, episodes, inner)
+    ours = outer_gradients(network, episodes, mse_loss, inner, n_steps=n_steps)[1]
+    theirs = loop_gradients(network, episodes, inner, n_steps=n_steps)
     seconds = in_turns(
         {
-            "ours": lambda: outer_gradients(network, episodes, mse_loss, inner),
-            "loop": lambda: loop_gradients(network, episodes, inner),
+            "ours": lambda: outer_gradients(network, episodes, mse_loss, inner, n_steps=n_steps),
+            "loop": lambda: loop_gradients(network, episodes, inner, n_steps=n_steps),
         },
         rounds=rounds,
     )
@@ -49,13 +49,13 @@ def _row(n_steps: int, rounds: int) -> dict[str, Any]:
     }
 
 
-def loop_gradients(module: nn.Module, episodes: Episodes, inner: InnerLoop) -> dict[str, Tensor]:
+def loop_gradients(module: nn.Module, episodes: Episodes, inner: InnerLoop, *, n_steps: int) -> dict[str, Tensor]:
     """The same outer gradient task by task, by torch's autograd with a graph of the inner gradients."""
     weights = dict(module.named_parameters())
     losses = []
     for i in range(len(episodes.support_x)):
         own: dict[str, Tensor] = dict(weights)
-        for _ in range(inner.n_steps):
+        for _ in range(n_steps):
             loss = mse_loss(functional_call(module, own, (episodes.support_x[i],)), episodes.support_y[i])
             slopes = torch.autograd.grad(loss, list(own.values()), create_graph=inner.second_order)
             moved = zip(own.items(), slopes, strict=True)

@@ -1,87 +1,88 @@
-"""Meta-learning: an outer loop over tasks that makes a few gradient steps on a new one go far.
+"""Learning to learn: in the weights (MAML and its relatives) and in context, on tasks that were never trained on.
 
-  fewshot meta sinusoid                          MAML on the paper's sinusoids, then 5 examples of 600 unseen waves
-  fewshot meta sinusoid --learner pretrain       its baseline: trained on all tasks at once
-  fewshot meta sinusoid --learner fomaml --n_iterations 20000
+  fewshot meta sinusoid                            MAML on the paper's sinusoids, then 5 points of 600 unseen waves
+  fewshot meta sinusoid --learner pretrain         its baseline: trained on all tasks at once
+  fewshot meta omniglot --config runs/meta_omniglot.yaml --outer.lr 2e-3
+  fewshot meta report out/meta_sinusoid_maml out/meta_sinusoid_pretrain --out meta.html
 
-State is kept in the --out folder: run the same command again after an interruption and it goes on.
-Source: Finn et al. 2017.
+Learners: maml, fomaml, anil, meta-sgd, maml++, reptile, pretrain, context; a task has those that make sense for it.
+Any field of the configuration can be given as --section.field VALUE. State is kept in the --out folder: run the same
+command again after an interruption and it goes on. Source: Finn et al. 2017, Brown et al. 2020 section 1.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-STATE, RESULT = "state.safetensors", "result.json"
-SAVE_EVERY = 10  # reports
-TEST_TASKS, TEST_SUPPORT, TEST_QUERY, TEST_STEPS = 600, 5, 100, (0, 1, 5, 10)
+if TYPE_CHECKING:
+    from fewshot.meta.measure import Measured
+
+TAKES_OVERRIDES = True
+PAGE = "report.html"
+TASKS = ("sinusoid", "omniglot", "regression", "markov", "text")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which tasks, which learner."""
-    parser.add_argument("tasks", choices=["sinusoid"])
-    parser.add_argument("--learner", default="maml", help="maml, fomaml, anil, meta-sgd, pretrain (%(default)s)")
-    parser.add_argument("--n_iterations", type=int, default=70_000, help="of the outer loop (%(default)s)")
-    parser.add_argument("--n_support", type=int, default=5, help="examples of a task in training (%(default)s)")
-    parser.add_argument("--n_inner_steps", type=int, default=1, help="in training (%(default)s)")
-    parser.add_argument("--step_size", type=float, default=0.01, help="of the inner loop (%(default)s)")
-    parser.add_argument("--lr", type=float, default=1e-3, help="of the outer loop (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="(%(default)s)")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="for state and result (out/meta_TASKS_LEARNER)")
+    """Which tasks, which learner; or which results to show."""
+    parser.add_argument("tasks", choices=[*TASKS, "report"])
+    parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="of report: the --out folders to show")
+    parser.add_argument("--config", type=Path, metavar="YAML", help="a configuration file; the options go over it")
+    parser.add_argument("--learner", metavar="NAME", help="a published learner (that of the configuration, or maml)")
+    parser.add_argument("--out", type=Path, help="folder for state and result (out/meta_TASKS_LEARNER); report's page")
     parser.add_argument("--json", action="store_true")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train and measure."""
-    import torch
-    from torch.nn.functional import mse_loss
-
-    from fewshot.base.config import to_plain
-    from fewshot.base.files import write_json
+    """Train and measure, or write a page."""
+    from fewshot.base.config import from_overrides, lay_over, read_yaml, to_plain
+    from fewshot.base.errors import BadValue
     from fewshot.base.log import note
-    from fewshot.base.rng import seed_of
-    from fewshot.cli.show import counted, print_json, print_table
-    from fewshot.meta.episodes import Sinusoids
-    from fewshot.meta.learn import MetaConfig, MetaTraining, adaptation_curve, sinusoid_network
+    from fewshot.bench.machine import machine
+    from fewshot.cli.show import counted, print_json
+    from fewshot.meta.experiment import KINDS, configure, measure, train
+    from fewshot.meta.learn import named
+    from fewshot.meta.measure import to_json
 
-    config = MetaConfig(
-        learner=args.learner,
-        n_iterations=args.n_iterations,
-        n_support=args.n_support,
-        n_inner_steps=args.n_inner_steps,
-        step_size=args.step_size,
-        head="4." if args.learner == "anil" else "",
-        lr=args.lr,
-        seed=args.seed,
-    )
-    folder = args.out or Path("out") / f"meta_{args.tasks}_{args.learner}"
+    if args.tasks == "report":
+        return _report(args)
+    if args.folders:
+        raise BadValue(f"{str(args.folders[0])!r} is not understood: folders are for 'fewshot meta report'")
+    given: dict[str, Any] = read_yaml(args.config) if args.config else {}
+    if args.learner:
+        given = lay_over(given, {"learner": named(args.learner)})
+    config = configure(args.tasks, lay_over(given, from_overrides(args.overrides)))
+    folder = args.out or Path("out") / (args.config.stem if args.config else f"meta_{args.tasks}")
+    if args.out is None and args.learner:
+        folder = folder.with_name(f"{folder.name}_{args.learner}")
     folder.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(1)  # tensors this small gain nothing from a second thread
-    training = MetaTraining(sinusoid_network(args.seed), Sinusoids(), mse_loss, config)
-    if (folder / STATE).is_file():
-        training.load(folder / STATE)
-        note(f"going on after {training.iteration:,} iterations")
-    with counted(f"{args.tasks}, {args.learner}") as on_progress:
-        try:
-            for number, (done, loss) in enumerate(training.run()):
-                on_progress(done, config.n_iterations)
-                if number % SAVE_EVERY == SAVE_EVERY - 1:
-                    training.save(folder / STATE)
-                    note(f"iteration {done:,}: query loss {loss:.4f}")
-        finally:
-            training.save(folder / STATE)
-    generator = torch.Generator().manual_seed(seed_of("meta test", 0))
-    unseen = Sinusoids().draw(TEST_TASKS, TEST_SUPPORT, TEST_QUERY, generator)
-    curve = adaptation_curve(training, unseen, TEST_STEPS)
-    result = {"tasks": args.tasks, "config": to_plain(config), "curve": [to_plain(one) for one in curve]}
-    write_json(folder / RESULT, result)
+    settings = {"tasks": args.tasks, **to_plain(config)}
+    experiment = KINDS[args.tasks][1](config)
+    with counted(args.tasks) as on_progress:
+        for name, row in train(experiment, folder, about=settings):
+            on_progress(int(row["iteration"]), experiment.loops[name].config.n_iterations)
+            note(f"{name}: " + ", ".join(f"{key} {value:,.4g}" for key, value in row.items()))
+    measured = measure(experiment, folder, about={"settings": settings, "machine": machine()})
     if args.json:
-        print_json(result)
+        print_json(to_json(measured))
         return 0
-    print_table(
-        ("gradient steps", "mean squared error", "95% interval, +-"),
-        [(str(one.n_steps), f"{one.mean:.3f}", f"{one.half_width:.3f}") for one in curve],
-        title=f"{args.learner}: {TEST_SUPPORT} examples of {TEST_TASKS} unseen sinusoids",
-    )
+    _show(measured)
     return 0
+
+
+def _show(measured: Measured) -> None:
+    from fewshot.cli.show import print_table
+
+    rows = []
+    for curve in measured.curves:
+        for one in curve.points:
+            flops = "" if one.flops is None else f"{one.flops:,.0f}"
+            interval = f"{one.low:.3f} to {one.high:.3f}"
+            rows.append((curve.learner, str(one.n_examples), str(one.n_steps), flops, f"{one.mean:.3f}", interval))
+    columns = ("learner", "examples", "gradient steps", "FLOPs a task", measured.quantity, "95% interval")
+    print_table(columns, rows, title=f"{measured.tasks}: tasks that were never trained on")
+
+
+def _report(args: argparse.Namespace) -> int:
+    raise NotImplementedError

@@ -6,11 +6,12 @@ Knows no learner.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Shaped
 from torch import Tensor
 
 
@@ -18,12 +19,35 @@ from torch import Tensor
 class Episodes:
     """N tasks: K examples to learn from and Q others to be judged on."""
 
-    support_x: Float[Tensor, "N K X"]
-    support_y: Float[Tensor, "N K Y"]
-    query_x: Float[Tensor, "N Q X"]
-    query_y: Float[Tensor, "N Q Y"]
+    support_x: Shaped[Tensor, "N K *X"]
+    support_y: Shaped[Tensor, "N K *Y"]
+    query_x: Shaped[Tensor, "N Q *X"]
+    query_y: Shaped[Tensor, "N Q *Y"]
+
+    def __getitem__(self, tasks: slice) -> Episodes:
+        """Some of the tasks."""
+        return Episodes(self.support_x[tasks], self.support_y[tasks], self.query_x[tasks], self.query_y[tasks])
+
+    def __len__(self) -> int:
+        return len(self.support_x)
+
+    def split(self, n_tasks: int) -> Iterator[Episodes]:
+        """All tasks, so many at once."""
+        for first in range(0, len(self), n_tasks):
+            yield self[first : first + n_tasks]
+
+    def all_as_query(self) -> Episodes:
+        """The support examples among the others: what is learned from without an inner loop."""
+        x, y = torch.cat([self.support_x, self.query_x], 1), torch.cat([self.support_y, self.query_y], 1)
+        return Episodes(self.support_x, self.support_y, x, y)
+
+    def to(self, device: torch.device | str) -> Episodes:
+        """The same on a device."""
+        parts = (self.support_x, self.support_y, self.query_x, self.query_y)
+        return Episodes(*(part.to(device) for part in parts))
 
 
+@runtime_checkable
 class Tasks(Protocol):
     """A distribution over tasks."""
 

@@ -1,163 +1,174 @@
-"""The outer loop. In: a module, a distribution over tasks, a configuration. Out: weights that learn a new task fast.
+"""Learners in weights. In: a module, a distribution over tasks, a configuration. Out: a step of the outer loop, curves.
 
-Every iteration draws its tasks from (seed, iteration) alone, so a run that was stopped goes on as if it had not been.
-Pre-training on all tasks is the outer loop without an inner one. Knows neither files of tasks nor the command line.
+MAML and its relatives differ in options; `LEARNERS` has the published names. Knows neither files nor the command line.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from fewshot.base.errors import BadFile, BadValue, Diverged, check
-from fewshot.base.files import written_whole
-from fewshot.base.rng import seed_of
-from fewshot.evaluate.measure import Z95
+from fewshot.base.errors import UnknownName, check
+from fewshot.meta import outer
 from fewshot.meta.episodes import Episodes, Tasks
-from fewshot.meta.maml import InnerLoop, Loss, query_losses
+from fewshot.meta.maml import InnerLoop, Loss, Start, query_losses
+from fewshot.meta.measure import Curve, flops_of, point
+from fewshot.meta.reptile import pull
 
-Learner = Literal["maml", "fomaml", "anil", "meta-sgd", "pretrain"]
-LEARNERS: tuple[Learner, ...] = ("maml", "fomaml", "anil", "meta-sgd", "pretrain")
+ALGORITHMS = ("maml", "reptile", "pretrain", "context")
+STEP_SIZES = ("fixed", "weight", "layer")
+
+# Published names and the options that make them; Raghu et al. 2020 (anil), Li et al. 2017 (meta-sgd),
+# Antoniou et al. 2019 (maml++), Nichol et al. 2018 (reptile)
+LEARNERS: Mapping[str, Mapping[str, Any]] = {
+    "maml": {},
+    "fomaml": {"first_order_share": 1.0},
+    "anil": {"adapts": "head."},
+    "meta-sgd": {"step_sizes": "weight"},
+    "maml++": {"step_sizes": "layer", "multi_step_share": 0.1, "first_order_share": 0.3, "by_step": "norm"},
+    "reptile": {"algorithm": "reptile", "inner_optimizer": "adam", "step_size": 1e-3},
+    "pretrain": {"algorithm": "pretrain"},
+    "context": {"algorithm": "context"},
+}
+
+
+def named(learner: str) -> dict[str, Any]:
+    """The options that make a published learner, those that it leaves alone at their defaults; raises UnknownName."""
+    if learner not in LEARNERS:
+        raise UnknownName("learner", learner, LEARNERS)
+    plain = {name: getattr(LearnerConfig(), name) for options in LEARNERS.values() for name in options}
+    del plain["step_size"]  # belongs to the task
+    return {**plain, "name": learner, **LEARNERS[learner]}
 
 
 @dataclass(frozen=True, kw_only=True)
-class MetaConfig:
-    """How the outer loop runs; the defaults are those of Finn et al. 2017 for sinusoids (section 5.1 and its code).
+class LearnerConfig:
+    """How tasks are learned; by default as Finn et al. 2017 do for sinusoids; `n_support` is their test's."""
 
-    Two are not: 5 support examples, as many as the test has, where the paper trains with 10, and the falling lr.
-    """
-
-    learner: Learner = "maml"
-    n_iterations: int = 70_000
+    name: str = "maml"  # shown in tables
+    algorithm: str = "maml"  # "reptile"; "pretrain" on all examples of all tasks; "context": a GPT reads the examples
     n_tasks: int = 25  # of one iteration
-    n_support: int = 5  # examples a task, for the inner loop
+    n_support: int = 5  # examples a task (and class), for the inner loop
     n_query: int = 10  # for the outer loss
-    n_inner_steps: int = 1  # in training
+    n_steps: int = 1  # of the inner loop in training
     step_size: float = 0.01  # of the inner loop; where step sizes are learned, the first one
-    head: str = ""  # what ANIL adapts: the beginning of the names of those weights
-    lr: float = 1e-3  # of the outer loop's Adam
-    decay: bool = True  # lr falls to zero along a cosine
-    seed: int = 0
+    step_sizes: str = "fixed"  # or learned: one for each "weight", or for each "layer"'s tensors and step
+    inner_optimizer: str = "sgd"
+    adapts: str = ""  # only weights whose names begin so
+    by_step: str = ""  # weights with this in their names have a value for each step, in place of being adapted
+    first_order_share: float = 0.0  # of training, at its beginning, without second derivatives
+    multi_step_share: float = 0.0  # of training, in which the losses after all steps count, ever less
+    batch: int = 10  # examples that a step of reptile's inner loop takes
 
     def __post_init__(self) -> None:
-        check(self.learner in LEARNERS, f"learner is {self.learner!r}, allowed: {', '.join(LEARNERS)}")
-        for name in ("n_iterations", "n_tasks", "n_support", "n_query", "n_inner_steps"):
+        for name in ("n_tasks", "n_support", "n_query", "n_steps", "batch"):
             check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, must be at least 1")
-        check(self.lr > 0, f"lr is {self.lr}, must be above 0")
-        check(self.learner != "anil" or bool(self.head), "anil adapts a head: say which weights by --head")
+        check(self.algorithm in ALGORITHMS, f"algorithm is {self.algorithm!r}, allowed: {', '.join(ALGORITHMS)}")
+        check(self.step_sizes in STEP_SIZES, f"step_sizes is {self.step_sizes!r}, allowed: {', '.join(STEP_SIZES)}")
+        for name in ("first_order_share", "multi_step_share"):
+            check(0 <= getattr(self, name) <= 1, f"{name} is {getattr(self, name)}, must be from 0 to 1")
+        self.inner(second_order=self.inner_optimizer == "sgd")
 
-    def inner(self, n_steps: int) -> InnerLoop:
-        """The inner loop with so many steps."""
-        adapts = self.head if self.learner == "anil" else ""
-        second_order = self.learner != "fomaml"
-        return InnerLoop(n_steps=n_steps, step_size=self.step_size, second_order=second_order, adapts=adapts)
+    def inner(self, *, second_order: bool) -> InnerLoop:
+        """The inner loop."""
+        return InnerLoop(
+            step_size=self.step_size,
+            optimizer=self.inner_optimizer,
+            second_order=second_order,
+            adapts=self.adapts,
+        )
+
+    def step_weights(self, done: float) -> tuple[float, ...]:
+        """What the loss after each inner step counts, summing to 1, when a share of training is done.
+
+        From equal weights all goes to the last step, in a line. Source: Antoniou et al. 2019, section 4.
+        """
+        left = max(0.0, 1 - done / self.multi_step_share) if self.multi_step_share else 0.0
+        others = left / self.n_steps
+        return (*[others] * (self.n_steps - 1), 1 - others * (self.n_steps - 1))
 
 
-class MetaTraining:
-    """The outer loop as it stands: weights, learned step sizes, Adam's moments and the number of iterations done."""
+def start_of(module: nn.Module, config: LearnerConfig) -> Start:
+    """What a learner learns in a module: its weights, and step sizes and weights by step as configured."""
+    weights = dict(module.named_parameters())
+    rows = config.n_steps + 1
+    by_step = {
+        name: weight.detach().expand(rows, *weight.shape).clone().requires_grad_()
+        for name, weight in weights.items()
+        if config.by_step and config.by_step in name
+    }
+    adapted = {
+        name: weight for name, weight in weights.items() if name.startswith(config.adapts) and name not in by_step
+    }
+    sizes = {}
+    for name, weight in adapted.items():
+        shape = {"fixed": None, "weight": (1, *weight.shape), "layer": (config.n_steps,)}[config.step_sizes]
+        if shape is not None:
+            sizes[name] = torch.full(shape, config.step_size, device=weight.device, requires_grad=True)
+    return Start(weights={n: w for n, w in weights.items() if n not in by_step}, step_sizes=sizes, by_step=by_step)
 
-    def __init__(self, module: nn.Module, tasks: Tasks, loss: Loss, config: MetaConfig) -> None:
+
+class WeightLearner:
+    """A module that learns tasks by gradient steps; `step` is for the outer loop, `start` what that learns."""
+
+    def __init__(self, module: nn.Module, tasks: Tasks, loss: Loss, config: LearnerConfig) -> None:
+        check(config.algorithm != "context", "a learner in context has no gradient steps on examples")
         self.module, self.tasks, self.loss, self.config = module, tasks, loss, config
-        self.iteration = 0
-        self.weights: dict[str, Tensor] = dict(module.named_parameters())
-        self.step_sizes: dict[str, Tensor] | None = None
-        if config.learner == "meta-sgd":
-            self.step_sizes = {
-                name: torch.full_like(weight, config.step_size, requires_grad=True)
-                for name, weight in self.weights.items()
-            }
-        self.learned = [*self.weights.values(), *(self.step_sizes or {}).values()]
-        self.adam = torch.optim.Adam(self.learned, config.lr)
+        self.start = start_of(module, config)
 
-    def run(self, *, report_every: int = 500) -> Iterator[tuple[int, float]]:
-        """Go on to the end, and yield (iterations done, mean query loss since the last report); raises Diverged."""
-        config, since = self.config, 0.0
-        inner = config.inner(0 if config.learner == "pretrain" else config.n_inner_steps)
-        reported = self.iteration
-        while self.iteration < config.n_iterations:
-            generator = torch.Generator().manual_seed(seed_of("meta", config.seed, self.iteration))
-            episodes = self.tasks.draw(config.n_tasks, config.n_support, config.n_query, generator)
-            mean = query_losses(self.module, self.weights, episodes, self.loss, inner, self.step_sizes).mean()
-            self._set_lr()
-            self.adam.zero_grad()
-            mean.backward()
-            self.adam.step()
-            since += mean.item()
-            self.iteration += 1
-            if not math.isfinite(since):
-                raise Diverged(f"the query loss is no number after {self.iteration:,} iterations: lower --lr")
-            if self.iteration % report_every == 0 or self.iteration == config.n_iterations:
-                yield self.iteration, since / (self.iteration - reported)
-                reported, since = self.iteration, 0.0
+    def step(self, generator: torch.Generator, done: float) -> outer.Loss:
+        """The loss of fresh tasks when this share of training is done."""
+        config = self.config
+        device = next(iter(self.start.weights.values())).device
+        episodes = self.tasks.draw(config.n_tasks, config.n_support, config.n_query, generator).to(device)
+        if config.algorithm == "pretrain":
+            episodes = episodes.all_as_query()
+            return outer.Loss(self._losses(episodes, [0], second_order=False).mean())
+        if config.algorithm == "reptile":
+            inner = config.inner(second_order=False)
+            pulled, loss = pull(
+                self.module, self.start, episodes, self.loss, inner,
+                n_steps=config.n_steps, batch=config.batch, generator=generator,
+            )  # fmt: skip
+            return outer.Loss(pulled, loss)
+        counts = {n + 1: share for n, share in enumerate(config.step_weights(done)) if share}
+        losses = self._losses(episodes, list(counts), second_order=done >= config.first_order_share).mean(0)
+        shares = torch.tensor(list(counts.values()), device=losses.device)
+        return outer.Loss((losses * shares).sum(), losses[-1])
 
-    def _set_lr(self) -> None:
-        done = self.iteration / self.config.n_iterations
-        factor = 0.5 * (1 + math.cos(math.pi * done)) if self.config.decay else 1.0
-        for group in self.adam.param_groups:
-            group["lr"] = self.config.lr * factor
+    def _losses(self, episodes: Episodes, after: Sequence[int], *, second_order: bool) -> Tensor:
+        inner = self.config.inner(second_order=second_order)
+        return query_losses(self.module, self.start, episodes, self.loss, inner, after=after)
 
-    def save(self, path: Path) -> None:
-        """Write all of it, whole or not at all."""
-        tensors = {f"learned.{i}": each.detach().contiguous() for i, each in enumerate(self.learned)}
-        for i, state in self.adam.state_dict()["state"].items():
-            tensors |= {f"adam.{i}.{name}": value.clone() for name, value in state.items()}
-        facts = {"iteration": str(self.iteration), "config": repr(asdict(self.config))}
-        with written_whole(path) as partial:
-            save_file(tensors, partial, metadata=facts)
+    def curve(
+        self,
+        episodes: Episodes,
+        steps: Sequence[int],
+        *,
+        n_examples: int,
+        judge: Loss | None = None,
+        at_once: int = 100,
+        name: str | None = None,
+    ) -> Curve:
+        """What unseen tasks are worth after each number of gradient steps on `n_examples` of each.
 
-    def load(self, path: Path) -> None:
-        """Take up what `save` wrote; raises BadValue for another configuration, BadFile for a damaged file."""
-        try:
-            with safe_open(path, "pt") as file:
-                facts, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise BadFile(f"{path} is damaged ({error}): delete it to begin anew") from None
-        if facts.get("config") != repr(asdict(self.config)):
-            raise BadValue(f"{path} belongs to other settings: give another --out, or delete it")
-        self.iteration = int(facts["iteration"])
-        states: dict[int, dict[str, Tensor]] = {}
+        `judge` measures the query set in place of the loss; so many tasks are held in memory at once.
+        """
+        inner, start = self.config.inner(second_order=False), self.start.detached()
+
+        def judged(part: Episodes, after: Sequence[int]) -> Tensor:
+            return query_losses(self.module, start, part, self.loss, inner, after=after, judge=judge)
+
         with torch.no_grad():
-            for i, each in enumerate(self.learned):
-                each.copy_(tensors[f"learned.{i}"])
-        for name, value in tensors.items():
-            if name.startswith("adam."):
-                _, i, field = name.split(".")
-                states.setdefault(int(i), {})[field] = value
-        self.adam.load_state_dict({**self.adam.state_dict(), "state": states})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Adapted:
-    """The mean query loss over unseen tasks after so many inner steps."""
-
-    n_steps: int
-    n_tasks: int
-    mean: float
-    half_width: float  # of its 95% interval over tasks
-
-
-def adaptation_curve(training: MetaTraining, episodes: Episodes, steps: Sequence[int]) -> list[Adapted]:
-    """How well unseen tasks are learned after each number of inner steps."""
-    weights = {name: weight.detach() for name, weight in training.weights.items()}
-    sizes = training.step_sizes and {name: size.detach() for name, size in training.step_sizes.items()}
-    curve = []
-    for n in steps:
-        inner = training.config.inner(n)
-        losses = query_losses(training.module, weights, episodes, training.loss, inner, sizes)
-        half_width = Z95 * (losses.std() / math.sqrt(len(losses))).item()
-        curve.append(Adapted(n_steps=n, n_tasks=len(losses), mean=losses.mean().item(), half_width=half_width))
-    return curve
-
-
-def sinusoid_network(seed: int) -> nn.Module:
-    """1-40-40-1 with ReLU. Source: Finn et al. 2017, section 5.1."""
-    torch.manual_seed(seed)
-    return nn.Sequential(nn.Linear(1, 40), nn.ReLU(), nn.Linear(40, 40), nn.ReLU(), nn.Linear(40, 1))
+            values = torch.cat([judged(part, steps) for part in episodes.split(at_once)])
+            one = replace(episodes[:1], query_x=episodes.query_x[:1, :1], query_y=episodes.query_y[:1, :1])
+            flops = [flops_of(partial(judged, one, [n])) for n in steps]
+        points = [
+            point(values[:, i].tolist(), n_examples=n_examples, n_steps=n, flops=flops[i]) for i, n in enumerate(steps)
+        ]
+        return Curve(learner=name or self.config.name, kind="weights", points=tuple(points))

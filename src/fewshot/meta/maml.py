@@ -1,18 +1,20 @@
-"""Model-agnostic meta-learning on `torch.func`, all tasks of a batch at once. In: a module, episodes. Out: gradients.
+"""Model-agnostic meta-learning on `torch.func`, all tasks of a batch at once. In: a module, episodes. Out: losses.
 
 The inner loop takes gradient steps on a task's support set, the outer loss is that of the adapted weights on its query
-set. Exact second order, first order (inner gradients count as constants), ANIL (the inner loop moves some weights only)
-and learned step sizes (Meta-SGD) are one function with other settings. Works with any `nn.Module`.
-Source: Finn et al. 2017; Raghu et al. 2020 (ANIL); Li et al. 2017 (Meta-SGD).
+set. Exact second order, first order (inner gradients count as constants), ANIL (the inner loop moves some weights
+only), learned step sizes (Meta-SGD, MAML++) and weights with a value for each step (MAML++) are one function with other
+settings. Works with any `nn.Module` that keeps no state.
+Source: Finn et al. 2017; Raghu et al. 2020 (ANIL); Li et al. 2017 (Meta-SGD); Antoniou et al. 2019 (MAML++).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
@@ -20,71 +22,147 @@ from fewshot.base.errors import check
 from fewshot.meta.episodes import Episodes
 
 Weights = Mapping[str, Tensor]
+INNER = ("sgd", "adam")
 Loss = Callable[[Tensor, Tensor], Tensor]  # predictions, targets -> mean over the examples
 
 
 @dataclass(frozen=True, kw_only=True)
 class InnerLoop:
-    """How a task is learned: gradient steps, always on the same support set."""
+    """How a task is learned: gradient steps on its support set."""
 
-    n_steps: int
     step_size: float = 0.01  # used where none is learned
+    optimizer: str = "sgd"  # adam: without momentum, as Reptile has it; first order only
     second_order: bool = True  # whether the outer gradient flows through the inner gradients
     adapts: str = ""  # only weights whose names begin so; "" for all (ANIL: the head)
 
     def __post_init__(self) -> None:
-        check(self.n_steps >= 0, f"n_steps is {self.n_steps}, must be at least 0")
         check(self.step_size > 0, f"step_size is {self.step_size}, must be above 0")
+        check(self.optimizer in INNER, f"inner optimizer is {self.optimizer!r}, allowed: {', '.join(INNER)}")
+        check(
+            self.optimizer == "sgd" or not self.second_order,
+            "the inner optimizer adam has no second derivative where a slope is 0: give second_order false, or sgd",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What the outer loop learns: where the inner loop starts, and how it goes.
+
+    `step_sizes` has for each adapted weight a row for each step, of any shape that fits the weight. `by_step` has for
+    some weights (which are then not adapted) a row for each state, after 0, 1, ... steps. The last row serves all
+    steps beyond.
+    """
+
+    weights: Weights
+    step_sizes: Weights = field(default_factory=dict)
+    by_step: Weights = field(default_factory=dict)
+
+    def named(self) -> dict[str, Tensor]:
+        """Every tensor under a name of its own."""
+        parts = {"weights": self.weights, "step_sizes": self.step_sizes, "by_step": self.by_step}
+        return {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
+
+    def detached(self) -> Start:
+        """The same values without gradients, for tests."""
+
+        def detach(tensors: Weights) -> Weights:
+            return {name: tensor.detach() for name, tensor in tensors.items()}
+
+        parts = (self.weights, self.step_sizes, self.by_step)
+        return Start(**dict(zip(("weights", "step_sizes", "by_step"), map(detach, parts), strict=True)))
+
+
+def start_of(module: nn.Module) -> Start:
+    """The module's own weights, and nothing else learned."""
+    return Start(weights=dict(module.named_parameters()))
 
 
 def adapt(
     loss_of: Callable[[Weights, Tensor, Tensor], Tensor],
-    weights: Weights,
+    start: Start,
     x: Float[Tensor, "K ..."],
     y: Float[Tensor, "K ..."],
     inner: InnerLoop,
-    step_sizes: Weights | None = None,
-) -> dict[str, Tensor]:
-    """The weights after the inner loop on one task's support set.
+    picks: Int[Tensor, "S B"] | None = None,
+) -> Iterator[dict[str, Tensor]]:
+    """The weights after 0, 1, 2, ... steps on one task's support set, without end.
 
-    `step_sizes` holds a learned one, of any shape that fits, for each weight. Raises BadValue if nothing is adapted.
+    Each step takes all K examples, or those that its row of `picks` names (then there are S steps).
+    Raises BadValue if nothing is adapted.
     """
-    moving = {name: weight for name, weight in weights.items() if name.startswith(inner.adapts)}
-    resting = {name: weight for name, weight in weights.items() if name not in moving}
-    check(bool(moving), f"no weight's name begins with {inner.adapts!r}; there are {', '.join(weights)}")
-    for _ in range(inner.n_steps):
-        slopes = grad(lambda part: loss_of({**resting, **part}, x, y))(moving)
+    free = {name: w for name, w in start.weights.items() if name not in start.by_step}
+    moving = {name: w for name, w in free.items() if name.startswith(inner.adapts)}
+    check(bool(moving), f"no weight's name begins with {inner.adapts!r}; there are {', '.join(start.weights)}")
+    squares = {name: torch.zeros_like(w) for name, w in moving.items()}
+    for step in itertools.count() if picks is None else range(len(picks) + 1):
+        still = {**free, **{name: _row(rows, step) for name, rows in start.by_step.items()}}
+        yield {**still, **moving}
+        if picks is not None and step == len(picks):
+            return
+        batch = (x, y) if picks is None else (x[picks[step]], y[picks[step]])
+        slopes = grad(_loss_of_moving(loss_of, still, *batch))(moving)
         if not inner.second_order:
             slopes = {name: slope.detach() for name, slope in slopes.items()}
-        sizes: Mapping[str, Tensor | float] = step_sizes or dict.fromkeys(moving, inner.step_size)
-        moving = {name: weight - sizes[name] * slopes[name] for name, weight in moving.items()}
-    return {**resting, **moving}
+        if inner.optimizer == "adam":
+            slopes, squares = _scaled(slopes, squares, step)
+        sizes: dict[str, Tensor | float] = dict.fromkeys(moving, inner.step_size)
+        sizes |= {name: _row(rows, step) for name, rows in start.step_sizes.items()}
+        moving = {name: w - sizes[name] * slopes[name] for name, w in moving.items()}
+
+
+def _loss_of_moving(
+    loss_of: Callable[[Weights, Tensor, Tensor], Tensor], still: Weights, x: Tensor, y: Tensor
+) -> Callable[[Weights], Tensor]:
+    return lambda moving: loss_of({**still, **moving}, x, y)
+
+
+def _row(rows: Float[Tensor, "S ..."], step: int) -> Float[Tensor, ...]:
+    """The row of this step, or the last one."""
+    return rows[min(step, len(rows) - 1)]
+
+
+def _scaled(
+    slopes: Weights, squares: Weights, step: int, *, beta: float = 0.999
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Slopes over the root of their running mean square, and that mean: Kingma and Ba 2015 without momentum."""
+    squares = {name: beta * squares[name] + (1 - beta) * slope.square() for name, slope in slopes.items()}
+    unbiased = 1 - beta ** (step + 1)
+    scaled = {name: slope / ((squares[name] / unbiased).sqrt() + 1e-8) for name, slope in slopes.items()}
+    return scaled, squares
 
 
 def query_losses(
     module: nn.Module,
-    weights: Weights,
+    start: Start,
     episodes: Episodes,
     loss: Loss,
     inner: InnerLoop,
-    step_sizes: Weights | None = None,
-) -> Float[Tensor, " N"]:
-    """Of each task the loss on its query set after its inner loop; differentiable in `weights` and `step_sizes`."""
+    *,
+    after: Sequence[int],
+    judge: Loss | None = None,
+) -> Float[Tensor, "N A"]:
+    """Of each task the loss on its query set after these numbers of inner steps; differentiable in `start`.
+
+    `judge`, if given, is what the query set is measured by, in place of the loss.
+    """
+    check(bool(after) and min(after) >= 0, f"after is {list(after)}, must hold numbers of steps from 0 on")
 
     def loss_of(own: Weights, x: Tensor, y: Tensor) -> Tensor:
         return loss(functional_call(module, dict(own), (x,)), y)
 
     def of_one(support_x: Tensor, support_y: Tensor, query_x: Tensor, query_y: Tensor) -> Tensor:
-        return loss_of(adapt(loss_of, weights, support_x, support_y, inner, step_sizes), query_x, query_y)
+        states = zip(range(max(after) + 1), adapt(loss_of, start, support_x, support_y, inner), strict=False)
+        at = {n: (judge or loss)(functional_call(module, own, (query_x,)), query_y) for n, own in states if n in after}
+        return torch.stack([at[n] for n in after])
 
     return vmap(of_one)(episodes.support_x, episodes.support_y, episodes.query_x, episodes.query_y)
 
 
 def outer_gradients(
-    module: nn.Module, episodes: Episodes, loss: Loss, inner: InnerLoop
+    module: nn.Module, episodes: Episodes, loss: Loss, inner: InnerLoop, *, n_steps: int
 ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
     """The mean query loss over tasks, and its gradient with respect to the module's initial weights."""
-    weights = dict(module.named_parameters())
-    mean = query_losses(module, weights, episodes, loss, inner).mean()
-    slopes = torch.autograd.grad(mean, list(weights.values()))
-    return mean.detach(), dict(zip(weights, slopes, strict=True))
+    start = start_of(module)
+    mean = query_losses(module, start, episodes, loss, inner, after=[n_steps]).mean()
+    slopes = torch.autograd.grad(mean, list(start.weights.values()))
+    return mean.detach(), dict(zip(start.weights, slopes, strict=True))

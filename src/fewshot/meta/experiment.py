@@ -1,0 +1,86 @@
+"""What `fewshot meta KIND` runs: outer loops, then curves on unseen tasks. A table of all kinds.
+
+In: a configuration of the kind. Out: what was measured. State lies in a folder, a file for each loop, so that a run
+that was stopped goes on. Knows no command line.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from fewshot.base.config import from_plain, lay_over
+from fewshot.base.files import write_json
+from fewshot.meta import sinusoid
+from fewshot.meta.learn import named
+from fewshot.meta.measure import Measured, to_json
+from fewshot.meta.outer import OuterLoop
+
+RESULT = "result.json"
+SAVE_EVERY = 60.0  # seconds
+
+
+@runtime_checkable
+class Experiment(Protocol):
+    """One kind of task with its learners, configured."""
+
+    @property
+    def loops(self) -> Mapping[str, OuterLoop]:
+        """The outer loops by learner, trained in turn."""
+        ...
+
+    def watch(self, name: str) -> Mapping[str, float]:
+        """Figures to take at each report of the loop of that name."""
+        ...
+
+    def measure(self) -> Measured:
+        """Curves on unseen tasks, when all loops are done."""
+        ...
+
+
+# Of each kind its configuration, and what runs it
+KINDS: Mapping[str, tuple[type, Callable[[Any], Experiment]]] = {
+    "sinusoid": (sinusoid.Config, sinusoid.Experiment),
+}
+
+
+def configure(kind: str, given: Mapping[str, Any]) -> Any:
+    """The configuration of a kind from what is given; the name of a learner stands for its options."""
+    learner = given.get("learner")
+    if isinstance(learner, Mapping) and "name" in learner:
+        given = {**given, "learner": lay_over(named(learner["name"]), learner)}
+    return from_plain(KINDS[kind][0], given, where=kind)
+
+
+def train(experiment: Experiment, folder: Path, *, about: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, float]]]:
+    """Run every loop to its end, from where its file in the folder is; yields (loop's name, row of figures).
+
+    State is written every minute, at the end, and when the iteration is broken off.
+    """
+    for name, loop in experiment.loops.items():
+        path = folder / f"{name}.safetensors"
+        if path.is_file():
+            loop.load(path, about=about)
+        if loop.iteration == loop.config.n_iterations:
+            continue
+        saved = time.monotonic()
+        try:
+            for row in loop.run(functools.partial(experiment.watch, name)):
+                yield name, row
+                if time.monotonic() - saved > SAVE_EVERY:
+                    loop.save(path, about=about)
+                    saved = time.monotonic()
+        finally:
+            loop.save(path, about=about)
+
+
+def measure(experiment: Experiment, folder: Path, *, about: Mapping[str, Any]) -> Measured:
+    """Take the curves and keep them in the folder's result, with what they are about."""
+    history = {name: loop.history for name, loop in experiment.loops.items()}
+    measured = replace(experiment.measure(), history=history, about=dict(about))
+    write_json(folder / RESULT, to_json(measured))
+    return measured

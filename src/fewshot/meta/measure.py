@@ -1,0 +1,86 @@
+"""What learning a new task costs and gives, on one axis for every learner. In: figures of many tasks. Out: curves.
+
+A learner in weights takes gradient steps on K examples; a learner in context reads them. Both are judged by what they
+make of other examples of the same unseen task, against examples seen, gradient steps and FLOPs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch.utils.flop_counter import FlopCounterMode
+
+from fewshot.base.config import from_plain, to_plain
+from fewshot.base.errors import check
+from fewshot.evaluate.statistics import spread
+
+KINDS = ("weights", "context", "baseline", "bound")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """The mean over unseen tasks, with its 95% interval, after seeing so much of each."""
+
+    n_examples: int  # of the new task
+    n_steps: int = 0  # gradient steps on them
+    flops: float | None = None  # to take in the examples of one task and answer one query
+    mean: float
+    low: float
+    high: float
+    n: int  # tasks, or seeds, that the interval is over
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """One learner's points."""
+
+    learner: str
+    kind: str  # of KINDS: "weights" learns by gradient steps, "context" by reading; "bound" is the best possible
+    points: tuple[Point, ...]
+    training_flops: float | None = None  # of the outer loop
+    training_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        check(self.kind in KINDS, f"kind is {self.kind!r}, allowed: {', '.join(KINDS)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """All that one command found about one sort of task."""
+
+    tasks: str
+    quantity: str  # what a point's mean is: "mean squared error", "accuracy"
+    curves: tuple[Curve, ...]
+    history: dict[str, Any] = field(default_factory=dict)  # rows that the outer loops reported, by name
+    about: dict[str, Any] = field(default_factory=dict)  # settings and machine
+
+
+def to_json(measured: Measured) -> dict[str, Any]:
+    """As plain values."""
+    return to_plain(measured)
+
+
+def from_json(plain: Mapping[str, Any], *, where: str) -> Measured:
+    """Back from plain values; raises as `from_plain` does for what is none."""
+    return from_plain(Measured, plain, where=where)
+
+
+def point(values: Sequence[float], *, n_examples: int, n_steps: int = 0, flops: float | None = None) -> Point:
+    """The mean of one figure for each of N tasks (or seeds), with its 95% interval by Student's t."""
+    over = spread(values)
+    half = over.half_width or 0.0
+    low, high = over.mean - half, over.mean + half
+    return Point(n_examples=n_examples, n_steps=n_steps, flops=flops, mean=over.mean, low=low, high=high, n=over.n)
+
+
+def flops_of(work: Callable[[], object]) -> float:
+    """Floating point operations of matrix products and convolutions in `work`, backward passes included.
+
+    Counted by torch as they run, under `torch.func` too. Additions, norms and activations are left out, as in GPT-3's
+    Appendix D; so are kernels of ours that torch does not know: take `reference` or `sdpa`.
+    """
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return float(counter.get_total_flops())
