@@ -65,6 +65,7 @@ def test_second_order_through_reference_is_that_of_finite_differences(n_steps):
     assert n_told_apart > len(slopes) / 2  # so the test can tell exact from first order
 
 
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # sdpa goes through the tasks in a loop
 @pytest.mark.parametrize("kernel", [name for name in BATCHED if name != "reference"])
 def test_in_first_order_the_other_kernels_give_the_references_gradient(kernel):
     inner = InnerLoop(step_size=0.2, second_order=False)
@@ -86,6 +87,7 @@ def test_in_first_order_too_some_kernels_are_refused(kernel):
         check_kernels(gpt(kernel), second_order=False)
 
 
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
 @pytest.mark.parametrize(("kernel", "second_order"), [("sdpa", True), ("blocked", False)])
 def test_what_is_refused_does_fail_in_torch(kernel, second_order):
     with pytest.raises(RuntimeError, match=r"not implemented|autograd\.Function"):

@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from fewshot.base.config import from_plain, lay_over
 from fewshot.base.files import write_json
-from fewshot.meta import sinusoid
+from fewshot.meta import sinusoid, text
 from fewshot.meta.learn import named
 from fewshot.meta.measure import Measured, to_json
 from fewshot.meta.outer import OuterLoop
@@ -45,6 +45,7 @@ class Experiment(Protocol):
 # Of each kind its configuration, and what runs it
 KINDS: Mapping[str, tuple[type, Callable[[Any], Experiment]]] = {
     "sinusoid": (sinusoid.Config, sinusoid.Experiment),
+    "text": (text.Config, text.Experiment),
 }
 
 

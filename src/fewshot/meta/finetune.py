@@ -6,7 +6,7 @@ of training rules by what is measured at the end, so that nothing of the test is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from fewshot.base.errors import check
 from fewshot.meta.episodes import Episodes
-from fewshot.meta.maml import InnerLoop, Loss, query_losses, start_of
+from fewshot.meta.maml import InnerLoop, Loss, Start, query_losses, start_of
+
+AT_ONCE = 32  # tasks whose weights are held in memory together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +31,9 @@ class FineTuning:
 
     def __post_init__(self) -> None:
         check(bool(self.sgd or self.adam), "finetune has neither sgd nor adam: give a step size for one")
-        check(bool(self.steps) and min(self.steps) >= 1, f"finetune.steps is {list(self.steps)}, must be 1 or more each")
+        check(
+            bool(self.steps) and min(self.steps) >= 1, f"finetune.steps is {list(self.steps)}, must be 1 or more each"
+        )
         check(self.tasks >= 1, f"finetune.tasks is {self.tasks}, must be at least 1")
         list(self.inner_loops())
 
@@ -56,16 +60,26 @@ def choose_settings(module: nn.Module, episodes: Episodes, loss: Loss, judge: Lo
     """The settings whose fine-tuned weights have the highest mean `judge` on the episodes' queries."""
     choices = []
     for inner in tried.inner_loops():
-        values = fine_tuned(module, episodes, loss, judge, inner, tried.steps).mean(0)
+        values = adapted(module, start_of(module), episodes, loss, judge, inner, tried.steps).mean(0)
         choices += [
             Choice(inner=inner, n_steps=n, value=value) for n, value in zip(tried.steps, values.tolist(), strict=True)
         ]
     return max(choices, key=lambda choice: (choice.value, -choice.n_steps))
 
 
-def fine_tuned(
-    module: nn.Module, episodes: Episodes, loss: Loss, judge: Loss, inner: InnerLoop, steps: tuple[int, ...]
+def adapted(
+    module: nn.Module,
+    start: Start,
+    episodes: Episodes,
+    loss: Loss,
+    judge: Loss,
+    inner: InnerLoop,
+    steps: Sequence[int],
 ) -> Float[Tensor, "N A"]:
-    """Of each task what `judge` makes of its queries after these numbers of steps from the module's own weights."""
+    """Of each task what `judge` makes of its queries after these numbers of steps on its examples; no gradient."""
     with torch.no_grad():
-        return query_losses(module, start_of(module).detached(), episodes, loss, inner, after=steps, judge=judge)
+        parts = [
+            query_losses(module, start.detached(), part, loss, inner, after=steps, judge=judge)
+            for part in episodes.split(AT_ONCE)
+        ]
+    return torch.cat(parts)

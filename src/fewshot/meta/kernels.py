@@ -1,7 +1,7 @@
 """Which kernels of attention an inner loop can be taken through: said before training, in our words.
 
-In: a module. Out: nothing, or the error. Learning in the weights differentiates a model by `torch.func`, for all tasks at
-once, and in exact second order it differentiates the gradient again. Few kernels can both.
+In: a module. Out: nothing, or the error. Learning in the weights differentiates a model by `torch.func`, for all tasks
+at once, and in exact second order it differentiates the gradient again. Few kernels can both.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from fewshot.kernels import choose
 from fewshot.kernels.need import Attend
 from fewshot.model.layers import Attention
 
-BATCHED = ("reference", "sdpa")  # those that torch.func can differentiate for many tasks at once
+BATCHED = ("reference", "sdpa")  # those that torch.func differentiates for many tasks; sdpa in a loop over them
 TWICE = ("reference",)  # those whose gradient it can differentiate
 
 

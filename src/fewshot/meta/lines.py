@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -37,16 +37,18 @@ class TextTask:
     shown: tuple[Line, ...]
     queries: tuple[Line, ...]
 
-    def ideal(self, shots: int) -> float:
-        """How often the ideal learner is right after so many of the shown lines."""
-        seen = dict(self.shown[:shots])
+    def first(self, shots: int) -> TextTask:
+        """The same task and queries with only the first lines shown."""
+        return replace(self, shown=self.shown[:shots])
+
+    def ideal(self) -> float:
+        """How often the ideal learner is right about the queries."""
+        seen = dict(self.shown)
         return sum(self.family.ideal(seen, question) for question, _ in self.queries) / len(self.queries)
 
 
-def draw_texts(
-    family: Family, n_tasks: int, n_support: int, n_query: int, rng: random.Random, *, held_out: bool
-) -> list[TextTask]:
-    """Fresh tasks of one family, drawn as `Family.episodes` draws them; rules for evaluation or for training.
+def draw_text(family: Family, n_support: int, n_query: int, rng: random.Random, *, held_out: bool) -> TextTask:
+    """A task as `Family.episodes` draws it, of a rule for evaluation or for training.
 
     Raises BadValue for more distinct examples than the family has questions.
     """
@@ -54,34 +56,40 @@ def draw_texts(
         n_support <= family.n_questions,
         f"{family.name} has {family.n_questions} distinct questions: {n_support} examples cannot be shown",
     )
-    drawn = []
-    for _ in range(n_tasks):
-        rule = family.rule(rng, held_out=held_out)
-        questions = [family.draw_question(rng) for _ in range(n_query)]
-        shown: dict[str, str] = {}
-        while len(shown) < n_support:
-            question = family.draw_question(rng)
-            shown.setdefault(question, family.answer(rule, question))
-        drawn.append(TextTask(family, tuple(shown.items()), tuple((q, family.answer(rule, q)) for q in questions)))
-    return drawn
+    rule = family.rule(rng, held_out=held_out)
+    questions = [family.draw_question(rng) for _ in range(n_query)]
+    shown: dict[str, str] = {}
+    while len(shown) < n_support:
+        question = family.draw_question(rng)
+        shown.setdefault(question, family.answer(rule, question))
+    return TextTask(family, tuple(shown.items()), tuple((q, family.answer(rule, q)) for q in questions))
 
 
-def rows(
-    tokenizer: Tokenizer, tasks: Sequence[TextTask], shots: int, *, of_queries: bool
+def prompts(tokenizer: Tokenizer, tasks: Sequence[TextTask]) -> tuple[Int[Tensor, "N Q T"], Int[Tensor, "N Q T"]]:
+    """Tokens of each query behind all shown lines, and targets: what learners in the context read."""
+    return _rows(tokenizer, [(task.family, task.shown, task.queries) for task in tasks])
+
+
+def as_episodes(tokenizer: Tokenizer, tasks: Sequence[TextTask]) -> Episodes:
+    """Each line by itself, without any before it: what learners in the weights read."""
+    shown = _rows(tokenizer, [(task.family, (), task.shown) for task in tasks])
+    return Episodes(*shown, *_rows(tokenizer, [(task.family, (), task.queries) for task in tasks]))
+
+
+def _rows(
+    tokenizer: Tokenizer, asked: Sequence[tuple[Family, Sequence[Line], Sequence[Line]]]
 ) -> tuple[Int[Tensor, "N Q T"], Int[Tensor, "N Q T"]]:
-    """Tokens of each query (or of each shown line) behind `shots` shown lines, and what is to come after each token.
+    """Tokens of each last line behind the lines before, and what is to come after each token.
 
     A row begins with <|endoftext|> and is one running text, as documents of the training data and prompts of
-    `fewshot evaluate` are. Targets are UNASKED but for the answer and its line break. Rows are padded at their ends
-    to the longest, which nothing before reads.
+    `fewshot evaluate` are. Targets are UNASKED but for the last answer and its line break. Rows are padded at their
+    ends to the longest, which nothing before reads.
     """
     spans = []
-    for task in tasks:
-        family, lines = task.family, task.queries if of_queries else task.shown
-        before = "".join(f"{family.context(q)}{family.completion(a)}\n" for q, a in task.shown[:shots])
-        spans.append(
-            [make_span(tokenizer, GPT3, before + family.context(q), f"{family.completion(a)}\n") for q, a in lines]
-        )
+    for family, before, last in asked:
+        text = "".join(f"{family.context(q)}{family.completion(a)}\n" for q, a in before)
+        ends = [(text + family.context(q), f"{family.completion(a)}\n") for q, a in last]
+        spans.append([make_span(tokenizer, GPT3, context, end) for context, end in ends])
     width = max(len(span.tokens) for row in spans for span in row) - 1
     tokens = torch.full((len(spans), len(spans[0]), width), tokenizer.eot)
     targets = torch.full_like(tokens, UNASKED)
@@ -93,14 +101,6 @@ def rows(
     return tokens, targets
 
 
-def as_episodes(tokenizer: Tokenizer, tasks: Sequence[TextTask]) -> Episodes:
-    """Each line by itself, without any before it: what learners in the weights read."""
-    return Episodes(
-        *rows(tokenizer, tasks, 0, of_queries=False),
-        *rows(tokenizer, tasks, 0, of_queries=True),
-    )
-
-
 @dataclass(frozen=True)
 class TextTasks:
     """Tasks of several families in equal shares, as `episodes.Tasks` asks for them."""
@@ -108,17 +108,19 @@ class TextTasks:
     families: tuple[Family, ...]
     tokenizer: Tokenizer
     held_out: bool  # rules for evaluation; else for training
+    shots: tuple[int, ...] = ()  # each draw shows one of these numbers of lines, at most `n_support`; (): `n_support`
 
     def draw_texts(self, n_tasks: int, n_support: int, n_query: int, generator: torch.Generator) -> list[TextTask]:
-        """Fresh tasks, family after family in turn."""
+        """Fresh tasks, family after family in turn, all with the same number of lines shown."""
         rng = random.Random(int(torch.randint(2**62, (), generator=generator)))
+        k = rng.choice([shots for shots in self.shots if shots <= n_support] or [n_support])
         return [
-            draw_texts(self.families[i % len(self.families)], 1, n_support, n_query, rng, held_out=self.held_out)[0]
+            draw_text(self.families[i % len(self.families)], k, n_query, rng, held_out=self.held_out)
             for i in range(n_tasks)
         ]
 
     def draw(self, n_tasks: int, n_support: int, n_query: int, generator: torch.Generator) -> Episodes:
-        """The same as tokens; a task with no examples cannot be drawn so."""
+        """The same as tokens."""
         return as_episodes(self.tokenizer, self.draw_texts(n_tasks, n_support, n_query, generator))
 
 
@@ -135,3 +137,8 @@ def answered(logits: Float[Tensor, "*N T V"], targets: Int[Tensor, "*N T"]) -> B
     The answer stands in the row, so one pass tells: each token of it must be the likeliest after those before.
     """
     return ((logits.argmax(-1) == targets) | (targets == UNASKED)).all(-1)
+
+
+def share_answered(logits: Float[Tensor, "*N T V"], targets: Int[Tensor, "*N T"]) -> Float[Tensor, ""]:
+    """The share of rows that are answered."""
+    return answered(logits, targets).float().mean()
