@@ -28,12 +28,12 @@ class PlainNorms(TorchFunctionMode):
 
 
 def layer_norm(
-    x: Float[Tensor, "..."],
+    x: Float[Tensor, "*N D"],
     normalized_shape: Sequence[int],
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-5,
-) -> Float[Tensor, "..."]:
+) -> Float[Tensor, "*N D"]:
     """As `F.layer_norm`: each example normed over its last axes."""
     return _affine(_normed(x, tuple(range(-len(normalized_shape), 0)), eps), weight, bias)
 
@@ -48,7 +48,7 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Float[Tensor, "B C *N"]:
-    """As `F.batch_norm`; with running figures it is torch's, which then has no figures of the batch to differentiate."""
+    """As `F.batch_norm`; with running figures it is torch's: then it is affine, or refused under vmap."""
     if not training or running_mean is not None:
         return F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
     return _by_channel(_normed(x, (0, *range(2, x.ndim)), eps), weight, bias)

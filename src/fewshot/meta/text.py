@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from fewshot.base.errors import check, look_up
 from fewshot.base.log import note
@@ -32,7 +33,6 @@ from fewshot.meta.outer import OuterConfig, OuterLoop
 from fewshot.model.gpt import GPT
 
 PROMPT, FINE_TUNING, READER, IDEAL = "prompt", "fine-tuning", "reader", "ideal"
-N_COUNTED = 10  # iterations whose FLOPs are counted
 
 Way = Callable[[int, Sequence[TextTask]], float]
 
@@ -65,8 +65,12 @@ class Config:
             check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, must be at least 1")
         check(bool(self.tasks), f"tasks names no family, allowed: {', '.join(FAMILIES)}")
         check(bool(self.shots) and min(self.shots) >= 1, f"shots is {list(self.shots)}, must hold numbers from 1 on")
+        most, n_support = max(self.shots), self.learner.n_support
+        check(
+            most <= n_support, f"shots go up to {most}, learner.n_support is {n_support}: raise it to train on as many"
+        )
         algorithm = self.learner.algorithm
-        check(algorithm != "context", "the learner context is always beside the others here: name one in weights")
+        check(algorithm != "context", "learners in context are beside the others anyway: name one in weights")
         for name in self.tasks:
             look_up("family of rules", name, FAMILIES)
 
@@ -96,7 +100,7 @@ class Experiment:
             settings = replace(config.outer, seed=config.outer.seed + seed)
             reader = self._copy()
             self.readers.append(reader)
-            step = partial(self._reader_step, reader)
+            step = partial(self._reader_step, reader, self.training)
             self.loops[f"{READER}_{seed}"] = OuterLoop(dict(reader.named_parameters()), step, settings)
 
     def _copy(self) -> GPT:
@@ -105,10 +109,10 @@ class Experiment:
         copy.load_state_dict(self.model.state_dict())
         return copy.eval()
 
-    def _reader_step(self, reader: GPT, generator: torch.Generator, done: float) -> outer.Loss:
+    def _reader_step(self, reader: GPT, tasks: TextTasks, generator: torch.Generator, done: float) -> outer.Loss:
         """The loss of answers behind prompts; from the same generator as MAML's step, so of the same tasks."""
         settings = self.config.learner
-        drawn = self.training.draw_texts(settings.n_tasks, settings.n_support, settings.n_query, generator)
+        drawn = tasks.draw_texts(settings.n_tasks, settings.n_support, settings.n_query, generator)
         x, y = prompts(self.tokenizer, drawn)
         return outer.Loss(answer_loss(reader(x.flatten(0, 1)), y.flatten(0, 1)))
 
@@ -150,9 +154,8 @@ class Experiment:
             for name, share_right in self._ways(choice).items():
                 values = [share_right(seed, tasks) for seed, tasks in enumerate(shown)]
                 flops = None if name == IDEAL else flops_of(partial(share_right, 0, one))
-                points.setdefault(name, []).append(
-                    point(values, n_examples=k, n_steps=n_steps.get(name, 0), flops=flops)
-                )
+                one_point = point(values, n_examples=k, n_steps=n_steps.get(name, 0), flops=flops)
+                points.setdefault(name, []).append(_within_0_and_1(one_point))
         return points
 
     def _draw(self, family: Family, seed: int, *, held_out: bool) -> list[TextTask]:
@@ -192,17 +195,23 @@ class Experiment:
         return adapted(self.model, start, episodes, answer_loss, share_answered, inner, [n_steps]).mean().item()
 
     def _training_flops(self) -> dict[str, float]:
-        """Of one seed's outer loop, from what its first iterations need; how many lines they show differs."""
-        counted = {}
-        for name in (self.config.learner.name, READER):
-            if (loop := self.loops.get(f"{name}_0")) is not None:
-                one = flops_of(partial(_first_iterations, loop)) / N_COUNTED
-                counted[name] = one * loop.config.n_iterations
-        return counted
+        """Of one seed's outer loop: an iteration with each K is counted, and each K is drawn as often."""
+        config, totals = self.config, {self.config.learner.name: 0.0, READER: 0.0}
+        for k in config.shots:
+            tasks = replace(self.training, shots=(k,))
+            learner = WeightLearner(self.model, tasks, answer_loss, config.learner)
+            totals[config.learner.name] += flops_of(partial(_differentiate, learner.step, learner.start.named()))
+            weights = dict(self.model.named_parameters())
+            totals[READER] += flops_of(partial(_differentiate, partial(self._reader_step, self.model, tasks), weights))
+        return {name: total / len(config.shots) * config.outer.n_iterations for name, total in totals.items()}
 
 
-def _first_iterations(loop: OuterLoop) -> None:
-    for iteration in range(N_COUNTED):
-        generator = torch.Generator().manual_seed(seed_of("meta", loop.config.seed, iteration))
-        objective = loop.step(generator, 1.0).objective
-        torch.autograd.grad(objective, list(loop.learned.values()), allow_unused=True)
+def _differentiate(step: outer.Step, learned: Mapping[str, Tensor]) -> None:
+    """One iteration's loss and its gradient."""
+    objective = step(torch.Generator().manual_seed(0), 1.0).objective
+    torch.autograd.grad(objective, list(learned.values()), allow_unused=True)
+
+
+def _within_0_and_1(share: Point) -> Point:
+    """Student's t knows no bounds; a share of right answers has them."""
+    return replace(share, low=max(0.0, share.low), high=min(1.0, share.high))

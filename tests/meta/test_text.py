@@ -1,0 +1,134 @@
+"""One checkpoint under the learners of `fewshot meta text`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from fewshot.base.rng import seed_of
+from fewshot.checkpoint.save import save
+from fewshot.cli.main import main
+from fewshot.meta.finetune import FineTuning
+from fewshot.meta.learn import LearnerConfig
+from fewshot.meta.lines import answer_loss, prompts
+from fewshot.meta.outer import OuterConfig
+from fewshot.meta.text import Config, Experiment
+from fewshot.model.config import GPTConfig
+from fewshot.model.gpt import GPT
+from fewshot.tokenizer.bytes import Bytes
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    run, tokenizer = tmp_path_factory.mktemp("run"), Bytes()
+    torch.manual_seed(0)
+    shape = {"n_layers": 2, "d_model": 8, "n_heads": 2, "n_ctx": 48, "pattern": "alternate(banded(2), dense)"}
+    save(run, GPT(GPTConfig(n_vocab=tokenizer.n_vocab, **shape)), step=1)
+    tokenizer.save(run / "tokenizer.json")
+    return run
+
+
+def config(run: Path, **changes) -> Config:
+    given = {
+        "run": str(run),
+        "tasks": ("novel_symbols", "hidden_letter"),
+        "shots": (1, 3),
+        "seeds": 2,
+        "learner": LearnerConfig(n_tasks=4, n_support=3, n_query=2, n_steps=2, step_size=0.1, step_sizes="layer"),
+        "outer": OuterConfig(n_iterations=4, lr=0.01, report_every=2),
+        "finetune": FineTuning(sgd=(0.1, 0.3), adam=(), steps=(1, 2), tasks=3),
+        "test_tasks": 3,
+        "test_query": 2,
+    }
+    return Config(**{**given, **changes})
+
+
+def test_all_learners_are_measured_on_the_same_k_from_each_seed(checkpoint):
+    experiment = Experiment(config(checkpoint))
+    assert list(experiment.loops) == ["maml_0", "maml_1", "reader_0", "reader_1"]
+    for loop in experiment.loops.values():
+        list(loop.run())
+    measured = experiment.measure()
+    names = [f"{task}: {way}" for task in ("novel_symbols", "hidden_letter")
+             for way in ("prompt", "fine-tuning", "maml", "reader", "ideal")]  # fmt: skip
+    assert [curve.learner for curve in measured.curves] == names
+    curves = {curve.learner: curve for curve in measured.curves}
+    assert all([one.n_examples for one in curve.points] == [1, 3] for curve in curves.values())
+    assert all(one.n == 2 and 0 <= one.low <= one.mean <= one.high <= 1 for c in curves.values() for one in c.points)
+    for task in ("novel_symbols", "hidden_letter"):
+        read, tuned, maml = (curves[f"{task}: {way}"] for way in ("prompt", "fine-tuning", "maml"))
+        assert [one.flops for one in curves[f"{task}: reader"].points] == [one.flops for one in read.points]
+        assert read.points[0].flops < read.points[1].flops < maml.points[1].flops
+        assert {one.n_steps for one in maml.points} == {2}
+        assert {one.n_steps for one in read.points} == {0}
+        assert all(one.n_steps in (1, 2) and one.flops > 0 for one in tuned.points)
+        assert read.training_flops is None
+        assert maml.training_flops > 4 * maml.points[0].flops
+    kinds = {curve.learner.split(": ")[1]: curve.kind for curve in measured.curves}
+    assert kinds == {
+        "prompt": "context", "fine-tuning": "baseline", "maml": "weights", "reader": "context", "ideal": "bound"
+    }  # fmt: skip
+
+
+def test_a_prompts_flops_are_those_of_its_matrix_products(checkpoint):
+    """4 D^2 of attention and 8 D^2 of the feed-forward layer a position and layer, T^2 D twice, V D for the logits."""
+    experiment = Experiment(config(checkpoint, tasks=("novel_symbols",), shots=(3,), seeds=1, reader=False))
+    flops = experiment.measure().curves[0].points[0].flops
+    D, V, n_layers = 8, Bytes().n_vocab, 2
+    T = 1 + 3 * 4 + 3  # <|endoftext|>, three lines, "q t" without the line break that is asked for
+    assert flops == 2 * (n_layers * (12 * D * D * T + 2 * T * T * D) + V * D * T)
+
+
+def test_reader_and_learner_in_weights_are_given_the_same_tasks(checkpoint):
+    experiment = Experiment(config(checkpoint, seeds=1))
+    generator = torch.Generator().manual_seed(seed_of("meta", 0, 0))
+    drawn = experiment.training.draw_texts(4, 3, 2, generator)
+    x, y = prompts(experiment.tokenizer, drawn)
+    wanted = answer_loss(experiment.model(x.flatten(0, 1)), y.flatten(0, 1))
+    first = experiment.loops["reader_0"].step(torch.Generator().manual_seed(seed_of("meta", 0, 0)), 0.0)
+    assert first.objective.item() == pytest.approx(wanted.item(), rel=1e-6)
+
+
+def test_learners_begin_as_the_checkpoint_and_leave_it_as_it_is(checkpoint):
+    experiment = Experiment(config(checkpoint))
+    before = {name: weight.clone() for name, weight in experiment.model.state_dict().items()}
+    starts = [learner.start.weights for learner in experiment.learners]
+    assert all(torch.equal(start[name], before[name]) for start in starts for name in start)
+    for loop in experiment.loops.values():
+        list(loop.run())
+    assert all(torch.equal(weight, before[name]) for name, weight in experiment.model.state_dict().items())
+    assert not torch.equal(starts[0]["wte.weight"], before["wte.weight"])
+    assert not torch.equal(starts[0]["wte.weight"], starts[1]["wte.weight"])
+
+
+FEW = ["--tasks", "[hidden_letter]", "--shots", "[2]", "--seeds", "1", "--outer.n_iterations", "2", "--test_tasks", "2",
+       "--finetune.steps", "[1]", "--finetune.tasks", "1", "--learner.n_tasks", "2", "--learner.n_query", "1",
+       "--learner.n_support", "2"]  # fmt: skip
+
+
+def test_the_command_takes_a_run_folder(checkpoint, tmp_path, capsys):
+    assert main(["meta", "text", "--run", str(checkpoint), *FEW, "--out", str(tmp_path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["quantity"] == "accuracy"
+    assert len(found["curves"]) == 5
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["--kernel", "sdpa"], "kernel 'sdpa' has no second derivative"),
+     (["--kernel", "sdpa"], "use 'reference'"),
+     (["--kernel", "native", "--learner", "fomaml"], "kernel 'native' cannot be differentiated for many tasks"),
+     (["--kernel", "fast"], "unknown kernel 'fast'"),
+     (["--tasks", "[novel_symbol]"], "nearest: 'novel_symbols'"), (["--tasks", "[]"], "tasks names no family"),
+     (["--shots", "[0]"], "shots is [0]"), (["--shots", "[27]"], "shots"), (["--seeds", "0"], "seeds is 0"),
+     (["--learner", "context"], "context"), (["--run", "nowhere"], "nowhere does not exist")],
+)  # fmt: skip
+def test_what_cannot_be_is_refused_in_one_line_before_training(words, message, checkpoint, tmp_path, capsys):
+    assert main(["meta", "text", "--run", str(checkpoint), *FEW, *words, "--out", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.glob("*.safetensors"))
