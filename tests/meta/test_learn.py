@@ -92,7 +92,8 @@ def test_second_derivatives_begin_when_the_first_order_share_is_over():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [({"algorithm": "mamal"}, "algorithm is 'mamal'"), ({"n_tasks": 0}, "n_tasks is 0"),
-     ({"step_sizes": "many"}, "step_sizes is 'many'"), ({"multi_step_share": 1.5}, "from 0 to 1"),
+     ({"step_sizes": "many"}, "step_sizes is 'many'"), ({"multi_step_share": -1.0}, "at least 0"),
+     ({"first_order_share": 1.5}, "from 0 to 1"),
      ({"inner_optimizer": "lion"}, "inner optimizer is 'lion'")],
 )  # fmt: skip
 def test_settings_that_mean_nothing_are_refused(wrong, message):

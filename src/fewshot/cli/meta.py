@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="YAML", help="a configuration file; the options go over it")
     parser.add_argument("--learner", metavar="NAME", help="a published learner (that of the configuration, or maml)")
     parser.add_argument("--out", type=Path, help="folder for state and result (out/meta_TASKS_LEARNER); report's page")
+    parser.add_argument("--figures", type=Path, metavar="FOLDER", help="of report: write its figures there too, as SVG")
     parser.add_argument("--json", action="store_true")
 
 
@@ -44,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
     from fewshot.meta.experiment import KINDS, configure, measure, train
     from fewshot.meta.learn import named
     from fewshot.meta.measure import to_json
+    from fewshot.meta.report import write_report
 
     if args.tasks == "report":
         return _report(args)
@@ -64,10 +66,12 @@ def run(args: argparse.Namespace) -> int:
             on_progress(int(row["iteration"]), experiment.loops[name].config.n_iterations)
             note(f"{name}: " + ", ".join(f"{key} {value:,.4g}" for key, value in row.items()))
     measured = measure(experiment, folder, about={"settings": settings, "machine": machine()})
+    write_report(folder / PAGE, [measured])
     if args.json:
         print_json(to_json(measured))
         return 0
     _show(measured)
+    print(folder / PAGE)
     return 0
 
 
@@ -85,4 +89,21 @@ def _show(measured: Measured) -> None:
 
 
 def _report(args: argparse.Namespace) -> int:
-    raise NotImplementedError
+    from fewshot.base.errors import BadValue, check
+    from fewshot.base.files import read_json, write_text
+    from fewshot.meta.experiment import RESULT
+    from fewshot.meta.measure import from_json
+    from fewshot.meta.report import figures, grouped, merge, write_report
+
+    if args.overrides or args.learner or args.config:
+        raise BadValue("'fewshot meta report' takes folders, --out and --figures only")
+    check(bool(args.folders), "say which --out folders (or result files) the page is of")
+    paths = [path / RESULT if path.is_dir() else path for path in args.folders]
+    results = [from_json(read_json(path), where=str(path)) for path in paths]
+    page = args.out or Path("meta.html")
+    write_report(page, results)
+    for group in grouped(results).values() if args.figures else ():
+        for name, _, svg in figures(merge(group)):
+            write_text(args.figures / f"{name.replace(' ', '-')}.svg", svg)
+    print(page)
+    return 0

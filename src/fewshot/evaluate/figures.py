@@ -27,7 +27,7 @@ INK = "#010203"  # stands for the page's own text colour, light or dark, until t
 MODEL, SECOND = "#3b82c4", "#d9822b"
 COLOURS = (MODEL, SECOND, "#3f9b6c", "#9b6bc4", "#d0584a", "#2b9dab", "#a07850", "#808a99")
 
-Scale = Literal["linear", "shots", "doublings", "sizes"]
+Scale = Literal["linear", "shots", "doublings", "decades", "sizes"]
 Against = Literal["shots", "step", "size"]
 AXES: Mapping[Against, tuple[str, Scale]] = {
     "shots": ("demonstrations in the prompt (K)", "shots"),
@@ -84,6 +84,10 @@ def _set_scale(axes: Axes, scale: Scale, places: Sequence[float]) -> None:
     """The axis of x, with ticks at the places themselves, or at powers of two, unless it is linear."""
     if scale == "linear":
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 2k, 1.5M: no power of ten in a corner
+        return
+    if scale == "decades":
+        axes.set_xscale("log", base=10)
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         return
     if scale == "shots":  # zero has a place, then each doubling takes one step
         axes.set_xscale("symlog", base=2, linthresh=1, linscale=0.5)

@@ -62,7 +62,7 @@ class LearnerConfig:
     adapts: str = ""  # only weights whose names begin so
     by_step: str = ""  # weights with this in their names have a value for each step, in place of being adapted
     first_order_share: float = 0.0  # of training, at its beginning, without second derivatives
-    multi_step_share: float = 0.0  # of training, in which the losses after all steps count, ever less
+    multi_step_share: float = 0.0  # of training, in which the losses after all steps count, ever less; may be above 1
     batch: int = 10  # examples that a step of reptile's inner loop takes
 
     def __post_init__(self) -> None:
@@ -70,8 +70,8 @@ class LearnerConfig:
             check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, must be at least 1")
         check(self.algorithm in ALGORITHMS, f"algorithm is {self.algorithm!r}, allowed: {', '.join(ALGORITHMS)}")
         check(self.step_sizes in STEP_SIZES, f"step_sizes is {self.step_sizes!r}, allowed: {', '.join(STEP_SIZES)}")
-        for name in ("first_order_share", "multi_step_share"):
-            check(0 <= getattr(self, name) <= 1, f"{name} is {getattr(self, name)}, must be from 0 to 1")
+        check(0 <= self.first_order_share <= 1, f"first_order_share is {self.first_order_share}, must be from 0 to 1")
+        check(self.multi_step_share >= 0, f"multi_step_share is {self.multi_step_share}, must be at least 0")
         self.inner(second_order=self.inner_optimizer == "sgd")
 
     def inner(self, *, second_order: bool) -> InnerLoop:

@@ -53,6 +53,7 @@ class Measured:
     tasks: str
     quantity: str  # what a point's mean is: "mean squared error", "accuracy"
     curves: tuple[Curve, ...]
+    more_is_better: bool = False
     history: dict[str, Any] = field(default_factory=dict)  # rows that the outer loops reported, by name
     about: dict[str, Any] = field(default_factory=dict)  # settings and machine
 

@@ -1,0 +1,195 @@
+"""One page for learners in weights and in context. In: what was measured. Out: HTML, and its figures.
+
+Each quantity stands against the three things that learning a task takes: examples, gradient steps, FLOPs.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from fewshot.evaluate.figures import COLOURS, Line, Scale, lines_svg
+from fewshot.evaluate.page import in_figure, plain_table, side_by_side, write_page
+from fewshot.meta.measure import Curve, Measured, Point
+
+STYLES = {"weights": "-", "context": "-", "baseline": "--", "bound": ":"}
+KIND_WORDS = {
+    "weights": "in weights (gradient steps)",
+    "context": "in context (reading)",
+    "baseline": "baseline",
+    "bound": "best possible",
+}
+LOOPS = """<p>GPT-3's Figure 1.1 has two loops. In the <b>outer</b> one gradient descent on many tasks shapes the
+weights before any of the tasks below is seen. In the <b>inner</b> one a new task is learned from a few of its examples:
+by gradient steps on them (MAML and its relatives, fine-tuning), or by reading them as a prompt, with the weights at
+rest. Every figure is measured on tasks that the outer loop never drew. Bands are 95% intervals.</p>"""
+
+
+def write_report(path: Path, results: Sequence[Measured], *, title: str = "fewshot: learning to learn") -> None:
+    """Write the page; results on the same tasks and quantity share their figures."""
+    parts = [LOOPS]
+    for (tasks, quantity), group in grouped(results).items():
+        merged = merge(group)
+        parts += [f"<h2>{escape(tasks)}: {escape(quantity)}</h2>"]
+        parts += [side_by_side([in_figure(caption, svg) for _, caption, svg in figures(merged)])]
+        parts += [_winners_table(merged), _points_table(merged), *map(_settings, group)]
+    write_page(path, title, parts)
+
+
+def grouped(results: Iterable[Measured]) -> dict[tuple[str, str], list[Measured]]:
+    """Results by (tasks, quantity)."""
+    groups: dict[tuple[str, str], list[Measured]] = {}
+    for one in results:
+        groups.setdefault((one.tasks, one.quantity), []).append(one)
+    return groups
+
+
+def merge(group: Sequence[Measured]) -> Measured:
+    """All curves of one sort of tasks together; a baseline that several results hold stands once."""
+    curves: dict[tuple[str, str], Curve] = {}
+    for one in group:
+        curves |= {(curve.learner, curve.kind): curve for curve in one.curves}
+    history: dict[str, Any] = {}
+    for one in group:
+        history |= one.history
+    first = group[0]
+    return Measured(
+        tasks=first.tasks,
+        quantity=first.quantity,
+        curves=tuple(curves.values()),
+        more_is_better=first.more_is_better,
+        history=history,
+    )
+
+
+def figures(measured: Measured) -> Iterator[tuple[str, str, str]]:
+    """(name, caption, SVG) of everything that one sort of tasks has to show."""
+    axes: tuple[tuple[str, str, Scale, list[Line]], ...] = (
+        ("examples", "examples of the new task", "shots", list(_against_examples(measured.curves))),
+        ("steps", "gradient steps on them", "shots", list(_against_steps(measured.curves))),
+        ("flops", "FLOPs to learn one task and answer once", "decades", list(_against_flops(measured.curves))),
+    )
+    for name, label, scale, lines in axes:
+        if len({x for line in lines for x in line.x}) > 1:
+            name = f"{measured.tasks}-{name}"
+            svg = lines_svg(lines, name=name, x_label=label, y_label=measured.quantity, scale=scale)
+            yield name, f"{measured.quantity} against {label}", svg
+    for loop, rows in measured.history.items():
+        columns = [key for key in rows[0] if key not in ("iteration", "loss")] if rows else []
+        for name, keys in (("loss", ["loss"]), ("phases", columns)):
+            if len(rows) > 1 and keys:
+                name = f"{measured.tasks}-{loop}-{name}"
+                yield name, f"{loop}: the outer loop as it went", _history_svg(name, rows, keys)
+
+
+def _history_svg(name: str, rows: Sequence[Mapping[str, float]], keys: Sequence[str]) -> str:
+    at = [row["iteration"] for row in rows]
+    lines = [
+        Line(label=key, x=at, y=[row[key] for row in rows], colour=COLOURS[i % len(COLOURS)], marker="")
+        for i, key in enumerate(keys)
+    ]
+    return lines_svg(lines, name=name, x_label="iterations of the outer loop", y_label=", ".join(keys))
+
+
+def _line(curve: Curve, points: Sequence[Point], x: Sequence[float], number: int, label: str = "") -> Line:
+    return Line(
+        label=label or curve.learner,
+        x=x,
+        y=[one.mean for one in points],
+        low=[one.low for one in points],
+        high=[one.high for one in points],
+        colour=COLOURS[number % len(COLOURS)],
+        style=STYLES[curve.kind],
+        marker="o" if curve.kind in ("weights", "context") else "",
+    )
+
+
+def _against_examples(curves: Sequence[Curve]) -> Iterator[Line]:
+    """The most gradient steps at each number of examples."""
+    for number, curve in enumerate(curves):
+        at = _last_steps(curve)
+        yield _line(curve, list(at.values()), list(at), number)
+
+
+def _last_steps(curve: Curve) -> dict[int, Point]:
+    """The point with the most gradient steps at each number of examples."""
+    points = sorted(curve.points, key=lambda one: (one.n_examples, one.n_steps))
+    return {one.n_examples: one for one in points}
+
+
+def _against_steps(curves: Sequence[Curve]) -> Iterator[Line]:
+    """A line for each number of examples that was measured at several numbers of steps."""
+    for number, curve in enumerate(curves):
+        by_examples = itertools.groupby(
+            sorted(curve.points, key=lambda one: (one.n_examples, one.n_steps)), key=lambda one: one.n_examples
+        )
+        for n_examples, group in by_examples:
+            points = list(group)
+            if len(points) > 1:
+                label = f"{curve.learner}, {n_examples} examples"
+                yield _line(curve, points, [one.n_steps for one in points], number, label)
+
+
+def _against_flops(curves: Sequence[Curve]) -> Iterator[Line]:
+    for number, curve in enumerate(curves):
+        points = sorted((one for one in curve.points if one.flops), key=lambda one: one.flops or 0.0)
+        if points:
+            yield _line(curve, points, [one.flops or 0.0 for one in points], number)
+
+
+def winners(measured: Measured) -> list[tuple[int, str, str, bool]]:
+    """Of each number of examples (it, the best learner, the next one, whether their intervals are apart)."""
+    found = []
+    at = {curve.learner: _last_steps(curve) for curve in measured.curves if curve.kind in ("weights", "context")}
+    for n_examples in sorted({n for points in at.values() for n in points}):
+        ranked = sorted(
+            ((points[n_examples], name) for name, points in at.items() if n_examples in points),
+            key=lambda pair: pair[0].mean,
+            reverse=measured.more_is_better,
+        )
+        if len(ranked) > 1:
+            (first, best), (second, other) = ranked[:2]
+            apart = first.low > second.high if measured.more_is_better else first.high < second.low
+            found.append((n_examples, best, other, apart))
+    return found
+
+
+def _winners_table(measured: Measured) -> str:
+    rows = [(str(n), best, other, "yes" if apart else "no: they touch") for n, best, other, apart in winners(measured)]
+    return plain_table(rows, ("examples", "best learner", "next", "intervals apart"))
+
+
+def _points_table(measured: Measured) -> str:
+    rows = [
+        (
+            curve.learner,
+            KIND_WORDS[curve.kind],
+            str(one.n_examples),
+            str(one.n_steps),
+            "" if one.flops is None else f"{one.flops:.3g}",
+            f"{one.mean:.3f}",
+            f"{one.low:.3f} to {one.high:.3f}",
+            str(one.n),
+        )
+        for curve in measured.curves
+        for one in curve.points
+    ]
+    head = ("learner", "learns", "examples", "gradient steps", "FLOPs a task", measured.quantity, "95% interval", "n")
+    return plain_table(rows, head)
+
+
+def _settings(measured: Measured) -> str:
+    """What made a result, folded away."""
+    outer = [
+        f"{curve.learner}: outer loop of {curve.training_flops:.3g} FLOPs"
+        for curve in measured.curves
+        if curve.training_flops is not None
+    ]
+    text = json.dumps(measured.about, indent=1, ensure_ascii=False)
+    names = ", ".join(curve.learner for curve in measured.curves if curve.kind in ("weights", "context"))
+    words = f"<p>{escape('; '.join(outer))}</p>" if outer else ""
+    return f"{words}<details><summary>settings: {escape(names)}</summary><pre>{escape(text)}</pre></details>"

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from html.parser import HTMLParser
+
+from fewshot.base.files import write_json
+from fewshot.cli.main import main
+from fewshot.meta.measure import Curve, Measured, point, to_json
+from fewshot.meta.report import figures, grouped, merge, winners
+
+
+def curve(learner: str, kind: str, means: dict[tuple[int, int], float], spread: float = 0.01) -> Curve:
+    points = tuple(
+        point([mean - spread, mean + spread], n_examples=k, n_steps=n, flops=100.0 * (1 + k) * (1 + n))
+        for (k, n), mean in means.items()
+    )
+    return Curve(learner=learner, kind=kind, points=points, training_flops=12345.0)
+
+
+READER = curve("context", "context", {(1, 0): 0.5, (2, 0): 0.3, (4, 0): 0.1})
+MAML = curve("maml", "weights", {(1, 1): 0.9, (1, 5): 0.4, (2, 1): 0.8, (2, 5): 0.29})
+BOUND = curve("ideal", "bound", {(1, 0): 0.0, (2, 0): 0.0})
+FIRST = Measured(
+    tasks="lines",
+    quantity="error",
+    curves=(READER, BOUND),
+    history={"context": [{"iteration": 10.0, "loss": 2.0, "KL": 1.0}, {"iteration": 20.0, "loss": 1.0, "KL": 0.5}]},
+)
+SECOND = Measured(tasks="lines", quantity="error", curves=(MAML, BOUND))
+
+
+def test_the_best_learner_is_named_with_whether_the_intervals_are_apart():
+    found = winners(merge([FIRST, SECOND]))
+    assert found == [(1, "maml", "context", False), (2, "maml", "context", False)]
+    narrow = Measured(
+        tasks="words",
+        quantity="accuracy",
+        more_is_better=True,
+        curves=(curve("a", "context", {(3, 0): 0.5}, 1e-4), curve("b", "weights", {(3, 1): 0.7}, 1e-4), BOUND),
+    )
+    assert winners(narrow) == [(3, "b", "a", True)]
+
+
+def test_results_on_the_same_tasks_are_drawn_together_and_a_shared_bound_once():
+    other = Measured(tasks="chains", quantity="KL", curves=(READER,))
+    groups = grouped([FIRST, other, SECOND])
+    assert list(groups) == [("lines", "error"), ("chains", "KL")]
+    merged = merge(groups["lines", "error"])
+    assert [one.learner for one in merged.curves] == ["context", "ideal", "maml"]
+    names = [name for name, _, _ in figures(merged)]
+    assert names == ["lines-examples", "lines-steps", "lines-flops", "lines-context-loss", "lines-context-phases"]
+
+
+def test_the_command_writes_a_page_that_is_complete_and_its_figures(tmp_path, capsys):
+    for name, one in (("first", FIRST), ("second", SECOND)):
+        (tmp_path / name).mkdir()
+        write_json(tmp_path / name / "result.json", to_json(one))
+    page = tmp_path / "page.html"
+    words = [str(tmp_path / "first"), str(tmp_path / "second" / "result.json"), "--out", str(page)]
+    assert main(["meta", "report", *words, "--figures", str(tmp_path)]) == 0
+    text = page.read_text()
+    HTMLParser().feed(text)
+    assert "http" not in text.replace("http://www.w3.org", "")
+    assert text.count("<figure>") == 5
+    for seen in ("lines: error", "1.23e+04 FLOPs", "in weights (gradient steps)", "no: they touch", "0.290"):
+        assert seen in text
+    assert (tmp_path / "lines-steps.svg").read_text().startswith("<svg")
+
+
+def test_what_is_no_result_is_refused_in_one_line(tmp_path, capsys):
+    for words in ([], [str(tmp_path)], [str(tmp_path), "--learner", "maml"]):
+        assert main(["meta", "report", *words]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+    assert main(["meta", "sinusoid", "somewhere"]) == 2
+    assert "folders are for" in capsys.readouterr().err
