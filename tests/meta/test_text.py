@@ -52,25 +52,23 @@ def test_all_learners_are_measured_on_the_same_k_from_each_seed(checkpoint):
     for loop in experiment.loops.values():
         list(loop.run())
     measured = experiment.measure()
-    names = [f"{task}: {way}" for task in ("novel_symbols", "hidden_letter")
-             for way in ("prompt", "fine-tuning", "maml", "reader", "ideal")]  # fmt: skip
-    assert [curve.learner for curve in measured.curves] == names
-    curves = {curve.learner: curve for curve in measured.curves}
+    ways = ("prompt", "fine-tuning", "maml", "reader", "ideal")
+    curves = {(curve.tasks, curve.learner): curve for curve in measured.curves}
+    assert list(curves) == [(task, way) for task in ("novel_symbols", "hidden_letter") for way in ways]
     assert all([one.n_examples for one in curve.points] == [1, 3] for curve in curves.values())
     assert all(one.n == 2 and 0 <= one.low <= one.mean <= one.high <= 1 for c in curves.values() for one in c.points)
     for task in ("novel_symbols", "hidden_letter"):
-        read, tuned, maml = (curves[f"{task}: {way}"] for way in ("prompt", "fine-tuning", "maml"))
-        assert [one.flops for one in curves[f"{task}: reader"].points] == [one.flops for one in read.points]
+        read, tuned, maml = (curves[task, way] for way in ("prompt", "fine-tuning", "maml"))
+        assert [one.flops for one in curves[task, "reader"].points] == [one.flops for one in read.points]
         assert read.points[0].flops < read.points[1].flops < maml.points[1].flops
         assert {one.n_steps for one in maml.points} == {2}
         assert {one.n_steps for one in read.points} == {0}
         assert all(one.n_steps in (1, 2) and one.flops > 0 for one in tuned.points)
         assert read.training_flops is None
         assert maml.training_flops > 4 * maml.points[0].flops
-    kinds = {curve.learner.split(": ")[1]: curve.kind for curve in measured.curves}
-    assert kinds == {
-        "prompt": "context", "fine-tuning": "baseline", "maml": "weights", "reader": "context", "ideal": "bound"
-    }  # fmt: skip
+    kinds = {curve.learner: curve.kind for curve in measured.curves}
+    assert kinds == dict(zip(ways, ("context", "weights", "weights", "context", "bound"), strict=True))
+    assert measured.more_is_better
 
 
 def test_a_prompts_flops_are_those_of_its_matrix_products(checkpoint):

@@ -128,16 +128,15 @@ class Experiment:
             points = self._points(family)
             curves += [
                 Curve(
-                    learner=f"{family.name}: {name}",
-                    kind={FINE_TUNING: "baseline", IDEAL: "bound", self.config.learner.name: "weights"}.get(
-                        name, "context"
-                    ),
+                    learner=name,
+                    kind={PROMPT: "context", READER: "context", IDEAL: "bound"}.get(name, "weights"),
                     points=tuple(each),
+                    tasks=family.name,
                     training_flops=training.get(name),
                 )
                 for name, each in points.items()
             ]
-        return Measured(tasks=f"text, from {self.config.run}", quantity="accuracy", curves=tuple(curves))
+        return Measured(tasks="text", quantity="accuracy", curves=tuple(curves), more_is_better=True)
 
     def _points(self, family: Family) -> dict[str, list[Point]]:
         """Of each learner its points over K, all on the same tasks and questions."""
