@@ -73,7 +73,7 @@ def test_all_learners_are_measured_on_the_same_k_from_each_seed(checkpoint):
 
 def test_a_prompts_flops_are_those_of_its_matrix_products(checkpoint):
     """4 D^2 of attention and 8 D^2 of the feed-forward layer a position and layer, T^2 D twice, V D for the logits."""
-    experiment = Experiment(config(checkpoint, tasks=("novel_symbols",), shots=(3,), seeds=1, reader=False))
+    experiment = Experiment(config(checkpoint, tasks=("novel_symbols",), shots=(3,), seeds=1, reader_lr=None))
     flops = experiment.measure().curves[0].points[0].flops
     D, V, n_layers = 8, Bytes().n_vocab, 2
     T = 1 + 3 * 4 + 3  # <|endoftext|>, three lines, "q t" without the line break that is asked for
@@ -100,6 +100,15 @@ def test_learners_begin_as_the_checkpoint_and_leave_it_as_it_is(checkpoint):
     assert all(torch.equal(weight, before[name]) for name, weight in experiment.model.state_dict().items())
     assert not torch.equal(starts[0]["wte.weight"], before["wte.weight"])
     assert not torch.equal(starts[0]["wte.weight"], starts[1]["wte.weight"])
+
+
+def test_weights_can_be_new_ones_by_seed_in_place_of_the_checkpoints(checkpoint):
+    first, again = (Experiment(config(checkpoint, pretrained=False)) for _ in range(2))
+    new = [learner.start.weights["wte.weight"] for learner in first.learners]
+    assert not torch.equal(new[0], first.model.wte.weight)
+    assert not torch.equal(new[0], new[1])
+    assert torch.equal(new[1], again.learners[1].start.weights["wte.weight"])
+    assert torch.equal(first.readers[0].wte.weight, first.model.wte.weight)
 
 
 FEW = ["--tasks", "[hidden_letter]", "--shots", "[2]", "--seeds", "1", "--outer.n_iterations", "2", "--test_tasks", "2",

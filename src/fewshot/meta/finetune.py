@@ -24,9 +24,9 @@ AT_ONCE = 32  # tasks whose weights are held in memory together
 class FineTuning:
     """What is tried; the best on the validation tasks is taken, of equals the one with the fewest steps."""
 
-    sgd: tuple[float, ...] = (0.03, 0.1, 0.3)  # step sizes; none: SGD is not tried
+    sgd: tuple[float, ...] = (0.03, 0.1)  # step sizes; none: SGD is not tried
     adam: tuple[float, ...] = (3e-4, 1e-3, 3e-3)  # without momentum, as Reptile's inner loop has it
-    steps: tuple[int, ...] = (1, 2, 5, 10, 20)
+    steps: tuple[int, ...] = (1, 2, 5, 10, 20, 40)
     tasks: int = 24  # of each family, for validation
 
     def __post_init__(self) -> None:

@@ -54,7 +54,10 @@ class Config:
     outer: OuterConfig = field(
         default_factory=lambda: OuterConfig(n_iterations=300, warmup=20, clip_norm=10.0, report_every=50)
     )
-    reader: bool = True  # whether the prompt's reader is trained further too, on the same tasks
+    reader_lr: float | None = (
+        3e-4  # of a reader of prompts that is trained on MAML's tasks as long; null: there is none
+    )
+    pretrained: bool = True  # false: the learner in weights begins with a new model's, not with the checkpoint's
     finetune: FineTuning = field(default_factory=FineTuning)
     test_tasks: int = 48  # of each family and seed
     test_query: int = 4
@@ -76,7 +79,10 @@ class Config:
 
 
 class Experiment:
-    """The learners of one checkpoint; for each seed one of `learner` and one reader."""
+    """The learners of one checkpoint; for each seed one of `learner` and one reader.
+
+    Raises KernelUnsupported, before any training, for a kernel that the learner cannot be differentiated through.
+    """
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -93,11 +99,16 @@ class Experiment:
         self.loops: dict[str, OuterLoop] = {}
         for seed in range(config.seeds):
             settings = replace(config.outer, seed=config.outer.seed + seed)
-            learner = WeightLearner(self._copy(), self.training, answer_loss, config.learner)
+            learner = WeightLearner(
+                self._copy() if config.pretrained else self._new(settings.seed),
+                self.training,
+                answer_loss,
+                config.learner,
+            )
             self.learners.append(learner)
             self.loops[f"{config.learner.name}_{seed}"] = OuterLoop(learner.start.named(), learner.step, settings)
-        for seed in range(config.seeds if config.reader else 0):
-            settings = replace(config.outer, seed=config.outer.seed + seed)
+        for seed in range(config.seeds if config.reader_lr else 0):
+            settings = replace(config.outer, seed=config.outer.seed + seed, lr=config.reader_lr or 0.0)
             reader = self._copy()
             self.readers.append(reader)
             step = partial(self._reader_step, reader, self.training)
@@ -105,9 +116,14 @@ class Experiment:
 
     def _copy(self) -> GPT:
         """The checkpoint's weights, to be changed."""
-        copy = GPT(self.model.config, attend=KERNELS[self.config.kernel].attend)
+        copy = self._new(0)
         copy.load_state_dict(self.model.state_dict())
-        return copy.eval()
+        return copy
+
+    def _new(self, seed: int) -> GPT:
+        """An untrained model of the checkpoint's shape."""
+        torch.manual_seed(seed_of("meta text", "weights", seed))
+        return GPT(self.model.config, attend=KERNELS[self.config.kernel].attend).eval()
 
     def _reader_step(self, reader: GPT, tasks: TextTasks, generator: torch.Generator, done: float) -> outer.Loss:
         """The loss of answers behind prompts; from the same generator as MAML's step, so of the same tasks."""
