@@ -9,6 +9,7 @@ from torch.nn.functional import mse_loss
 from fewshot.base.errors import BadValue, UnknownName
 from fewshot.meta.episodes import Sinusoids
 from fewshot.meta.learn import LEARNERS, LearnerConfig, WeightLearner, named
+from fewshot.meta.maml import InnerLoop, outer_gradients
 from fewshot.meta.networks import perceptron
 from fewshot.meta.outer import OuterConfig, OuterLoop
 
@@ -82,9 +83,8 @@ def test_second_derivatives_begin_when_the_first_order_share_is_over():
     begun = learner("maml", first_order_share=0.5)
     slopes = []
     for done in (0.0, 0.49, 0.5):
-        begun.module.zero_grad()
-        begun.step(torch.Generator().manual_seed(3), done).objective.backward()
-        slopes.append(begun.start.weights["hidden1.weight"].grad.clone())
+        loss = begun.step(torch.Generator().manual_seed(3), done)
+        slopes.append(loss.slopes["weights.hidden1.weight"])
     assert torch.equal(slopes[0], slopes[1])
     assert not torch.allclose(slopes[1], slopes[2])
 
@@ -99,6 +99,28 @@ def test_second_derivatives_begin_when_the_first_order_share_is_over():
 def test_settings_that_mean_nothing_are_refused(wrong, message):
     with pytest.raises(BadValue, match=message):
         replace(LearnerConfig(), **wrong)
+
+
+@pytest.mark.parametrize("n_steps", [1, 3])
+def test_the_slopes_of_a_step_are_the_outer_gradients(n_steps):
+    one = learner("maml", n_steps=n_steps, step_size=0.05, n_tasks=4)
+    loss = one.step(torch.Generator().manual_seed(3), 0.0)
+    episodes = Sinusoids().draw(4, 5, 10, torch.Generator().manual_seed(3))
+    value, slopes = outer_gradients(one.module, episodes, mse_loss, InnerLoop(step_size=0.05), n_steps=n_steps)
+    assert torch.allclose(loss.value, value)
+    assert all(torch.allclose(loss.slopes[f"weights.{name}"], slope, atol=1e-6) for name, slope in slopes.items())
+
+
+def test_the_losses_after_all_steps_are_weighted_and_the_last_one_is_reported():
+    one = learner("maml", n_steps=2, multi_step_share=1.0, n_tasks=4)
+    loss = one.step(torch.Generator().manual_seed(3), 0.5)  # weights 0.25 and 0.75
+    episodes = Sinusoids().draw(4, 5, 10, torch.Generator().manual_seed(3))
+    (_, slopes), (last, more) = (
+        outer_gradients(one.module, episodes, mse_loss, InnerLoop(), n_steps=n) for n in (1, 2)
+    )
+    assert torch.allclose(loss.value, last)
+    for name, slope in slopes.items():
+        assert torch.allclose(loss.slopes[f"weights.{name}"], 0.25 * slope + 0.75 * more[name], atol=1e-6)
 
 
 def test_a_learner_in_context_has_no_gradient_steps():

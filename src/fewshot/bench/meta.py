@@ -1,7 +1,9 @@
-"""Tasks a second of MAML's outer gradient, all tasks at once, against a Python loop over tasks: same gradients."""
+"""Tasks a second of MAML's outer gradient, all tasks in one program, against a Python loop over tasks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,7 +12,9 @@ from torch.func import functional_call
 from torch.nn.functional import mse_loss
 
 from fewshot.bench.timing import in_turns
+from fewshot.kernels.compiler import compiler_problem
 from fewshot.meta.episodes import Episodes, Sinusoids
+from fewshot.meta.learn import LearnerConfig, WeightLearner
 from fewshot.meta.maml import InnerLoop, outer_gradients
 from fewshot.meta.networks import perceptron
 
@@ -18,35 +22,65 @@ N_TASKS, N_EXAMPLES = 25, 10  # the paper's sinusoids
 INNER_STEPS = (1, 5)
 
 
-def measure(*, rounds: int) -> dict[str, Any]:
-    """For each number of inner steps tasks a second of both ways, and the largest difference of any gradient."""
+@dataclass(frozen=True)
+class _Fixed:
+    """The same tasks at every draw: drawing is not what is measured."""
+
+    episodes: Episodes
+
+    def draw(self, n_tasks: int, n_support: int, n_query: int, generator: torch.Generator) -> Episodes:
+        return self.episodes
+
+
+def measure(*, rounds: int, compiled: bool | None = None) -> dict[str, Any]:
+    """For each number of inner steps tasks a second of three ways, and the largest difference of any gradient.
+
+    Programs are compiled as told, or where there is a compiler.
+    """
+    compiled = compiler_problem("cpu") is None if compiled is None else compiled
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # tensors this small gain nothing from a second thread
     try:
-        return {"tasks": "sinusoid", "n_tasks": N_TASKS, "rows": [_row(n, rounds) for n in INNER_STEPS]}
+        return {"tasks": "sinusoid", "n_tasks": N_TASKS, "rows": [_row(n, rounds, compiled) for n in INNER_STEPS]}
     finally:
         torch.set_num_threads(threads)
 
 
-def _row(n_steps: int, rounds: int) -> dict[str, Any]:
-    network, inner = perceptron(1, (40, 40), 1, seed=0), InnerLoop()
+def _row(n_steps: int, rounds: int, compiled: bool) -> dict[str, Any]:
+    network = perceptron(1, (40, 40), 1, seed=0)
     episodes = Sinusoids().draw(N_TASKS, N_EXAMPLES, N_EXAMPLES, torch.Generator().manual_seed(0))
-    ours = outer_gradients(network, episodes, mse_loss, inner, n_steps=n_steps)[1]
-    theirs = loop_gradients(network, episodes, inner, n_steps=n_steps)
-    seconds = in_turns(
-        {
-            "ours": lambda: outer_gradients(network, episodes, mse_loss, inner, n_steps=n_steps),
-            "loop": lambda: loop_gradients(network, episodes, inner, n_steps=n_steps),
-        },
-        rounds=rounds,
-    )
+    given = network, episodes, InnerLoop()
+    ways: dict[str, Callable[[], dict[str, Tensor]]] = {
+        "program": _program(network, episodes, n_steps, compiled),
+        "vmap": lambda: outer_gradients(*given[:2], mse_loss, given[2], n_steps=n_steps)[1],
+        "loop": lambda: loop_gradients(*given, n_steps=n_steps),
+    }
+    slopes = {name: way() for name, way in ways.items()}
+    seconds = in_turns(ways, rounds=rounds)
     return {
         "n_inner_steps": n_steps,
-        "ours_per_second": N_TASKS / seconds["ours"],
-        "loop_per_second": N_TASKS / seconds["loop"],
-        "ratio": seconds["loop"] / seconds["ours"],
-        "largest_difference": max((ours[name] - theirs[name]).abs().max().item() for name in ours),
+        "compiled": compiled,
+        **{f"{name}_per_second": N_TASKS / seconds[name] for name in ways},
+        "ratio": seconds["loop"] / seconds["program"],
+        "vmap_ratio": seconds["loop"] / seconds["vmap"],
+        "largest_difference": max(
+            (slopes["loop"][name] - slopes[way][name]).abs().max().item()
+            for way in ("program", "vmap")
+            for name in slopes["loop"]
+        ),
     }
+
+
+def _program(network: nn.Module, episodes: Episodes, n_steps: int, compiled: bool) -> Callable[[], dict[str, Tensor]]:
+    """What training runs: one program."""
+    config = LearnerConfig(n_steps=n_steps, compile="always" if compiled else "never")
+    learner, generator = WeightLearner(network, _Fixed(episodes), mse_loss, config), torch.Generator()
+
+    def slopes() -> dict[str, Tensor]:
+        found = learner.step(generator, 0.0).slopes or {}
+        return {name.removeprefix("weights."): slope for name, slope in found.items()}
+
+    return slopes
 
 
 def loop_gradients(module: nn.Module, episodes: Episodes, inner: InnerLoop, *, n_steps: int) -> dict[str, Tensor]:

@@ -26,7 +26,7 @@ class Episodes:
 
     def __getitem__(self, tasks: slice) -> Episodes:
         """Some of the tasks."""
-        return Episodes(self.support_x[tasks], self.support_y[tasks], self.query_x[tasks], self.query_y[tasks])
+        return Episodes(*(part[tasks] for part in self.parts()))
 
     def __len__(self) -> int:
         return len(self.support_x)
@@ -41,10 +41,13 @@ class Episodes:
         x, y = torch.cat([self.support_x, self.query_x], 1), torch.cat([self.support_y, self.query_y], 1)
         return Episodes(self.support_x, self.support_y, x, y)
 
+    def parts(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The four tensors; `Episodes(*parts)` is the way back."""
+        return self.support_x, self.support_y, self.query_x, self.query_y
+
     def to(self, device: torch.device | str) -> Episodes:
         """The same on a device."""
-        parts = (self.support_x, self.support_y, self.query_x, self.query_y)
-        return Episodes(*(part.to(device) for part in parts))
+        return Episodes(*(part.to(device) for part in self.parts()))
 
 
 @runtime_checkable

@@ -5,20 +5,22 @@ MAML and its relatives differ in options; `LEARNERS` has the published names. Kn
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import grad
 
 from fewshot.base.errors import UnknownName, check
 from fewshot.meta import outer
 from fewshot.meta.episodes import Episodes, Tasks
 from fewshot.meta.maml import InnerLoop, Loss, Start, query_losses
 from fewshot.meta.measure import Curve, flops_of, point
-from fewshot.meta.reptile import pull
+from fewshot.meta.program import Program, compiles
+from fewshot.meta.reptile import batches, pull
 
 ALGORITHMS = ("maml", "reptile", "pretrain", "context")
 STEP_SIZES = ("fixed", "weight", "layer")
@@ -35,6 +37,9 @@ LEARNERS: Mapping[str, Mapping[str, Any]] = {
     "pretrain": {"algorithm": "pretrain"},
     "context": {"algorithm": "context"},
 }
+
+
+Parts = dict[str, dict[str, Tensor]]  # a `Start` as a tree
 
 
 def named(learner: str) -> dict[str, Any]:
@@ -64,6 +69,7 @@ class LearnerConfig:
     first_order_share: float = 0.0  # of training, at its beginning, without second derivatives
     multi_step_share: float = 0.0  # of training, in which the losses after all steps count, ever less; may be above 1
     batch: int = 10  # examples that a step of reptile's inner loop takes
+    compile: str = "auto"  # where there is a compiler, for a long run; or always, never
 
     def __post_init__(self) -> None:
         for name in ("n_tasks", "n_support", "n_query", "n_steps", "batch"):
@@ -116,34 +122,58 @@ def start_of(module: nn.Module, config: LearnerConfig) -> Start:
 class WeightLearner:
     """A module that learns tasks by gradient steps; `step` is for the outer loop, `start` what that learns."""
 
-    def __init__(self, module: nn.Module, tasks: Tasks, loss: Loss, config: LearnerConfig) -> None:
+    def __init__(
+        self, module: nn.Module, tasks: Tasks, loss: Loss, config: LearnerConfig, *, n_iterations: int = 1
+    ) -> None:
         check(config.algorithm != "context", "a learner in context has no gradient steps on examples")
         self.module, self.tasks, self.loss, self.config = module, tasks, loss, config
         self.start = start_of(module, config)
+        self.device = next(iter(self.start.weights.values())).device
+        self._compiled = compiles(config.compile, n_calls=n_iterations, device=self.device.type)
+        self._programs: dict[tuple[object, ...], Program] = {}
 
     def step(self, generator: torch.Generator, done: float) -> outer.Loss:
-        """The loss of fresh tasks when this share of training is done."""
+        """Loss and gradients for fresh tasks when this share of training is done."""
         config = self.config
-        device = next(iter(self.start.weights.values())).device
-        episodes = self.tasks.draw(config.n_tasks, config.n_support, config.n_query, generator).to(device)
-        if config.algorithm == "pretrain":
-            episodes = episodes.all_as_query()
-            return outer.Loss(self._losses(episodes, [0], second_order=False).mean())
+        episodes = self.tasks.draw(config.n_tasks, config.n_support, config.n_query, generator).to(self.device)
         if config.algorithm == "reptile":
-            inner = config.inner(second_order=False)
-            pulled, loss = pull(
-                self.module, self.start, episodes, self.loss, inner,
-                n_steps=config.n_steps, batch=config.batch, generator=generator,
-            )  # fmt: skip
-            return outer.Loss(pulled, loss)
+            return self._pull(episodes, generator)
+        if config.algorithm == "pretrain":
+            return self._descend(episodes.all_as_query(), {0: 1.0}, second_order=False)
         counts = {n + 1: share for n, share in enumerate(config.step_weights(done)) if share}
-        losses = self._losses(episodes, list(counts), second_order=done >= config.first_order_share).mean(0)
-        shares = torch.tensor(list(counts.values()), device=losses.device)
-        return outer.Loss((losses * shares).sum(), losses[-1])
+        return self._descend(episodes, counts, second_order=done >= config.first_order_share)
 
-    def _losses(self, episodes: Episodes, after: Sequence[int], *, second_order: bool) -> Tensor:
-        inner = self.config.inner(second_order=second_order)
-        return query_losses(self.module, self.start, episodes, self.loss, inner, after=after)
+    def _descend(self, episodes: Episodes, counts: Mapping[int, float], *, second_order: bool) -> outer.Loss:
+        """Gradients of the query losses after these numbers of steps, each counting so much; the last is reported."""
+        after, inner = list(counts), self.config.inner(second_order=second_order)
+
+        def work(start: Parts, tasks: tuple[Tensor, ...], shares: Tensor) -> tuple[Parts, Tensor]:
+            def objective(start: Parts) -> tuple[Tensor, Tensor]:
+                losses = query_losses(self.module, Start(**start), Episodes(*tasks), self.loss, inner, after=after)
+                return (losses.mean(0) * shares).sum(), losses[:, -1].mean()
+
+            slopes, last = grad(objective, has_aux=True)(start)
+            return slopes, last
+
+        program = self._program(work, "descend", *after, second_order)
+        shares = torch.tensor(list(counts.values()), device=self.device)
+        slopes, last = program(self.start.parts(), episodes.parts(), shares)
+        return outer.Loss(last, Start(**slopes).named())
+
+    def _pull(self, episodes: Episodes, generator: torch.Generator) -> outer.Loss:
+        config, whole = self.config, episodes.all_as_query()
+        x, y = whole.query_x, whole.query_y
+        picks = batches(len(x), x.shape[1], n_steps=config.n_steps, batch=config.batch, generator=generator)
+
+        def work(start: Parts, x: Tensor, y: Tensor, picks: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+            return pull(self.module, Start(**start), x, y, picks, self.loss, config.inner(second_order=False))
+
+        slopes, loss = self._program(work, "pull")(self.start.parts(), x, y, picks.to(self.device))
+        return outer.Loss(loss, Start(weights=slopes).named())
+
+    def _program(self, work: Callable[..., object], *key: object) -> Program:
+        """The program of that key, made of `work` when it is first asked for."""
+        return self._programs.setdefault(key, Program(work, compiled=self._compiled))
 
     def curve(
         self,

@@ -58,19 +58,17 @@ class Start:
     step_sizes: Weights = field(default_factory=dict)
     by_step: Weights = field(default_factory=dict)
 
+    def parts(self) -> dict[str, dict[str, Tensor]]:
+        """As a tree of tensors; `Start(**parts)` is the way back."""
+        return {part: dict(getattr(self, part)) for part in ("weights", "step_sizes", "by_step")}
+
     def named(self) -> dict[str, Tensor]:
         """Every tensor under a name of its own."""
-        parts = {"weights": self.weights, "step_sizes": self.step_sizes, "by_step": self.by_step}
-        return {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
+        return {f"{part}.{name}": tensor for part, tensors in self.parts().items() for name, tensor in tensors.items()}
 
     def detached(self) -> Start:
         """The same values without gradients, for tests."""
-
-        def detach(tensors: Weights) -> Weights:
-            return {name: tensor.detach() for name, tensor in tensors.items()}
-
-        parts = (self.weights, self.step_sizes, self.by_step)
-        return Start(**dict(zip(("weights", "step_sizes", "by_step"), map(detach, parts), strict=True)))
+        return Start(**{part: {n: t.detach() for n, t in tensors.items()} for part, tensors in self.parts().items()})
 
 
 def start_of(module: nn.Module) -> Start:

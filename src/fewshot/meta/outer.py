@@ -29,10 +29,10 @@ SCHEDULES = ("constant", "cosine", "linear")
 
 @dataclass(frozen=True)
 class Loss:
-    """What one iteration gives: a scalar to differentiate, and the figure to report (the same, unless given)."""
+    """What one iteration gives: a scalar to report, and to differentiate unless its gradients are known already."""
 
-    objective: Float[Tensor, ""]
-    reported: Float[Tensor, ""] | None = None
+    value: Float[Tensor, ""]
+    slopes: Mapping[str, Tensor] | None = None  # by name of what is learned; their own scalar may be another one
 
 
 Step = Callable[[torch.Generator, float], Loss]  # a source of tasks, the share of iterations done
@@ -101,8 +101,8 @@ class OuterLoop:
         while self.iteration < config.n_iterations:
             generator = torch.Generator().manual_seed(seed_of("meta", config.seed, self.iteration))
             loss = self.step(generator, self.iteration / config.n_iterations)
-            self._update(loss.objective)
-            since.append((loss.objective if loss.reported is None else loss.reported).detach())
+            self._update(loss)
+            since.append(loss.value.detach())
             self.iteration += 1
             if self.iteration % config.report_every == 0 or self.iteration == config.n_iterations:
                 mean = torch.stack(since).mean().item()
@@ -112,11 +112,15 @@ class OuterLoop:
                 since = []
                 yield self.history[-1]
 
-    def _update(self, objective: Tensor) -> None:
+    def _update(self, loss: Loss) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.lr_at(self.iteration)
         self.optimizer.zero_grad()
-        objective.backward()
+        if loss.slopes is None:
+            loss.value.backward()
+        else:
+            for name, tensor in self.learned.items():
+                tensor.grad = loss.slopes[name]
         if self.config.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(list(self.learned.values()), self.config.clip_norm)
         self.optimizer.step()

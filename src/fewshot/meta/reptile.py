@@ -7,44 +7,36 @@ batch. Source: Nichol et al. 2018, section 2, and their released code (Adam with
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from fewshot.meta.episodes import Episodes
 from fewshot.meta.maml import InnerLoop, Loss, Start, Weights, adapt
 
 
 def pull(
     module: nn.Module,
     start: Start,
-    episodes: Episodes,
+    x: Shaped[Tensor, "N M *X"],
+    y: Shaped[Tensor, "N M *Y"],
+    picks: Int[Tensor, "N S B"],
     loss: Loss,
     inner: InnerLoop,
-    *,
-    n_steps: int,
-    batch: int,
-    generator: torch.Generator,
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """(a scalar whose gradient is weights - mean weights after the inner loop, the mean loss there).
+) -> tuple[dict[str, Tensor], Float[Tensor, ""]]:
+    """(weights - mean weights after the inner loop, the mean loss there), of M examples a task, S batches of B.
 
-    So an outer SGD with step size e moves the weights by e towards the mean of the tasks' weights.
+    As the gradient of an outer SGD with step size e it moves the weights by e towards the mean of the tasks' weights.
     """
-    x = torch.cat([episodes.support_x, episodes.query_x], 1)
-    y = torch.cat([episodes.support_y, episodes.query_y], 1)
-    picks = batches(len(x), x.shape[1], n_steps=n_steps, batch=batch, generator=generator)
 
     def loss_of(own: Weights, x: Tensor, y: Tensor) -> Tensor:
         return loss(functional_call(module, dict(own), (x,)), y)
 
     def of_one(x: Tensor, y: Tensor, picks: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        *_, end = adapt(loss_of, start.detached(), x, y, inner, picks)
+        *_, end = adapt(loss_of, start, x, y, inner, picks)
         return end, loss_of(end, x, y)
 
-    with torch.no_grad():
-        ends, losses = vmap(of_one)(x, y, picks)
-    pulls = [((w.detach() - ends[name].mean(0)) * w).sum() for name, w in start.weights.items()]
-    return torch.stack(pulls).sum(), losses.mean()
+    ends, losses = vmap(of_one)(x, y, picks)
+    return {name: w - ends[name].mean(0) for name, w in start.weights.items()}, losses.mean()
 
 
 def batches(

@@ -43,7 +43,8 @@ class Experiment:
     def __init__(self, config: Config) -> None:
         self.config, name = config, config.learner.name
         network = perceptron(1, config.widths, 1, seed=config.outer.seed)
-        self.learner = WeightLearner(network, Sinusoids(), mse_loss, config.learner)
+        n_iterations = config.outer.n_iterations
+        self.learner = WeightLearner(network, Sinusoids(), mse_loss, config.learner, n_iterations=n_iterations)
         self.loops = {name: OuterLoop(self.learner.start.named(), self.learner.step, config.outer)}
 
     def watch(self, name: str) -> Mapping[str, float]:
