@@ -89,7 +89,7 @@ class OuterLoop:
         else:
             kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
             betas = (config.betas[0], config.betas[1])
-            self.optimizer = kind(tensors, config.lr, betas=betas, weight_decay=config.weight_decay)
+            self.optimizer = kind(tensors, config.lr, betas=betas, weight_decay=config.weight_decay, fused=True)
 
     def run(self, watch: Callable[[], Mapping[str, float]] = dict) -> Iterator[dict[str, float]]:
         """Go on to the end, and yield a row of figures every `report_every` iterations; raises Diverged.
