@@ -69,7 +69,7 @@ class LearnerConfig:
     first_order_share: float = 0.0  # of training, at its beginning, without second derivatives
     multi_step_share: float = 0.0  # of training, in which the losses after all steps count, ever less; may be above 1
     batch: int = 10  # examples that a step of reptile's inner loop takes
-    compile: str = "auto"  # where there is a compiler, for a long run; or always, never
+    compile: str = "auto"  # where there is a compiler, for a long run; or always, never; "untraced": not even flat
 
     def __post_init__(self) -> None:
         for name in ("n_tasks", "n_support", "n_query", "n_steps", "batch"):
@@ -173,7 +173,9 @@ class WeightLearner:
 
     def _program(self, work: Callable[..., object], *key: object) -> Program:
         """The program of that key, made of `work` when it is first asked for."""
-        return self._programs.setdefault(key, Program(work, compiled=self._compiled))
+        return self._programs.setdefault(
+            key, Program(work, compiled=self._compiled, traced=self.config.compile != "untraced")
+        )
 
     def curve(
         self,

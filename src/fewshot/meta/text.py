@@ -48,7 +48,7 @@ class Config:
     seeds: int = 5  # of meta-training and of test tasks
     learner: LearnerConfig = field(
         default_factory=lambda: LearnerConfig(
-            n_tasks=12, n_support=16, n_query=6, n_steps=3, step_size=0.1, step_sizes="layer"
+            n_tasks=12, n_support=16, n_query=6, n_steps=3, step_size=0.1, step_sizes="layer", compile="untraced"
         )
     )
     outer: OuterConfig = field(
@@ -214,7 +214,7 @@ class Experiment:
         config, totals = self.config, {self.config.learner.name: 0.0, READER: 0.0}
         for k in config.shots:
             tasks = replace(self.training, shots=(k,))
-            learner = WeightLearner(self.model, tasks, answer_loss, config.learner)
+            learner = WeightLearner(self.model, tasks, answer_loss, replace(config.learner, compile="untraced"))
             totals[config.learner.name] += flops_of(partial(_differentiate, learner.step, learner.start.named()))
             weights = dict(self.model.named_parameters())
             totals[READER] += flops_of(partial(_differentiate, partial(self._reader_step, self.model, tasks), weights))
@@ -223,8 +223,9 @@ class Experiment:
 
 def _differentiate(step: outer.Step, learned: Mapping[str, Tensor]) -> None:
     """One iteration's loss and its gradient."""
-    objective = step(torch.Generator().manual_seed(0), 1.0).objective
-    torch.autograd.grad(objective, list(learned.values()), allow_unused=True)
+    loss = step(torch.Generator().manual_seed(0), 1.0)
+    if loss.slopes is None:
+        torch.autograd.grad(loss.value, list(learned.values()))
 
 
 def _within_0_and_1(share: Point) -> Point:
