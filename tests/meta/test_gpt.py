@@ -10,6 +10,7 @@ from fewshot.kernels.choose import KERNELS, choose_for
 from fewshot.kernels.need import Need
 from fewshot.meta.episodes import Episodes
 from fewshot.meta.kernels import BATCHED, TWICE, check_kernels
+from fewshot.meta.learn import LearnerConfig, WeightLearner
 from fewshot.meta.lines import UNASKED, answer_loss
 from fewshot.meta.maml import InnerLoop, query_losses, start_of
 from fewshot.model.config import GPTConfig
@@ -79,6 +80,16 @@ def test_in_first_order_the_other_kernels_give_the_references_gradient(kernel):
 def test_a_kernel_without_second_derivative_is_named_with_the_way_out(kernel):
     with pytest.raises(KernelUnsupported, match=rf"kernel '{kernel}' .*use 'reference'"):
         check_kernels(gpt(kernel), second_order=True)
+
+
+def test_a_learner_says_so_before_it_draws_a_task():
+    for config in (LearnerConfig(), LearnerConfig(first_order_share=0.5)):
+        with pytest.raises(KernelUnsupported, match=r"kernel 'sdpa' .*use 'reference'"):
+            WeightLearner(gpt("sdpa"), None, answer_loss, config)
+    for config in (LearnerConfig(first_order_share=1.0), LearnerConfig(algorithm="pretrain")):
+        WeightLearner(gpt("sdpa"), None, answer_loss, config)
+        with pytest.raises(KernelUnsupported, match=r"kernel 'blocked' .*many tasks"):
+            WeightLearner(gpt("blocked"), None, answer_loss, config)
 
 
 @pytest.mark.parametrize("kernel", [name for name in KERNELS if name not in BATCHED])

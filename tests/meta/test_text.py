@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from fewshot.base.config import read_yaml
 from fewshot.base.rng import seed_of
 from fewshot.checkpoint.save import save
 from fewshot.cli.main import main
+from fewshot.meta.experiment import configure
 from fewshot.meta.finetune import FineTuning
 from fewshot.meta.learn import LearnerConfig
 from fewshot.meta.lines import answer_loss, prompts
@@ -116,6 +119,13 @@ def test_weights_can_be_new_ones_by_seed_in_place_of_the_checkpoints(checkpoint)
 FEW = ["--tasks", "[hidden_letter]", "--shots", "[2]", "--seeds", "1", "--outer.n_iterations", "2", "--test_tasks", "2",
        "--finetune.steps", "[1]", "--finetune.tasks", "1", "--learner.n_tasks", "2", "--learner.n_query", "1",
        "--learner.n_support", "2", "--learner.compile", "untraced"]  # fmt: skip
+
+
+def test_the_run_file_is_the_default_and_what_is_not_said_stays_so():
+    path = Path(__file__).parents[2] / "runs" / "meta_text.yaml"
+    assert configure("text", read_yaml(path)) == configure("text", {}) == Config()
+    fewer = configure("text", {"outer": {"n_iterations": 7}})
+    assert fewer.outer == replace(Config().outer, n_iterations=7)
 
 
 def test_the_command_takes_a_run_folder(checkpoint, tmp_path, capsys):

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from fewshot.base.config import from_plain, lay_over
+from fewshot.base.config import from_plain, lay_over, to_plain
 from fewshot.base.files import write_json
 from fewshot.meta import sinusoid, text
 from fewshot.meta.learn import named
@@ -50,11 +50,12 @@ KINDS: Mapping[str, tuple[type, Callable[[Any], Experiment]]] = {
 
 
 def configure(kind: str, given: Mapping[str, Any]) -> Any:
-    """The configuration of a kind from what is given; the name of a learner stands for its options."""
+    """The configuration of a kind from what is given, over its defaults; a learner's name stands for its options."""
     learner = given.get("learner")
     if isinstance(learner, Mapping) and "name" in learner:
         given = {**given, "learner": lay_over(named(learner["name"]), learner)}
-    return from_plain(KINDS[kind][0], given, where=kind)
+    config = KINDS[kind][0]
+    return from_plain(config, lay_over(to_plain(config()), given), where=kind)
 
 
 def train(experiment: Experiment, folder: Path, *, about: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, float]]]:

@@ -17,6 +17,7 @@ from torch.func import grad
 from fewshot.base.errors import UnknownName, check
 from fewshot.meta import outer
 from fewshot.meta.episodes import Episodes, Tasks
+from fewshot.meta.kernels import check_kernels
 from fewshot.meta.maml import InnerLoop, Loss, Start, query_losses
 from fewshot.meta.measure import Curve, flops_of, point
 from fewshot.meta.program import Program, compiles
@@ -120,12 +121,16 @@ def start_of(module: nn.Module, config: LearnerConfig) -> Start:
 
 
 class WeightLearner:
-    """A module that learns tasks by gradient steps; `step` is for the outer loop, `start` what that learns."""
+    """A module that learns tasks by gradient steps; `step` is for the outer loop, `start` what that learns.
+
+    Raises KernelUnsupported for attention that cannot be differentiated as often as the learner needs.
+    """
 
     def __init__(
         self, module: nn.Module, tasks: Tasks, loss: Loss, config: LearnerConfig, *, n_iterations: int = 1
     ) -> None:
         check(config.algorithm != "context", "a learner in context has no gradient steps on examples")
+        check_kernels(module, second_order=config.algorithm == "maml" and config.first_order_share < 1)
         self.module, self.tasks, self.loss, self.config = module, tasks, loss, config
         self.start = start_of(module, config)
         self.device = next(iter(self.start.weights.values())).device

@@ -24,7 +24,6 @@ from fewshot.evaluate.tasks.novel import FAMILIES, Family
 from fewshot.kernels.choose import KERNELS
 from fewshot.meta import outer
 from fewshot.meta.finetune import Choice, FineTuning, adapted, choose_settings
-from fewshot.meta.kernels import check_kernels
 from fewshot.meta.learn import LearnerConfig, WeightLearner
 from fewshot.meta.lines import TextTask, TextTasks, answer_loss, answered, as_episodes, prompts, share_answered
 from fewshot.meta.maml import InnerLoop, Start, start_of
@@ -39,7 +38,7 @@ Way = Callable[[int, Sequence[TextTask]], float]
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Which checkpoint learns what; lists of K and of families must be as in training and test alike."""
+    """Which checkpoint learns what, and how. The defaults are those of runs/meta_text.yaml."""
 
     run: str = "out/demo"  # a run folder of text, made by fewshot demo or fewshot train
     kernel: str = "reference"  # of attention; in first order sdpa as well
@@ -48,15 +47,13 @@ class Config:
     seeds: int = 5  # of meta-training and of test tasks
     learner: LearnerConfig = field(
         default_factory=lambda: LearnerConfig(
-            n_tasks=12, n_support=16, n_query=6, n_steps=3, step_size=0.1, step_sizes="layer", compile="untraced"
+            n_tasks=9, n_support=16, n_query=6, n_steps=3, step_size=0.1, step_sizes="layer", compile="untraced"
         )
     )
     outer: OuterConfig = field(
-        default_factory=lambda: OuterConfig(n_iterations=300, warmup=20, clip_norm=10.0, report_every=50)
+        default_factory=lambda: OuterConfig(n_iterations=300, lr=3e-3, warmup=20, clip_norm=10.0, report_every=50)
     )
-    reader_lr: float | None = (
-        3e-4  # of a reader of prompts that is trained on MAML's tasks as long; null: there is none
-    )
+    reader_lr: float | None = 3e-4  # of a reader of prompts that is trained as long on the same tasks; null: of none
     pretrained: bool = True  # false: the learner in weights begins with a new model's, not with the checkpoint's
     finetune: FineTuning = field(default_factory=FineTuning)
     test_tasks: int = 48  # of each family and seed
@@ -69,9 +66,7 @@ class Config:
         check(bool(self.tasks), f"tasks names no family, allowed: {', '.join(FAMILIES)}")
         check(bool(self.shots) and min(self.shots) >= 1, f"shots is {list(self.shots)}, must hold numbers from 1 on")
         most, n_support = max(self.shots), self.learner.n_support
-        check(
-            most <= n_support, f"shots go up to {most}, learner.n_support is {n_support}: raise it to train on as many"
-        )
+        check(most <= n_support, f"shots go up to {most}, learner.n_support only to {n_support}: raise it")
         algorithm = self.learner.algorithm
         check(algorithm != "context", "learners in context are beside the others anyway: name one in weights")
         for name in self.tasks:
@@ -90,8 +85,6 @@ class Experiment:
         torch.set_num_threads(config.threads)
         model, self.tokenizer, _ = load_run(Path(config.run), attend=kernel.attend)
         self.model = model.cpu()
-        second_order = config.learner.algorithm == "maml" and config.learner.first_order_share < 1
-        check_kernels(self.model, second_order=second_order)
         families = tuple(FAMILIES[name]() for name in config.tasks)
         self.training = TextTasks(families, self.tokenizer, held_out=False, shots=config.shots)
         self.learners: list[WeightLearner] = []
