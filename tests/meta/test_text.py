@@ -13,6 +13,7 @@ from fewshot.base.config import read_yaml
 from fewshot.base.rng import seed_of
 from fewshot.checkpoint.save import save
 from fewshot.cli.main import main
+from fewshot.meta import text
 from fewshot.meta.experiment import configure
 from fewshot.meta.finetune import FineTuning
 from fewshot.meta.learn import LearnerConfig
@@ -45,6 +46,7 @@ def config(run: Path, **changes) -> Config:
         ),
         "outer": OuterConfig(n_iterations=4, lr=0.01, report_every=2),
         "finetune": FineTuning(sgd=(0.1, 0.3), adam=(), steps=(1, 2), tasks=3),
+        "test_steps": (2,),
         "test_tasks": 3,
         "test_query": 2,
     }
@@ -107,6 +109,16 @@ def test_learners_begin_as_the_checkpoint_and_leave_it_as_it_is(checkpoint):
     assert not torch.equal(starts[0]["wte.weight"], starts[1]["wte.weight"])
 
 
+def test_the_number_of_steps_is_that_which_the_validation_tasks_are_best_with(checkpoint, monkeypatch):
+    experiment = Experiment(config(checkpoint, test_steps=(4, 1, 2)))
+    told = {0: torch.tensor([[0.5, 0.0, 1.0], [0.5, 1.0, 0.0]]), 1: torch.tensor([[0.5, 0.5, 0.5], [0.5, 0.5, 0.5]])}
+    order = {id(learner.start): seed for seed, learner in enumerate(experiment.learners)}
+    monkeypatch.setattr(text, "adapted", lambda module, start, *others: told[order[id(start)]])
+    assert experiment._best_steps(None) == 1  # all three come to 0.5
+    told[1] = torch.tensor([[0.6, 0.5, 0.5]])
+    assert experiment._best_steps(None) == 4
+
+
 def test_weights_can_be_new_ones_by_seed_in_place_of_the_checkpoints(checkpoint):
     first, again = (Experiment(config(checkpoint, pretrained=False)) for _ in range(2))
     new = [learner.start.weights["wte.weight"] for learner in first.learners]
@@ -118,7 +130,7 @@ def test_weights_can_be_new_ones_by_seed_in_place_of_the_checkpoints(checkpoint)
 
 FEW = ["--tasks", "[hidden_letter]", "--shots", "[2]", "--seeds", "1", "--outer.n_iterations", "2", "--test_tasks", "2",
        "--finetune.steps", "[1]", "--finetune.tasks", "1", "--learner.n_tasks", "2", "--learner.n_query", "1",
-       "--learner.n_support", "2", "--learner.compile", "untraced"]  # fmt: skip
+       "--learner.n_support", "2", "--learner.compile", "untraced", "--test_steps", "[1]"]  # fmt: skip
 
 
 def test_the_run_file_is_the_default_and_what_is_not_said_stays_so():
@@ -142,7 +154,8 @@ def test_the_command_takes_a_run_folder(checkpoint, tmp_path, capsys):
      (["--kernel", "native", "--learner", "fomaml"], "kernel 'native' cannot be differentiated for many tasks"),
      (["--kernel", "fast"], "unknown kernel 'fast'"),
      (["--tasks", "[novel_symbol]"], "nearest: 'novel_symbols'"), (["--tasks", "[]"], "tasks names no family"),
-     (["--shots", "[0]"], "shots is [0]"), (["--shots", "[27]"], "shots"), (["--seeds", "0"], "seeds is 0"),
+     (["--shots", "[0]"], "shots is [0]"), (["--test_steps", "[]"], "test_steps is []"),
+     (["--shots", "[27]"], "shots"), (["--seeds", "0"], "seeds is 0"),
      (["--learner", "context"], "context"), (["--run", "nowhere"], "nowhere does not exist")],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_in_one_line_before_training(words, message, checkpoint, tmp_path, capsys):

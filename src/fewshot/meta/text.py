@@ -2,7 +2,8 @@
 
 Four ways to learn a rule from the same K lines, asked the same questions: read them as a prompt; fine-tune on them;
 fine-tune from weights that MAML prepared; read them with weights that were trained further, on the very tasks that MAML
-was given. Trained and chosen on training rules, measured on those held out (`hidden_` families hold none out).
+was given. Trained on training rules, which also say how many steps to take and how large; measured on rules held out
+(`hidden_` families hold none out).
 Source: Brown et al. 2020, section 1 (figure 1.1), Finn et al. 2017; Min et al. 2022 for training on prompts.
 """
 
@@ -23,6 +24,7 @@ from fewshot.checkpoint.run import load_run
 from fewshot.evaluate.tasks.novel import FAMILIES, Family
 from fewshot.kernels.choose import KERNELS
 from fewshot.meta import outer
+from fewshot.meta.episodes import Episodes
 from fewshot.meta.finetune import Choice, FineTuning, adapted, choose_settings
 from fewshot.meta.learn import LearnerConfig, WeightLearner
 from fewshot.meta.lines import TextTask, TextTasks, answer_loss, answered, as_episodes, prompts, share_answered
@@ -56,6 +58,7 @@ class Config:
     reader_lr: float | None = 3e-4  # of a reader of prompts that is trained as long on the same tasks; null: of none
     pretrained: bool = True  # false: the learner in weights begins with a new model's, not with the checkpoint's
     finetune: FineTuning = field(default_factory=FineTuning)
+    test_steps: tuple[int, ...] = (1, 2, 3, 5, 10)  # of them the learner in weights takes what its validation tasks say
     test_tasks: int = 48  # of each family and seed
     test_query: int = 4
     threads: int = 1  # tensors this small gain nothing from a second one
@@ -69,6 +72,8 @@ class Config:
         check(most <= n_support, f"shots go up to {most}, learner.n_support only to {n_support}: raise it")
         algorithm = self.learner.algorithm
         check(algorithm != "context", "learners in context are beside the others anyway: name one in weights")
+        steps = self.test_steps
+        check(bool(steps) and min(steps) >= 1, f"test_steps is {list(steps)}, must hold numbers from 1 on")
         for name in self.tasks:
             look_up("family of rules", name, FAMILIES)
 
@@ -154,12 +159,13 @@ class Experiment:
         tests = [self._draw(family, config.outer.seed + seed, held_out=True) for seed in range(config.seeds)]
         points: dict[str, list[Point]] = {}
         for k in config.shots:
-            choice = self._chosen([task.first(k) for task in validation])
-            note(f"{family.name}, K = {k}: fine-tuning by {choice}, {choice.value:.3f} right on training rules")
+            tried = as_episodes(self.tokenizer, [task.first(k) for task in validation])
+            choice = choose_settings(self.model, tried, answer_loss, share_answered, config.finetune)
+            n_steps = {FINE_TUNING: choice.n_steps, config.learner.name: self._best_steps(tried)}
+            note(f"{family.name}, K = {k}: {choice}, {choice.value:.3f} right on training rules; steps {n_steps}")
             shown = [[task.first(k) for task in tasks] for tasks in tests]
             one = [replace(shown[0][0], queries=shown[0][0].queries[:1])]
-            n_steps = {FINE_TUNING: choice.n_steps, config.learner.name: config.learner.n_steps}
-            for name, share_right in self._ways(choice).items():
+            for name, share_right in self._ways(choice, n_steps).items():
                 values = [share_right(seed, tasks) for seed, tasks in enumerate(shown)]
                 flops = None if name == IDEAL else flops_of(partial(share_right, 0, one))
                 one_point = point(values, n_examples=k, n_steps=n_steps.get(name, 0), flops=flops)
@@ -174,18 +180,26 @@ class Experiment:
         generator = torch.Generator().manual_seed(seed_of("meta text", use, family.name, seed))
         return tasks.draw_texts(n, max(config.shots), config.test_query, generator)
 
-    def _chosen(self, validation: Sequence[TextTask]) -> Choice:
-        episodes = as_episodes(self.tokenizer, validation)
-        return choose_settings(self.model, episodes, answer_loss, share_answered, self.config.finetune)
+    def _best_steps(self, validation: Episodes) -> int:
+        """How many steps the learners in weights do best with on validation tasks; of equals the fewest."""
+        inner, steps = self.config.learner.inner(second_order=False), self.config.test_steps
+        values = [
+            adapted(self.model, learner.start, validation, answer_loss, share_answered, inner, steps).mean(0)
+            for learner in self.learners
+        ]
+        of_steps = dict(zip(steps, torch.stack(values).mean(0).tolist(), strict=True))
+        return max(of_steps, key=lambda n: (of_steps[n], -n))
 
-    def _ways(self, choice: Choice) -> dict[str, Way]:
+    def _ways(self, choice: Choice, n_steps: Mapping[str, int]) -> dict[str, Way]:
         """How each learner comes to its answers: from a seed and tasks, the share of queries that are right."""
         learned = self.config.learner
         ways: dict[str, Way] = {
             PROMPT: lambda seed, tasks: self._read(self.model, tasks),
-            FINE_TUNING: lambda seed, tasks: self._adapted(start_of(self.model), tasks, choice.inner, choice.n_steps),
+            FINE_TUNING: lambda seed, tasks: self._adapted(
+                start_of(self.model), tasks, choice.inner, n_steps[FINE_TUNING]
+            ),
             learned.name: lambda seed, tasks: self._adapted(
-                self.learners[seed].start, tasks, learned.inner(second_order=False), learned.n_steps
+                self.learners[seed].start, tasks, learned.inner(second_order=False), n_steps[learned.name]
             ),
         }
         if self.readers:
