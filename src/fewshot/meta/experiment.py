@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from fewshot.base.config import from_plain, lay_over, to_plain
 from fewshot.base.files import write_json
-from fewshot.meta import markov, omniglot, regression, sinusoid
+from fewshot.meta import markov, omniglot, regression, sinusoid, text
 from fewshot.meta.learn import named
 from fewshot.meta.measure import Measured, to_json
 from fewshot.meta.outer import OuterLoop
@@ -48,6 +48,7 @@ KINDS: Mapping[str, tuple[type, Callable[[Any], Experiment]]] = {
     "omniglot": (omniglot.Config, omniglot.Experiment),
     "regression": (regression.Config, regression.Experiment),
     "markov": (markov.Config, markov.Experiment),
+    "text": (text.Config, text.Experiment),
 }
 
 
