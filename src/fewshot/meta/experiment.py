@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from fewshot.base.config import from_plain, lay_over
+from fewshot.base.config import from_plain, lay_over, to_plain
 from fewshot.base.files import write_json
-from fewshot.meta import markov, regression, sinusoid
+from fewshot.meta import markov, omniglot, regression, sinusoid, text
 from fewshot.meta.learn import named
 from fewshot.meta.measure import Measured, to_json
 from fewshot.meta.outer import OuterLoop
@@ -45,17 +45,20 @@ class Experiment(Protocol):
 # Of each kind its configuration, and what runs it
 KINDS: Mapping[str, tuple[type, Callable[[Any], Experiment]]] = {
     "sinusoid": (sinusoid.Config, sinusoid.Experiment),
+    "omniglot": (omniglot.Config, omniglot.Experiment),
     "regression": (regression.Config, regression.Experiment),
     "markov": (markov.Config, markov.Experiment),
+    "text": (text.Config, text.Experiment),
 }
 
 
 def configure(kind: str, given: Mapping[str, Any]) -> Any:
-    """The configuration of a kind from what is given; the name of a learner stands for its options."""
+    """The configuration of a kind from what is given, over its defaults; a learner's name stands for its options."""
     learner = given.get("learner")
     if isinstance(learner, Mapping) and "name" in learner:
         given = {**given, "learner": lay_over(named(learner["name"]), learner)}
-    return from_plain(KINDS[kind][0], given, where=kind)
+    config = KINDS[kind][0]
+    return from_plain(config, lay_over(to_plain(config()), given), where=kind)
 
 
 def train(experiment: Experiment, folder: Path, *, about: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, float]]]:

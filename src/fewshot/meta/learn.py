@@ -17,7 +17,8 @@ from torch.func import grad
 from fewshot.base.errors import UnknownName, check
 from fewshot.meta import outer
 from fewshot.meta.episodes import Episodes, Tasks
-from fewshot.meta.maml import InnerLoop, Loss, Start, query_losses
+from fewshot.meta.kernels import check_kernels
+from fewshot.meta.maml import InnerLoop, Loss, Start, no_moments, query_losses
 from fewshot.meta.measure import Curve, flops_of, point
 from fewshot.meta.program import Program, compiles
 from fewshot.meta.reptile import batches, pull
@@ -69,7 +70,7 @@ class LearnerConfig:
     first_order_share: float = 0.0  # of training, at its beginning, without second derivatives
     multi_step_share: float = 0.0  # of training, in which the losses after all steps count, ever less; may be above 1
     batch: int = 10  # examples that a step of reptile's inner loop takes
-    compile: str = "auto"  # where there is a compiler, for a long run; or always, never
+    compile: str = "auto"  # where there is a compiler, for a long run; or always, never; "untraced": not even flat
 
     def __post_init__(self) -> None:
         for name in ("n_tasks", "n_support", "n_query", "n_steps", "batch"):
@@ -78,6 +79,10 @@ class LearnerConfig:
         check(self.step_sizes in STEP_SIZES, f"step_sizes is {self.step_sizes!r}, allowed: {', '.join(STEP_SIZES)}")
         check(0 <= self.first_order_share <= 1, f"first_order_share is {self.first_order_share}, must be from 0 to 1")
         check(self.multi_step_share >= 0, f"multi_step_share is {self.multi_step_share}, must be at least 0")
+        check(
+            self.algorithm != "reptile" or (self.step_sizes == "fixed" and not self.by_step),
+            "reptile learns weights only: give step_sizes fixed and no by_step",
+        )
         self.inner(second_order=self.inner_optimizer == "sgd")
 
     def inner(self, *, second_order: bool) -> InnerLoop:
@@ -116,16 +121,23 @@ def start_of(module: nn.Module, config: LearnerConfig) -> Start:
         shape = {"fixed": None, "weight": (1, *weight.shape), "layer": (config.n_steps,)}[config.step_sizes]
         if shape is not None:
             sizes[name] = torch.full(shape, config.step_size, device=weight.device, requires_grad=True)
-    return Start(weights={n: w for n, w in weights.items() if n not in by_step}, step_sizes=sizes, by_step=by_step)
+    keeps = config.algorithm == "reptile" and config.inner_optimizer == "adam"
+    moments = no_moments({name: weight.detach() for name, weight in adapted.items()}) if keeps else {}
+    still = {name: weight for name, weight in weights.items() if name not in by_step}
+    return Start(weights=still, step_sizes=sizes, by_step=by_step, moments=moments)
 
 
 class WeightLearner:
-    """A module that learns tasks by gradient steps; `step` is for the outer loop, `start` what that learns."""
+    """A module that learns tasks by gradient steps; `step` is for the outer loop, `start` what that learns.
+
+    Raises KernelUnsupported for attention that cannot be differentiated as often as the learner needs.
+    """
 
     def __init__(
         self, module: nn.Module, tasks: Tasks, loss: Loss, config: LearnerConfig, *, n_iterations: int = 1
     ) -> None:
         check(config.algorithm != "context", "a learner in context has no gradient steps on examples")
+        check_kernels(module, second_order=config.algorithm == "maml" and config.first_order_share < 1)
         self.module, self.tasks, self.loss, self.config = module, tasks, loss, config
         self.start = start_of(module, config)
         self.device = next(iter(self.start.weights.values())).device
@@ -165,15 +177,20 @@ class WeightLearner:
         x, y = whole.query_x, whole.query_y
         picks = batches(len(x), x.shape[1], n_steps=config.n_steps, batch=config.batch, generator=generator)
 
-        def work(start: Parts, x: Tensor, y: Tensor, picks: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-            return pull(self.module, Start(**start), x, y, picks, self.loss, config.inner(second_order=False))
+        def work(start: Parts, x: Tensor, y: Tensor, picks: Tensor) -> tuple[Parts, Tensor]:
+            way, loss = pull(self.module, Start(**start), x, y, picks, self.loss, config.inner(second_order=False))
+            return way.parts(), loss
 
-        slopes, loss = self._program(work, "pull")(self.start.parts(), x, y, picks.to(self.device))
-        return outer.Loss(loss, Start(weights=slopes).named())
+        ways, loss = self._program(work, "pull")(self.start.parts(), x, y, picks.to(self.device))
+        for name, moment in self.start.moments.items():
+            moment.sub_(ways["moments"][name])  # all the way, whatever the outer step
+        return outer.Loss(loss, Start(weights=ways["weights"]).named())
 
     def _program(self, work: Callable[..., object], *key: object) -> Program:
         """The program of that key, made of `work` when it is first asked for."""
-        return self._programs.setdefault(key, Program(work, compiled=self._compiled))
+        return self._programs.setdefault(
+            key, Program(work, compiled=self._compiled, traced=self.config.compile != "untraced")
+        )
 
     def curve(
         self,

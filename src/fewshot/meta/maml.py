@@ -20,6 +20,7 @@ from torch.func import functional_call, grad, vmap
 
 from fewshot.base.errors import check
 from fewshot.meta.episodes import Episodes
+from fewshot.meta.norms import PlainNorms
 
 Weights = Mapping[str, Tensor]
 INNER = ("sgd", "adam")
@@ -50,16 +51,18 @@ class Start:
 
     `step_sizes` has for each adapted weight a row for each step, of any shape that fits the weight. `by_step` has for
     some weights (which are then not adapted) a row for each state, after 0, 1, ... steps. The last row serves all
-    steps beyond.
+    steps beyond. `moments` is what an inner Adam begins with: a running mean square of slopes for each weight, and
+    `steps`, the number of steps that it is of; without them it begins with nothing.
     """
 
     weights: Weights
     step_sizes: Weights = field(default_factory=dict)
     by_step: Weights = field(default_factory=dict)
+    moments: Weights = field(default_factory=dict)
 
     def parts(self) -> dict[str, dict[str, Tensor]]:
         """As a tree of tensors; `Start(**parts)` is the way back."""
-        return {part: dict(getattr(self, part)) for part in ("weights", "step_sizes", "by_step")}
+        return {part: dict(getattr(self, part)) for part in ("weights", "step_sizes", "by_step", "moments")}
 
     def named(self) -> dict[str, Tensor]:
         """Every tensor under a name of its own."""
@@ -83,7 +86,19 @@ def adapt(
     inner: InnerLoop,
     picks: Int[Tensor, "S B"] | None = None,
 ) -> Iterator[dict[str, Tensor]]:
-    """The weights after 0, 1, 2, ... steps on one task's support set, without end.
+    """The weights after 0, 1, 2, ... steps on one task's support set; see `states`."""
+    return (weights for weights, _ in states(loss_of, start, x, y, inner, picks))
+
+
+def states(
+    loss_of: Callable[[Weights, Tensor, Tensor], Tensor],
+    start: Start,
+    x: Float[Tensor, "K ..."],
+    y: Float[Tensor, "K ..."],
+    inner: InnerLoop,
+    picks: Int[Tensor, "S B"] | None = None,
+) -> Iterator[tuple[dict[str, Tensor], dict[str, Tensor]]]:
+    """(weights, moments) after 0, 1, 2, ... steps on one task's support set, without end.
 
     Each step takes all K examples, or those that its row of `picks` names (then there are S steps).
     Raises BadValue if nothing is adapted.
@@ -91,10 +106,10 @@ def adapt(
     free = {name: w for name, w in start.weights.items() if name not in start.by_step}
     moving = {name: w for name, w in free.items() if name.startswith(inner.adapts)}
     check(bool(moving), f"no weight's name begins with {inner.adapts!r}; there are {', '.join(start.weights)}")
-    squares = {name: torch.zeros_like(w) for name, w in moving.items()}
+    moments = {**no_moments(moving), **start.moments}
     for step in itertools.count() if picks is None else range(len(picks) + 1):
         still = {**free, **{name: _row(rows, step) for name, rows in start.by_step.items()}}
-        yield {**still, **moving}
+        yield {**still, **moving}, moments
         if picks is not None and step == len(picks):
             return
         batch = (x, y) if picks is None else (x[picks[step]], y[picks[step]])
@@ -102,7 +117,7 @@ def adapt(
         if not inner.second_order:
             slopes = {name: slope.detach() for name, slope in slopes.items()}
         if inner.optimizer == "adam":
-            slopes, squares = _scaled(slopes, squares, step)
+            slopes, moments = _scaled(slopes, moments)
         sizes: dict[str, Tensor | float] = dict.fromkeys(moving, inner.step_size)
         sizes |= {name: _row(rows, step) for name, rows in start.step_sizes.items()}
         moving = {name: w - sizes[name] * slopes[name] for name, w in moving.items()}
@@ -119,14 +134,20 @@ def _row(rows: Float[Tensor, "S ..."], step: int) -> Float[Tensor, ...]:
     return rows[min(step, len(rows) - 1)]
 
 
-def _scaled(
-    slopes: Weights, squares: Weights, step: int, *, beta: float = 0.999
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Slopes over the root of their running mean square, and that mean: Kingma and Ba 2015 without momentum."""
-    squares = {name: beta * squares[name] + (1 - beta) * slope.square() for name, slope in slopes.items()}
-    unbiased = 1 - beta ** (step + 1)
+def no_moments(weights: Weights) -> dict[str, Tensor]:
+    """What an inner Adam begins with where nothing is known of the slopes."""
+    device = next(iter(weights.values())).device
+    steps = torch.zeros((), dtype=torch.float64, device=device)  # 1 - 0.999 needs more digits than float32 has
+    return {"steps": steps, **{name: torch.zeros_like(weight) for name, weight in weights.items()}}
+
+
+def _scaled(slopes: Weights, moments: Weights, *, beta: float = 0.999) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Slopes over the root of their running mean square, and the moments: Kingma and Ba 2015 without momentum."""
+    squares = {name: beta * moments[name] + (1 - beta) * slope.square() for name, slope in slopes.items()}
+    steps = moments["steps"] + 1
+    unbiased = 1 - beta**steps
     scaled = {name: slope / ((squares[name] / unbiased).sqrt() + 1e-8) for name, slope in slopes.items()}
-    return scaled, squares
+    return scaled, {"steps": steps, **squares}
 
 
 def query_losses(
@@ -149,11 +170,12 @@ def query_losses(
         return loss(functional_call(module, dict(own), (x,)), y)
 
     def of_one(support_x: Tensor, support_y: Tensor, query_x: Tensor, query_y: Tensor) -> Tensor:
-        states = zip(range(max(after) + 1), adapt(loss_of, start, support_x, support_y, inner), strict=False)
-        at = {n: (judge or loss)(functional_call(module, own, (query_x,)), query_y) for n, own in states if n in after}
+        passed = zip(range(max(after) + 1), adapt(loss_of, start, support_x, support_y, inner), strict=False)
+        at = {n: (judge or loss)(functional_call(module, own, (query_x,)), query_y) for n, own in passed if n in after}
         return torch.stack([at[n] for n in after])
 
-    return vmap(of_one)(episodes.support_x, episodes.support_y, episodes.query_x, episodes.query_y)
+    with PlainNorms():
+        return vmap(of_one)(episodes.support_x, episodes.support_y, episodes.query_x, episodes.query_y)
 
 
 def outer_gradients(

@@ -43,6 +43,7 @@ class Curve:
     learner: str
     kind: str  # of KINDS: "weights" learns by gradient steps, "context" by reading; "bound" is the best possible
     points: tuple[Point, ...]
+    tasks: str = ""  # where one result has several sorts of tasks, which
     training_flops: float | None = None  # of the outer loop
     training_seconds: float | None = None
 

@@ -32,7 +32,7 @@ class Loss:
     """What one iteration gives: a scalar to report, and to differentiate unless its gradients are known already."""
 
     value: Float[Tensor, ""]
-    slopes: Mapping[str, Tensor] | None = None  # by name of what is learned; their own scalar may be another one
+    slopes: Mapping[str, Tensor] | None = None  # by name of what is learned, save what has moved already
 
 
 Step = Callable[[torch.Generator, float], Loss]  # a source of tasks, the share of iterations done
@@ -120,7 +120,7 @@ class OuterLoop:
             loss.value.backward()
         else:
             for name, tensor in self.learned.items():
-                tensor.grad = loss.slopes[name]
+                tensor.grad = loss.slopes.get(name)
         if self.config.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(list(self.learned.values()), self.config.clip_norm)
         self.optimizer.step()

@@ -1,7 +1,8 @@
 """Reptile: weights move towards where gradient descent on each task leads. In: a module, episodes. Out: a pull.
 
 No query set and no second derivatives: support and query examples are one set, of which each inner step takes a
-batch. Source: Nichol et al. 2018, section 2, and their released code (Adam without momentum as the inner optimizer).
+batch. The inner optimizer is Adam without momentum, whose running squares go on from task to task, into the test too:
+a task of five steps is too short to find them. Source: Nichol et al. 2018, section 2, and their released code.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from fewshot.meta.maml import InnerLoop, Loss, Start, Weights, adapt
+from fewshot.meta.maml import InnerLoop, Loss, Start, Weights, states
 
 
 def pull(
@@ -22,21 +23,27 @@ def pull(
     picks: Int[Tensor, "N S B"],
     loss: Loss,
     inner: InnerLoop,
-) -> tuple[dict[str, Tensor], Float[Tensor, ""]]:
-    """(weights - mean weights after the inner loop, the mean loss there), of M examples a task, S batches of B.
+) -> tuple[Start, Float[Tensor, ""]]:
+    """(start - mean over tasks of where the inner loop ends, the mean loss there), of M examples, S batches of B.
 
     As the gradient of an outer SGD with step size e it moves the weights by e towards the mean of the tasks' weights.
+    The loss is that of the last batch.
     """
 
     def loss_of(own: Weights, x: Tensor, y: Tensor) -> Tensor:
         return loss(functional_call(module, dict(own), (x,)), y)
 
-    def of_one(x: Tensor, y: Tensor, picks: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        *_, end = adapt(loss_of, start, x, y, inner, picks)
-        return end, loss_of(end, x, y)
+    def of_one(x: Tensor, y: Tensor, picks: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+        *_, (weights, moments) = states(loss_of, start, x, y, inner, picks)
+        return weights, moments, loss_of(weights, x[picks[-1]], y[picks[-1]])
 
-    ends, losses = vmap(of_one)(x, y, picks)
-    return {name: w - ends[name].mean(0) for name, w in start.weights.items()}, losses.mean()
+    weights, moments, losses = vmap(of_one)(x, y, picks)
+    return Start(weights=_ways(start.weights, weights), moments=_ways(start.moments, moments)), losses.mean()
+
+
+def _ways(begun: Weights, ended: Weights) -> dict[str, Tensor]:
+    """From the mean of the tasks' ends back to the common beginning."""
+    return {name: tensor - ended[name].mean(0) for name, tensor in begun.items()}
 
 
 def batches(
