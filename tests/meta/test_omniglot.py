@@ -57,6 +57,7 @@ def test_the_command_trains_every_learner_on_a_folder_of_images(learner, drawing
     assert [(p["n_examples"], p["n_steps"], p["n"]) for p in curve["points"]] == [(3, 0, 10), (3, 1, 10), (3, 3, 10)]
     assert all(0 <= p["mean"] <= 1 for p in curve["points"])
     assert (curve["kind"], nearest["kind"]) == ("weights", "baseline")
+    assert result["more_is_better"]
     assert [row["iteration"] for row in result["history"][learner]] == [3, 6]
     assert all(0 <= row["validation accuracy"] <= 1 for row in result["history"][learner])
 

@@ -129,7 +129,7 @@ class Experiment:
         """Accuracy on unseen classes after gradient steps on a few examples of each, beside the nearest example's."""
         test = self.config.test
         curves = (self._curve("test", test.n_tasks, test.steps), self._nearest())
-        return Measured(tasks="omniglot", quantity="accuracy", curves=curves)
+        return Measured(tasks="omniglot", quantity="accuracy", curves=curves, more_is_better=True)
 
     def _curve(self, part: str, n_tasks: int, steps: tuple[int, ...]) -> Curve:
         episodes = self._unseen(part, n_tasks)
