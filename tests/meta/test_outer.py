@@ -37,6 +37,33 @@ def test_a_loop_that_was_stopped_goes_on_as_if_it_had_not_been(learner, optimize
     assert all(torch.equal(whole.learned[name], again.learned[name]) for name in whole.learned)
 
 
+def test_a_loop_that_was_stopped_between_reports_goes_on_with_the_same_rows(tmp_path):
+    path = tmp_path / "state.safetensors"
+    whole, cut, again = (loop() for _ in range(3))
+    list(whole.run())
+    assert [row["iteration"] for row in cut.run(stop=lambda: cut.iteration == 33)] == [20]
+    cut.save(path, about=ABOUT)
+    again.load(path, about=ABOUT)
+    assert again.iteration == 33
+    list(again.run())
+    assert again.history == whole.history
+    assert all(torch.equal(whole.learned[name], again.learned[name]) for name in whole.learned)
+
+
+def test_a_loop_is_not_whole_within_an_iteration_nor_when_it_has_diverged():
+    one = loop()
+    step, seen = one.step, []
+    one.step = lambda *given: seen.append(one.is_whole) or step(*given)
+    assert one.is_whole
+    for _ in one.run():
+        assert one.is_whole
+    assert set(seen) == {False}
+    lost = loop(lr=1e30, schedule="constant")
+    with pytest.raises(Diverged):
+        list(lost.run())
+    assert not lost.is_whole
+
+
 def test_a_state_of_other_settings_or_a_damaged_one_is_refused(tmp_path):
     path = tmp_path / "state.safetensors"
     loop().save(path, about=ABOUT)

@@ -21,6 +21,7 @@ from fewshot.meta import markov, omniglot, regression, sinusoid, text
 from fewshot.meta.learn import named
 from fewshot.meta.measure import Measured, to_json
 from fewshot.meta.outer import OuterLoop
+from fewshot.train.interrupt import polite_stop
 
 RESULT = "result.json"
 SAVE_EVERY = 60.0  # seconds
@@ -72,7 +73,8 @@ def prepare(kind: str, config: Any) -> Experiment:
 def train(experiment: Experiment, folder: Path, *, about: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, float]]]:
     """Run every loop to its end, from where its file in the folder is; yields (loop's name, row of figures).
 
-    State is written every minute, at the end, and when the iteration is broken off.
+    State is written every minute, at the end, and when it is broken off: Ctrl-C takes effect, as KeyboardInterrupt,
+    when the outer loop's iteration at hand is whole. Nothing is written where it is not, or has diverged.
     """
     for name, loop in experiment.loops.items():
         path = folder / f"{name}.safetensors"
@@ -81,14 +83,18 @@ def train(experiment: Experiment, folder: Path, *, about: Mapping[str, Any]) -> 
         if loop.iteration == loop.config.n_iterations:
             continue
         saved = time.monotonic()
-        try:
-            for row in loop.run(functools.partial(experiment.watch, name)):
-                yield name, row
-                if time.monotonic() - saved > SAVE_EVERY:
+        with polite_stop() as request:
+            try:
+                for row in loop.run(functools.partial(experiment.watch, name), stop=lambda: request.asked):
+                    yield name, row
+                    if time.monotonic() - saved > SAVE_EVERY:
+                        loop.save(path, about=about)
+                        saved = time.monotonic()
+            finally:
+                if loop.is_whole:
                     loop.save(path, about=about)
-                    saved = time.monotonic()
-        finally:
-            loop.save(path, about=about)
+        if request.asked:
+            raise KeyboardInterrupt
 
 
 def measure(experiment: Experiment, folder: Path, *, about: Mapping[str, Any]) -> Measured:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -81,6 +82,8 @@ class OuterLoop:
     def __init__(self, learned: Mapping[str, Tensor], step: Step, config: OuterConfig) -> None:
         self.learned, self.step, self.config = dict(learned), step, config
         self.iteration = 0
+        self.is_whole = True  # no iteration is half done, and none has diverged
+        self.since: list[float] = []  # losses since the last row
         self.history: list[dict[str, float]] = []
         tensors = list(self.learned.values())
         self.optimizer: torch.optim.Optimizer
@@ -91,26 +94,33 @@ class OuterLoop:
             betas = (config.betas[0], config.betas[1])
             self.optimizer = kind(tensors, config.lr, betas=betas, weight_decay=config.weight_decay, fused=True)
 
-    def run(self, watch: Callable[[], Mapping[str, float]] = dict) -> Iterator[dict[str, float]]:
-        """Go on to the end, and yield a row of figures every `report_every` iterations; raises Diverged.
+    def run(
+        self, watch: Callable[[], Mapping[str, float]] = dict, *, stop: Callable[[], bool] = lambda: False
+    ) -> Iterator[dict[str, float]]:
+        """Go on to the end, or until `stop` says so between two iterations; raises Diverged.
 
-        A row holds `iteration`, `loss` (the mean since the last row), and what `watch` gives.
+        Yields a row of figures every `report_every` iterations. It holds `iteration`, `loss` (the mean since the last row), and what `watch` gives.
         """
         config = self.config
-        since: list[Tensor] = []
-        while self.iteration < config.n_iterations:
+        losses: list[Tensor] = []
+        while self.iteration < config.n_iterations and not stop():
+            self.is_whole = False
             generator = torch.Generator().manual_seed(seed_of("meta", config.seed, self.iteration))
             loss = self.step(generator, self.iteration / config.n_iterations)
             self._update(loss)
-            since.append(loss.value.detach())
+            losses.append(loss.value.detach())
             self.iteration += 1
-            if self.iteration % config.report_every == 0 or self.iteration == config.n_iterations:
-                mean = torch.stack(since).mean().item()
+            due = self.iteration % config.report_every == 0 or self.iteration == config.n_iterations
+            if due:
+                mean = fmean([*self.since, *torch.stack(losses).tolist()])
                 if not math.isfinite(mean):
                     raise Diverged(f"the loss is no number after {self.iteration:,} iterations: lower outer.lr")
                 self.history.append({"iteration": self.iteration, "loss": mean, **watch()})
-                since = []
+                self.since, losses = [], []
+            self.is_whole = True
+            if due:
                 yield self.history[-1]
+        self.since += [loss.item() for loss in losses]
 
     def _update(self, loss: Loss) -> None:
         for group in self.optimizer.param_groups:
@@ -130,7 +140,7 @@ class OuterLoop:
         tensors = {f"learned.{name}": tensor.detach().contiguous() for name, tensor in self.learned.items()}
         for i, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{i}.{name}": value.clone() for name, value in state.items() if value is not None}
-        facts = {"iteration": self.iteration, "about": dict(about), "history": self.history}
+        facts = {"iteration": self.iteration, "about": dict(about), "history": self.history, "since": self.since}
         with written_whole(path) as partial:
             save_file(tensors, partial, metadata={name: json.dumps(fact) for name, fact in facts.items()})
 
@@ -144,7 +154,7 @@ class OuterLoop:
             raise BadFile(f"{path} is damaged ({error}): delete it to begin anew") from None
         if facts.get("about") != json.loads(json.dumps(about)):
             raise BadValue(f"{path} belongs to other settings: give another --out, or delete it")
-        self.iteration, self.history = facts["iteration"], facts["history"]
+        self.iteration, self.history, self.since = facts["iteration"], facts["history"], facts.get("since", [])
         states: dict[int, dict[str, Tensor]] = {}
         with torch.no_grad():
             for name, tensor in self.learned.items():
