@@ -16,7 +16,7 @@ from fewshot.cli.main import main
 from fewshot.meta import text
 from fewshot.meta.experiment import configure
 from fewshot.meta.finetune import FineTuning
-from fewshot.meta.learn import LearnerConfig
+from fewshot.meta.learn import LearnerConfig, named
 from fewshot.meta.lines import answer_loss, prompts
 from fewshot.meta.outer import OuterConfig
 from fewshot.meta.text import Config, Experiment
@@ -85,6 +85,16 @@ def test_a_prompts_flops_are_those_of_its_matrix_products(checkpoint):
     D, V, n_layers = 8, Bytes().n_vocab, 2
     T = 1 + 3 * 4 + 3  # <|endoftext|>, three lines, "q t" without the line break that is asked for
     assert flops == 2 * (n_layers * (12 * D * D * T + 2 * T * T * D) + V * D * T)
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+def test_training_in_first_order_takes_fewer_flops_than_in_second_and_goes_through_sdpa(checkpoint):
+    def flops(learner: str, kernel: str) -> float:
+        settings = LearnerConfig(**{**named(learner), "n_tasks": 2, "n_support": 3, "n_query": 1, "compile": "untraced"})
+        few = config(checkpoint, learner=settings, kernel=kernel, shots=(3,), test_steps=(1,), reader_lr=None)
+        return Experiment(few)._training_flops()[learner]
+
+    assert flops("fomaml", "sdpa") == flops("fomaml", "reference") < 0.7 * flops("maml", "reference")
 
 
 def test_reader_and_learner_in_weights_are_given_the_same_tasks(checkpoint):

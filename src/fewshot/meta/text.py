@@ -29,7 +29,7 @@ from fewshot.meta.finetune import Choice, FineTuning, adapted, choose_settings
 from fewshot.meta.learn import LearnerConfig, WeightLearner
 from fewshot.meta.lines import TextTask, TextTasks, answer_loss, answered, as_episodes, prompts, share_answered
 from fewshot.meta.maml import InnerLoop, Start, start_of
-from fewshot.meta.measure import Curve, Measured, Point, flops_of, point
+from fewshot.meta.measure import Curve, Measured, Point, flops_of, point, training_flops
 from fewshot.meta.outer import OuterConfig, OuterLoop
 from fewshot.model.gpt import GPT
 
@@ -221,17 +221,10 @@ class Experiment:
         for k in config.shots:
             tasks = replace(self.training, shots=(k,))
             learner = WeightLearner(self.model, tasks, answer_loss, replace(config.learner, compile="untraced"))
-            totals[config.learner.name] += flops_of(partial(_differentiate, learner.step, learner.start.named()))
-            weights = dict(self.model.named_parameters())
-            totals[READER] += flops_of(partial(_differentiate, partial(self._reader_step, self.model, tasks), weights))
-        return {name: total / len(config.shots) * config.outer.n_iterations for name, total in totals.items()}
-
-
-def _differentiate(step: outer.Step, learned: Mapping[str, Tensor]) -> None:
-    """One iteration's loss and its gradient."""
-    loss = step(torch.Generator().manual_seed(0), 1.0)
-    if loss.slopes is None:
-        torch.autograd.grad(loss.value, list(learned.values()))
+            steps = {config.learner.name: learner.step, READER: partial(self._reader_step, self.model, tasks)}
+            for name, step in steps.items():
+                totals[name] += training_flops(step, n_iterations=config.outer.n_iterations)
+        return {name: total / len(config.shots) for name, total in totals.items()}
 
 
 def _within_0_and_1(share: Point) -> Point:
