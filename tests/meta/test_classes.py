@@ -162,6 +162,11 @@ def test_what_is_no_labelled_data_is_refused_by_name(files, message, tmp_path):
             read_classes(path)
 
 
+def test_a_zip_may_spell_its_names_from_the_folder_it_was_made_in(tmp_path):
+    path = write_zip(tmp_path / "it.zip", {"./b/1.txt": b"x", "./a/1.txt": b"y", "c/1.txt/": b""})
+    assert read_classes(path).labels == ("a", "b")
+
+
 def test_files_that_are_absent_damaged_or_lack_labels_are_refused(tmp_path):
     with pytest.raises(BadFile, match="does not exist"):
         read_classes(tmp_path / "nothing.zip")

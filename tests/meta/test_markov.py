@@ -62,6 +62,7 @@ def test_a_reader_passes_from_uniform_by_unigram_to_bigram():
 
 
 def test_doubling_ends_with_the_last():
+    assert doubling(0) == [0]
     assert doubling(1) == [0, 1]
     assert doubling(8) == [0, 1, 2, 4, 8]
     assert doubling(98) == [0, 1, 2, 4, 8, 16, 32, 64, 98]

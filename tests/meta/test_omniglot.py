@@ -107,6 +107,7 @@ def test_the_nearest_example_is_found_by_pixels_and_by_byte_counts():
         (["--test.n_tasks", "1"], "test.n_tasks is 1"),
         (["--test.n_query", "0"], "test.n_query is 0"),
         (["--test.steps", "[]"], "test.steps"),
+        (["--test.steps", "[-1]"], "test.steps is [-1]"),
         (["--threads", "0"], "threads is 0"),
         (["--network.pool", "max", "--network.n_blocks", "4"], "data.side is 8"),
     ],

@@ -105,7 +105,8 @@ def test_long_gradients_are_cut_and_known_ones_are_taken_as_they_are():
     ("wrong", "message"),
     [({"lr": 0.0}, "lr is 0.0"), ({"n_iterations": 0}, "n_iterations is 0"), ({"optimizer": "lion"}, "'lion'"),
      ({"schedule": "step"}, "'step'"), ({"betas": (0.9,)}, "betas are"), ({"warmup": -1}, "warmup is -1"),
-     ({"clip_norm": 0.0}, "clip_norm is 0.0")],
+     ({"clip_norm": 0.0}, "clip_norm is 0.0"), ({"weight_decay": -1.0}, "weight_decay is -1"),
+     ({"optimizer": "sgd", "weight_decay": 0.1}, "sgd here has none"), ({"seed": 2**70}, "seed is")],
 )  # fmt: skip
 def test_settings_that_mean_nothing_are_refused(wrong, message):
     with pytest.raises(BadValue, match=message):

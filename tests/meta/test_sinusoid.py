@@ -31,6 +31,9 @@ def test_the_command_trains_measures_and_goes_on(tmp_path, capsys):
     ("words", "message"),
     [(["--learner", "mamal"], "learner 'mamal'"), (["--learner", "context"], "in context"),
      (["--outer.lr", "0"], "lr is 0"), (["--test_steps", "[]"], "test_steps"),
+     (["--test_steps", "[-1]"], "test_steps is [-1]"), (["--widths", "[-1]"], "widths are [-1]"),
+     (["--learner.name", "[1]"], "unknown learner '[1]'"), (["--learner.name", "3"], "unknown learner '3'"),
+     (["--threads", "100000000000"], "threads is 100000000000"), (["--figures", "here"], "--figures"),
      (["--test_tasks", "1"], "test_tasks is 1"),
      (["--learner.nam", "maml"], "key in sinusoid.learner"), (["somewhere"], "'somewhere'")],
 )  # fmt: skip
@@ -39,6 +42,7 @@ def test_what_means_nothing_is_refused_in_one_line(words, message, tmp_path, cap
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_learner_of_another_name_has_its_own_folder_and_table(tmp_path, capsys, monkeypatch):

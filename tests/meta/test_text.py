@@ -80,7 +80,7 @@ def test_all_learners_are_measured_on_the_same_k_from_each_seed(checkpoint):
 
 def test_a_prompts_flops_are_those_of_its_matrix_products(checkpoint):
     """4 D^2 of attention and 8 D^2 of the feed-forward layer a position and layer, T^2 D twice, V D for the logits."""
-    experiment = Experiment(config(checkpoint, tasks=("novel_symbols",), shots=(3,), seeds=1, reader_lr=None))
+    experiment = Experiment(config(checkpoint, tasks=("novel_symbols",), shots=(3,), reader_lr=None))
     flops = experiment.measure().curves[0].points[0].flops
     D, V, n_layers = 8, Bytes().n_vocab, 2
     T = 1 + 3 * 4 + 3  # <|endoftext|>, three lines, "q t" without the line break that is asked for
@@ -90,15 +90,16 @@ def test_a_prompts_flops_are_those_of_its_matrix_products(checkpoint):
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
 def test_training_in_first_order_takes_fewer_flops_than_in_second_and_goes_through_sdpa(checkpoint):
     def flops(learner: str, kernel: str) -> float:
-        settings = LearnerConfig(**{**named(learner), "n_tasks": 2, "n_support": 3, "n_query": 1, "compile": "untraced"})
-        few = config(checkpoint, learner=settings, kernel=kernel, shots=(3,), test_steps=(1,), reader_lr=None)
-        return Experiment(few)._training_flops()[learner]
+        few = {"n_tasks": 2, "n_support": 3, "n_query": 1, "compile": "untraced"}
+        settings = LearnerConfig(**{**named(learner), **few})
+        given = config(checkpoint, learner=settings, kernel=kernel, shots=(3,), test_steps=(1,), reader_lr=None)
+        return Experiment(given)._training_flops()[learner]
 
     assert flops("fomaml", "sdpa") == flops("fomaml", "reference") < 0.7 * flops("maml", "reference")
 
 
 def test_reader_and_learner_in_weights_are_given_the_same_tasks(checkpoint):
-    experiment = Experiment(config(checkpoint, seeds=1))
+    experiment = Experiment(config(checkpoint))
     generator = torch.Generator().manual_seed(seed_of("meta", 0, 0))
     drawn = experiment.training.draw_texts(4, 3, 2, generator)
     x, y = prompts(experiment.tokenizer, drawn)
@@ -138,7 +139,7 @@ def test_weights_can_be_new_ones_by_seed_in_place_of_the_checkpoints(checkpoint)
     assert torch.equal(first.readers[0].wte.weight, first.model.wte.weight)
 
 
-FEW = ["--tasks", "[hidden_letter]", "--shots", "[2]", "--seeds", "1", "--outer.n_iterations", "2", "--test_tasks", "2",
+FEW = ["--tasks", "[hidden_letter]", "--shots", "[2]", "--seeds", "2", "--outer.n_iterations", "2", "--test_tasks", "2",
        "--finetune.steps", "[1]", "--finetune.tasks", "1", "--learner.n_tasks", "2", "--learner.n_query", "1",
        "--learner.n_support", "2", "--learner.compile", "untraced", "--test_steps", "[1]"]  # fmt: skip
 
@@ -165,7 +166,8 @@ def test_the_command_takes_a_run_folder(checkpoint, tmp_path, capsys):
      (["--kernel", "fast"], "unknown kernel 'fast'"),
      (["--tasks", "[novel_symbol]"], "nearest: 'novel_symbols'"), (["--tasks", "[]"], "tasks names no family"),
      (["--shots", "[0]"], "shots is [0]"), (["--test_steps", "[]"], "test_steps is []"),
-     (["--shots", "[27]"], "shots"), (["--seeds", "0"], "seeds is 0"),
+     (["--shots", "[27]"], "shots"), (["--seeds", "1"], "intervals are over seeds"),
+     (["--reader_lr", "0"], "reader_lr is 0"),
      (["--learner", "context"], "context"), (["--run", "nowhere"], "nowhere does not exist")],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_in_one_line_before_training(words, message, checkpoint, tmp_path, capsys):

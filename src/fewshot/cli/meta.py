@@ -51,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
         return _report(args)
     if args.folders:
         raise BadValue(f"{str(args.folders[0])!r} is not understood: folders are for 'fewshot meta report'")
+    if args.figures:
+        raise BadValue("--figures is for 'fewshot meta report'")
     given: dict[str, Any] = read_yaml(args.config) if args.config else {}
     if args.learner:
         given = lay_over(given, {"learner": named(args.learner)})
@@ -58,9 +60,9 @@ def run(args: argparse.Namespace) -> int:
     folder = args.out or Path("out") / (args.config.stem if args.config else f"meta_{args.tasks}")
     if args.out is None and args.learner:
         folder = folder.with_name(f"{folder.name}_{args.learner}")
-    folder.mkdir(parents=True, exist_ok=True)
     settings = {"tasks": args.tasks, **to_plain(config)}
     experiment = prepare(args.tasks, config)
+    folder.mkdir(parents=True, exist_ok=True)
     with counted(args.tasks) as on_progress:
         for name, row in train(experiment, folder, about=settings):
             on_progress(int(row["iteration"]), experiment.loops[name].config.n_iterations)
@@ -91,7 +93,7 @@ def _report(args: argparse.Namespace) -> int:
     from fewshot.meta.measure import from_json
     from fewshot.meta.report import figures, file_name, grouped, merge, standalone, write_report
 
-    if args.overrides or args.learner or args.config:
+    if args.overrides or args.learner or args.config or args.json:
         raise BadValue("'fewshot meta report' takes folders, --out and --figures only")
     check(bool(args.folders), "say which --out folders (or result files) the page is of")
     paths = [path / RESULT if path.is_dir() else path for path in args.folders]

@@ -182,9 +182,10 @@ def _files(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
         return
     try:
         with zipfile.ZipFile(path) as archive:
-            for name in sorted(map(PurePosixPath, archive.namelist())):
+            files = ((PurePosixPath(info.filename), info) for info in archive.infolist() if not info.is_dir())
+            for name, info in sorted(files, key=lambda pair: pair[0]):
                 if is_example(name):
-                    yield name, archive.read(str(name))
+                    yield name, archive.read(info)
     except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError) as error:
         raise BadFile(f"{path} cannot be read as a zip ({error}); allowed: a folder, a zip, a .jsonl") from None
 
@@ -195,8 +196,8 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise BadFile(f"{path} is not JSON in line {number}: {error.msg}") from None
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise BadFile(f"{path} is not JSON in line {number}: {error}") from None
         if (
             not isinstance(row, dict)
             or not isinstance(row.get("text"), str)

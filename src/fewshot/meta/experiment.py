@@ -16,6 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from fewshot.base.config import from_plain, lay_over, to_plain
+from fewshot.base.errors import check
 from fewshot.base.files import write_json
 from fewshot.meta import markov, omniglot, regression, sinusoid, text
 from fewshot.meta.learn import named
@@ -25,6 +26,7 @@ from fewshot.train.interrupt import polite_stop
 
 RESULT = "result.json"
 SAVE_EVERY = 60.0  # seconds
+MOST_THREADS = 1024
 
 
 @runtime_checkable
@@ -66,6 +68,7 @@ def configure(kind: str, given: Mapping[str, Any]) -> Any:
 
 def prepare(kind: str, config: Any) -> Experiment:
     """What runs a configuration, with as many threads as it says."""
+    check(config.threads <= MOST_THREADS, f"threads is {config.threads}, must be at most {MOST_THREADS}")
     torch.set_num_threads(config.threads)
     return KINDS[kind][1](config)
 

@@ -45,8 +45,8 @@ Parts = dict[str, dict[str, Tensor]]  # a `Start` as a tree
 
 def named(learner: str) -> dict[str, Any]:
     """The options that make a published learner, those that it leaves alone at their defaults; raises UnknownName."""
-    if learner not in LEARNERS:
-        raise UnknownName("learner", learner, LEARNERS)
+    if not isinstance(learner, str) or learner not in LEARNERS:  # YAML may hold anything
+        raise UnknownName("learner", str(learner), LEARNERS)
     plain = {name: getattr(LearnerConfig(), name) for options in LEARNERS.values() for name in options}
     del plain["step_size"]  # belongs to the task
     return {**plain, "name": learner, **LEARNERS[learner]}

@@ -133,4 +133,4 @@ class Experiment:
 
 def doubling(last: int) -> list[int]:
     """0, 1, 2, 4, ... and `last`."""
-    return [0, *(2**i for i in range(last.bit_length()) if 2**i < last), last]
+    return sorted({0, *(2**i for i in range(last.bit_length()) if 2**i < last), last})

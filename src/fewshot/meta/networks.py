@@ -27,6 +27,7 @@ WIDTH = 3  # of a patch
 
 def perceptron(n_in: int, widths: Sequence[int], n_out: int, *, seed: int) -> nn.Module:
     """Linear layers with ReLU between; 1-40-40-1 is that of Finn et al. 2017, section 5.1."""
+    check(all(width >= 1 for width in widths), f"widths are {list(widths)}, must be at least 1 each")
     torch.manual_seed(seed)
     network, sizes = nn.Sequential(), [n_in, *widths]
     for i, (before, after) in enumerate(itertools.pairwise(sizes)):

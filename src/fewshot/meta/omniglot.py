@@ -69,7 +69,10 @@ class TestConfig:
         for name in ("n_support", "n_query"):
             check(getattr(self, name) >= 1, f"test.{name} is {getattr(self, name)}, must be at least 1")
         check(self.n_tasks >= 2, f"test.n_tasks is {self.n_tasks}, must be at least 2: intervals are over tasks")
-        check(bool(self.steps), "test.steps holds no number of gradient steps")
+        check(
+            bool(self.steps) and min(self.steps) >= 0,
+            f"test.steps is {list(self.steps)}, must hold numbers of gradient steps from 0 on",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

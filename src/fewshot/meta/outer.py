@@ -59,6 +59,12 @@ class OuterConfig:
             check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, must be at least 1")
         check(self.lr > 0, f"lr is {self.lr}, must be above 0")
         check(self.warmup >= 0, f"warmup is {self.warmup}, must be at least 0")
+        check(0 <= self.weight_decay < math.inf, f"weight_decay is {self.weight_decay}, must be at least 0")
+        check(
+            self.optimizer != "sgd" or not self.weight_decay,
+            f"weight_decay is {self.weight_decay}, but sgd here has none: give 0, or adamw",
+        )
+        check(abs(self.seed) < 2**63, f"seed is {self.seed}, must have at most 63 bits")
         check(self.clip_norm is None or self.clip_norm > 0, f"clip_norm is {self.clip_norm}, must be above 0")
         check(self.optimizer in OPTIMIZERS, f"optimizer is {self.optimizer!r}, allowed: {', '.join(OPTIMIZERS)}")
         check(self.schedule in SCHEDULES, f"schedule is {self.schedule!r}, allowed: {', '.join(SCHEDULES)}")
@@ -99,7 +105,8 @@ class OuterLoop:
     ) -> Iterator[dict[str, float]]:
         """Go on to the end, or until `stop` says so between two iterations; raises Diverged.
 
-        Yields a row of figures every `report_every` iterations. It holds `iteration`, `loss` (the mean since the last row), and what `watch` gives.
+        Yields a row of figures every `report_every` iterations: `iteration`, `loss` (the mean since the last row), and
+        what `watch` gives.
         """
         config = self.config
         losses: list[Tensor] = []

@@ -30,6 +30,7 @@ CONTEXT = "context"
 FUNCTIONS = ("linear", "sinusoid")
 AT_ONCE = 1000  # unseen tasks in memory
 N_QUERY = 10  # unseen examples that a learner in weights is judged by
+LEAST_NOISE = 1e-4  # with less, ridge's equations are singular to 64 bits
 N_WATCHED = 500  # tasks that are looked at while training goes on
 
 
@@ -82,6 +83,10 @@ class Config:
             check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, must be at least 1")
         check(self.n_beyond >= 0, f"n_beyond is {self.n_beyond}, must be at least 0")
         check(0 <= self.noise < math.inf, f"noise is {self.noise}, must be at least 0")
+        check(
+            not 0 < self.noise < LEAST_NOISE,
+            f"noise is {self.noise}, must be 0 or at least {LEAST_NOISE}: ridge needs it",
+        )
         check(self.test_tasks >= 2, f"test_tasks is {self.test_tasks}, must be at least 2: intervals are over tasks")
         check(
             bool(self.test_steps) and min(self.test_steps) >= 1,

@@ -34,7 +34,10 @@ class Config:
         for name in ("test_support", "test_query", "threads"):
             check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, must be at least 1")
         check(self.test_tasks >= 2, f"test_tasks is {self.test_tasks}, must be at least 2: intervals are over tasks")
-        check(bool(self.test_steps), "test_steps holds no number of gradient steps")
+        check(
+            bool(self.test_steps) and min(self.test_steps) >= 0,
+            f"test_steps is {list(self.test_steps)}, must hold numbers of gradient steps from 0 on",
+        )
 
 
 class Experiment:

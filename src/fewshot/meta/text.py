@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from fewshot.base.errors import check, look_up
 from fewshot.base.log import note
@@ -64,7 +63,9 @@ class Config:
     threads: int = 1  # tensors this small gain nothing from a second one
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "test_tasks", "test_query", "threads"):
+        check(self.seeds >= 2, f"seeds is {self.seeds}, must be at least 2: intervals are over seeds")
+        check(self.reader_lr is None or self.reader_lr > 0, f"reader_lr is {self.reader_lr}, must be above 0, or null")
+        for name in ("test_tasks", "test_query", "threads"):
             check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, must be at least 1")
         check(bool(self.tasks), f"tasks names no family, allowed: {', '.join(FAMILIES)}")
         check(bool(self.shots) and min(self.shots) >= 1, f"shots is {list(self.shots)}, must hold numbers from 1 on")
@@ -104,7 +105,7 @@ class Experiment:
             )
             self.learners.append(learner)
             self.loops[f"{config.learner.name}_{seed}"] = OuterLoop(learner.start.named(), learner.step, settings)
-        for seed in range(config.seeds if config.reader_lr else 0):
+        for seed in range(config.seeds if config.reader_lr is not None else 0):
             settings = replace(config.outer, seed=config.outer.seed + seed, lr=config.reader_lr or 0.0)
             reader = self._copy()
             self.readers.append(reader)
