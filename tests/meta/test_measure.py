@@ -40,7 +40,9 @@ def test_flops_of_a_backward_pass_are_counted():
 
 def test_what_was_measured_comes_back_from_json():
     curve = Curve(learner="maml", kind="weights", points=(point([1.0, 2.0], n_examples=1),), training_flops=9.0)
-    measured = Measured(tasks="sinusoid", quantity="error", curves=(curve,), history={"maml": [{"loss": 1.0}]})
+    measured = Measured(
+        tasks="sinusoid", quantity="error", curves=(curve,), history={"maml": [{"iteration": 1, "loss": 1.0}]}
+    )
     assert from_json(json.loads(json.dumps(to_json(measured))), where="here") == measured
 
 

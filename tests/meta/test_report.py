@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 from fewshot.base.files import write_json
 from fewshot.cli.main import main
 from fewshot.meta.measure import Curve, Measured, point, to_json
-from fewshot.meta.report import figures, grouped, markdown_tables, merge, pivot, winners
+from fewshot.meta.report import _against_flops, figures, grouped, markdown_tables, merge, pivot, winners
 
 
 def curve(learner: str, kind: str, means: dict[tuple[int, int], float], spread: float = 0.01) -> Curve:
@@ -49,6 +49,22 @@ def test_results_on_the_same_tasks_are_drawn_together_and_a_shared_bound_once():
     assert [one.learner for one in merged.curves] == ["context", "ideal", "maml"]
     names = [name for name, _, _ in figures(merged)]
     assert names == ["lines-examples", "lines-steps", "lines-flops", "lines-context-loss", "lines-context-phases"]
+
+
+def test_learners_of_one_name_that_did_otherwise_are_both_shown():
+    rows = [{"iteration": 10, "loss": 2.0}, {"iteration": 20, "loss": 1.0}]
+    better = replace(SECOND, curves=(replace(MAML, points=MAML.points[:1]), BOUND), history={"maml": rows})
+    worse = replace(SECOND, history={"maml": rows[:1]})
+    merged = merge([better, worse, better])
+    assert [(one.learner, len(one.points)) for one in merged.curves] == [("maml", 1), ("ideal", 2), ("maml (2)", 4)]
+    assert merged.history == {"maml": rows, "maml (2)": rows[:1]}
+
+
+def test_flops_of_different_numbers_of_steps_are_on_lines_of_their_own():
+    lines = list(_against_flops([READER, MAML]))
+    assert [(line.label, len(line.x)) for line in lines] == [("context", 3), ("maml, 1 steps", 2), ("maml, 5 steps", 2)]
+    assert [line.marker for line in lines] == ["o", "o", "s"]
+    assert lines[1].colour == lines[2].colour != lines[0].colour
 
 
 def test_sorts_of_tasks_within_one_result_have_figures_and_winners_of_their_own():
@@ -94,5 +110,9 @@ def test_what_is_no_result_is_refused_in_one_line(tmp_path, capsys):
     for words in ([], [str(tmp_path)], [str(tmp_path), "--learner", "maml"]):
         assert main(["meta", "report", *words]) == 2
         assert capsys.readouterr().err.count("\n") == 1
+    for history in ({"maml": 5}, {"maml": [5]}, {"maml": [{"a": 1.0}]}, {"maml": [{"iteration": 1, "loss": None}]}):
+        write_json(tmp_path / "odd.json", {**to_json(FIRST), "history": history})
+        assert main(["meta", "report", str(tmp_path / "odd.json")]) == 2
+        assert "history.maml is no list of rows" in capsys.readouterr().err
     assert main(["meta", "sinusoid", "somewhere"]) == 2
     assert "folders are for" in capsys.readouterr().err

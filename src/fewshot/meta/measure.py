@@ -62,6 +62,18 @@ class Measured:
     history: dict[str, Any] = field(default_factory=dict)  # rows that the outer loops reported, by name
     about: dict[str, Any] = field(default_factory=dict)  # settings and machine
 
+    def __post_init__(self) -> None:
+        for name, rows in self.history.items():
+            check(isinstance(rows, list) and all(map(_is_row, rows)), f"history.{name} is no list of rows of figures")
+
+
+def _is_row(row: object) -> bool:
+    return (
+        isinstance(row, Mapping)
+        and {"iteration", "loss"} <= row.keys()
+        and all(isinstance(value, int | float) for value in row.values())
+    )
+
 
 def to_json(measured: Measured) -> dict[str, Any]:
     """As plain values."""

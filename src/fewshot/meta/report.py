@@ -18,6 +18,8 @@ from fewshot.evaluate.figures import COLOURS, Line, Scale, lines_svg
 from fewshot.evaluate.page import in_figure, plain_table, side_by_side, write_page
 from fewshot.meta.measure import Curve, Measured, Point
 
+LEARNED = ("weights", "context")  # kinds that an outer loop prepared, or a checkpoint
+MARKERS = "osD^vPX*"
 STYLES = {"weights": "-", "context": "-", "baseline": "--", "bound": ":"}
 KIND_WORDS = {
     "weights": "in weights (gradient steps)",
@@ -62,13 +64,19 @@ def _by_tasks(measured: Measured) -> Iterator[Measured]:
 
 
 def merge(group: Sequence[Measured]) -> Measured:
-    """All curves of one sort of tasks together; a baseline that several results hold stands once."""
+    """All curves of one sort of tasks together; a baseline that several results hold stands once.
+
+    Learners of one name that did otherwise in another result, and their outer loops, get a number behind it.
+    """
     curves: dict[tuple[str, str], Curve] = {}
-    for one in group:
-        curves |= {(curve.learner, curve.kind): curve for curve in one.curves}
+    learned: dict[str, Curve] = {}
     history: dict[str, Any] = {}
     for one in group:
-        history |= one.history
+        for curve in one.curves:
+            name = _free(curve.learner, curve, learned) if curve.kind in LEARNED else curve.learner
+            learned |= {name: curve} if curve.kind in LEARNED else {}
+            curves[name, curve.kind] = replace(curve, learner=name)
+        history |= {_free(name, rows, history): rows for name, rows in one.history.items()}
     first = group[0]
     return Measured(
         tasks=first.tasks,
@@ -79,6 +87,12 @@ def merge(group: Sequence[Measured]) -> Measured:
     )
 
 
+def _free(name: str, value: object, taken: Mapping[str, object]) -> str:
+    """The name, with a number behind it where it is taken by another value."""
+    names = itertools.chain([name], (f"{name} ({n})" for n in itertools.count(2)))
+    return next(free for free in names if taken.get(free, value) == value)
+
+
 def figures(measured: Measured) -> Iterator[tuple[str, str, str]]:
     """(name, caption, SVG) of everything that one sort of tasks has to show."""
     axes: tuple[tuple[str, str, Scale, list[Line]], ...] = (
@@ -86,7 +100,7 @@ def figures(measured: Measured) -> Iterator[tuple[str, str, str]]:
         ("steps", "gradient steps on them", "shots", list(_against_steps(measured.curves))),
         ("flops", "FLOPs to learn one task and answer once", "decades", list(_against_flops(measured.curves))),
     )
-    learned = [curve for curve in measured.curves if curve.kind in ("weights", "context")]
+    learned = [curve for curve in measured.curves if curve.kind in LEARNED]
     top = 1.15 * max((one.high for curve in learned for one in curve.points), default=1.0)  # a baseline may be far off
     for name, label, scale, lines in axes:
         if len({x for line in lines for x in line.x}) > 1:
@@ -120,7 +134,10 @@ def _history_svg(name: str, rows: Sequence[Mapping[str, float]], keys: Sequence[
     return lines_svg(lines, name=name, x_label="iterations of the outer loop", y_label=", ".join(keys))
 
 
-def _line(curve: Curve, points: Sequence[Point], x: Sequence[float], number: int, label: str = "") -> Line:
+def _line(
+    curve: Curve, points: Sequence[Point], x: Sequence[float], number: int, *, label: str = "", marker: str = "o"
+) -> Line:
+    """In the colour of that number, which is the learner's in all figures."""
     return Line(
         label=label or curve.learner,
         x=x,
@@ -129,7 +146,7 @@ def _line(curve: Curve, points: Sequence[Point], x: Sequence[float], number: int
         high=[one.high for one in points],
         colour=COLOURS[number % len(COLOURS)],
         style=STYLES[curve.kind],
-        marker="o" if curve.kind in ("weights", "context") else "",
+        marker=marker if curve.kind in LEARNED else "",
     )
 
 
@@ -152,24 +169,27 @@ def _against_steps(curves: Sequence[Curve]) -> Iterator[Line]:
         by_examples = itertools.groupby(
             sorted(curve.points, key=lambda one: (one.n_examples, one.n_steps)), key=lambda one: one.n_examples
         )
-        for n_examples, group in by_examples:
-            points = list(group)
-            if len(points) > 1:
-                label = f"{curve.learner}, {n_examples} examples"
-                yield _line(curve, points, [one.n_steps for one in points], number, label)
+        groups = ((n_examples, list(group)) for n_examples, group in by_examples)
+        several = [(n_examples, points) for n_examples, points in groups if len(points) > 1]
+        for (n_examples, points), marker in zip(several, itertools.cycle(MARKERS), strict=False):
+            label = f"{curve.learner}, {n_examples} examples"
+            yield _line(curve, points, [one.n_steps for one in points], number, label=label, marker=marker)
 
 
 def _against_flops(curves: Sequence[Curve]) -> Iterator[Line]:
+    """A line for each row of the table: points of different numbers of steps are of no one curve."""
     for number, curve in enumerate(curves):
-        points = sorted((one for one in curve.points if one.flops), key=lambda one: one.flops or 0.0)
-        if points:
-            yield _line(curve, points, [one.flops or 0.0 for one in points], number)
+        rows = [[one for one in row.values() if one.flops] for row in _rows(curve)]
+        rows = [sorted(row, key=lambda one: one.flops or 0.0) for row in rows if row]
+        for row, marker in zip(rows, itertools.cycle(MARKERS), strict=False):
+            label = f"{curve.learner}, {row[0].n_steps} steps" if len(rows) > 1 else curve.learner
+            yield _line(curve, row, [one.flops or 0.0 for one in row], number, label=label, marker=marker)
 
 
 def winners(measured: Measured) -> list[tuple[int, str, str, bool]]:
     """Of each number of examples (it, the best learner, the next one, whether their intervals are apart)."""
     found = []
-    at = {curve.learner: _last_steps(curve) for curve in measured.curves if curve.kind in ("weights", "context")}
+    at = {curve.learner: _last_steps(curve) for curve in measured.curves if curve.kind in LEARNED}
     for n_examples in sorted({n for points in at.values() for n in points}):
         ranked = sorted(
             ((points[n_examples], name) for name, points in at.items() if n_examples in points),
@@ -248,6 +268,6 @@ def _settings(measured: Measured) -> str:
         if curve.training_flops is not None
     ]
     text = json.dumps(measured.about, indent=1, ensure_ascii=False)
-    names = ", ".join(curve.learner for curve in measured.curves if curve.kind in ("weights", "context"))
+    names = ", ".join(curve.learner for curve in measured.curves if curve.kind in LEARNED)
     words = f"<p>{escape('; '.join(outer))}</p>" if outer else ""
     return f"{words}<details><summary>settings: {escape(names)}</summary><pre>{escape(text)}</pre></details>"
