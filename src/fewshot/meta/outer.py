@@ -6,6 +6,7 @@ in-context learning, pre-training and Reptile share it. Knows no task and no lea
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -91,6 +92,7 @@ class OuterLoop:
         self.is_whole = True  # no iteration is half done, and none has diverged
         self.since: list[float] = []  # losses since the last row
         self.history: list[dict[str, float]] = []
+        self.begun = _digest(self.learned)  # of what it began with
         tensors = list(self.learned.values())
         self.optimizer: torch.optim.Optimizer
         if config.optimizer == "sgd":
@@ -148,11 +150,16 @@ class OuterLoop:
         for i, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{i}.{name}": value.clone() for name, value in state.items() if value is not None}
         facts = {"iteration": self.iteration, "about": dict(about), "history": self.history, "since": self.since}
+        facts["begun"] = self.begun
         with written_whole(path) as partial:
             save_file(tensors, partial, metadata={name: json.dumps(fact) for name, fact in facts.items()})
 
     def load(self, path: Path, *, about: Mapping[str, Any]) -> None:
-        """Take up what `save` wrote; raises BadValue if it is about something else, BadFile if it is damaged."""
+        """Take up what `save` wrote; raises BadFile if it is damaged.
+
+        Raises BadValue if it is about something else, or began with other values: settings may name a checkpoint that
+        is another one by now.
+        """
         try:
             with safe_open(path, "pt") as file:
                 facts = {name: json.loads(fact) for name, fact in file.metadata().items()}
@@ -161,6 +168,8 @@ class OuterLoop:
             raise BadFile(f"{path} is damaged ({error}): delete it to begin anew") from None
         if facts.get("about") != json.loads(json.dumps(about)):
             raise BadValue(f"{path} belongs to other settings: give another --out, or delete it")
+        if facts.get("begun", self.begun) != self.begun:  # older states do not say
+            raise BadValue(f"{path} began with other weights than are there now: give another --out, or delete it")
         self.iteration, self.history, self.since = facts["iteration"], facts["history"], facts.get("since", [])
         states: dict[int, dict[str, Tensor]] = {}
         with torch.no_grad():
@@ -171,3 +180,12 @@ class OuterLoop:
                 _, i, moment = name.split(".")
                 states.setdefault(int(i), {})[moment] = value
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": states})
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """Of names, shapes and values."""
+    found = hashlib.sha256()
+    for name, tensor in tensors.items():
+        found.update(f"{name} {tuple(tensor.shape)}".encode())
+        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
