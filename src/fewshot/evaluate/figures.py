@@ -79,9 +79,10 @@ def lines_svg(
     _set_scale(axes, scale, sorted({x for line in lines for x in line.x}))
     if share:
         axes.set_ylim(-0.03, 1.03)
-    if top is not None and top < axes.get_ylim()[1]:
-        bottom = min((y for line in lines for y in (*line.y, *line.low)), default=0.0)
-        axes.set_ylim(bottom - 0.05 * (top - bottom), top)  # the margin of what is seen
+    if top is not None:
+        bottom = min((y for line in lines for y in (*line.y, *line.low)), default=top)
+        if bottom < top < axes.get_ylim()[1]:
+            axes.set_ylim(bottom - 0.05 * (top - bottom), top)  # the margin of what is seen
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     return to_svg(figure, axes, name)

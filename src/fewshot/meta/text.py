@@ -222,8 +222,8 @@ class Experiment:
         for k in config.shots:
             tasks = replace(self.training, shots=(k,))
             learner = WeightLearner(self.model, tasks, answer_loss, replace(config.learner, compile="untraced"))
-            steps = {config.learner.name: learner.step, READER: partial(self._reader_step, self.model, tasks)}
-            for name, step in steps.items():
+            reader: outer.Step = partial(self._reader_step, self.model, tasks)
+            for name, step in ((config.learner.name, learner.step), (READER, reader)):
                 totals[name] += training_flops(step, n_iterations=config.outer.n_iterations)
         return {name: total / len(config.shots) for name, total in totals.items()}
 
