@@ -168,6 +168,7 @@ def test_the_command_takes_a_run_folder(checkpoint, tmp_path, capsys):
      (["--shots", "[0]"], "shots is [0]"), (["--test_steps", "[]"], "test_steps is []"),
      (["--shots", "[27]"], "shots"), (["--seeds", "1"], "intervals are over seeds"),
      (["--reader_lr", "0"], "reader_lr is 0"),
+     (["--shots", "[9]", "--learner.n_support", "9"], "a prompt of 9 lines of hidden_letter has"),
      (["--learner", "context"], "context"), (["--run", "nowhere"], "nowhere does not exist")],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_in_one_line_before_training(words, message, checkpoint, tmp_path, capsys):

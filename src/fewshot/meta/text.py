@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from fewshot.base.errors import check, look_up
+from fewshot.base.errors import ContextTooLong, check, look_up
 from fewshot.base.log import note
 from fewshot.base.rng import seed_of
 from fewshot.checkpoint.run import load_run
@@ -82,7 +82,8 @@ class Config:
 class Experiment:
     """The learners of one checkpoint; for each seed one of `learner` and one reader.
 
-    Raises KernelUnsupported, before any training, for a kernel that the learner cannot be differentiated through.
+    Raises, before any training, KernelUnsupported for a kernel that the learner cannot be differentiated through, and
+    ContextTooLong for more shots than the model can read.
     """
 
     def __init__(self, config: Config) -> None:
@@ -92,6 +93,8 @@ class Experiment:
         self.model = model.cpu()
         families = tuple(FAMILIES[name]() for name in config.tasks)
         self.training = TextTasks(families, self.tokenizer, held_out=False, shots=config.shots)
+        for family in families:
+            self._check_length(family)
         self.learners: list[WeightLearner] = []
         self.readers: list[GPT] = []
         self.loops: dict[str, OuterLoop] = {}
@@ -111,6 +114,13 @@ class Experiment:
             self.readers.append(reader)
             step = partial(self._reader_step, reader, self.training)
             self.loops[f"{READER}_{seed}"] = OuterLoop(dict(reader.named_parameters()), step, settings)
+
+    def _check_length(self, family: Family) -> None:
+        """Raise ContextTooLong if the longest prompts, known by those of validation, do not fit into the model."""
+        tokens, _ = prompts(self.tokenizer, self._draw(family, self.config.outer.seed, held_out=False))
+        n_tokens, n_ctx = tokens.shape[-1], self.model.config.n_ctx
+        if n_tokens > n_ctx:
+            raise ContextTooLong(n_tokens, n_ctx, f"a prompt of {max(self.config.shots)} lines of {family.name}")
 
     def _copy(self) -> GPT:
         """The checkpoint's weights, to be changed."""
