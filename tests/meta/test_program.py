@@ -47,6 +47,20 @@ def test_the_work_is_traced_once_for_each_shape():
     assert calls == [(2,), (3,)]
 
 
+def test_untraced_it_is_the_work_itself_without_a_graph():
+    calls = []
+
+    def work(x: torch.Tensor) -> torch.Tensor:
+        calls.append(tuple(x.shape))
+        return x * w
+
+    w = torch.ones(3, requires_grad=True)
+    made = Program(work, traced=False)
+    results = [made(torch.ones(n, 3)) for n in (2, 2, 5)]
+    assert calls == [(2, 3), (2, 3), (5, 3)]
+    assert not any(result.requires_grad for result in results)
+
+
 def test_long_runs_are_compiled_where_that_is_possible(monkeypatch):
     monkeypatch.setattr(program, "compiler_problem", lambda device: None)
     assert compiles("auto", n_calls=WORTH_CALLS, device="cpu")

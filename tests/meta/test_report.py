@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from html.parser import HTMLParser
 
 from fewshot.base.files import write_json
@@ -48,6 +49,16 @@ def test_results_on_the_same_tasks_are_drawn_together_and_a_shared_bound_once():
     assert [one.learner for one in merged.curves] == ["context", "ideal", "maml"]
     names = [name for name, _, _ in figures(merged)]
     assert names == ["lines-examples", "lines-steps", "lines-flops", "lines-context-loss", "lines-context-phases"]
+
+
+def test_sorts_of_tasks_within_one_result_have_figures_and_winners_of_their_own():
+    sorts = replace(FIRST, curves=(replace(READER, tasks="a"), replace(MAML, tasks="b"), replace(READER, tasks="b")))
+    groups = grouped([sorts])
+    assert list(groups) == [("lines: a", "error"), ("lines: b", "error")]
+    first, second = (merge(group) for group in groups.values())
+    assert ([one.learner for one in first.curves], winners(first)) == (["context"], [])
+    assert [n for n, *_ in winners(second)] == [1, 2]
+    assert (list(first.history), list(second.history)) == (["context"], [])
 
 
 def test_the_command_writes_a_page_that_is_complete_and_its_figures(tmp_path, capsys):

@@ -172,6 +172,18 @@ def test_recomputation_leaves_reading_with_a_cache_alone() -> None:
     torch.testing.assert_close(torch.cat([model(tokens[:, :5], cache), model(tokens[:, 5:], cache)], dim=1), expected)
 
 
+def test_vectors_are_read_as_the_tokens_whose_embeddings_they_are() -> None:
+    model, tokens = make(), torch.randint(17, (2, 11))
+    vectors = model.wte(tokens)
+    assert torch.equal(model.read(vectors), model.hidden(tokens))
+    vectors[:, 4] += 1.0
+    moved = (model.read(vectors) - model.hidden(tokens)).abs().amax((0, 2))
+    assert (moved[:4] == 0).all()
+    assert (moved[4:] > 0).all()
+    with pytest.raises(ContextTooLong, match="the input has 14"):
+        model.read(torch.zeros(1, 14, 24))
+
+
 def test_more_tokens_than_the_context_are_refused() -> None:
     with pytest.raises(ContextTooLong, match="the input has 14 tokens, the model's context holds 13: shorten it"):
         make()(torch.zeros(1, 14, dtype=torch.long))

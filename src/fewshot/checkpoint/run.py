@@ -18,12 +18,16 @@ from fewshot.tokenizer.load import load_tokenizer
 from fewshot.tokenizer.vocab import Tokenizer
 
 
-def load_run(folder: Path) -> tuple[GPT, Tokenizer, Checkpoint]:
-    """The newest model of a run (or the one of a checkpoint folder inside it), its tokenizer and its checkpoint."""
+def load_run(folder: Path, *, attend: Attend | None = None) -> tuple[GPT, Tokenizer, Checkpoint]:
+    """The newest model of a run (or the one of a checkpoint folder inside it), its tokenizer and its checkpoint.
+
+    Attention is computed by `attend`, or by what is fastest here for a model that is only read from.
+    """
     checkpoint = find_checkpoint(folder)
     for place in (folder, *folder.resolve().parents[:2]):
         if (place / "tokenizer.json").is_file():
-            model = load_model(checkpoint, attend=_kernel(checkpoint.config), device=machine_device())
+            attend = attend or _kernel(checkpoint.config)
+            model = load_model(checkpoint, attend=attend, device=machine_device())
             return model, load_tokenizer(place / "tokenizer.json"), checkpoint
     raise BadFile(f"{folder} has no tokenizer.json: a run folder made by fewshot train is needed")
 

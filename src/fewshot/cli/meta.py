@@ -83,7 +83,8 @@ def _show(measured: Measured) -> None:
         for one in curve.points:
             flops = "" if one.flops is None else f"{one.flops:,.0f}"
             interval = f"{one.low:.3f} to {one.high:.3f}"
-            rows.append((curve.learner, str(one.n_examples), str(one.n_steps), flops, f"{one.mean:.3f}", interval))
+            learner = f"{curve.tasks}: {curve.learner}" if curve.tasks else curve.learner
+            rows.append((learner, str(one.n_examples), str(one.n_steps), flops, f"{one.mean:.3f}", interval))
     columns = ("learner", "examples", "gradient steps", "FLOPs a task", measured.quantity, "95% interval")
     print_table(columns, rows, title=f"{measured.tasks}: tasks that were never trained on")
 

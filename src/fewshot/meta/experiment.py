@@ -6,7 +6,6 @@ that was stopped goes on. Knows no command line.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from fewshot.base.config import from_plain, lay_over, to_plain
 from fewshot.base.files import write_json
-from fewshot.meta import omniglot, sinusoid
+from fewshot.meta import markov, omniglot, regression, sinusoid, text
 from fewshot.meta.learn import named
 from fewshot.meta.measure import Measured, to_json
 from fewshot.meta.outer import OuterLoop
@@ -47,22 +46,19 @@ class Experiment(Protocol):
 KINDS: Mapping[str, tuple[type, Callable[[Any], Experiment]]] = {
     "sinusoid": (sinusoid.Config, sinusoid.Experiment),
     "omniglot": (omniglot.Config, omniglot.Experiment),
+    "regression": (regression.Config, regression.Experiment),
+    "markov": (markov.Config, markov.Experiment),
+    "text": (text.Config, text.Experiment),
 }
 
 
 def configure(kind: str, given: Mapping[str, Any]) -> Any:
-    """The configuration of a kind from what is given; the name of a learner stands for its options.
-
-    What of a learner is neither given nor in its name is as the kind has it by default.
-    """
-    config, learner = KINDS[kind][0], given.get("learner")
-    if isinstance(learner, Mapping):
-        options = named(learner["name"]) if "name" in learner else {}
-        for field in dataclasses.fields(config):
-            if field.name == "learner" and field.default_factory is not dataclasses.MISSING:
-                options = lay_over(to_plain(field.default_factory()), options)
-        given = {**given, "learner": lay_over(options, learner)}
-    return from_plain(config, given, where=kind)
+    """The configuration of a kind from what is given, over its defaults; a learner's name stands for its options."""
+    learner = given.get("learner")
+    if isinstance(learner, Mapping) and "name" in learner:
+        given = {**given, "learner": lay_over(named(learner["name"]), learner)}
+    config = KINDS[kind][0]
+    return from_plain(config, lay_over(to_plain(config()), given), where=kind)
 
 
 def train(experiment: Experiment, folder: Path, *, about: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, float]]]:

@@ -17,6 +17,7 @@ from torch.func import grad
 from fewshot.base.errors import UnknownName, check
 from fewshot.meta import outer
 from fewshot.meta.episodes import Episodes, Tasks
+from fewshot.meta.kernels import check_kernels
 from fewshot.meta.maml import InnerLoop, Loss, Start, no_moments, query_losses
 from fewshot.meta.measure import Curve, flops_of, point
 from fewshot.meta.program import Program, compiles
@@ -69,7 +70,7 @@ class LearnerConfig:
     first_order_share: float = 0.0  # of training, at its beginning, without second derivatives
     multi_step_share: float = 0.0  # of training, in which the losses after all steps count, ever less; may be above 1
     batch: int = 10  # examples that a step of reptile's inner loop takes
-    compile: str = "auto"  # where there is a compiler, for a long run; or always, never
+    compile: str = "auto"  # where there is a compiler, for a long run; or always, never; "untraced": not even flat
 
     def __post_init__(self) -> None:
         for name in ("n_tasks", "n_support", "n_query", "n_steps", "batch"):
@@ -127,12 +128,16 @@ def start_of(module: nn.Module, config: LearnerConfig) -> Start:
 
 
 class WeightLearner:
-    """A module that learns tasks by gradient steps; `step` is for the outer loop, `start` what that learns."""
+    """A module that learns tasks by gradient steps; `step` is for the outer loop, `start` what that learns.
+
+    Raises KernelUnsupported for attention that cannot be differentiated as often as the learner needs.
+    """
 
     def __init__(
         self, module: nn.Module, tasks: Tasks, loss: Loss, config: LearnerConfig, *, n_iterations: int = 1
     ) -> None:
         check(config.algorithm != "context", "a learner in context has no gradient steps on examples")
+        check_kernels(module, second_order=config.algorithm == "maml" and config.first_order_share < 1)
         self.module, self.tasks, self.loss, self.config = module, tasks, loss, config
         self.start = start_of(module, config)
         self.device = next(iter(self.start.weights.values())).device
@@ -183,7 +188,9 @@ class WeightLearner:
 
     def _program(self, work: Callable[..., object], *key: object) -> Program:
         """The program of that key, made of `work` when it is first asked for."""
-        return self._programs.setdefault(key, Program(work, compiled=self._compiled))
+        return self._programs.setdefault(
+            key, Program(work, compiled=self._compiled, traced=self.config.compile != "untraced")
+        )
 
     def curve(
         self,

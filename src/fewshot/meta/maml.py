@@ -20,6 +20,7 @@ from torch.func import functional_call, grad, vmap
 
 from fewshot.base.errors import check
 from fewshot.meta.episodes import Episodes
+from fewshot.meta.norms import PlainNorms
 
 Weights = Mapping[str, Tensor]
 INNER = ("sgd", "adam")
@@ -173,7 +174,8 @@ def query_losses(
         at = {n: (judge or loss)(functional_call(module, own, (query_x,)), query_y) for n, own in passed if n in after}
         return torch.stack([at[n] for n in after])
 
-    return vmap(of_one)(episodes.support_x, episodes.support_y, episodes.query_x, episodes.query_y)
+    with PlainNorms():
+        return vmap(of_one)(episodes.support_x, episodes.support_y, episodes.query_x, episodes.query_y)
 
 
 def outer_gradients(

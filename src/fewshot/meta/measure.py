@@ -6,15 +6,19 @@ make of other examples of the same unseen task, against examples seen, gradient 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from fewshot.base.config import from_plain, to_plain
-from fewshot.base.errors import check
+from fewshot.base.errors import Diverged, check
 from fewshot.evaluate.statistics import spread
+from fewshot.meta.outer import Step
 
 KINDS = ("weights", "context", "baseline", "bound")
 
@@ -39,6 +43,7 @@ class Curve:
     learner: str
     kind: str  # of KINDS: "weights" learns by gradient steps, "context" by reading; "bound" is the best possible
     points: tuple[Point, ...]
+    tasks: str = ""  # where one result has several sorts of tasks, which
     training_flops: float | None = None  # of the outer loop
     training_seconds: float | None = None
 
@@ -69,7 +74,11 @@ def from_json(plain: Mapping[str, Any], *, where: str) -> Measured:
 
 
 def point(values: Sequence[float], *, n_examples: int, n_steps: int = 0, flops: float | None = None) -> Point:
-    """The mean of one figure for each of N tasks (or seeds), with its 95% interval by Student's t."""
+    """The mean of one figure for each of N tasks (or seeds), with its 95% interval by Student's t; raises Diverged."""
+    lost = sum(not math.isfinite(value) for value in values)
+    if lost:
+        given = f"{n_steps} gradient steps on {n_examples} examples"
+        raise Diverged(f"after {given} the figure of {lost} of {len(values)} tasks is no number: lower the step size")
     over = spread(values)
     half = over.half_width or 0.0
     low, high = over.mean - half, over.mean + half
@@ -82,6 +91,19 @@ def flops_of(work: Callable[[], object]) -> float:
     Counted by torch as they run, under `torch.func` too. Additions, norms and activations are left out, as in GPT-3's
     Appendix D; so are kernels of ours that torch does not know: take `reference` or `sdpa`.
     """
-    with FlopCounterMode(display=False) as counter:
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:  # the CPU's fused one is not counted
         work()
     return float(counter.get_total_flops())
+
+
+def training_flops(step: Step, *, n_iterations: int) -> float:
+    """Those of an outer loop: an iteration's, forward and backward, times their number."""
+
+    def iterate() -> None:
+        loss = step(torch.Generator().manual_seed(0), 0.0)
+        if loss.slopes is None:
+            loss.value.backward()
+
+    with torch.enable_grad():
+        iterate()  # the first one may trace its program, which is not to be counted
+        return n_iterations * flops_of(iterate)

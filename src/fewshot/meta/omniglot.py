@@ -39,7 +39,6 @@ class DataConfig:
     seed: int = 0  # of the split
 
     def __post_init__(self) -> None:
-        check(bool(self.path), "data.path is not given: name a folder, zip or .jsonl of labelled images or texts")
         for name in ("validation", "test"):
             check(0 <= getattr(self, name) < 1, f"data.{name} is {getattr(self, name)}, must be from 0 to below 1")
         check(self.test > 0, "data.test is 0, must be above 0: what is measured needs unseen classes")
@@ -75,7 +74,7 @@ class TestConfig:
 class Config:
     """The paper's 5-way 1-shot tasks and network, save the numbers of tasks and iterations."""
 
-    data: DataConfig
+    data: DataConfig = field(default_factory=DataConfig)
     n_ways: int = 5
     network: NetworkConfig = field(default_factory=NetworkConfig)
     learner: LearnerConfig = field(
@@ -96,6 +95,7 @@ class Experiment:
     def __init__(self, config: Config) -> None:
         self.config, data, name = config, config.data, config.learner.name
         torch.set_num_threads(config.threads)
+        check(bool(data.path), "data.path is not given: name a folder, zip or .jsonl of labelled images or texts")
         classes = read_classes(Path(data.path), side=data.side, n_channels=data.n_channels, n_bytes=data.n_bytes)
         parts = classes.split(data.shares(), seed=data.seed)
         for part, some in parts.items():

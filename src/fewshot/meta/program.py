@@ -17,19 +17,25 @@ from torch.utils import _pytree as pytree
 from fewshot.base.errors import BadValue, check
 from fewshot.kernels.compiler import compiler_problem
 
-SWITCHES = ("auto", "always", "never")
+SWITCHES = ("auto", "always", "never", "untraced")
 WORTH_CALLS = 5_000  # compiling takes as long as some thousand calls of a small program
 
 
 class Program:
-    """`work` on trees of tensors, traced for each shape that comes; never differentiable."""
+    """`work` on trees of tensors, traced for each shape that comes; never differentiable.
 
-    def __init__(self, work: Callable[..., Any], *, compiled: bool = False) -> None:
-        self._work, self._compiled = work, compiled
+    Tracing takes as long as some dozens of calls: where shapes are many and calls are few it is better left out.
+    """
+
+    def __init__(self, work: Callable[..., Any], *, compiled: bool = False, traced: bool = True) -> None:
+        self._work, self._compiled, self._traced = work, compiled, traced
         self._made: dict[Any, Callable[..., Any]] = {}
 
     def __call__(self, *args: Any) -> Any:
         """What `work` gives; nothing in `work` may depend on the tensors' values save through operations on them."""
+        if not self._traced:
+            with torch.no_grad():
+                return self._work(*args)
         leaves, form = pytree.tree_flatten(args)
         key = (form, tuple((leaf.shape, leaf.dtype, leaf.device) for leaf in leaves))
         with torch.no_grad():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,19 @@ def grouped(results: Iterable[Measured]) -> dict[tuple[str, str], list[Measured]
     """Results by (tasks, quantity)."""
     groups: dict[tuple[str, str], list[Measured]] = {}
     for one in results:
-        groups.setdefault((one.tasks, one.quantity), []).append(one)
+        for part in _by_tasks(one):
+            groups.setdefault((part.tasks, part.quantity), []).append(part)
     return groups
+
+
+def _by_tasks(measured: Measured) -> Iterator[Measured]:
+    """A result for each sort of tasks in it; what the outer loops reported goes with the first."""
+    history = measured.history
+    for name in dict.fromkeys(curve.tasks for curve in measured.curves):
+        curves = tuple(curve for curve in measured.curves if curve.tasks == name)
+        tasks = f"{measured.tasks}: {name}" if name else measured.tasks
+        yield replace(measured, tasks=tasks, curves=curves, history=history)
+        history = {}
 
 
 def merge(group: Sequence[Measured]) -> Measured:

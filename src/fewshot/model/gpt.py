@@ -1,5 +1,6 @@
-"""GPT-1, GPT-2, GPT-3 and the Sparse Transformer from one class. In: token ids. Out: hidden states, logits, loss.
+"""GPT-1, GPT-2, GPT-3 and the Sparse Transformer from one class.
 
+In: token ids, or inputs that are vectors already. Out: hidden states, logits, loss.
 Knows nothing of text, of training or of how attention is computed: the kernel is handed in.
 """
 
@@ -56,20 +57,31 @@ class GPT(nn.Module):
         *,
         counts: Sequence[int] | None = None,
     ) -> Float[Tensor, "B T D"]:
-        """Hidden states after the last norm.
+        """Hidden states after the last norm; cache, documents and counts as `read` has them."""
+        return self.read(self.wte(tokens), cache, documents, counts=counts)
 
-        With a cache, `tokens` continue what it holds and are added to it; where rows are padded at their ends,
-        `counts` tells how many tokens of each are real. A tree takes a cache's place where texts branch,
+    def read(
+        self,
+        embedded: Float[Tensor, "B T D"],
+        cache: Memory | None = None,
+        documents: Int[Tensor, "B T"] | None = None,
+        *,
+        counts: Sequence[int] | None = None,
+    ) -> Float[Tensor, "B T D"]:
+        """Hidden states after the last norm, of inputs that are vectors: embedded tokens, or numbers laid out as such.
+
+        With a cache, the inputs continue what it holds and are added to it; where rows are padded at their ends,
+        `counts` tells how many inputs of each are real. A tree takes a cache's place where texts branch,
         a prefix where its keys and values are to be kept. `documents` numbers each position's document and keeps
         attention inside it. Raises ContextTooLong beyond n_ctx.
         """
-        n_positions = tokens.shape[1]
+        n_positions = embedded.shape[1]
         if cache is not None and documents is not None:
             raise BadValue("document masking and a cache cannot be used together: decode one document at a time")
         if cache is None and n_positions > self.config.n_ctx:
             raise ContextTooLong(n_positions, self.config.n_ctx, "the input")
         readings = [None] * len(self.h) if cache is None else cache.readings(n_positions, counts)
-        x = self.drop(self.wte(tokens) + self._positions(n_positions, cache))
+        x = self.drop(embedded + self._positions(n_positions, cache))
         for block, reading in zip(self.h, readings, strict=True):
             if self.recompute and reading is None and torch.is_grad_enabled():
                 x = checkpoint(block, x, None, documents, use_reentrant=False)

@@ -1,0 +1,85 @@
+"""Fine-tuning on a few examples of one task, its settings chosen on other tasks. In: a module, episodes. Out: a choice.
+
+It is the inner loop from weights that no outer loop prepared. How large its steps are, and how many, is chosen on tasks
+of training rules by what is measured at the end, so that nothing of the test is known. Knows no text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from fewshot.base.errors import check
+from fewshot.meta.episodes import Episodes
+from fewshot.meta.maml import InnerLoop, Loss, Start, query_losses, start_of
+
+AT_ONCE = 32  # tasks whose weights are held in memory together
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTuning:
+    """What is tried; the best on the validation tasks is taken, of equals the one with the fewest steps."""
+
+    sgd: tuple[float, ...] = (0.03, 0.1)  # step sizes; none: SGD is not tried
+    adam: tuple[float, ...] = (3e-4, 1e-3, 3e-3)  # without momentum, as Reptile's inner loop has it
+    steps: tuple[int, ...] = (1, 2, 5, 10, 20, 40)
+    tasks: int = 24  # of each family, for validation
+
+    def __post_init__(self) -> None:
+        check(bool(self.sgd or self.adam), "finetune has neither sgd nor adam: give a step size for one")
+        check(
+            bool(self.steps) and min(self.steps) >= 1, f"finetune.steps is {list(self.steps)}, must be 1 or more each"
+        )
+        check(self.tasks >= 1, f"finetune.tasks is {self.tasks}, must be at least 1")
+        list(self.inner_loops())
+
+    def inner_loops(self) -> Iterator[InnerLoop]:
+        """Every optimizer with each of its step sizes."""
+        for optimizer, sizes in (("sgd", self.sgd), ("adam", self.adam)):
+            for size in sizes:
+                yield InnerLoop(step_size=size, optimizer=optimizer, second_order=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """The settings that did best on the validation tasks."""
+
+    inner: InnerLoop
+    n_steps: int
+    value: float  # on the validation tasks
+
+    def __str__(self) -> str:
+        return f"{self.inner.optimizer} {self.inner.step_size:g} x {self.n_steps}"
+
+
+def choose_settings(module: nn.Module, episodes: Episodes, loss: Loss, judge: Loss, tried: FineTuning) -> Choice:
+    """The settings whose fine-tuned weights have the highest mean `judge` on the episodes' queries."""
+    choices = []
+    for inner in tried.inner_loops():
+        values = adapted(module, start_of(module), episodes, loss, judge, inner, tried.steps).mean(0)
+        choices += [
+            Choice(inner=inner, n_steps=n, value=value) for n, value in zip(tried.steps, values.tolist(), strict=True)
+        ]
+    return max(choices, key=lambda choice: (choice.value, -choice.n_steps))
+
+
+def adapted(
+    module: nn.Module,
+    start: Start,
+    episodes: Episodes,
+    loss: Loss,
+    judge: Loss,
+    inner: InnerLoop,
+    steps: Sequence[int],
+) -> Float[Tensor, "N A"]:
+    """Of each task what `judge` makes of its queries after these numbers of steps on its examples; no gradient."""
+    with torch.no_grad():
+        parts = [
+            query_losses(module, start.detached(), part, loss, inner, after=steps, judge=judge)
+            for part in episodes.split(AT_ONCE)
+        ]
+    return torch.cat(parts)
