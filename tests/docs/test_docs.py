@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from fewshot.bench.tables import attention_tables
+from fewshot.meta.measure import from_json
+from fewshot.meta.report import markdown_tables
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -85,9 +87,16 @@ def test_every_page_is_in_the_index_and_every_floor_has_a_page() -> None:
     assert {f"{floor}.md" for floor in floors} <= index
 
 
-def test_the_tables_of_sparsity_are_those_of_the_stored_results() -> None:
-    page = (ROOT / "docs" / "sparsity.md").read_text(encoding="utf-8")
-    (stored, shown), *others = TABLES.findall(page)
-    assert not others
+def tables_of(stored: str) -> str:
+    """What a page shows of a result in benchmarks/results."""
     result = json.loads((ROOT / stored).read_text(encoding="utf-8"))
-    assert shown.strip() == attention_tables(result).strip()
+    return markdown_tables([from_json(result, where=stored)]) if "curves" in result else attention_tables(result)
+
+
+@pytest.mark.parametrize("name", ["sparsity", "two-loops"])
+def test_the_tables_of_a_page_are_those_of_the_stored_results(name: str) -> None:
+    page = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    found = TABLES.findall(page)
+    assert found
+    for stored, shown in found:
+        assert shown.strip() == tables_of(stored).strip()

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 from fewshot.base.files import write_json
 from fewshot.cli.main import main
 from fewshot.meta.measure import Curve, Measured, point, to_json
-from fewshot.meta.report import figures, grouped, merge, winners
+from fewshot.meta.report import figures, grouped, markdown_tables, merge, pivot, winners
 
 
 def curve(learner: str, kind: str, means: dict[tuple[int, int], float], spread: float = 0.01) -> Curve:
@@ -61,6 +61,19 @@ def test_sorts_of_tasks_within_one_result_have_figures_and_winners_of_their_own(
     assert (list(first.history), list(second.history)) == (["context"], [])
 
 
+def test_a_table_has_a_row_for_each_number_of_steps_unless_each_k_has_one_of_its_own():
+    columns, rows = pivot(merge([FIRST, SECOND]))
+    assert columns == ["learner", "gradient steps", "K = 1", "K = 2", "K = 4"]
+    assert [row[:2] for row in rows] == [["context", ""], ["ideal", ""], ["maml", "1"], ["maml", "5"]]
+    assert [row[2].split()[0] for row in rows] == ["0.500", "0.000", "0.900", "0.400"]
+    assert [row[4] == "" for row in rows] == [False, True, True, True]
+    chosen = Measured(tasks="a", quantity="b", curves=(curve("tuned", "weights", {(1, 2): 0.5, (2, 20): 0.4}),))
+    assert [row[:2] for row in pivot(chosen)[1]] == [["tuned", "2 to 20"]]
+    assert markdown_tables([chosen]).splitlines()[:4] == [
+        "a, b:", "", "| learner | gradient steps | K = 1 | K = 2 |", "| --- | --- | --- | --- |"
+    ]  # fmt: skip
+
+
 def test_the_command_writes_a_page_that_is_complete_and_its_figures(tmp_path, capsys):
     for name, one in (("first", FIRST), ("second", SECOND)):
         (tmp_path / name).mkdir()
@@ -74,7 +87,7 @@ def test_the_command_writes_a_page_that_is_complete_and_its_figures(tmp_path, ca
     assert text.count("<figure>") == 5
     for seen in ("lines: error", "1.23e+04 FLOPs", "in weights (gradient steps)", "no: they touch", "0.290"):
         assert seen in text
-    assert (tmp_path / "lines-steps.svg").read_text().startswith("<svg")
+    assert (tmp_path / "lines-steps.svg").read_text().startswith('<svg style="color')
 
 
 def test_what_is_no_result_is_refused_in_one_line(tmp_path, capsys):

@@ -77,16 +77,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _show(measured: Measured) -> None:
     from fewshot.cli.show import print_table
+    from fewshot.meta.report import grouped, merge, pivot
 
-    rows = []
-    for curve in measured.curves:
-        for one in curve.points:
-            flops = "" if one.flops is None else f"{one.flops:,.0f}"
-            interval = f"{one.low:.3f} to {one.high:.3f}"
-            learner = f"{curve.tasks}: {curve.learner}" if curve.tasks else curve.learner
-            rows.append((learner, str(one.n_examples), str(one.n_steps), flops, f"{one.mean:.3f}", interval))
-    columns = ("learner", "examples", "gradient steps", "FLOPs a task", measured.quantity, "95% interval")
-    print_table(columns, rows, title=f"{measured.tasks}: tasks that were never trained on")
+    for (tasks, quantity), group in grouped([measured]).items():
+        columns, rows = pivot(merge(group))
+        print_table(columns, rows, title=f"{tasks}: {quantity} on tasks that were never trained on, after K examples")
 
 
 def _report(args: argparse.Namespace) -> int:
@@ -94,7 +89,7 @@ def _report(args: argparse.Namespace) -> int:
     from fewshot.base.files import read_json, write_text
     from fewshot.meta.experiment import RESULT
     from fewshot.meta.measure import from_json
-    from fewshot.meta.report import figures, grouped, merge, write_report
+    from fewshot.meta.report import figures, file_name, grouped, merge, standalone, write_report
 
     if args.overrides or args.learner or args.config:
         raise BadValue("'fewshot meta report' takes folders, --out and --figures only")
@@ -105,6 +100,6 @@ def _report(args: argparse.Namespace) -> int:
     write_report(page, results)
     for group in grouped(results).values() if args.figures else ():
         for name, _, svg in figures(merge(group)):
-            write_text(args.figures / f"{name.replace(' ', '-')}.svg", svg)
+            write_text(args.figures / f"{file_name(name)}.svg", standalone(svg))
     print(page)
     return 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from html import escape
@@ -98,6 +99,16 @@ def figures(measured: Measured) -> Iterator[tuple[str, str, str]]:
                 yield name, f"{loop}: the outer loop as it went", _history_svg(name, rows, keys)
 
 
+def file_name(name: str) -> str:
+    """A figure's name without what file names and links should not hold."""
+    return re.sub(r"[^\w.-]+", "-", name)
+
+
+def standalone(svg: str) -> str:
+    """A figure for a file of its own, in an ink that reads on white and on black."""
+    return svg.replace("<svg ", '<svg style="color: #77818f" ', 1)
+
+
 def _history_svg(name: str, rows: Sequence[Mapping[str, float]], keys: Sequence[str]) -> str:
     at = [row["iteration"] for row in rows]
     lines = [
@@ -168,6 +179,39 @@ def winners(measured: Measured) -> list[tuple[int, str, str, bool]]:
             apart = first.low > second.high if measured.more_is_better else first.high < second.low
             found.append((n_examples, best, other, apart))
     return found
+
+
+def pivot(measured: Measured) -> tuple[list[str], list[list[str]]]:
+    """(columns, rows): a row for each learner and number of gradient steps, a column for each number of examples."""
+    examples = sorted({one.n_examples for curve in measured.curves for one in curve.points})
+    columns = ["learner", "gradient steps", *(f"K = {n}" for n in examples)]
+    rows = []
+    for curve in measured.curves:
+        for points in _rows(curve):
+            steps = sorted({one.n_steps for one in points.values()})
+            spelled = f"{steps[0]} to {steps[-1]}" if len(steps) > 1 else str(steps[0])
+            cells = [f"{p.mean:.3f} ± {(p.high - p.low) / 2:.3f}" if (p := points.get(n)) else "" for n in examples]
+            rows.append([curve.learner, spelled if curve.kind == "weights" else "", *cells])
+    return columns, rows
+
+
+def _rows(curve: Curve) -> Iterator[dict[int, Point]]:
+    """Points by number of examples: all in one row where each number has a single one, else a row a number of steps."""
+    if len(curve.points) == len({one.n_examples for one in curve.points}):
+        yield {one.n_examples: one for one in curve.points}
+        return
+    for n_steps in dict.fromkeys(one.n_steps for one in curve.points):
+        yield {one.n_examples: one for one in curve.points if one.n_steps == n_steps}
+
+
+def markdown_tables(results: Sequence[Measured]) -> str:
+    """What a page of the documentation shows of results: a table for each sort of tasks."""
+    parts = []
+    for (tasks, quantity), group in grouped(results).items():
+        columns, rows = pivot(merge(group))
+        lines = [columns, ["---"] * len(columns), *rows]
+        parts.append("\n".join([f"{tasks}, {quantity}:", "", *(f"| {' | '.join(line)} |" for line in lines)]))
+    return "\n\n".join(parts) + "\n"
 
 
 def _winners_table(measured: Measured) -> str:
