@@ -57,8 +57,6 @@ class DataConfig:
 class TestConfig:
     """What unseen classes are measured with."""
 
-    __test__ = False  # no test of pytest's
-
     n_tasks: int = 600
     n_support: int = 1  # examples of each class
     n_query: int = 1  # of each class; the paper has as many as support examples
