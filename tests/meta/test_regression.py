@@ -23,7 +23,7 @@ SMALL = Config(
     n_tasks=32,
     reader=ReaderConfig(n_layers=2, d_model=16, n_heads=2, init_std=0.3),
     outer=OuterConfig(n_iterations=400, report_every=200, lr=1e-2, warmup=20, clip_norm=1.0),
-    learner=LearnerConfig(n_tasks=20, n_support=4, step_size=0.1),
+    learner=LearnerConfig(n_tasks=20, n_support=3, step_size=0.1),
     learner_outer=OuterConfig(n_iterations=200, report_every=200, lr=3e-3),
     widths=(8,),
     test_tasks=300,
@@ -64,18 +64,18 @@ def test_a_reader_learns_lines_in_context_and_a_learner_in_weights_stands_beside
     }
     errors = {name: [one.mean for one in curve.points] for name, curve in curves.items()}
     seen = [(one.n_examples, one.n_steps) for one in curves.pop("maml").points]
-    assert seen == [(0, 0), *((k, n) for k in (1, 2, 3, 4) for n in (1, 3))]
+    assert seen == [(0, 0), (3, 1), (3, 3), (4, 1), (4, 3)]
     assert all([one.n_examples for one in curve.points] == [0, 1, 2, 3, 4] for curve in curves.values())
     assert all(one.n == 300 for curve in measured.curves for one in curve.points)
     assert errors["context"][4] < 0.2 < 0.7 < errors["context"][0]
     assert errors["context"][4] < errors["3 nearest neighbours"][4]
-    assert errors["maml"][8] < errors["maml"][7] < errors["maml"][0]  # 4 examples after 3 steps and 1, none
+    assert errors["maml"][4] < errors["maml"][3] < errors["maml"][0]  # 4 examples after 3 steps and 1, none
     assert max(errors["least squares"][1:]) < 1e-6
     assert measured.quantity == "squared error over d"
     assert all(one.flops is None for one in curves["averaging"].points)
     by_reading, by_steps = curves["context"].points, measured.curves[1].points
     assert by_reading[4].flops > by_reading[0].flops > 0
-    assert by_steps[8].flops > by_steps[7].flops > by_steps[0].flops > 0
+    assert by_steps[4].flops > by_steps[3].flops > by_steps[0].flops > 0
     assert curves["context"].training_flops > 400 * 32 * by_reading[4].flops
 
 
@@ -123,7 +123,16 @@ def test_the_loss_is_the_mean_over_places_of_the_error_or_of_its_log():
 
 def test_the_command_trains_both_learners_and_measures(tmp_path, capsys):
     few = ["--n_dims", "2", "--n_examples", "3", "--test_tasks", "20", "--test_steps", "[1]"]
-    few += ["--outer.n_iterations", "4", "--learner_outer.n_iterations", "3", "--reader.d_model", "8"]
+    few += [
+        "--outer.n_iterations",
+        "4",
+        "--learner_outer.n_iterations",
+        "3",
+        "--reader.d_model",
+        "8",
+        "--learner.n_support",
+        "2",
+    ]
     assert main(["meta", "regression", *few, "--out", str(tmp_path), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert {"context", "maml"} == set(result["history"])
@@ -144,6 +153,7 @@ def test_the_runs_on_file_make_an_experiment_with_a_reader(path):
      ({"n_beyond": -1}, "n_beyond is -1"),
      ({"noise": -1.0}, "noise is -1"), ({"functions": "sinusoid", "noise": 0.5}, "a sinusoid has none"),
      ({"test_tasks": 1}, "test_tasks is 1"), ({"test_steps": ()}, "test_steps"), ({"test_steps": (0,)}, "test_steps"),
+     ({"n_examples": 4}, "n_support is 5, must be at most n_examples, 4"),
      ({"learner": LearnerConfig(name="context")}, "learner.name is 'context', which is the reader's"),
      ({"reader": None, "learner": LearnerConfig(algorithm="context")}, "nothing is left to learn")],
 )  # fmt: skip

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     from fewshot.base.log import note
     from fewshot.bench.machine import machine
     from fewshot.cli.show import counted, print_json
-    from fewshot.meta.experiment import KINDS, configure, measure, train
+    from fewshot.meta.experiment import configure, measure, prepare, train
     from fewshot.meta.learn import named
     from fewshot.meta.measure import to_json
     from fewshot.meta.report import write_report
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         folder = folder.with_name(f"{folder.name}_{args.learner}")
     folder.mkdir(parents=True, exist_ok=True)
     settings = {"tasks": args.tasks, **to_plain(config)}
-    experiment = KINDS[args.tasks][1](config)
+    experiment = prepare(args.tasks, config)
     with counted(args.tasks) as on_progress:
         for name, row in train(experiment, folder, about=settings):
             on_progress(int(row["iteration"]), experiment.loops[name].config.n_iterations)

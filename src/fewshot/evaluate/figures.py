@@ -61,9 +61,13 @@ def lines_svg(
     scale: Scale = "linear",
     share: bool = False,
     chance: float | None = None,
+    top: float | None = None,
     width: float = 4.6,
 ) -> str:
-    """Lines with their intervals in one figure; `name` keeps its ids apart from those of other figures on a page."""
+    """Lines with their intervals in one figure; `name` keeps its ids apart from those of other figures on a page.
+
+    What lies above `top` is cut off.
+    """
     figure, axes = new_axes(width=width)
     for line in lines:
         if line.low:
@@ -75,6 +79,8 @@ def lines_svg(
     _set_scale(axes, scale, sorted({x for line in lines for x in line.x}))
     if share:
         axes.set_ylim(-0.03, 1.03)
+    if top is not None:
+        axes.set_ylim(top=min(top, axes.get_ylim()[1]))
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     return to_svg(figure, axes, name)

@@ -13,6 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import torch
+
 from fewshot.base.config import from_plain, lay_over, to_plain
 from fewshot.base.files import write_json
 from fewshot.meta import markov, omniglot, regression, sinusoid, text
@@ -59,6 +61,12 @@ def configure(kind: str, given: Mapping[str, Any]) -> Any:
         given = {**given, "learner": lay_over(named(learner["name"]), learner)}
     config = KINDS[kind][0]
     return from_plain(config, lay_over(to_plain(config()), given), where=kind)
+
+
+def prepare(kind: str, config: Any) -> Experiment:
+    """What runs a configuration, with as many threads as it says."""
+    torch.set_num_threads(config.threads)
+    return KINDS[kind][1](config)
 
 
 def train(experiment: Experiment, folder: Path, *, about: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, float]]]:

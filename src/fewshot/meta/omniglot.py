@@ -96,7 +96,6 @@ class Experiment:
 
     def __init__(self, config: Config) -> None:
         self.config, data, name = config, config.data, config.learner.name
-        torch.set_num_threads(config.threads)
         check(bool(data.path), "data.path is not given: name a folder, zip or .jsonl of labelled images or texts")
         classes = read_classes(Path(data.path), side=data.side, n_channels=data.n_channels, n_bytes=data.n_bytes)
         parts = classes.split(data.shares(), seed=data.seed)

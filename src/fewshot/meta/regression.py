@@ -90,6 +90,10 @@ class Config:
         learns = self.reader is not None or self.learner.algorithm != CONTEXT
         check(learns, "nothing is left to learn: give a reader, or a learner in weights")
         check(
+            self.learner.algorithm == CONTEXT or self.learner.n_support <= self.n_examples,
+            f"learner.n_support is {self.learner.n_support}, must be at most n_examples, {self.n_examples}",
+        )
+        check(
             self.learner.algorithm == CONTEXT or self.learner.name != CONTEXT,
             f"learner.name is {CONTEXT!r}, which is the reader's: give another one",
         )
@@ -175,7 +179,10 @@ class Experiment:
         return [Curve(learner=CONTEXT, kind="context", points=points, training_flops=flops)]
 
     def _by_steps(self, unseen: Episodes) -> list[Curve]:
-        """The learner in weights: from no example and no step on."""
+        """The learner in weights, without an example and from as many as it was trained with on.
+
+        With fewer, steps of the size that it learned to start for can go anywhere: means over tasks say nothing then.
+        """
         learner, config = self.in_weights, self.config
         if learner is None:
             return []
@@ -188,7 +195,7 @@ class Experiment:
             return learner.curve(part, steps, n_examples=k, judge=judge, at_once=AT_ONCE).points
 
         points = [replace(one, n_examples=0) for one in given(1, [0])]
-        for k in range(1, config.n_examples + 1):
+        for k in range(config.learner.n_support, config.n_examples + 1):
             points += given(k, config.test_steps)
         flops = training_flops(learner.step, n_iterations=config.learner_outer.n_iterations)
         return [Curve(learner=config.learner.name, kind="weights", points=tuple(points), training_flops=flops)]

@@ -86,10 +86,12 @@ def figures(measured: Measured) -> Iterator[tuple[str, str, str]]:
         ("steps", "gradient steps on them", "shots", list(_against_steps(measured.curves))),
         ("flops", "FLOPs to learn one task and answer once", "decades", list(_against_flops(measured.curves))),
     )
+    learned = [curve for curve in measured.curves if curve.kind in ("weights", "context")]
+    top = 1.15 * max((one.high for curve in learned for one in curve.points), default=1.0)  # a baseline may be far off
     for name, label, scale, lines in axes:
         if len({x for line in lines for x in line.x}) > 1:
             name = f"{measured.tasks}-{name}"
-            svg = lines_svg(lines, name=name, x_label=label, y_label=measured.quantity, scale=scale)
+            svg = lines_svg(lines, name=name, x_label=label, y_label=measured.quantity, scale=scale, top=top)
             yield name, f"{measured.quantity} against {label}", svg
     for loop, rows in measured.history.items():
         columns = [key for key in rows[0] if key not in ("iteration", "loss")] if rows else []

@@ -87,7 +87,6 @@ class Experiment:
     def __init__(self, config: Config) -> None:
         self.config = config
         kernel = look_up("kernel", config.kernel, KERNELS)
-        torch.set_num_threads(config.threads)
         model, self.tokenizer, _ = load_run(Path(config.run), attend=kernel.attend)
         self.model = model.cpu()
         families = tuple(FAMILIES[name]() for name in config.tasks)
