@@ -5,17 +5,29 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 from functools import partial
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from fewshot.bench.harness import save_small_model, write_repositories
 from fewshot.cli.main import main
 from fewshot.evaluate.tasks.files import DataFolder
 from fewshot.evaluate.tasks.hub import FILES, Hub
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+# What makes an hour of learning to learn a matter of seconds, by kind of tasks
+ONCE = ["--outer.n_iterations", "1", "--outer.report_every", "1"]
+SHORT = {
+    "sinusoid": [*ONCE, "--test_tasks", "3"],
+    "regression": [*ONCE, "--learner_outer.n_iterations", "1", "--test_tasks", "3"],
+    "omniglot": [*ONCE, "--test.n_tasks", "3", "--data.validation", "0"],
+    "text": [*ONCE, "--seeds", "2", "--shots", "[1]", "--test_tasks", "2", "--finetune.tasks", "2"],
+    "report": [],
+}
 
 
 def commands() -> list[list[str]]:
@@ -58,6 +70,15 @@ def copy_to_hub(folder: Path, hub: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", hub / "cache")
 
 
+def write_images(folder: Path) -> None:
+    """Three pictures of twenty-four things."""
+    for label in range(24):
+        for number in range(3):
+            path = folder / f"thing{label}" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (9, 9), 10 * label + number).save(path)
+
+
 TASK = """task: my_task
 dataset_path: json
 dataset_kwargs: {data_files: {test: rows.jsonl}}
@@ -83,15 +104,19 @@ def test_the_commands_work_one_after_the_other(
     save_small_model(tmp_path / "PATH", ["It was a dark night, and the cat sat by the fire. " * 40])
     (tmp_path / "my_task.yaml").write_text(TASK)
     write(tmp_path / "rows.jsonl", {"context": "the cat", "completion": " sat"})
+    shutil.copytree(ROOT / "runs", tmp_path / "runs")
+    write_images(tmp_path / "IMAGES")
     copy_to_hub(tmp_path / "DATASETS", tmp_path / "hub", monkeypatch)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # nothing is to be had there
     words = commands()
     assert [command[0] for command in words] == [
         *("train", "generate", "evaluate", "report", "patterns", "train"),
         *(*["evaluate"] * 5, "contamination", "lm-eval"),
+        *["meta"] * 5,
     ]
     for command in words:
-        assert main(command) == 0, command
+        short = SHORT[command[1]] if command[0] == "meta" else []
+        assert main([*command, *short]) == 0, command
     printed = capsys.readouterr()
     assert "It was a" in printed.out
     assert "novel_symbols" in printed.out
@@ -100,3 +125,5 @@ def test_the_commands_work_one_after_the_other(
     assert "for banded(64)" in printed.err
     assert "on the same questions" in printed.out
     assert "|my_task|" in printed.out
+    page = (tmp_path / "meta.html").read_text()
+    assert all(tasks in page for tasks in ("sinusoid:", "linear regression:", "omniglot:", "text: novel_symbols:"))

@@ -19,7 +19,7 @@ LINKED = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PRINTED = "# >"  # begins a line of a block that holds what the block prints
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-TABLES = re.compile(r"<!-- tables: (\S+) -->\n(.*?)<!-- end of tables -->", re.DOTALL)
+TABLES = re.compile(r"<!-- tables: (.+?) -->\n(.*?)<!-- end of tables -->", re.DOTALL)
 CODE = re.compile(r"`((?:[\w-]+/)+\w+\.py)(?::([\w.]+))?`")
 
 
@@ -87,10 +87,13 @@ def test_every_page_is_in_the_index_and_every_floor_has_a_page() -> None:
     assert {f"{floor}.md" for floor in floors} <= index
 
 
-def tables_of(stored: str) -> str:
-    """What a page shows of a result in benchmarks/results."""
-    result = json.loads((ROOT / stored).read_text(encoding="utf-8"))
-    return markdown_tables([from_json(result, where=stored)]) if "curves" in result else attention_tables(result)
+def tables_of(names: str) -> str:
+    """What a page shows of results in benchmarks/results, named with spaces between."""
+    stored = {name: json.loads((ROOT / name).read_text(encoding="utf-8")) for name in names.split()}
+    if all("curves" in result for result in stored.values()):
+        return markdown_tables([from_json(result, where=name) for name, result in stored.items()])
+    (result,) = stored.values()
+    return attention_tables(result)
 
 
 @pytest.mark.parametrize("name", ["sparsity", "two-loops"])

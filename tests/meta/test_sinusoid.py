@@ -23,6 +23,9 @@ def test_the_command_trains_measures_and_goes_on(tmp_path, capsys):
     assert main(words) == 0
     assert json.loads(capsys.readouterr().out) == first
     assert (tmp_path / "maml.safetensors").read_bytes() == before
+    assert main([*words, "--test_steps", "[2]"]) == 0  # what was trained can be measured again
+    assert [one["n_steps"] for one in json.loads(capsys.readouterr().out)["curves"][0]["points"]] == [2]
+    assert (tmp_path / "maml.safetensors").read_bytes() == before
     assert main([*words, "--outer.n_iterations", "40"]) == 2
     assert "belongs to other settings" in capsys.readouterr().err
 

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     from fewshot.base.log import note
     from fewshot.bench.machine import machine
     from fewshot.cli.show import counted, print_json
-    from fewshot.meta.experiment import configure, measure, prepare, train
+    from fewshot.meta.experiment import about_training, configure, measure, prepare, train
     from fewshot.meta.learn import named
     from fewshot.meta.measure import to_json
     from fewshot.meta.report import write_report
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     experiment = prepare(args.tasks, config)
     folder.mkdir(parents=True, exist_ok=True)
     with counted(args.tasks) as on_progress:
-        for name, row in train(experiment, folder, about=settings):
+        for name, row in train(experiment, folder, about=about_training(settings)):
             on_progress(int(row["iteration"]), experiment.loops[name].config.n_iterations)
             note(f"{name}: " + ", ".join(f"{key} {value:,.4g}" for key, value in row.items()))
     measured = measure(experiment, folder, about={"settings": settings, "machine": machine()})

@@ -73,6 +73,11 @@ def prepare(kind: str, config: Any) -> Experiment:
     return KINDS[kind][1](config)
 
 
+def about_training(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without those of the test, which may change when training is done."""
+    return {name: value for name, value in settings.items() if not name.startswith("test")}
+
+
 def train(experiment: Experiment, folder: Path, *, about: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, float]]]:
     """Run every loop to its end, from where its file in the folder is; yields (loop's name, row of figures).
 

@@ -212,8 +212,9 @@ class WeightLearner:
             return query_losses(self.module, start, part, self.loss, inner, after=after, judge=judge)
 
         with torch.no_grad():
-            values = torch.cat([judged(part, steps) for part in episodes.split(at_once)])
-            one = replace(episodes[:1], query_x=episodes.query_x[:1, :1], query_y=episodes.query_y[:1, :1])
+            values = torch.cat([judged(part.to(self.device), steps) for part in episodes.split(at_once)])
+            task = episodes[:1].to(self.device)
+            one = replace(task, query_x=task.query_x[:, :1], query_y=task.query_y[:, :1])
             flops = [flops_of(partial(judged, one, [n])) for n in steps]
         points = [
             point(values[:, i].tolist(), n_examples=n_examples, n_steps=n, flops=flops[i]) for i, n in enumerate(steps)

@@ -21,6 +21,7 @@ from fewshot.meta.learn import LearnerConfig, WeightLearner
 from fewshot.meta.measure import Curve, Measured, point
 from fewshot.meta.networks import ImageNetwork, NetworkConfig, TextNetwork
 from fewshot.meta.outer import OuterConfig, OuterLoop
+from fewshot.model.device import machine_device
 
 VALIDATION_TASKS = 100
 
@@ -56,8 +57,6 @@ class DataConfig:
 @dataclass(frozen=True, kw_only=True)
 class TestConfig:
     """What unseen classes are measured with."""
-
-    __test__ = False  # no test of pytest's
 
     n_tasks: int = 600
     n_support: int = 1  # examples of each class
@@ -116,6 +115,7 @@ class Experiment:
             asked = config.learner if part == "train" else config.test
             tasks.check_enough(asked.n_support, asked.n_query)
         network = network_for(classes, config.n_ways, config.network, seed=config.outer.seed)
+        network.to(machine_device())
         self.learner = WeightLearner(
             network, self.tasks["train"], cross_entropy, config.learner, n_iterations=config.outer.n_iterations
         )

@@ -52,7 +52,7 @@ class Config:
         )
     )
     outer: OuterConfig = field(
-        default_factory=lambda: OuterConfig(n_iterations=300, lr=3e-3, warmup=20, clip_norm=10.0, report_every=50)
+        default_factory=lambda: OuterConfig(n_iterations=600, lr=3e-3, warmup=20, clip_norm=10.0, report_every=50)
     )
     reader_lr: float | None = 3e-4  # of a reader of prompts that is trained as long on the same tasks; null: of none
     pretrained: bool = True  # false: the learner in weights begins with a new model's, not with the checkpoint's
