@@ -126,4 +126,6 @@ def test_the_commands_work_one_after_the_other(
     assert "on the same questions" in printed.out
     assert "|my_task|" in printed.out
     page = (tmp_path / "meta.html").read_text()
-    assert all(tasks in page for tasks in ("sinusoid:", "linear regression:", "omniglot:", "text: novel_symbols:"))
+    assert all(
+        tasks in page for tasks in ("sinusoid:", "linear regression:", "IMAGES, 5-way 1-shot:", "text: novel_symbols:")
+    )

@@ -84,3 +84,8 @@ def test_the_command_trains_and_measures(tmp_path, capsys):
 def test_settings_that_mean_nothing_are_refused(wrong, message):
     with pytest.raises(BadValue, match=message):
         Config(**wrong)
+
+
+def test_a_kind_without_learners_refuses_one(capsys):
+    assert main(["meta", "markov", "--learner", "maml"]) == 2
+    assert "markov has no learner to choose" in capsys.readouterr().err

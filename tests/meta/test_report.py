@@ -48,7 +48,7 @@ def test_results_on_the_same_tasks_are_drawn_together_and_a_shared_bound_once():
     merged = merge(groups["lines", "error"])
     assert [one.learner for one in merged.curves] == ["context", "ideal", "maml"]
     names = [name for name, _, _ in figures(merged)]
-    assert names == ["lines-examples", "lines-steps", "lines-flops", "lines-context-loss", "lines-context-phases"]
+    assert names == ["lines-examples", "lines-steps", "lines-flops", "lines-loss", "lines-context-phases"]
 
 
 def test_learners_of_one_name_that_did_otherwise_are_both_shown():
@@ -62,7 +62,11 @@ def test_learners_of_one_name_that_did_otherwise_are_both_shown():
 
 def test_flops_of_different_numbers_of_steps_are_on_lines_of_their_own():
     lines = list(_against_flops([READER, MAML]))
-    assert [(line.label, len(line.x)) for line in lines] == [("context", 3), ("maml, 1 steps", 2), ("maml, 5 steps", 2)]
+    assert [(line.label, len(line.x)) for line in lines] == [
+        ("context", 3),
+        ("maml, steps: 1", 2),
+        ("maml, steps: 5", 2),
+    ]
     assert [line.marker for line in lines] == ["o", "o", "s"]
     assert lines[1].colour == lines[2].colour != lines[0].colour
 

@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     folder = args.out or Path("out") / (args.config.stem if args.config else f"meta_{args.tasks}")
     if args.out is None and args.learner:
         folder = folder.with_name(f"{folder.name}_{args.learner}")
-    settings = {"tasks": args.tasks, **to_plain(config)}
+    settings = {"kind": args.tasks, **to_plain(config)}
     experiment = prepare(args.tasks, config)
     folder.mkdir(parents=True, exist_ok=True)
     with counted(args.tasks) as on_progress:
@@ -94,7 +94,7 @@ def _report(args: argparse.Namespace) -> int:
     from fewshot.meta.report import figures, file_name, grouped, merge, standalone, write_report
 
     if args.overrides or args.learner or args.config or args.json:
-        raise BadValue("'fewshot meta report' takes folders, --out and --figures only")
+        raise BadValue("'fewshot meta report' takes folders, --out and --figures alone")
     check(bool(args.folders), "say which --out folders (or result files) the page is of")
     paths = [path / RESULT if path.is_dir() else path for path in args.folders]
     results = [from_json(read_json(path), where=str(path)) for path in paths]

@@ -6,6 +6,7 @@ that was stopped goes on. Knows no command line.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from fewshot.base.config import from_plain, lay_over, to_plain
-from fewshot.base.errors import check
+from fewshot.base.errors import BadValue, check
 from fewshot.base.files import write_json
 from fewshot.meta import markov, omniglot, regression, sinusoid, text
 from fewshot.meta.learn import named
@@ -63,6 +64,8 @@ def configure(kind: str, given: Mapping[str, Any]) -> Any:
     if isinstance(learner, Mapping) and "name" in learner:
         given = {**given, "learner": lay_over(named(learner["name"]), learner)}
     config = KINDS[kind][0]
+    if learner is not None and not any(field.name == "learner" for field in dataclasses.fields(config)):
+        raise BadValue(f"{kind} has no learner to choose, found {learner!r}: leave --learner out")
     return from_plain(config, lay_over(to_plain(config()), given), where=kind)
 
 

@@ -132,7 +132,11 @@ class Experiment:
         """Accuracy on unseen classes after gradient steps on a few examples of each, beside the nearest example's."""
         test = self.config.test
         curves = (self._curve("test", test.n_tasks, test.steps), self._nearest())
-        return Measured(tasks="omniglot", quantity="accuracy", curves=curves, more_is_better=True)
+        return Measured(tasks=self._tasks_name(), quantity="accuracy", curves=curves, more_is_better=True)
+
+    def _tasks_name(self) -> str:
+        config = self.config
+        return f"{Path(config.data.path).stem}, {config.n_ways}-way {config.test.n_support}-shot"
 
     def _curve(self, part: str, n_tasks: int, steps: tuple[int, ...]) -> Curve:
         episodes = self._unseen(part, n_tasks)

@@ -122,7 +122,9 @@ class Experiment:
             self.loops[CONTEXT] = OuterLoop(dict(self.reader.named_parameters()), self._step, config.outer)
         if config.learner.algorithm != CONTEXT:
             network = perceptron(self.d_x, config.widths, 1, seed=config.learner_outer.seed)
-            self.in_weights = WeightLearner(network, self.tasks, mse_loss, config.learner)
+            self.in_weights = WeightLearner(
+                network, self.tasks, mse_loss, config.learner, n_iterations=config.learner_outer.n_iterations
+            )
             start = self.in_weights.start.named()
             self.loops[config.learner.name] = OuterLoop(start, self.in_weights.step, config.learner_outer)
         self.watched = self._unseen("watched", N_WATCHED, n_query=1)

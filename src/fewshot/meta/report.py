@@ -27,10 +27,12 @@ KIND_WORDS = {
     "baseline": "baseline",
     "bound": "best possible",
 }
+ITERATIONS = "iterations of the outer loop"
 LOOPS = """<p>GPT-3's Figure 1.1 has two loops. In the <b>outer</b> one gradient descent on many tasks shapes the
 weights before any of the tasks below is seen. In the <b>inner</b> one a new task is learned from a few of its examples:
 by gradient steps on them (MAML and its relatives, fine-tuning), or by reading them as a prompt, with the weights at
-rest. Every figure is measured on tasks that the outer loop never drew. Bands are 95% intervals.</p>"""
+rest. Every figure is measured on fresh tasks, which the outer loop did not draw; the <code>hidden_</code> families of
+text have so few rules that there only examples and questions are fresh. Bands are 95% intervals.</p>"""
 
 
 def write_report(path: Path, results: Sequence[Measured], *, title: str = "fewshot: learning to learn") -> None:
@@ -40,7 +42,8 @@ def write_report(path: Path, results: Sequence[Measured], *, title: str = "fewsh
         merged = merge(group)
         parts += [f"<h2>{escape(tasks)}: {escape(quantity)}</h2>"]
         parts += [side_by_side([in_figure(caption, svg) for _, caption, svg in figures(merged)])]
-        parts += [_winners_table(merged), _points_table(merged), *map(_settings, group)]
+        columns, rows = pivot(merged)
+        parts += [plain_table(rows, columns), _winners_table(merged), _points_table(merged), *map(_settings, group)]
     write_page(path, title, parts)
 
 
@@ -107,12 +110,18 @@ def figures(measured: Measured) -> Iterator[tuple[str, str, str]]:
             name = f"{measured.tasks}-{name}"
             svg = lines_svg(lines, name=name, x_label=label, y_label=measured.quantity, scale=scale, top=top)
             yield name, f"{measured.quantity} against {label}", svg
-    for loop, rows in measured.history.items():
-        columns = [key for key in rows[0] if key not in ("iteration", "loss")] if rows else []
-        for name, keys in (("loss", ["loss"]), ("phases", columns)):
-            if len(rows) > 1 and keys:
-                name = f"{measured.tasks}-{loop}-{name}"
-                yield name, f"{loop}: the outer loop as it went", _history_svg(name, rows, keys)
+    went = {loop: rows for loop, rows in measured.history.items() if len(rows) > 1}
+    if went:
+        name = f"{measured.tasks}-loss"
+        lines = [_went(loop, rows, "loss", number) for number, (loop, rows) in enumerate(went.items())]
+        yield name, "the outer loops as they went", lines_svg(lines, name=name, x_label=ITERATIONS, y_label="loss")
+    for loop, rows in went.items():
+        keys = [key for key in rows[0] if key not in ("iteration", "loss")]
+        if keys:
+            name = f"{measured.tasks}-{loop}-phases"
+            lines = [_went(key, rows, key, number) for number, key in enumerate(keys)]
+            svg = lines_svg(lines, name=name, x_label=ITERATIONS, y_label=", ".join(keys))
+            yield name, f"{loop} as its outer loop went", svg
 
 
 def file_name(name: str) -> str:
@@ -125,13 +134,10 @@ def standalone(svg: str) -> str:
     return svg.replace("<svg ", '<svg style="color: #77818f" ', 1)
 
 
-def _history_svg(name: str, rows: Sequence[Mapping[str, float]], keys: Sequence[str]) -> str:
-    at = [row["iteration"] for row in rows]
-    lines = [
-        Line(label=key, x=at, y=[row[key] for row in rows], colour=COLOURS[i % len(COLOURS)], marker="")
-        for i, key in enumerate(keys)
-    ]
-    return lines_svg(lines, name=name, x_label="iterations of the outer loop", y_label=", ".join(keys))
+def _went(label: str, rows: Sequence[Mapping[str, float]], key: str, number: int) -> Line:
+    """One figure of an outer loop's reports."""
+    at, values = [row["iteration"] for row in rows], [row[key] for row in rows]
+    return Line(label=label, x=at, y=values, colour=COLOURS[number % len(COLOURS)], marker="")
 
 
 def _line(
@@ -182,7 +188,7 @@ def _against_flops(curves: Sequence[Curve]) -> Iterator[Line]:
         rows = [[one for one in row.values() if one.flops] for row in _rows(curve)]
         rows = [sorted(row, key=lambda one: one.flops or 0.0) for row in rows if row]
         for row, marker in zip(rows, itertools.cycle(MARKERS), strict=False):
-            label = f"{curve.learner}, {row[0].n_steps} steps" if len(rows) > 1 else curve.learner
+            label = f"{curve.learner}, steps: {row[0].n_steps}" if len(rows) > 1 else curve.learner
             yield _line(curve, row, [one.flops or 0.0 for one in row], number, label=label, marker=marker)
 
 
@@ -212,9 +218,14 @@ def pivot(measured: Measured) -> tuple[list[str], list[list[str]]]:
         for points in _rows(curve):
             steps = sorted({one.n_steps for one in points.values()})
             spelled = f"{steps[0]} to {steps[-1]}" if len(steps) > 1 else str(steps[0])
-            cells = [f"{p.mean:.3f} ± {(p.high - p.low) / 2:.3f}" if (p := points.get(n)) else "" for n in examples]
+            cells = [_spelled(points[n]) if n in points else "" for n in examples]
             rows.append([curve.learner, spelled if curve.kind == "weights" else "", *cells])
     return columns, rows
+
+
+def _spelled(one: Point) -> str:
+    """Mean and half its interval: three decimals, or two digits where these would be all."""
+    return " ± ".join(f"{x:.2g}" if 0 < x < 0.01 else f"{x:.3f}" for x in (one.mean, (one.high - one.low) / 2))
 
 
 def _rows(curve: Curve) -> Iterator[dict[int, Point]]:
@@ -257,7 +268,7 @@ def _points_table(measured: Measured) -> str:
         for one in curve.points
     ]
     head = ("learner", "learns", "examples", "gradient steps", "FLOPs a task", measured.quantity, "95% interval", "n")
-    return plain_table(rows, head)
+    return f"<details><summary>every point, with its FLOPs</summary>{plain_table(rows, head)}</details>"
 
 
 def _settings(measured: Measured) -> str:
