@@ -43,6 +43,7 @@ def write_report(path: Path, results: Sequence[Measured], *, title: str = "fewsh
         parts += [f"<h2>{escape(tasks)}: {escape(quantity)}</h2>"]
         parts += [side_by_side([in_figure(caption, svg) for _, caption, svg in figures(merged)])]
         columns, rows = pivot(merged)
+        rows = [[cell.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}") for cell in row] for row in rows]
         parts += [plain_table(rows, columns), _winners_table(merged), _points_table(merged), *map(_settings, group)]
     write_page(path, title, parts)
 
@@ -120,7 +121,7 @@ def figures(measured: Measured) -> Iterator[tuple[str, str, str]]:
         if keys:
             name = f"{measured.tasks}-{loop}-phases"
             lines = [_went(key, rows, key, number) for number, key in enumerate(keys)]
-            svg = lines_svg(lines, name=name, x_label=ITERATIONS, y_label=", ".join(keys))
+            svg = lines_svg(lines, name=name, x_label=ITERATIONS, y_label="as named", scale="decades")
             yield name, f"{loop} as its outer loop went", svg
 
 
@@ -170,14 +171,15 @@ def _last_steps(curve: Curve) -> dict[int, Point]:
 
 
 def _against_steps(curves: Sequence[Curve]) -> Iterator[Line]:
-    """A line for each number of examples that was measured at several numbers of steps."""
+    """A line for each number of examples that was measured at several numbers of steps; of many the first and last."""
     for number, curve in enumerate(curves):
         by_examples = itertools.groupby(
             sorted(curve.points, key=lambda one: (one.n_examples, one.n_steps)), key=lambda one: one.n_examples
         )
         groups = ((n_examples, list(group)) for n_examples, group in by_examples)
         several = [(n_examples, points) for n_examples, points in groups if len(points) > 1]
-        for (n_examples, points), marker in zip(several, itertools.cycle(MARKERS), strict=False):
+        ends = several if len(several) <= 3 else [several[0], several[-1]]
+        for (n_examples, points), marker in zip(ends, itertools.cycle(MARKERS), strict=False):
             label = f"{curve.learner}, {n_examples} examples"
             yield _line(curve, points, [one.n_steps for one in points], number, label=label, marker=marker)
 
@@ -224,8 +226,9 @@ def pivot(measured: Measured) -> tuple[list[str], list[list[str]]]:
 
 
 def _spelled(one: Point) -> str:
-    """Mean and half its interval: three decimals, or two digits where these would be all."""
-    return " ± ".join(f"{x:.2g}" if 0 < x < 0.01 else f"{x:.3f}" for x in (one.mean, (one.high - one.low) / 2))
+    """Mean and half its interval, in three decimals, or four where the mean is small."""
+    digits = 4 if 0 < one.mean < 0.01 else 3
+    return f"{one.mean:.{digits}f} ± {(one.high - one.low) / 2:.{digits}f}"
 
 
 def _rows(curve: Curve) -> Iterator[dict[int, Point]]:
