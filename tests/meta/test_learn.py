@@ -7,9 +7,11 @@ import torch
 from torch.nn.functional import mse_loss
 
 from fewshot.base.errors import BadValue, UnknownName
+from fewshot.kernels.compiler import compiler_problem
 from fewshot.meta.episodes import Sinusoids
 from fewshot.meta.learn import LEARNERS, LearnerConfig, WeightLearner, named
 from fewshot.meta.maml import InnerLoop, outer_gradients
+from fewshot.meta.measure import training_flops
 from fewshot.meta.networks import perceptron
 from fewshot.meta.outer import OuterConfig, OuterLoop
 
@@ -49,6 +51,13 @@ def test_a_curve_has_steps_examples_flops_and_intervals():
     assert [p.flops for p in curve.points] == [2 * products + n * 5 * 2 * (3 * products - 40) for n in (0, 1, 10)]
     whole = one.curve(UNSEEN, [0, 1, 10], n_examples=5, at_once=50)
     assert [p.mean for p in whole.points] == pytest.approx([p.mean for p in curve.points])
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")  # torch's own, when it compiles
+@pytest.mark.skipif(compiler_problem("cpu") is not None, reason="no compiler")
+def test_flops_of_training_are_the_same_for_a_compiled_program():
+    traced, compiled = (learner("maml", n_tasks=2, compile=setting) for setting in ("never", "always"))
+    assert training_flops(compiled.step, n_iterations=3) == training_flops(traced.step, n_iterations=3) > 0
 
 
 def test_the_options_of_a_name_leave_nothing_of_another_one():

@@ -103,7 +103,11 @@ def flops_of(work: Callable[[], object]) -> float:
     Counted by torch as they run, under `torch.func` too. Additions, norms and activations are left out, as in GPT-3's
     Appendix D; so are kernels of ours that torch does not know: take `reference` or `sdpa`.
     """
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:  # the CPU's fused one is not counted
+    with (
+        torch.compiler.set_stance("force_eager"),  # what is compiled is not counted,
+        sdpa_kernel(SDPBackend.MATH),  # nor is a CPU's fused attention
+        FlopCounterMode(display=False) as counter,
+    ):
         work()
     return float(counter.get_total_flops())
 
@@ -116,6 +120,6 @@ def training_flops(step: Step, *, n_iterations: int) -> float:
         if loss.slopes is None:
             loss.value.backward()
 
-    with torch.enable_grad():
+    with torch.enable_grad(), torch.compiler.set_stance("force_eager"):
         iterate()  # the first one may trace its program, which is not to be counted
         return n_iterations * flops_of(iterate)
