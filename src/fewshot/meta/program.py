@@ -43,7 +43,7 @@ class Program:
                 graph = make_fx(self._work)(*args)
                 graph.graph.eliminate_dead_code()
                 graph.recompile()
-                self._made[key] = torch.compile(graph, dynamic=False) if self._compiled else graph
+                self._made[key] = torch.compile(graph.forward, dynamic=False) if self._compiled else graph
             return self._made[key](*args)
 
 
