@@ -120,3 +120,9 @@ def test_what_is_no_result_is_refused_in_one_line(tmp_path, capsys):
         assert "history.maml is no list of rows" in capsys.readouterr().err
     assert main(["meta", "sinusoid", "somewhere"]) == 2
     assert "folders are for" in capsys.readouterr().err
+
+
+def test_an_interval_that_is_cut_off_on_one_side_is_shown_with_its_wider_half():
+    whole = point([0.5, 1.0], n_examples=1)
+    cut = Curve(learner="a", kind="context", points=(replace(whole, low=0.1, high=1.0),))
+    assert pivot(Measured(tasks="a", quantity="b", curves=(cut,)))[1] == [["a", "", "0.750 ± 0.650"]]

@@ -228,7 +228,8 @@ def pivot(measured: Measured) -> tuple[list[str], list[list[str]]]:
 def _spelled(one: Point) -> str:
     """Mean and half its interval, in three decimals, or four where the mean is small."""
     digits = 4 if 0 < one.mean < 0.01 else 3
-    return f"{one.mean:.{digits}f} ± {(one.high - one.low) / 2:.{digits}f}"
+    half = max(one.high - one.mean, one.mean - one.low)  # that of a share may be cut off at 0 or 1 on one side
+    return f"{one.mean:.{digits}f} ± {half:.{digits}f}"
 
 
 def _rows(curve: Curve) -> Iterator[dict[int, Point]]:
