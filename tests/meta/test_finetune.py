@@ -9,8 +9,8 @@ from torch.nn.functional import mse_loss
 
 from fewshot.base.errors import BadValue
 from fewshot.meta.episodes import Episodes
-from fewshot.meta.finetune import FineTuning, adapted, choose_settings
-from fewshot.meta.maml import InnerLoop, start_of
+from fewshot.meta.finetune import FineTuning, choose_settings
+from fewshot.meta.maml import InnerLoop, adapted, start_of
 
 
 class Shift(nn.Module):

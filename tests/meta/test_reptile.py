@@ -7,8 +7,7 @@ from torch.nn.functional import mse_loss
 
 from fewshot.base.errors import BadValue
 from fewshot.meta.episodes import Sinusoids
-from fewshot.meta.learn import LearnerConfig, WeightLearner, named
-from fewshot.meta.learn import start_of as start_of_learner
+from fewshot.meta.learn import LearnerConfig, WeightLearner, configured_start, named
 from fewshot.meta.maml import InnerLoop, Start, start_of
 from fewshot.meta.networks import perceptron
 from fewshot.meta.outer import OuterConfig, OuterLoop
@@ -34,7 +33,7 @@ def test_with_one_task_and_an_outer_step_of_one_it_is_torchs_adam_going_on():
     torchs.load_state_dict(ours.state_dict())
     x, y = torch.randn(1, 6, 3), torch.randn(1, 6, 2)
     picks = batches(1, 6, n_steps=8, batch=2, generator=torch.Generator().manual_seed(0))
-    start = start_of_learner(ours, LearnerConfig(**named("reptile")))
+    start = configured_start(ours, LearnerConfig(**named("reptile")))
     inner = InnerLoop(step_size=0.01, optimizer="adam", second_order=False)
     for part in picks.split(4, 1):
         way, _ = pull(ours, start.detached(), x, y, part, mse_loss, inner)

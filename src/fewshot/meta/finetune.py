@@ -6,18 +6,14 @@ of training rules by what is measured at the end, so that nothing of the test is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from fewshot.base.errors import check
 from fewshot.meta.episodes import Episodes
-from fewshot.meta.maml import InnerLoop, Loss, Start, query_losses, start_of
-
-AT_ONCE = 32  # tasks whose weights are held in memory together
+from fewshot.meta.maml import InnerLoop, Loss, adapted, start_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,21 +61,3 @@ def choose_settings(module: nn.Module, episodes: Episodes, loss: Loss, judge: Lo
             Choice(inner=inner, n_steps=n, value=value) for n, value in zip(tried.steps, values.tolist(), strict=True)
         ]
     return max(choices, key=lambda choice: (choice.value, -choice.n_steps))
-
-
-def adapted(
-    module: nn.Module,
-    start: Start,
-    episodes: Episodes,
-    loss: Loss,
-    judge: Loss,
-    inner: InnerLoop,
-    steps: Sequence[int],
-) -> Float[Tensor, "N A"]:
-    """Of each task what `judge` makes of its queries after these numbers of steps on its examples; no gradient."""
-    with torch.no_grad():
-        parts = [
-            query_losses(module, start.detached(), part, loss, inner, after=steps, judge=judge)
-            for part in episodes.split(AT_ONCE)
-        ]
-    return torch.cat(parts)

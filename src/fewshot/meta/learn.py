@@ -18,7 +18,7 @@ from fewshot.base.errors import UnknownName, check
 from fewshot.meta import outer
 from fewshot.meta.episodes import Episodes, Tasks
 from fewshot.meta.kernels import check_kernels
-from fewshot.meta.maml import InnerLoop, Loss, Start, no_moments, query_losses
+from fewshot.meta.maml import InnerLoop, Loss, Start, adapted, no_moments, query_losses
 from fewshot.meta.measure import Curve, flops_of, point
 from fewshot.meta.program import Program, compiles
 from fewshot.meta.reptile import batches, pull
@@ -104,7 +104,7 @@ class LearnerConfig:
         return (*[others] * (self.n_steps - 1), 1 - others * (self.n_steps - 1))
 
 
-def start_of(module: nn.Module, config: LearnerConfig) -> Start:
+def configured_start(module: nn.Module, config: LearnerConfig) -> Start:
     """What a learner learns in a module: its weights, and step sizes and weights by step as configured."""
     weights = dict(module.named_parameters())
     rows = config.n_steps + 1
@@ -113,16 +113,16 @@ def start_of(module: nn.Module, config: LearnerConfig) -> Start:
         for name, weight in weights.items()
         if config.by_step and config.by_step in name
     }
-    adapted = {
+    moving = {
         name: weight for name, weight in weights.items() if name.startswith(config.adapts) and name not in by_step
     }
     sizes = {}
-    for name, weight in adapted.items():
+    for name, weight in moving.items():
         shape = {"fixed": None, "weight": (1, *weight.shape), "layer": (config.n_steps,)}[config.step_sizes]
         if shape is not None:
             sizes[name] = torch.full(shape, config.step_size, device=weight.device, requires_grad=True)
     keeps = config.algorithm == "reptile" and config.inner_optimizer == "adam"
-    moments = no_moments({name: weight.detach() for name, weight in adapted.items()}) if keeps else {}
+    moments = no_moments({name: weight.detach() for name, weight in moving.items()}) if keeps else {}
     still = {name: weight for name, weight in weights.items() if name not in by_step}
     return Start(weights=still, step_sizes=sizes, by_step=by_step, moments=moments)
 
@@ -139,7 +139,7 @@ class WeightLearner:
         check(config.algorithm != "context", "a learner in context has no gradient steps on examples")
         check_kernels(module, second_order=config.algorithm == "maml" and config.first_order_share < 1)
         self.module, self.tasks, self.loss, self.config = module, tasks, loss, config
-        self.start = start_of(module, config)
+        self.start = configured_start(module, config)
         self.device = next(iter(self.start.weights.values())).device
         self._compiled = compiles(config.compile, n_calls=n_iterations, device=self.device.type)
         self._programs: dict[tuple[object, ...], Program] = {}
@@ -206,16 +206,14 @@ class WeightLearner:
 
         `judge` measures the query set in place of the loss; so many tasks are held in memory at once.
         """
-        inner, start = self.config.inner(second_order=False), self.start.detached()
+        inner = self.config.inner(second_order=False)
 
         def judged(part: Episodes, after: Sequence[int]) -> Tensor:
-            return query_losses(self.module, start, part, self.loss, inner, after=after, judge=judge)
+            return adapted(self.module, self.start, part, self.loss, judge or self.loss, inner, after, at_once=at_once)
 
-        with torch.no_grad():
-            values = torch.cat([judged(part.to(self.device), steps) for part in episodes.split(at_once)])
-            task = episodes[:1].to(self.device)
-            one = replace(task, query_x=task.query_x[:, :1], query_y=task.query_y[:, :1])
-            flops = [flops_of(partial(judged, one, [n])) for n in steps]
+        values, task = judged(episodes, steps), episodes[:1]
+        one = replace(task, query_x=task.query_x[:, :1], query_y=task.query_y[:, :1])
+        flops = [flops_of(partial(judged, one, [n])) for n in steps]
         points = [
             point(values[:, i].tolist(), n_examples=n_examples, n_steps=n, flops=flops[i]) for i, n in enumerate(steps)
         ]

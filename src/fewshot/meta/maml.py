@@ -25,6 +25,7 @@ from fewshot.meta.norms import PlainNorms
 Weights = Mapping[str, Tensor]
 INNER = ("sgd", "adam")
 Loss = Callable[[Tensor, Tensor], Tensor]  # predictions, targets -> mean over the examples
+LossOfWeights = Callable[[Weights, Tensor, Tensor], Tensor]  # weights, inputs, targets -> mean over the examples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +79,13 @@ def start_of(module: nn.Module) -> Start:
     return Start(weights=dict(module.named_parameters()))
 
 
+def loss_of_weights(module: nn.Module, loss: Loss) -> LossOfWeights:
+    """The module's loss as a function of (weights, x, y)."""
+    return lambda own, x, y: loss(functional_call(module, dict(own), (x,)), y)
+
+
 def adapt(
-    loss_of: Callable[[Weights, Tensor, Tensor], Tensor],
+    loss_of: LossOfWeights,
     start: Start,
     x: Float[Tensor, "K ..."],
     y: Float[Tensor, "K ..."],
@@ -91,7 +97,7 @@ def adapt(
 
 
 def states(
-    loss_of: Callable[[Weights, Tensor, Tensor], Tensor],
+    loss_of: LossOfWeights,
     start: Start,
     x: Float[Tensor, "K ..."],
     y: Float[Tensor, "K ..."],
@@ -123,9 +129,7 @@ def states(
         moving = {name: w - sizes[name] * slopes[name] for name, w in moving.items()}
 
 
-def _loss_of_moving(
-    loss_of: Callable[[Weights, Tensor, Tensor], Tensor], still: Weights, x: Tensor, y: Tensor
-) -> Callable[[Weights], Tensor]:
+def _loss_of_moving(loss_of: LossOfWeights, still: Weights, x: Tensor, y: Tensor) -> Callable[[Weights], Tensor]:
     return lambda moving: loss_of({**still, **moving}, x, y)
 
 
@@ -165,17 +169,39 @@ def query_losses(
     `judge`, if given, is what the query set is measured by, in place of the loss.
     """
     check(bool(after) and min(after) >= 0, f"after is {list(after)}, must hold numbers of steps from 0 on")
-
-    def loss_of(own: Weights, x: Tensor, y: Tensor) -> Tensor:
-        return loss(functional_call(module, dict(own), (x,)), y)
+    learned_by, judged_by = loss_of_weights(module, loss), loss_of_weights(module, judge or loss)
 
     def of_one(support_x: Tensor, support_y: Tensor, query_x: Tensor, query_y: Tensor) -> Tensor:
-        passed = zip(range(max(after) + 1), adapt(loss_of, start, support_x, support_y, inner), strict=False)
-        at = {n: (judge or loss)(functional_call(module, own, (query_x,)), query_y) for n, own in passed if n in after}
+        passed = zip(range(max(after) + 1), adapt(learned_by, start, support_x, support_y, inner), strict=False)
+        at = {n: judged_by(own, query_x, query_y) for n, own in passed if n in after}
         return torch.stack([at[n] for n in after])
 
     with PlainNorms():
         return vmap(of_one)(episodes.support_x, episodes.support_y, episodes.query_x, episodes.query_y)
+
+
+def adapted(
+    module: nn.Module,
+    start: Start,
+    episodes: Episodes,
+    loss: Loss,
+    judge: Loss,
+    inner: InnerLoop,
+    steps: Sequence[int],
+    *,
+    at_once: int = 32,
+) -> Float[Tensor, "N A"]:
+    """Of each task what `judge` makes of its queries after these numbers of steps on its examples; no gradient.
+
+    The weights of so many tasks are held in memory at once, where those of the start are.
+    """
+    device, start = next(iter(start.weights.values())).device, start.detached()
+    with torch.no_grad():
+        parts = [
+            query_losses(module, start, part.to(device), loss, inner, after=steps, judge=judge)
+            for part in episodes.split(at_once)
+        ]
+    return torch.cat(parts)
 
 
 def outer_gradients(

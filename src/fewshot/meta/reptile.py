@@ -10,9 +10,9 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import vmap
 
-from fewshot.meta.maml import InnerLoop, Loss, Start, Weights, states
+from fewshot.meta.maml import InnerLoop, Loss, Start, Weights, loss_of_weights, states
 
 
 def pull(
@@ -29,9 +29,7 @@ def pull(
     As the gradient of an outer SGD with step size e it moves the weights by e towards the mean of the tasks' weights.
     The loss is that of the last batch.
     """
-
-    def loss_of(own: Weights, x: Tensor, y: Tensor) -> Tensor:
-        return loss(functional_call(module, dict(own), (x,)), y)
+    loss_of = loss_of_weights(module, loss)
 
     def of_one(x: Tensor, y: Tensor, picks: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
         *_, (weights, moments) = states(loss_of, start, x, y, inner, picks)

@@ -24,10 +24,10 @@ from fewshot.evaluate.tasks.novel import FAMILIES, Family
 from fewshot.kernels.choose import KERNELS
 from fewshot.meta import outer
 from fewshot.meta.episodes import Episodes
-from fewshot.meta.finetune import Choice, FineTuning, adapted, choose_settings
+from fewshot.meta.finetune import Choice, FineTuning, choose_settings
 from fewshot.meta.learn import LearnerConfig, WeightLearner
 from fewshot.meta.lines import TextTask, TextTasks, answer_loss, answered, as_episodes, prompts, share_answered
-from fewshot.meta.maml import InnerLoop, Start, start_of
+from fewshot.meta.maml import InnerLoop, Start, adapted, start_of
 from fewshot.meta.measure import Curve, Measured, Point, flops_of, point, training_flops
 from fewshot.meta.outer import OuterConfig, OuterLoop
 from fewshot.model.gpt import GPT
