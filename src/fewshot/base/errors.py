@@ -70,6 +70,12 @@ def check(condition: bool, message: str) -> None:
         raise BadValue(message)
 
 
+def check_counts(config: object, *names: str, prefix: str = "") -> None:
+    """Raise `BadValue` unless each of these fields is at least 1; `prefix` goes before their names in the message."""
+    for name in names:
+        check(getattr(config, name) >= 1, f"{prefix}{name} is {getattr(config, name)}, must be at least 1")
+
+
 def look_up(kind: str, name: str, table: Mapping[str, T]) -> T:
     """`table[name]`; an unknown name raises `UnknownName` with the nearest one."""
     if name not in table:

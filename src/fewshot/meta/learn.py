@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import grad
 
-from fewshot.base.errors import UnknownName, check
+from fewshot.base.errors import UnknownName, check, check_counts
 from fewshot.meta import outer
 from fewshot.meta.episodes import Episodes, Tasks
 from fewshot.meta.kernels import check_kernels
@@ -73,8 +73,7 @@ class LearnerConfig:
     compile: str = "auto"  # where there is a compiler, for a long run; or always, never; "untraced": not even flat
 
     def __post_init__(self) -> None:
-        for name in ("n_tasks", "n_support", "n_query", "n_steps", "batch"):
-            check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, must be at least 1")
+        check_counts(self, "n_tasks", "n_support", "n_query", "n_steps", "batch")
         check(self.algorithm in ALGORITHMS, f"algorithm is {self.algorithm!r}, allowed: {', '.join(ALGORITHMS)}")
         check(self.step_sizes in STEP_SIZES, f"step_sizes is {self.step_sizes!r}, allowed: {', '.join(STEP_SIZES)}")
         check(0 <= self.first_order_share <= 1, f"first_order_share is {self.first_order_share}, must be from 0 to 1")

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from fewshot.base.errors import check
+from fewshot.base.errors import check, check_counts
 from fewshot.base.rng import seed_of
 from fewshot.meta import outer
 from fewshot.meta.baselines import bigram_logprobs, kl_divergence, uniform_logprobs, unigram_logprobs
@@ -62,8 +62,7 @@ class Config:
         check(self.n_symbols >= 2, f"n_symbols is {self.n_symbols}, must be at least 2")
         check(self.length >= 2, f"length is {self.length}, must be at least 2")
         check(self.test_chains >= 2, f"test_chains is {self.test_chains}, must be at least 2: intervals are over them")
-        for name in ("n_chains", "watched_chains", "threads"):
-            check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, must be at least 1")
+        check_counts(self, "n_chains", "watched_chains", "threads")
 
 
 class Experiment:

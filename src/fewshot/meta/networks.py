@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.func import vmap
 
-from fewshot.base.errors import check
+from fewshot.base.errors import check, check_counts
 
 POOLS = ("stride", "max")
 WIDTH = 3  # of a patch
@@ -46,8 +46,7 @@ class NetworkConfig:
     pool: str = "stride"  # a block halves by a stride of 2, or takes the largest of 2x2 ("max")
 
     def __post_init__(self) -> None:
-        for name in ("n_filters", "n_blocks"):
-            check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, must be at least 1")
+        check_counts(self, "n_filters", "n_blocks")
         check(self.pool in POOLS, f"pool is {self.pool!r}, allowed: {', '.join(POOLS)}")
 
 

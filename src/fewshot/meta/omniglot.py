@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
-from fewshot.base.errors import check
+from fewshot.base.errors import check, check_counts
 from fewshot.base.rng import seed_of
 from fewshot.meta.classes import Classes, ClassTasks, accuracy, read_classes
 from fewshot.meta.episodes import Episodes
@@ -65,8 +65,7 @@ class TestConfig:
     transductive: bool = True  # batch norm over a task's whole query set; else each query among the support set
 
     def __post_init__(self) -> None:
-        for name in ("n_support", "n_query"):
-            check(getattr(self, name) >= 1, f"test.{name} is {getattr(self, name)}, must be at least 1")
+        check_counts(self, "n_support", "n_query", prefix="test.")
         check(self.n_tasks >= 2, f"test.n_tasks is {self.n_tasks}, must be at least 2: intervals are over tasks")
         check(
             bool(self.steps) and min(self.steps) >= 0,

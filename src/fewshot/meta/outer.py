@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fewshot.base.errors import BadFile, BadValue, Diverged, check
+from fewshot.base.errors import BadFile, BadValue, Diverged, check, check_counts
 from fewshot.base.files import written_whole
 from fewshot.base.rng import seed_of
 
@@ -56,8 +56,7 @@ class OuterConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("n_iterations", "report_every"):
-            check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, must be at least 1")
+        check_counts(self, "n_iterations", "report_every")
         check(self.lr > 0, f"lr is {self.lr}, must be above 0")
         check(self.warmup >= 0, f"warmup is {self.warmup}, must be at least 0")
         check(0 <= self.weight_decay < math.inf, f"weight_decay is {self.weight_decay}, must be at least 0")

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from fewshot.base.errors import check
+from fewshot.base.errors import check, check_counts
 from fewshot.base.rng import seed_of
 from fewshot.meta import outer
 from fewshot.meta.baselines import Rule, linear_rules, nearest_neighbours, predictions, tuned_steps, zero
@@ -79,8 +79,7 @@ class Config:
             self.functions == "linear" or not self.noise,
             f"noise is {self.noise}, but a {self.functions} has none: give 0",
         )
-        for name in ("n_dims", "n_examples", "n_tasks", "threads"):
-            check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, must be at least 1")
+        check_counts(self, "n_dims", "n_examples", "n_tasks", "threads")
         check(self.n_beyond >= 0, f"n_beyond is {self.n_beyond}, must be at least 0")
         check(0 <= self.noise < math.inf, f"noise is {self.noise}, must be at least 0")
         check(

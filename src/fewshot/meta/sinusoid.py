@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch.nn.functional import mse_loss
 
-from fewshot.base.errors import check
+from fewshot.base.errors import check, check_counts
 from fewshot.base.rng import seed_of
 from fewshot.meta.episodes import Sinusoids
 from fewshot.meta.learn import LearnerConfig, WeightLearner
@@ -31,8 +31,7 @@ class Config:
     threads: int = 1  # tensors this small gain nothing from a second one
 
     def __post_init__(self) -> None:
-        for name in ("test_support", "test_query", "threads"):
-            check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, must be at least 1")
+        check_counts(self, "test_support", "test_query", "threads")
         check(self.test_tasks >= 2, f"test_tasks is {self.test_tasks}, must be at least 2: intervals are over tasks")
         check(
             bool(self.test_steps) and min(self.test_steps) >= 0,

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from fewshot.base.errors import ContextTooLong, check, look_up
+from fewshot.base.errors import ContextTooLong, check, check_counts, look_up
 from fewshot.base.log import note
 from fewshot.base.rng import seed_of
 from fewshot.checkpoint.run import load_run
@@ -65,8 +65,7 @@ class Config:
     def __post_init__(self) -> None:
         check(self.seeds >= 2, f"seeds is {self.seeds}, must be at least 2: intervals are over seeds")
         check(self.reader_lr is None or self.reader_lr > 0, f"reader_lr is {self.reader_lr}, must be above 0, or null")
-        for name in ("test_tasks", "test_query", "threads"):
-            check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, must be at least 1")
+        check_counts(self, "test_tasks", "test_query", "threads")
         check(bool(self.tasks), f"tasks names no family, allowed: {', '.join(FAMILIES)}")
         check(bool(self.shots) and min(self.shots) >= 1, f"shots is {list(self.shots)}, must hold numbers from 1 on")
         most, n_support = max(self.shots), self.learner.n_support

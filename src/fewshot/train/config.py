@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from fewshot.base.errors import check
+from fewshot.base.errors import check, check_counts
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 DECAYS = ("cosine", "linear")
@@ -26,8 +26,7 @@ class ScheduleConfig:
     decay: str = "cosine"  # the paper's, or "linear"
 
     def __post_init__(self) -> None:
-        for name in ("n_tokens", "batch_tokens", "batch_start_tokens"):
-            check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, must be at least 1")
+        check_counts(self, "n_tokens", "batch_tokens", "batch_start_tokens")
         check(
             self.batch_start_tokens <= self.batch_tokens,
             f"batch_start_tokens {self.batch_start_tokens} is above batch_tokens {self.batch_tokens}",
@@ -86,8 +85,7 @@ class LoopConfig:
     def __post_init__(self) -> None:
         check(self.precision in PRECISIONS, f"precision is {self.precision!r}, allowed: {', '.join(PRECISIONS)}")
         check(self.compile in SWITCHES, f"compile is {self.compile!r}, allowed: {', '.join(SWITCHES)}")
-        for name in ("validate_every", "checkpoint_every", "keep_checkpoints", "log_every"):
-            check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, must be at least 1")
+        check_counts(self, "validate_every", "checkpoint_every", "keep_checkpoints", "log_every")
         check(
             self.validate_rows is None or self.validate_rows >= 1,
             f"validate_rows is {self.validate_rows}, must be >= 1",
