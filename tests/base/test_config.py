@@ -45,6 +45,9 @@ def test_a_nested_configuration_goes_through_yaml_and_back(tmp_path: Path) -> No
         ({"spokes": 2**60 + 1}, Wheel(spokes=2**60 + 1)),  # beyond the whole numbers of a float
         ({"spokes": 3, "load": None}, Wheel(spokes=3)),
         ({"spokes": 3, "load": "4"}, Wheel(spokes=3, load=4)),
+        ({"spokes": 3, "name": 5}, Wheel(spokes=3, name="5")),  # a name that looks like a number
+        ({"spokes": 3, "spare": "yes"}, Wheel(spokes=3, spare=True)),
+        ({"spokes": 3, "spare": "off"}, Wheel(spokes=3)),
     ],
 )
 def test_numbers_are_cast_to_the_type_that_is_asked_for(plain: dict[str, Any], expected: Wheel) -> None:
@@ -65,8 +68,8 @@ def test_numbers_are_cast_to_the_type_that_is_asked_for(plain: dict[str, Any], e
         ({"spokes": [3]}, "wheel.spokes is [3], int is needed"),
         ({"spokes": None}, "wheel.spokes is None, int is needed"),
         ({"spokes": 3, "radius": False}, "wheel.radius is False, float is needed"),
-        ({"spokes": 3, "name": 5}, "wheel.name is 5, str is needed"),
-        ({"spokes": 3, "spare": "yes"}, "wheel.spare is 'yes', bool is needed"),
+        ({"spokes": 3, "name": [5]}, "wheel.name is [5], str is needed"),
+        ({"spokes": 3, "spare": "maybe"}, "wheel.spare is 'maybe', bool is needed"),
         ({"spokes": 3, "spare": 1}, "wheel.spare is 1, bool is needed"),
         ({"spokes": 2}, "spokes is 2, must be at least 3"),
         ({"radius": 1.0}, "wheel lacks spokes"),
@@ -128,13 +131,56 @@ def test_an_override_that_is_not_understood_is_refused(words: list[str], message
     assert str(caught.value).startswith(message)
 
 
+@pytest.mark.parametrize("typed", ["off", "no", "Yes", "on", "2024-01-01", "1:30", "0o17", "007", "~x"])
+def test_words_are_what_was_typed(tmp_path: Path, typed: str) -> None:
+    assert from_overrides(["--loop.kernel", typed]) == {"loop": {"kernel": typed}}
+    (tmp_path / "a.yaml").write_text(f"kernel: {typed}\n")
+    assert read_yaml(tmp_path / "a.yaml") == {"kernel": typed}
+
+
+BOMBS = {
+    "billion laughs": "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
+    + "".join(
+        f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+    ),
+    "multiplying keys": "a: &a {x: 1}\n"
+    + "".join(
+        f"{new}: &{new} {{p: *{old}, q: *{old}}}\n"
+        for old, new in zip("abcdefghijklmnopqrst", "bcdefghijklmnopqrstu", strict=True)
+    ),
+    "deep lists": "a: " + "[" * 1000 + "]" * 1000,
+    "deep keys": "".join(f"{' ' * i}k:\n" for i in range(300)),
+    "very deep lists": "a: " + "[" * 20_000,
+    "an alias that holds itself": "a: &a [*a]\n",
+    "many values": "a: [" + "1," * 200_000 + "]",
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_file_that_grows_without_end_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.yaml").write_text(BOMBS[name])
+    with pytest.raises(BadFile) as caught:
+        read_yaml(tmp_path / "a.yaml")
+    assert len(str(caught.value)) < 300
+
+
+def test_aliases_that_do_not_multiply_are_fine(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("a: &a {x: 1}\nb: *a\nc: {<<: *a, y: 2}\n")
+    assert read_yaml(tmp_path / "a.yaml") == {"a": {"x": 1}, "b": {"x": 1}, "c": {"x": 1, "y": 2}}
+
+
+def test_an_override_that_grows_without_end_is_refused() -> None:
+    with pytest.raises(BadValue, match="nested more than"):
+        from_overrides(["--a", "[" * 1000 + "]" * 1000])
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("a: 1\nb: [1, 2\nc: 3\n", "is not YAML: line 3"),
         ("a: 1\n\tb: 2\n", "is not YAML: line 2"),
         ("a: !!python/object:os.system {}\n", "is not YAML: line 1"),
-        ("day: 2024-13-45\n", "is not YAML"),
+        ("number: " + "9" * 6000, "is not YAML"),
         ("- 1\n- 2\n", "must hold keys and values, found list"),
         ("", "must hold keys and values, found NoneType"),
     ],

@@ -2,12 +2,25 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
+import stat
+import threading
 from pathlib import Path
 
 import pytest
 
-from fewshot.base.errors import BadFile
-from fewshot.base.files import read_bytes, read_json, read_text, sha256_file, write_json, write_text, written_whole
+from fewshot.base.errors import BadFile, NotFinite
+from fewshot.base.files import (
+    check_writable,
+    read_bytes,
+    read_json,
+    read_text,
+    sha256_file,
+    write_json,
+    write_json_lines,
+    write_text,
+    written_whole,
+)
 
 
 def test_text_and_json_come_back_as_written_in_new_folders(tmp_path: Path) -> None:
@@ -63,10 +76,15 @@ def test_a_reader_never_sees_a_part(tmp_path: Path) -> None:
     ("data", "message"),
     [
         (
-            b"caf\xc3\xa9\nna\xefve\n",
+            b"cafe\nna\xefve\n",
             r"is not UTF-8 \(byte 0xef in line 2\): convert it, .*iconv -f latin1 -t utf-8 a.txt",
         ),
+        (b"caf\xc3\xa9\nna\xefve\n", r"but other parts of it are: .* iconv -c -f utf-8 -t utf-8 a.txt"),
+        (b"he said \x93yes\x94\n", r"byte 0x93 in line 1\): convert it, .*iconv -f cp1252 -t utf-8 a.txt"),
+        ("Grüße".encode("utf-16"), r"is UTF-16: convert it, .*iconv -f utf-16 -t utf-8 a.txt"),
+        ("Grüße".encode("utf-16-be").join([b"\xfe\xff", b""]), r"is UTF-16"),
         (b"PNG\0\1\2", r"is a binary file"),
+        (b"text " * 5000 + b"\n\0", r"is a binary file \(a zero byte in line 2\)"),
     ],
 )
 def test_text_that_is_none_is_refused_in_one_line(tmp_path: Path, data: bytes, message: str) -> None:
@@ -98,3 +116,111 @@ def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
     data = bytes(range(256)) * 5000
     (tmp_path / "a").write_bytes(data)
     assert sha256_file(tmp_path / "a") == hashlib.sha256(data).hexdigest()
+
+
+DEEP = {
+    "lists": "[" * 100_000,
+    "closed lists": "[" * 100_000 + "]" * 100_000,
+    "objects": '{"a":' * 100_000,
+    "just above what we follow": "[" * 600 + "]" * 600,
+    "mixed": '[{"a":' * 50_000,
+    "a long number": '{"n": ' + "9" * 6000 + "}",
+    "a long number in a list": "[" + "1" * 5000 + "]",
+}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_json_that_python_cannot_hold_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.json").write_text(DEEP[name])
+    with pytest.raises(BadFile, match=r"a\.json is not usable JSON: ") as caught:
+        read_json(tmp_path / "a.json")
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("value", "named"),
+    [
+        (float("nan"), "nan"),
+        ({"val_loss": float("nan")}, "val_loss = nan"),
+        ({"a": [1.0, {"b": float("inf")}]}, r"a\[1\]\.b = inf"),
+        ([1, (2.0, float("-inf"))], r"\[1\]\[1\] = -inf"),
+    ],
+)
+def test_what_is_not_finite_is_never_written(tmp_path: Path, value: object, named: str) -> None:
+    (tmp_path / "a.json").write_text("old")
+    with pytest.raises(NotFinite, match=rf"a\.json: {named} is not a finite number"):
+        write_json(tmp_path / "a.json", value)
+    with pytest.raises(NotFinite, match=named):
+        write_json_lines(tmp_path / "a.json", [{"fine": 1.0}, value])
+    assert (tmp_path / "a.json").read_text() == "old"
+
+
+def test_a_device_is_written_to_and_stays_one(tmp_path: Path) -> None:
+    device = tmp_path / "null"
+    try:
+        os.mknod(device, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    except PermissionError:
+        pytest.skip("only root can make a device")
+    write_text(device, "gone")
+    check_writable(device)
+    assert stat.S_ISCHR(device.stat().st_mode)
+    with pytest.raises(BadFile, match="a folder cannot be written there"), written_whole(device) as inside:
+        inside.mkdir()
+    assert list(tmp_path.iterdir()) == [device]
+
+
+def test_a_pipe_is_written_to_and_stays_one(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    got: list[str] = []
+    reader = threading.Thread(target=lambda: got.append(pipe.read_text()))
+    reader.start()
+    write_text(pipe, "through")
+    reader.join()
+    assert got == ["through"]
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_links_are_followed(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    for link, target in (("file", "real/a.txt"), ("dangling", "real/b.txt"), ("twice", "file")):
+        (tmp_path / link).symlink_to(target)
+    (tmp_path / "real" / "a.txt").write_text("old")
+    write_text(tmp_path / "twice", "new")
+    write_text(tmp_path / "dangling", "made")
+    assert (tmp_path / "file").is_symlink()
+    assert (tmp_path / "twice").is_symlink()
+    assert {path.name: path.read_text() for path in (tmp_path / "real").iterdir()} == {"a.txt": "new", "b.txt": "made"}
+
+
+def test_the_rights_of_a_replaced_file_stay(tmp_path: Path) -> None:
+    (tmp_path / "a").touch(mode=0o600)
+    write_text(tmp_path / "a", "secret")
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("write", [lambda path: write_text(path, "x"), check_writable])
+def test_what_cannot_be_written_is_named_as_it_was_asked_for(tmp_path: Path, write: object) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(BadFile, match=r"folder is a folder; give the name of a file$"):
+        write(tmp_path / "folder")  # type: ignore[operator]
+    with pytest.raises(BadFile, match=r"below cannot be written: .*file is a file, not a folder$"):
+        write(tmp_path / "file" / "below")  # type: ignore[operator]
+    with pytest.raises(OSError) as caught:
+        write(Path("/proc/none/file"))  # type: ignore[operator]
+    assert "partial" not in str(caught.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_a_system_that_cannot_sync_folders_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.open
+
+    def as_on_windows(path: str, flags: int, *rest: int) -> int:
+        if Path(path).is_dir():
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, flags, *rest)
+
+    monkeypatch.setattr(os, "open", as_on_windows)
+    write_text(tmp_path / "a", "x")
+    assert (tmp_path / "a").read_text() == "x"

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,3 +34,40 @@ def test_a_user_without_a_home_has_a_cache_too(monkeypatch: pytest.MonkeyPatch) 
 def test_the_processor_is_named() -> None:
     assert machine.processor_name()
     assert machine.processor_features()
+
+
+def test_cores_are_counted_where_there_is_no_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert machine.n_cores() == len(os.sched_getaffinity(0))
+    monkeypatch.delattr(os, "sched_getaffinity")  # macOS, Windows
+    assert machine.n_cores() == os.cpu_count()
+
+
+def test_free_memory_is_the_least_of_all_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {
+        "/proc/meminfo": ["MemTotal: 9000 kB", "MemAvailable: 5000 kB"],
+        "/proc/self/cgroup": ["0::/jobs/one"],
+        "/sys/fs/cgroup/jobs/one/memory.max": ["max"],
+        "/sys/fs/cgroup/jobs/one/memory.current": ["1000"],
+        "/sys/fs/cgroup/jobs/memory.max": ["4000000"],
+        "/sys/fs/cgroup/jobs/memory.current": ["3000000"],
+        "/sys/fs/cgroup/jobs/memory.stat": ["anon 7", "inactive_file 500000"],
+    }
+    monkeypatch.setattr(machine, "_lines", lambda path: files.get(str(path), []))
+    monkeypatch.setattr(machine, "_left_of_limit", lambda: [])
+    assert machine.free_memory() == 1_500_000  # what another group of the same job took is taken
+    files["/proc/self/cgroup"] = ["5:cpu:/x", "4:memory:/jobs"]
+    files["/sys/fs/cgroup/memory/jobs/memory.limit_in_bytes"] = ["700"]
+    files["/sys/fs/cgroup/memory/jobs/memory.usage_in_bytes"] = ["600"]
+    assert machine.free_memory() == 100
+    monkeypatch.setattr(machine, "_left_of_limit", lambda: [50])
+    assert machine.free_memory() == 50
+    files.clear()
+    monkeypatch.setattr(machine, "_left_of_limit", lambda: [])
+    assert machine.free_memory() > 2**20  # a system that tells nothing of it
+
+
+def test_a_limit_on_the_address_space_counts() -> None:
+    script = "from fewshot.base.machine import free_memory; print(free_memory())"
+    limited = f"ulimit -v 2000000; exec {sys.executable} -c '{script}'"
+    free = int(subprocess.run(["bash", "-c", limited], capture_output=True, text=True, check=True).stdout)
+    assert 0 < free < 2_000_000 * 1024

@@ -7,6 +7,7 @@ made of them, so that what is not said can still be chosen.
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -19,6 +20,30 @@ from fewshot.base.errors import BadFile, BadValue, UnknownName
 from fewshot.base.files import read_text, write_text
 
 C = TypeVar("C")
+
+MAX_YAML_NODES = 100_000  # with every alias written out: a file that grows beyond that is a mistake or an attack
+MAX_YAML_DEPTH = 100
+SPELLED_BOOLS = {"yes": True, "on": True, "no": False, "off": False}  # beside YAML's own true and false
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """YAML 1.2's plain values: `no`, `off` and dates are text here, as they are to whoever types them."""
+
+
+_PlainLoader.yaml_implicit_resolvers = {
+    first: [
+        (tag, regexp)
+        for tag, regexp in resolvers
+        if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:int")
+    ]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_PlainLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+_PlainLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile("^[-+]?(?:0|[1-9][0-9_]*)$"), list("-+0123456789")
+)
 
 
 def to_plain(config: Any) -> dict[str, Any]:
@@ -71,6 +96,10 @@ def cast(value: Any, hint: Any, where: str) -> Any:
         if not isinstance(value, (list, tuple)):
             raise BadValue(f"{where} is {value!r}, a list is needed")
         return tuple(cast(item, hint.__args__[0], f"{where}[{i}]") for i, item in enumerate(value))
+    if hint is str and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)  # a name that looks like a number is a name
+    if hint is bool and isinstance(value, str) and value.lower() in SPELLED_BOOLS:
+        return SPELLED_BOOLS[value.lower()]
     if hint in (int, float) and isinstance(value, (int, float, str)) and not isinstance(value, bool):
         return _number(value, hint, where)
     if isinstance(value, hint) and isinstance(value, bool) == (hint is bool):  # to Python, True is an int
@@ -115,13 +144,49 @@ def from_overrides(words: Iterable[str]) -> dict[str, Any]:
                 raise BadValue(f"--{name} needs a value")
             text = rest.pop(0)
         try:
-            value = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError):  # ValueError: what looks like a date and is none
+            value = _parse_yaml(text)
+        except (yaml.YAMLError, ValueError):  # ValueError: a number of thousands of digits
             value = text
         for part in reversed(name.split(".")):
             value = {part: value}
         plain = lay_over(plain, value)
     return plain
+
+
+def _parse_yaml(text: str) -> Any:
+    """The value in a YAML text; one whose aliases multiply, or that is nested too deeply, raises `BadValue`."""
+    loader = _PlainLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _check_size(node)
+        return loader.construct_document(node)
+    except RecursionError:
+        raise BadValue(f"it is nested more than {MAX_YAML_DEPTH} deep") from None
+    finally:
+        loader.dispose()
+
+
+def _check_size(root: yaml.Node) -> None:
+    """Raise `BadValue` for more than `MAX_YAML_NODES` values, each alias counted as what it stands for."""
+    sizes: dict[int, int] = {}
+
+    def size(node: yaml.Node, depth: int) -> int:
+        if depth > MAX_YAML_DEPTH:
+            raise BadValue(f"it is nested more than {MAX_YAML_DEPTH} deep, or an alias holds itself")
+        if id(node) not in sizes:
+            inside: list[yaml.Node] = []
+            if isinstance(node, yaml.MappingNode):
+                inside = [part for pair in node.value for part in pair]
+            elif isinstance(node, yaml.SequenceNode):
+                inside = node.value
+            sizes[id(node)] = 1 + sum(size(part, depth + 1) for part in inside)
+        if sizes[id(node)] > MAX_YAML_NODES:
+            raise BadValue(f"it holds more than {MAX_YAML_NODES:,} values once its aliases are written out")
+        return sizes[id(node)]
+
+    size(root, 0)
 
 
 def write_yaml(path: Path, plain: Mapping[str, Any]) -> None:
@@ -132,10 +197,12 @@ def write_yaml(path: Path, plain: Mapping[str, Any]) -> None:
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; anything else raises `BadFile`."""
     try:
-        value = yaml.safe_load(read_text(path))
+        value = _parse_yaml(read_text(path))
     except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         raise BadFile(f"{path} is not YAML{f': line {mark.line + 1}' if mark else ''}") from None
+    except BadValue as error:
+        raise BadFile(f"{path} is not usable YAML: {error}") from None
     if not isinstance(value, dict):
         raise BadFile(f"{path} must hold keys and values, found {type(value).__name__}")
     return value

@@ -6,7 +6,9 @@ FewshotError              exit code 2
 ├── BadFile               a file that is missing, empty, binary, wrongly encoded or damaged
 │   └── DamagedCheckpoint a checkpoint whose files are absent or differ from their sha256
 ├── ContextTooLong        more tokens than the model's n_ctx
-├── Diverged              training whose loss is no number any more
+├── NotFinite             a NaN or an infinity where a number is needed: in a result, a file, a model's output
+│   └── Diverged          training whose loss, gradient or weights are not finite any more
+├── FolderInUse           a folder that another process is writing to
 └── KernelUnsupported     a named kernel that cannot compute what is asked, with its reason
 """
 
@@ -49,8 +51,16 @@ class ContextTooLong(FewshotError):
         super().__init__(f"{what} has {n_tokens:,} tokens, the model's context holds {n_ctx:,}: shorten it")
 
 
-class Diverged(FewshotError):
-    """Training whose loss is no number any more."""
+class NotFinite(FewshotError):
+    """A NaN or an infinity where a number is needed."""
+
+
+class Diverged(NotFinite):
+    """Training whose loss, gradient or weights are not finite any more."""
+
+
+class FolderInUse(FewshotError):
+    """A folder that another process is writing to."""
 
 
 class KernelUnsupported(FewshotError):

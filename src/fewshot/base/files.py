@@ -3,45 +3,124 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fewshot.base.errors import BadFile
+from fewshot.base.errors import BadFile, NotFinite
+
+MAX_JSON_DEPTH = 500  # brackets inside brackets; anything deeper is no file that a program of this kind writes
 
 
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A temporary path in the same folder that becomes `path` when the block ends well, and vanishes otherwise.
+    """Yield a temporary path that becomes `path` when the block ends well, and vanishes otherwise.
 
     Works for a file and for a folder (create it inside the block). The content is on disk (fsync) before it is
     renamed, so that a power cut leaves either the old file or the new one; of two folders it may leave none in the
-    instant between two renames.
+    instant between two renames. Only a regular file or a folder is replaced: a link is followed, a device or a pipe
+    is written to. Raises `BadFile` where a folder stands in the place of a file or the other way round.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+    mode = _mode(path)
+    if mode is not None and not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        with _copied_into(path) as inside:
+            yield inside
+        return
+    if path.is_symlink():
+        path = Path(os.path.realpath(path))
+    partial = _partial_folder(path)
     inside = partial / path.name
     try:
         yield inside
+        _check_kind(inside, path)
         for file in [inside, *inside.rglob("*")] if inside.is_dir() else [inside]:
             _fsync(file)
         if inside.is_dir() and path.is_dir():
             path.replace(partial / f"{path.name}.old")
+        elif path.exists():
+            shutil.copymode(path, inside)
         inside.replace(path)
         _fsync(path.parent)
+    except OSError as error:
+        if str(error.filename or "").startswith(str(partial)):
+            error.filename = str(path)  # the name that was asked for, not the temporary one
+        raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def _mode(path: Path) -> int | None:
+    """The kind and rights of what lies at `path`, links followed; None where nothing does."""
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+@contextlib.contextmanager
+def _copied_into(path: Path) -> Iterator[Path]:
+    """Yield a temporary path whose content goes into the device or pipe `path` when the block ends well."""
+    with tempfile.TemporaryDirectory() as folder:
+        inside = Path(folder) / (path.name or "content")
+        yield inside
+        if inside.is_dir():
+            raise BadFile(f"{path} is a device or a pipe; a folder cannot be written there")
+        with inside.open("rb") as content, path.open("wb") as target:
+            shutil.copyfileobj(content, target)
+
+
+def _partial_folder(path: Path) -> Path:
+    """A temporary folder beside `path`; what stands in the way is said with the name that was asked for."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+    except OSError as error:
+        blocked = next((parent for parent in path.parents if parent.exists() and not parent.is_dir()), None)
+        if blocked is not None:
+            raise BadFile(f"{path} cannot be written: {blocked} is a file, not a folder") from None
+        error.filename = str(path)
+        raise
+
+
+def _check_kind(inside: Path, path: Path) -> None:
+    if path.is_dir() and not inside.is_dir():
+        raise BadFile(f"{path} is a folder; give the name of a file")
+    if inside.is_dir() and path.exists() and not path.is_dir():
+        raise BadFile(f"{path} is a file; give the name of a folder")
+
+
+def check_writable(path: Path) -> None:
+    """Raise what `written_whole(path)` would raise, before the work is done whose outcome shall go there.
+
+    A file that is not there yet is not left behind, but folders above it are made.
+    """
+    mode = _mode(path)
+    if mode is None or stat.S_ISREG(mode):
+        shutil.rmtree(_partial_folder(Path(os.path.realpath(path)) if path.is_symlink() else path))
+    elif stat.S_ISDIR(mode):
+        raise BadFile(f"{path} is a folder; give the name of a file")
+
+
 def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+    """Wait until a file or folder is on disk; a folder only where the system can (Windows cannot)."""
+    try:
+        handle = os.open(path, os.O_RDWR if os.name == "nt" and path.is_file() else os.O_RDONLY)
+    except PermissionError:
+        if path.is_dir():
+            return
+        raise
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL or not path.is_dir():  # some network file systems
+            raise
     finally:
         os.close(handle)
 
@@ -53,27 +132,69 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, whole or not at all."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Write `value` as indented JSON, whole or not at all; a number that is not finite raises `NotFinite`."""
+    write_text(path, to_json(value, where=path, indent=2) + "\n")
+
+
+def write_json_lines(path: Path, rows: Iterable[Any]) -> None:
+    """Write one JSON value a line, whole or not at all; a number that is not finite raises `NotFinite`."""
+    write_text(path, "".join(f"{to_json(row, where=path)}\n" for row in rows))
+
+
+def to_json(value: Any, *, where: object, indent: int | None = None) -> str:
+    """Return `value` as JSON; NaN and infinities, which JSON has not, raise `NotFinite` that names `where`."""
+    try:
+        return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        if "float" not in str(error):
+            raise
+        raise NotFinite(f"{where}: {_not_finite(value)} is not a finite number; nothing was written") from None
+
+
+def _not_finite(value: Any, place: str = "") -> str:
+    """Where in nested values the first number stands that is not finite, with the number."""
+    if isinstance(value, float):
+        return "" if value - value == 0 else f"{place.lstrip('.')} = {value}" if place else str(value)
+    if isinstance(value, dict):
+        return next(filter(None, (_not_finite(item, f"{place}.{key}") for key, item in value.items())), "")
+    if isinstance(value, (list, tuple)):
+        return next(filter(None, (_not_finite(item, f"{place}[{i}]") for i, item in enumerate(value))), "")
+    return ""
 
 
 def read_text(path: Path) -> str:
-    """The file's text; one that is missing, binary or not UTF-8 raises `BadFile`."""
-    data = read_bytes(path)
-    if b"\0" in data[:8192]:
-        raise BadFile(f"{path} is a binary file; text in UTF-8 is needed")
+    """Return the file's text; one that is missing, binary or not UTF-8 raises `BadFile`."""
+    return decode_text(read_bytes(path), path)
+
+
+def decode_text(data: bytes, name: object) -> str:
+    """Return bytes as UTF-8 text; others raise `BadFile` that says what they seem to be and how to convert them."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise BadFile(f"{name} is UTF-16: convert it, for example with: {_iconv('utf-16', name)}")
+    if b"\0" in data:
+        line = data.count(b"\n", 0, data.index(b"\0")) + 1
+        raise BadFile(f"{name} is a binary file (a zero byte in line {line}); text in UTF-8 is needed")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise BadFile(
-            f"{path} is not UTF-8 (byte {data[error.start]:#04x} in line {line}): convert it, "
-            f"for example with: iconv -f latin1 -t utf-8 {path.name}"
-        ) from None
+        wrong = f"{name} is not UTF-8 (byte {data[error.start]:#04x} in line {line})"
+        if len(data.decode("utf-8", errors="ignore").encode()) > len(data.decode("ascii", errors="ignore")):
+            raise BadFile(
+                f"{wrong}, but other parts of it are: mend it, or drop such bytes with: {_iconv('', name)}"
+            ) from None
+        encoding = "cp1252" if any(byte in data for byte in map(bytes, zip(range(0x80, 0xA0)))) else "latin1"
+        raise BadFile(f"{wrong}: convert it, for example with: {_iconv(encoding, name)}") from None
+
+
+def _iconv(encoding: str, name: object) -> str:
+    """A shell command that turns a file into UTF-8; without an encoding, one that drops what is not UTF-8."""
+    file = Path(str(name)).name
+    return f"iconv {f'-f {encoding}' if encoding else '-c -f utf-8'} -t utf-8 {file}"
 
 
 def read_bytes(path: Path) -> bytes:
-    """The file's bytes; a missing one or a folder raises `BadFile`."""
+    """Return the file's bytes; a missing one or a folder raises `BadFile`."""
     if path.is_dir():
         raise BadFile(f"{path} is a folder; a file is needed")
     if not path.exists():
@@ -82,14 +203,46 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_json(path: Path) -> Any:
-    """The file's JSON value; anything that does not parse raises `BadFile` with the line."""
+    """Return the file's JSON value; anything that does not parse raises `BadFile` with the line."""
+    return parse_json(read_text(path), path)
+
+
+def parse_json(text: str, where: object) -> Any:
+    """Return the JSON value in `text`; anything that does not parse raises `BadFile` that names `where`.
+
+    The one reader of JSON: values nested too deeply and numbers too long for Python are refused like bad syntax.
+    """
     try:
-        return json.loads(read_text(path))
+        value = json.loads(text)
     except json.JSONDecodeError as error:
-        raise BadFile(f"{path} is not JSON: {error.msg} in line {error.lineno}") from None
+        place = f" in line {error.lineno}" if "\n" in text.rstrip("\n") or "line" not in str(where) else ""
+        raise BadFile(f"{where} is not JSON: {error.msg}{place}") from None
+    except RecursionError:
+        raise BadFile(f"{where} is not usable JSON: it is nested too deeply") from None
+    except ValueError:  # whole numbers of more than 4,300 digits
+        raise BadFile(f"{where} is not usable JSON: it holds a number of thousands of digits") from None
+    if _deeper_than(value, MAX_JSON_DEPTH):
+        raise BadFile(f"{where} is not usable JSON: it is nested more than {MAX_JSON_DEPTH} deep")
+    return value
+
+
+def _deeper_than(value: Any, depth: int) -> bool:
+    """Whether lists and objects are nested deeper than `depth`; level by level, so that nothing recurses."""
+    level = [value]
+    for _ in range(depth):
+        level = [
+            item
+            for holder in level
+            if isinstance(holder, (dict, list))
+            for item in (holder.values() if isinstance(holder, dict) else holder)
+            if isinstance(item, (dict, list))
+        ]
+        if not level:
+            return False
+    return True
 
 
 def sha256_file(path: Path) -> str:
-    """Hexadecimal sha256 of a file's bytes, read in pieces."""
+    """Return the hexadecimal sha256 of a file's bytes, read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,6 +7,8 @@ import platform
 import tempfile
 from pathlib import Path
 
+MEMORY_UNKNOWN = 4 * 2**30  # bytes, where a system does not tell: the smallest machine worth training on
+
 
 def cache_folder() -> Path:
     """Where compiled kernels and measured speeds are kept: $FEWSHOT_CACHE, or `fewshot` in the user's cache."""
@@ -16,7 +18,73 @@ def cache_folder() -> Path:
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fewshot"
     except RuntimeError:  # a user without a home
-        return Path(tempfile.gettempdir()) / f"fewshot-{os.getuid()}"
+        user = os.getuid() if hasattr(os, "getuid") else "user"
+        return Path(tempfile.gettempdir()) / f"fewshot-{user}"
+
+
+def n_cores() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux only
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def free_memory() -> int:
+    """Return the bytes that this process can still take: the least of what system, control group and limits leave."""
+    return max(0, min([_free_of_system(), *_left_in_cgroup(), *_left_of_limit()]))
+
+
+def _free_of_system() -> int:
+    """Bytes that the system can give, page cache included; a quarter of all where it does not tell."""
+    for line in _lines("/proc/meminfo"):
+        if line.startswith("MemAvailable:"):
+            return 1024 * int(line.split()[1])
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
+    except (ValueError, OSError, AttributeError):
+        return MEMORY_UNKNOWN
+
+
+def _left_in_cgroup() -> list[int]:
+    """Bytes left below the limits of this process's control group and those above it, in either version."""
+    left = []
+    for line in _lines("/proc/self/cgroup"):
+        _, controllers, inside = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        if controllers:
+            root, names = (
+                Path("/sys/fs/cgroup/memory"),
+                ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+            )
+        else:
+            root, names = Path("/sys/fs/cgroup"), ("memory.max", "memory.current", "inactive_file")
+        folder = root / inside.lstrip("/")
+        for place in [folder, *folder.parents][: len(folder.parts) - len(root.parts) + 1]:
+            left += _left_here(place, *names)
+    return left
+
+
+def _left_here(group: Path, most_name: str, used_name: str, cache_name: str) -> list[int]:
+    """Bytes left in one control group, its page cache counted as free; nothing where it has no limit."""
+    most, used = ("".join(_lines(group / name)).strip() for name in (most_name, used_name))
+    if not most.isdigit() or not used.isdigit():
+        return []
+    cached = [int(line.split()[1]) for line in _lines(group / "memory.stat") if line.startswith(f"{cache_name} ")]
+    return [int(most) - int(used) + sum(cached)]
+
+
+def _left_of_limit() -> list[int]:
+    """Bytes left below `ulimit -v`; nothing where there is no such limit."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return []
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if soft == resource.RLIM_INFINITY:
+        return []
+    taken = _lines("/proc/self/statm")
+    return [soft - (int(taken[0].split()[0]) * resource.getpagesize() if taken else 0)]
 
 
 def processor_name() -> str:
@@ -32,5 +100,12 @@ def processor_features() -> str:
 
 
 def _cpuinfo() -> list[str]:
-    info = Path("/proc/cpuinfo")
-    return info.read_text().splitlines() if info.exists() else []
+    return _lines("/proc/cpuinfo")
+
+
+def _lines(path: str | Path) -> list[str]:
+    """The lines of a small file of the system; none where it cannot be read."""
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []

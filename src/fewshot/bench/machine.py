@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from importlib.metadata import version
 
 import torch
 
-from fewshot.base.machine import processor_name
+from fewshot.base.machine import n_cores, processor_name
 
 
 def machine() -> dict[str, str | int]:
     """Processor, cores, threads and versions, to stand beside every stored figure."""
     return {
         "processor": processor_name(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": n_cores(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         "python": platform.python_version(),

@@ -10,6 +10,7 @@ import argparse
 import difflib
 import errno
 import importlib
+import io
 import os
 import sys
 from typing import NoReturn
@@ -35,6 +36,9 @@ COMMANDS = {
 }
 
 
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory")  # in torch's messages
+
+
 class Parser(argparse.ArgumentParser):
     """argparse with errors in one line that name the nearest option."""
 
@@ -51,8 +55,34 @@ class Parser(argparse.ArgumentParser):
         return message
 
 
+class _ClosedStream(io.TextIOBase):
+    """Stands for a standard stream that whoever started us has closed: using it is an error with a name."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def _refuse(self, *args: object) -> NoReturn:
+        raise FewshotError(f"standard {self._name} is closed: do not close it, or redirect it to or from a file")
+
+    read = readline = write = _refuse
+
+
+def _complete_streams() -> None:
+    """Put something in the place of closed standard streams, so that no file is opened under their numbers."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, this one
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
+    sys.stdin = sys.stdin or _ClosedStream("input")
+    sys.stdout = sys.stdout or _ClosedStream("output")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command; gives the exit code."""
+    _complete_streams()
     words = sys.argv[1:] if argv is None else argv
     # GNU OpenMP's threads spin while they wait: if anything else runs on one of the cores, a step takes ten times as
     # long (LOG.md). A short spin costs nothing on a quiet machine; the variable is read when torch is imported.
@@ -78,7 +108,20 @@ def main(argv: list[str] | None = None) -> int:
             else str(error)
         )
     except MemoryError:
-        return _fail("out of memory: lower loop.micro_rows, or take a smaller model")
+        return _fail(_out_of_memory(words))
+    except RuntimeError as error:
+        if not any(sign in str(error) for sign in OUT_OF_MEMORY):
+            raise
+        return _fail(_out_of_memory(words))
+
+
+def _out_of_memory(words: list[str]) -> str:
+    """What helps when memory is full, by command."""
+    if words[0] == "train":
+        return "out of memory: lower --loop.micro_rows, add --loop.recompute true, or take a smaller model"
+    if words[0] == "resume":
+        return "out of memory: add --loop.recompute true, or free some memory; the last checkpoint is kept"
+    return "out of memory: free some, or give less to do at once (--help names the options)"
 
 
 def _run(words: list[str]) -> int:

@@ -19,11 +19,11 @@ import torch
 from fewshot.base.config import from_plain, lay_over, to_plain
 from fewshot.base.errors import BadValue, check
 from fewshot.base.files import write_json
+from fewshot.base.interrupt import polite_stop
 from fewshot.meta import markov, omniglot, regression, sinusoid, text
 from fewshot.meta.learn import named
 from fewshot.meta.measure import Measured, to_json
 from fewshot.meta.outer import OuterLoop
-from fewshot.train.interrupt import polite_stop
 
 RESULT = "result.json"
 SAVE_EVERY = 60.0  # seconds

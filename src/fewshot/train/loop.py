@@ -18,6 +18,7 @@ import torch
 
 from fewshot.base.errors import BadFile, Diverged
 from fewshot.base.files import write_text
+from fewshot.base.interrupt import polite_stop
 from fewshot.base.rng import seed_of
 from fewshot.checkpoint.load import load_training
 from fewshot.checkpoint.manifest import Checkpoint
@@ -27,7 +28,6 @@ from fewshot.dataset.mixture import Mixture
 from fewshot.dataset.pack import Packed
 from fewshot.model.gpt import GPT
 from fewshot.train.config import LoopConfig, OptimizerConfig, ScheduleConfig
-from fewshot.train.interrupt import polite_stop
 from fewshot.train.optim import Optimizers
 from fewshot.train.schedule import batch_rows, count_steps, lr_fraction
 from fewshot.train.step import Precision, train_step

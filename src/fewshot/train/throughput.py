@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 import torch
+
+from fewshot.base.machine import free_memory
 
 
 def matmul_flops_per_second(device: str, *, size: int = 768, seconds: float = 0.3) -> float:
@@ -27,7 +28,4 @@ def free_memory_bytes(device: str) -> int:
     """Memory that can be taken now."""
     if device == "cuda":
         return torch.cuda.mem_get_info()[0]
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError):
-        return 4 * 2**30  # a system that does not tell: the smallest machine worth training on
+    return free_memory()

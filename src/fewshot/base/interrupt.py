@@ -1,0 +1,53 @@
+"""Stopping between steps: the first signal asks the loop to stop when its step is whole, the second stops at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+
+SIGNALS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]  # HUP: no Windows
+SAME_SECONDS = 0.3  # a terminal and a parent process may both pass on what was one request
+
+
+class StopRequest:
+    """Whether someone has asked to stop."""
+
+    asked = False
+
+
+@contextlib.contextmanager
+def polite_stop(after: str = "this step") -> Iterator[StopRequest]:
+    """Turn the first SIGINT, SIGTERM or SIGHUP inside the block into `asked`; a later one raises KeyboardInterrupt.
+
+    The first is answered on standard error at once, with `after`, what is still done. In other threads signals stay
+    as they are.
+    """
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    asked_at = 0.0
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        nonlocal asked_at
+        if request.asked:
+            if time.monotonic() - asked_at > SAME_SECONDS:
+                raise KeyboardInterrupt
+            return
+        request.asked, asked_at = True, time.monotonic()
+        with contextlib.suppress(OSError):  # a handler must not print: what it interrupts may be printing
+            os.write(2, f"\nstopping after {after}; once more stops at once\n".encode())
+
+    before = {number: signal.signal(number, ask) for number in SIGNALS}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,52 @@
+"""One writer at a time: a lock on a folder that the system takes back when its process ends, however it ends.
+
+In: a folder. Out: a block of code that has it alone. It does not know what is written there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+
+import filelock
+
+from fewshot.base.errors import FolderInUse
+
+LOCK = ".lock"  # in the folder; it stays there, as removing it would let two processes lock two files of one name
+
+
+@contextlib.contextmanager
+def hold(folder: Path, *, doing: str, wait_seconds: float = 0.0) -> Iterator[None]:
+    """Have `folder` alone inside the block; it is made if it is not there. `doing` is told to whoever comes second.
+
+    Raises `FolderInUse`, with the other process and its machine, if it is still taken after `wait_seconds`. Long work
+    holds its folder throughout and does not wait; short writes wait for each other.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / LOCK
+    lock = filelock.FileLock(path, timeout=wait_seconds, poll_interval=0.02, thread_local=False)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise FolderInUse(f"{folder} is in use by {_holder(path)}: wait until it is done, or stop it") from None
+    try:
+        with contextlib.suppress(OSError):  # a full disk: who holds it is then not told
+            path.write_text(f"process {os.getpid()} on {platform.node()} ({doing})", encoding="utf-8")
+        yield
+    finally:
+        lock.release()
+
+
+def _holder(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8") or "another process"
+    except OSError:
+        return "another process"
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether there is nothing in `folder`, or no folder at all; a lock is nothing."""
+    return not folder.exists() or all(entry.name == LOCK for entry in folder.iterdir())

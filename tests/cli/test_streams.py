@@ -1,0 +1,41 @@
+"""Standard streams that whoever starts us has closed, as cron and daemons do: one line at most, never a traceback."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CASES = [
+    ("generate run --n_tokens 2 the >&-", "standard output is closed"),
+    ("generate run --n_tokens 2 --json the >&-", "standard output is closed"),
+    ("evaluate list >&-", "standard output is closed"),
+    ("plan gpt3-small >&-", "standard output is closed"),
+    ("patterns show dense >&-", "standard output is closed"),
+    ("tokenizer encode run/tokenizer.json <&-", "standard input is closed"),
+    ("tokenizer encode run/tokenizer.json the >&-", "standard output is closed"),
+    ("report run >&-", "standard output is closed"),
+    ("--help >&-", "standard output is closed"),
+    ("--version >&-", "standard output is closed"),
+    ("generate run --n_tokens 2 the <&-", None),
+    ("generate run --n_tokens 2 the 2>&-", None),
+    ("train --text good.txt --out new --n_tokens 64 --model.n_ctx 16 --preset tiny-1m >&- <&- 2>&-", None),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), CASES)
+def test_a_closed_stream_is_one_line_or_nothing(
+    words: str, message: str | None, tmp_path: Path, small_run: Path, text_file: Path
+) -> None:
+    (tmp_path / "run").symlink_to(small_run)
+    (tmp_path / "good.txt").symlink_to(text_file)
+    run = subprocess.run(
+        f"{sys.executable} -m fewshot {words}", shell=True, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    if message is None:
+        assert run.returncode == 0, run.stderr
+    else:
+        assert (run.returncode, run.stderr.count("\n")) == (2, 1), run.stderr
+        assert message in run.stderr
