@@ -125,9 +125,8 @@ def _extend(
 def _grow(before: _Hypothesis, token: int, logprob: float, tokenizer: Tokenizer, stops: Sequence[bytes]) -> _Hypothesis:
     if token == tokenizer.eot:
         return _Hypothesis((*before.tokens, token), logprob, before.bytes, True, before.row)
-    text = before.bytes + tokenizer.decode_bytes([token])
-    since = max(0, len(before.bytes) - max(map(len, stops), default=0))
-    ends = [at for at in (text.find(stop, since) for stop in stops) if at >= 0]
+    text = tokenizer.decode_bytes([*before.tokens, token])  # as a whole: a token may be written by what it follows
+    ends = [at for at in map(text.find, stops) if at >= 0]
     return _Hypothesis((*before.tokens, token), logprob, text[: min(ends)] if ends else text, bool(ends), before.row)
 
 

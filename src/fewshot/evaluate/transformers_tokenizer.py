@@ -1,0 +1,123 @@
+"""Any tokenizer of the transformers library as a `Tokenizer` of ours.
+
+In: the library's tokenizer. Out: ids of texts, and the bytes of ids as its own decoder has them. It does not know the
+model.
+
+Two decoders are followed to the byte, as characters may be cut between tokens: GPT-2's alphabet of bytes, and
+SentencePiece's sign for a space. Whether one of them is what the library does is tried on the vocabulary; every other
+tokenizer (WordPiece, words with an end sign, whatever comes) is decoded by the library itself.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt32
+
+from fewshot.base.errors import BadFile, BadValue
+from fewshot.base.text import without_surrogates
+from fewshot.tokenizer.bpe import ALPHABET
+from fewshot.tokenizer.vocab import Tokenizer
+
+TRIED_TOKENS = 2000  # of the vocabulary, evenly spread
+WORDS = ("a", "0", "的", "x")  # one of them is in any vocabulary: the word behind which tokens are decoded
+
+_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+
+
+class TransformersTokenizer(Tokenizer):
+    """A tokenizer of transformers; texts are encoded without special tokens."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        """Raises BadValue where it has no token that ends a text, BadFile where it has no vocabulary or cannot decode."""
+        self.tokenizer = tokenizer
+        vocabulary = tokenizer.get_vocab()
+        added = getattr(tokenizer, "added_tokens_decoder", {})
+        self._special = frozenset(tokenizer.all_special_ids) | {i for i, token in added.items() if token.special}
+        if not set(vocabulary.values()) - self._special:
+            raise BadFile(f"{tokenizer.name_or_path} holds no tokenizer: save it there beside the model")
+        end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.bos_token_id
+        if end is None:
+            raise BadValue(f"{tokenizer.name_or_path}: its tokenizer has no token that ends a text")
+        self.eot = end
+        self._start = end if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+        self.adds_start = tokenizer.encode("a")[:1] == [self._start]
+        self.n_vocab = 1 + max(vocabulary.values())  # ids may have holes
+        tried = sorted(set(vocabulary.values()) - self._special)
+        self._piece = self._choose_pieces(tried[:: 1 + len(tried) // TRIED_TOKENS])
+
+    @property
+    def start(self) -> int:
+        """Its own token for that, where it has one."""
+        return int(self._start)
+
+    def encode_to_numpy(self, text: str) -> UInt32[np.ndarray, " T"]:
+        """The ids of `text`."""
+        return np.array(self.tokenizer.encode(without_surrogates(text), add_special_tokens=False), dtype=np.uint32)
+
+    def to_json(self) -> str:
+        """What the library itself stores; of a tokenizer in pure Python, its class and vocabulary."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        if backend is not None:
+            return str(backend.to_str())
+        plain = {"class": type(self.tokenizer).__name__, "vocabulary": self.tokenizer.get_vocab()}
+        return json.dumps(plain, ensure_ascii=False, sort_keys=True)
+
+    def _join(self, ids: list[int]) -> bytes:
+        if self._piece is None:
+            return self._decoded(ids).encode()
+        pieces = zip(ids, self.tokenizer.convert_ids_to_tokens(ids), strict=True)
+        return b"".join(self._piece(piece) for i, piece in pieces if i not in self._special and piece is not None)
+
+    def _decoded(self, ids: list[int]) -> str:
+        """What the library's decoder writes for ids behind a word: the space before them is theirs."""
+        word, text = self._word, self._library_text([*self._word, *ids])
+        before = self._library_text(word)
+        if not text.startswith(before):
+            raise BadFile(f"{self.tokenizer.name_or_path}: its decoder changes what stands before a token: {text!r}")
+        return text[len(before) :]
+
+    def _library_text(self, ids: list[int], **how: Any) -> str:
+        pieces = zip(ids, self.tokenizer.convert_ids_to_tokens(ids), strict=True)
+        known = [i for i, piece in pieces if i not in self._special and piece is not None]
+        return without_surrogates(str(self.tokenizer.decode(known, skip_special_tokens=True, **how)))
+
+    @functools.cached_property
+    def _word(self) -> list[int]:
+        """Ids of a word; none where the vocabulary knows none of `WORDS`."""
+        encoded = (self.tokenizer.encode(word, add_special_tokens=False) for word in WORDS)
+        return next((ids for ids in encoded if ids and not self._special.intersection(ids)), [])
+
+    def _choose_pieces(self, tried: list[int]) -> Callable[[str], bytes] | None:
+        """How a token becomes bytes, if one of our two ways gives the library's texts; None: by the library."""
+        for piece in (_piece_of_bytes, _piece_with_sign):
+            self._piece = piece
+            if all(self._as_library(i) for i in tried):
+                return piece
+        self._piece = None
+        for i in tried:
+            self._decoded([i])  # raises for a decoder that is of no use, before anything is measured
+        return None
+
+    def _as_library(self, token: int) -> bool:
+        """Whether our text of a word and this token is the library's; a text's first space may be dropped there."""
+        ids = [*self._word, token]
+        ours = self._join(ids).decode("utf-8", errors="replace")
+        theirs = self._library_text(ids, clean_up_tokenization_spaces=False)
+        return ours in (theirs, f" {theirs}")
+
+
+def _piece_of_bytes(piece: str) -> bytes:
+    """The bytes of a token in GPT-2's alphabet of bytes; added words are text."""
+    return bytes(ALPHABET[letter] for letter in piece) if ALPHABET.keys() >= set(piece) else piece.encode()
+
+
+def _piece_with_sign(piece: str) -> bytes:
+    """The bytes of a token of SentencePiece, which writes a space as a sign and a byte as its number."""
+    spelled = _BYTE.fullmatch(piece)
+    return bytes([int(spelled[1], 16)]) if spelled else piece.replace("▁", " ").encode()
