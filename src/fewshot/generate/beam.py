@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fewshot.base.errors import check
 from fewshot.generate.steps import Steps
+from fewshot.model.logprobs import checked_logprobs
 from fewshot.tokenizer.vocab import Tokenizer
 
 
@@ -83,6 +84,7 @@ def beam_search(
     logits = steps.start(prompts)
     while True:
         logprobs = logits[:, : tokenizer.n_vocab].float().log_softmax(dim=-1)
+        checked_logprobs(logprobs.amax(dim=-1))
         for search in searches:
             if search.live:
                 _extend(search, logprobs, tokenizer, stops, beams, penalty)
