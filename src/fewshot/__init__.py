@@ -19,7 +19,6 @@ FACE = {  # name: the module that defines it
     "PRESETS": "fewshot.model.presets",
     "Sampling": "fewshot.generate.sampling",
     "complete": "fewshot.generate.complete",
-    "evaluate": "fewshot.evaluate.run",
     "load_run": "fewshot.checkpoint.run",
     "load_tokenizer": "fewshot.tokenizer.load",
     "make_task": "fewshot.evaluate.tasks.table",
