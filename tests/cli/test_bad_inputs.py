@@ -40,10 +40,33 @@ def here(tmp_path: Path, small_run: Path, text_file: Path, monkeypatch: pytest.M
     Path("stranger/evaluations/stranger.json").write_text("{}")
     Path("list.yaml").write_text("- 1\n")
     Path("broken.yaml").write_text("model: [1\n")
+    Path("deep.json").write_text("[" * 200_000)
+    Path("long.json").write_text('{"type": ' + "9" * 6000 + "}")
+    Path("bomb.yaml").write_text(
+        "a: &a [x, x]\n" + "".join(f"{c}: &{c} [*{b}, *{b}]\n" for b, c in zip(*BOMB, strict=True))
+    )
+    Path("deep.yaml").write_text("model: " + "[" * 1000 + "]" * 1000)
+    for name in ("manifest", "tokens", "tokenizer"):
+        shutil.copytree(small_run, f"nested_{name}")
+    shutil.copy("deep.json", next(Path("nested_manifest/checkpoints").glob("*/manifest.json")))
+    shutil.copy("deep.json", "nested_tokens/data/text-train.json")
+    shutil.copy("deep.json", "nested_tokenizer/tokenizer.json")
     return tmp_path
 
 
+BOMB = "abcdefghijklmnopqrst", "bcdefghijklmnopqrstu"
 CASES = {
+    "train --text good.txt --config bomb.yaml": "bomb.yaml is not usable YAML: it holds more than 100,000 values",
+    "train --text good.txt --config deep.yaml": "deep.yaml is not usable YAML: it is nested more than 100 deep",
+    "tokenizer encode deep.json x": "deep.json is not usable JSON: it is nested too deeply",
+    "tokenizer encode long.json x": "long.json is not usable JSON: it holds a number of thousands of digits",
+    "bench attention --show deep.json": "deep.json is not usable JSON",
+    "generate nested_manifest x": "manifest.json is not usable JSON",
+    "evaluate nested_manifest --tasks novel_symbols": "manifest.json is not usable JSON",
+    "report nested_manifest": "manifest.json is not usable JSON",
+    "resume nested_tokens": "text-train.json",
+    "generate nested_tokenizer x": "tokenizer.json is not usable JSON",
+    "meta report deep.json": "deep.json",
     "fewshot trian": "unknown command 'trian', nearest: train",
     "train": "there is no text to train on: give --text PATH",
     "train --text missing.txt": "missing.txt does not exist",

@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fewshot.base.errors import BadFile, DamagedCheckpoint
+from fewshot.checkpoint.folder import FOLDER, checkpoint_folders
 from fewshot.checkpoint.manifest import MANIFEST, TRAINING, WEIGHTS, Checkpoint, read_manifest
-from fewshot.checkpoint.save import FOLDER
 from fewshot.kernels import sdpa
 from fewshot.kernels.need import Attend
 from fewshot.model.gpt import GPT
@@ -26,11 +26,6 @@ def find_checkpoint(path: Path) -> Checkpoint:
     if not found:
         raise DamagedCheckpoint(f"{path} holds no checkpoint (looked for {path / FOLDER}/step-*)")
     return read_manifest(found[-1])
-
-
-def checkpoint_folders(run: Path) -> list[Path]:
-    """The run's checkpoints, oldest first; unverified."""
-    return sorted((run / FOLDER).glob("step-*"))
 
 
 def load_model(checkpoint: Checkpoint, *, attend: Attend = sdpa.attend, device: str = "cpu") -> GPT:

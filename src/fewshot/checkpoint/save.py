@@ -15,15 +15,9 @@ from torch import Tensor
 
 from fewshot.base.errors import check
 from fewshot.base.files import written_whole
+from fewshot.checkpoint.folder import FOLDER, folder_of
 from fewshot.checkpoint.manifest import TRAINING, WEIGHTS, write_manifest
 from fewshot.model.gpt import GPT
-
-FOLDER = "checkpoints"
-
-
-def folder_of(step: int) -> str:
-    """Name of the checkpoint after `step` optimizer steps; names sort as steps do."""
-    return f"step-{step:08d}"
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
