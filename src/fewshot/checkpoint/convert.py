@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from fewshot.base.errors import BadValue, check
-from fewshot.base.files import read_json, write_json
+from fewshot.base.files import read_json, write_json, write_text, written_whole
 from fewshot.checkpoint.save import write_tensors
-from fewshot.checkpoint.weights import read_weights
+from fewshot.checkpoint.weights import check_finite, read_weights
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
 from fewshot.patterns.pattern import Dense
+from fewshot.tokenizer.vocab import EOT, Tokenizer
 
 LINEAR = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
 LAYER = re.compile(r"h\.(\d+)\.")
@@ -125,9 +126,18 @@ def _is_count(value: Any) -> bool:
     return type(value) is int and value >= 1
 
 
-def write_hugging_face(folder: Path, model: GPT, *, eot: int) -> None:
-    """Write a Hugging Face GPT-2 folder; a model that GPT-2's class cannot express raises `BadValue`."""
-    config = model.config
+def check_convertible(model: GPT, *, n_tokens: int, source: Path) -> None:
+    """Raise BadValue where the tokenizer has more tokens than the model, NotFinite where weights are no numbers."""
+    n_vocab = model.config.n_vocab
+    check(
+        n_tokens <= n_vocab,
+        f"{source}: its tokenizer has {n_tokens:,} tokens, the model knows {n_vocab:,}: they are not of one model",
+    )
+    check_finite(model.state_dict().items(), source)
+
+
+def check_is_gpt2(config: GPTConfig) -> None:
+    """Raise BadValue for a model that GPT-2's class cannot express."""
     patterns = {config.schedule().for_layer(i) for i in range(config.n_layers)}
     widths = (config.qk_width * config.n_heads, config.head_width * config.n_heads)
     is_gpt2 = (config.block, config.positions, *widths) == ("pre-ln", "learned", config.d_model, config.d_model)
@@ -137,12 +147,32 @@ def write_hugging_face(folder: Path, model: GPT, *, eot: int) -> None:
             f"n_heads; this model has pattern {config.pattern!r}, block {config.block!r}, positions "
             f"{config.positions!r}, d_head {config.head_width}, d_qk {config.qk_width}: only fewshot can use it"
         )
+
+
+def write_tokenizer(folder: Path, tokenizer: Tokenizer, *, n_ctx: int) -> None:
+    """Write the two files from which the transformers library has a tokenizer of the same ids."""
+    write_text(folder / "tokenizer.json", tokenizer.to_library_json())
+    plain = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": EOT,
+        "eos_token": EOT,
+        "model_max_length": n_ctx,
+        "clean_up_tokenization_spaces": False,
+    }
+    write_json(folder / "tokenizer_config.json", plain)
+
+
+def write_hugging_face(folder: Path, model: GPT, *, eot: int) -> None:
+    """Write a Hugging Face GPT-2 folder, `config.json` last; what `check_is_gpt2` refuses raises `BadValue`."""
+    check_is_gpt2(model.config)
+    config = model.config
     state = {}
     for name, tensor in model.state_dict().items():
         turned = tensor.T if name.endswith(LINEAR) else tensor
         state[name if name.startswith("lm_head") else f"transformer.{name}"] = turned
     folder.mkdir(parents=True, exist_ok=True)
-    write_tensors(folder / "model.safetensors", state)
+    with written_whole(folder / "model.safetensors") as partial:
+        write_tensors(partial, state)
     plain = {
         "model_type": "gpt2",
         "architectures": ["GPT2LMHeadModel"],
