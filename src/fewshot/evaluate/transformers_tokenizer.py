@@ -105,7 +105,12 @@ class TransformersTokenizer(Tokenizer):
         return None
 
     def _as_library(self, token: int) -> bool:
-        """Whether our text of a word and this token is the library's; a text's first space may be dropped there."""
+        """Whether our text of a word and this token is the library's; a text's first space may be dropped there.
+
+        A byte that is spelled by its number is that byte, also where the library's decoder leaves the number.
+        """
+        if self._piece is _piece_with_sign and _BYTE.fullmatch(self.tokenizer.convert_ids_to_tokens(token)):
+            return True
         ids = [*self._word, token]
         ours = self._join(ids).decode("utf-8", errors="replace")
         theirs = self._library_text(ids, clean_up_tokenization_spaces=False)
