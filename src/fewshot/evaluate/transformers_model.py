@@ -24,7 +24,9 @@ from fewshot.model.logprobs import checked_logprobs
 DEFAULT_N_CTX = 2048  # where a configuration names no length
 MIN_N_CTX, PROBE_TOKENS = 4, 12
 CLOSE = 1e-3  # nats: how far two ways to the same log-probabilities may differ
-LEAK = 1e-4  # of what a changed token does to scores behind it: more of that before it is more than rounding
+# Of what changed tokens do to scores behind them: more of that before them is more than rounding, which there is
+# where experts read tokens in groups.
+LEAK, LEAK_IN_HALF_PRECISION = 1e-4, 2e-2
 PADDED_ROUNDING = 16  # how much more than one rounding a row may change with the rows beside it
 LENGTHS = (
     "n_positions",
@@ -143,7 +145,8 @@ class TransformersReader:
         leak, effect = float(by_position[:-n_changed].max()), float(by_position[-n_changed:].max())
         padding = float(_differences(alone, beside[:-n_changed]).max())
         rounding = torch.finfo(self.model.dtype).eps * float(first[first.isfinite()].abs().max())
-        if leak > max(LEAK * effect, rounding) or padding > CLOSE + PADDED_ROUNDING * rounding:
+        allowed = LEAK if self.model.dtype in (torch.float32, torch.float64) else LEAK_IN_HALF_PRECISION
+        if leak > allowed * effect or padding > CLOSE + PADDED_ROUNDING * rounding:
             raise BadValue(
                 f"{what} reads ahead: its scores change with the tokens that follow, so what it says of a text is no "
                 "log-probability; a causal language model is needed (BERT and its kin are one if is_decoder is true)"
