@@ -299,7 +299,9 @@ def test_what_is_not_of_one_model_is_refused_in_one_line(hugging_face: Any, name
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("safe", [True, False])
 @torch.no_grad()
-def test_weights_in_several_files_are_read_as_transformers_reads_them(hugging_face: Any, tied: bool, safe: bool) -> None:
+def test_weights_in_several_files_are_read_as_transformers_reads_them(
+    hugging_face: Any, tied: bool, safe: bool
+) -> None:
     theirs, folder = hugging_face(tie_word_embeddings=tied)
     theirs.save_pretrained(folder, max_shard_size="20KB")
     (folder / "model.safetensors").unlink(missing_ok=True)

@@ -80,7 +80,8 @@ def test_weights_that_cannot_be_read_are_one_line_that_names_the_file(tmp_path: 
     make(tmp_path)
     with pytest.raises(FewshotError, match=message) as caught:
         read_weights(tmp_path)
-    assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+    assert "\n" not in str(caught.value)
     assert isinstance(caught.value, NotFinite if "finite" in message else BadFile)
     assert not (tmp_path / "ran").exists()
 

@@ -141,10 +141,15 @@ NOT_THE_MODEL = {
     "another vocabulary": (lambda f: configure(f, vocab_size=500), r"wte\.weight is \(286, 32\), not \(500, 32\)"),
     "another width": (lambda f: configure(f, n_embd=64), r"other sizes than its config\.json says: .* and \d+ more"),
     "a longer context": (lambda f: configure(f, n_positions=99), r"wpe\.weight is \(64, 32\), not \(99, 32\)"),
-    "numbers of NaN": (lambda f: change_tensors(f, lambda t: {k: v * float("nan") for k, v in t.items()}), "not finite"),
+    "numbers of NaN": (
+        lambda f: change_tensors(f, lambda t: {k: v * float("nan") for k, v in t.items()}),
+        "not finite",
+    ),
     "float16 that overflows": (
-        lambda f: change_tensors(f, lambda t: {k: (v * 3e3).half() if v.dim() > 1 else v.half() for k, v in t.items()})
-        or configure(f, dtype="float16"),
+        lambda f: (
+            change_tensors(f, lambda t: {k: (v * 3e3).half() if v.dim() > 1 else v.half() for k, v in t.items()})
+            or configure(f, dtype="float16")
+        ),
         "not finite.*float16",
     ),
     "words that the model does not know": (add_words, "tokenizer has 288 tokens, the model knows 286.*not resized"),
@@ -165,15 +170,24 @@ NOT_THE_MODEL = {
     "code in the weights": (lambda f: as_bin(f, {"wte": Code()}), "holds pickled code, which is never run"),
     "a whole model in the weights": (lambda f: as_bin(f, torch.nn.Linear(2, 2)), "pickled code, which is never run"),
     "a lost part": (lose_part, r"model-00002-of-00002\.safetensors is missing"),
-    "a part elsewhere": (lambda f: split(f, lambda w: dict.fromkeys(w, "../good/model.safetensors")), "only files beside"),
-    "an absolute part": (lambda f: split(f, lambda w: dict.fromkeys(w, "/etc/passwd")), "only files beside it are read"),
+    "a part elsewhere": (
+        lambda f: split(f, lambda w: dict.fromkeys(w, "../good/model.safetensors")),
+        "only files beside",
+    ),
+    "an absolute part": (
+        lambda f: split(f, lambda w: dict.fromkeys(w, "/etc/passwd")),
+        "only files beside it are read",
+    ),
     "an index of nothing": (lambda f: split(f, lambda w: []), "lacks weight_map"),
     "no weights": (remove(WEIGHTS), "transformers cannot load"),
     "bitsandbytes": (
         lambda f: configure(f, quantization_config={"quant_method": "bitsandbytes", "load_in_8bit": True}),
         "transformers cannot load .*bitsandbytes",
     ),
-    "GPTQ": (lambda f: configure(f, quantization_config={"quant_method": "gptq", "bits": 4}), "transformers cannot load"),
+    "GPTQ": (
+        lambda f: configure(f, quantization_config={"quant_method": "gptq", "bits": 4}),
+        "transformers cannot load",
+    ),
     "an unknown kind": (lambda f: configure(f, model_type="mind"), "transformers cannot load .*mind"),
     "a size that is a word": (lambda f: configure(f, n_head="four"), "cannot load .*n_head.* expected int"),
     "heads that do not divide": (lambda f: configure(f, n_head=5), "transformers cannot load"),
@@ -188,7 +202,10 @@ NOT_THE_MODEL = {
     "a run of ours": (become_run, "is a run of fewshot: leave out the 'hf:'"),
     "no configuration": (remove("config.json"), r"holds no config\.json"),
     "a damaged tokenizer": (rewrite("tokenizer.json", lambda data: data[:-40]), "transformers cannot load"),
-    "only a pickle": (lambda f: (as_bin(f), (f / BIN).write_bytes(pickle.dumps([1, 2]))), "damaged|transformers cannot"),
+    "only a pickle": (
+        lambda f: (as_bin(f), (f / BIN).write_bytes(pickle.dumps([1, 2]))),
+        "damaged|transformers cannot",
+    ),
 }
 
 
@@ -201,7 +218,8 @@ def test_what_is_not_that_model_is_refused_in_one_line(name, copy, monkeypatch, 
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("a question on standard input"))
     with pytest.raises(FewshotError, match=message) as caught:
         load(f"hf:{copy}")
-    assert "\n" not in str(caught.value) and "huggingface.co" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "huggingface.co" not in str(caught.value)
     assert not (copy / "ran").exists()
     assert capfd.readouterr().out == ""
 
@@ -215,7 +233,9 @@ SAME = {
     "a new README": lambda f: (f / "README.md").write_text("changed"),
     "an index of parts": split,
     "the older format": as_bin,
-    "masks of old files": lambda f: change_tensors(f, lambda t: t | {"transformer.h.0.attn.bias": torch.ones(1, 1, 9, 9)}),
+    "masks of old files": lambda f: change_tensors(
+        f, lambda t: t | {"transformer.h.0.attn.bias": torch.ones(1, 1, 9, 9)}
+    ),
     "another version of the library": lambda f: configure(f, transformers_version="4.1.0"),
     "another key order": lambda f: (f / "config.json").write_text(
         json.dumps(dict(reversed(json.loads((f / "config.json").read_text()).items())))

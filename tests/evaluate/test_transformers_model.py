@@ -164,7 +164,9 @@ NOT_AHEAD = {
     "causal xlm": lambda t: t.XLMWithLMHeadModel(t.XLMConfig(**XLM, causal=True)),
     "bart's decoder": lambda t: t.BartForCausalLM(t.BartConfig(vocab_size=97, d_model=32, **DECODER)),
     "experts": lambda t: t.MixtralForCausalLM(t.MixtralConfig(**BERT, num_key_value_heads=2, num_local_experts=3)),
-    "openai's first": lambda t: t.OpenAIGPTLMHeadModel(t.OpenAIGPTConfig(vocab_size=97, n_embd=32, n_layer=2, n_head=2)),
+    "openai's first": lambda t: t.OpenAIGPTLMHeadModel(
+        t.OpenAIGPTConfig(vocab_size=97, n_embd=32, n_layer=2, n_head=2)
+    ),
     "rwkv": lambda t: t.RwkvForCausalLM(t.RwkvConfig(vocab_size=97, hidden_size=32, num_hidden_layers=2)),
 }
 
@@ -199,9 +201,12 @@ def test_the_batch_size_does_not_change_scores(name):
     assert [one.logprob for one in alone] == pytest.approx([one.logprob for one in together], abs=1e-3)
 
 
+BLOOM = {"vocab_size": 97, "hidden_size": 32, "n_layer": 1, "n_head": 2}
 LENGTHS = {
-    "gpt2": (48, lambda t: t.GPT2LMHeadModel(t.GPT2Config(vocab_size=97, n_embd=32, n_layer=1, n_head=2, n_positions=48))),
-    "mpt": (48, lambda t: t.MptForCausalLM(t.MptConfig(vocab_size=97, d_model=32, n_layers=1, n_heads=2, max_seq_len=48))),
+    "gpt2": (48, lambda t: t.GPT2LMHeadModel(
+        t.GPT2Config(vocab_size=97, n_embd=32, n_layer=1, n_head=2, n_positions=48))),
+    "mpt": (48, lambda t: t.MptForCausalLM(
+        t.MptConfig(vocab_size=97, d_model=32, n_layers=1, n_heads=2, max_seq_len=48))),
     "ctrl": (48, lambda t: t.CTRLLMHeadModel(
         t.CTRLConfig(vocab_size=97, n_embd=32, n_layer=1, n_head=2, dff=64, n_positions=48))),
     "rwkv": (48, lambda t: t.RwkvForCausalLM(
@@ -209,9 +214,8 @@ LENGTHS = {
     "llama": (48, lambda t: t.LlamaForCausalLM(t.LlamaConfig(**BERT, max_position_embeddings=48))),
     "a length of -1": (2048, lambda t: t.LlamaForCausalLM(t.LlamaConfig(**BERT, max_position_embeddings=-1))),
     "a length of 0": (2048, lambda t: t.LlamaForCausalLM(t.LlamaConfig(**BERT, max_position_embeddings=0))),
-    "no length": (2048, lambda t: t.BloomForCausalLM(t.BloomConfig(vocab_size=97, hidden_size=32, n_layer=1, n_head=2))),
-    "an older name": (48, lambda t: t.BloomForCausalLM(
-        t.BloomConfig(vocab_size=97, hidden_size=32, n_layer=1, n_head=2, seq_length=48))),
+    "no length": (2048, lambda t: t.BloomForCausalLM(t.BloomConfig(**BLOOM))),
+    "an older name": (48, lambda t: t.BloomForCausalLM(t.BloomConfig(**BLOOM, seq_length=48))),
     "positions kept for padding": (48, lambda t: t.RobertaForCausalLM(
         t.RobertaConfig(**BERT, is_decoder=True, max_position_embeddings=50, pad_token_id=1))),
     "an offset of two": (48, lambda t: t.OPTForCausalLM(

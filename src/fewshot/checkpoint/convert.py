@@ -83,9 +83,7 @@ def read_hugging_face(folder: Path) -> GPT:
         raise BadValue(f"{where} lacks n_head, which the weights do not tell")
     n_heads, dropout = config["n_head"], config.get("resid_pdrop", 0.0)
     check(_is_count(n_heads), f"{where}: n_head is {n_heads!r}, must be a whole number of at least 1")
-    check(
-        type(dropout) in (int, float) and 0 <= dropout < 1, f"{where}: resid_pdrop is {dropout!r}, must be in [0, 1)"
-    )
+    check(type(dropout) in (int, float) and 0 <= dropout < 1, f"{where}: resid_pdrop is {dropout!r}, must be in [0, 1)")
     if config.get("activation_function", "gelu_new") not in ("gelu_new", "gelu_pytorch_tanh"):
         raise BadValue(f"activation {config['activation_function']!r} is not GPT-2's tanh GELU (gelu_new)")
     if config.get("scale_attn_by_inverse_layer_idx") or not config.get("scale_attn_weights", True):
@@ -98,9 +96,13 @@ def read_hugging_face(folder: Path) -> GPT:
     tied = config.get("tie_word_embeddings", True)
     check(isinstance(tied, bool), f"{where}: tie_word_embeddings is {tied!r}, must be true or false")
     if not tied and "lm_head.weight" not in weights:
-        raise BadValue(f"{where} says tie_word_embeddings false, but the weights lack lm_head.weight: one is incomplete")
+        raise BadValue(
+            f"{where} says tie_word_embeddings false, but the weights lack lm_head.weight: one is incomplete"
+        )
     if tied and not model.config.tied:
-        raise BadValue(f"{where} ties lm_head.weight to wte.weight, but the weights hold two different ones: one is wrong")
+        raise BadValue(
+            f"{where} ties lm_head.weight to wte.weight, but the weights hold two different ones: one is wrong"
+        )
     return model
 
 

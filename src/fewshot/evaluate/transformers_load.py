@@ -60,9 +60,10 @@ def load_parts(name: str) -> tuple[Any, TransformersTokenizer, str]:
         _check_folder(path)
         name = str(path)
     with _quiet(), _one_line(name):
-        model, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             name, output_loading_info=True, ignore_mismatched_sizes=True, trust_remote_code=False
         )
+        model, report = loaded
         library_tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     _check_tensors(name, report)
     if library_tokenizer.init_kwargs.get("auto_map"):
@@ -122,7 +123,9 @@ def _said(name: str, error: Exception) -> str:
     if isinstance(error, (SafetensorError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError)):
         return f"the weights of {name} are damaged or cut short: download them again"
     if "huggingface.co" in text or "hf.co" in text:
-        return f"{name} is no folder here, and no model of that name is to be had from the hub: give the path of a folder"
+        return (
+            f"{name} is no folder here, and no model of that name is to be had from the hub: give the path of a folder"
+        )
     lines = str(error).strip().splitlines() or [type(error).__name__]
     first = " ".join(" ".join(lines[:2]).split()) if lines[0].endswith(":") else lines[0]
     return f"transformers cannot load {name}: {first}"

@@ -63,7 +63,9 @@ class TransformersReader:
         config = model.config.get_text_config()
         self._n_vocab = model.get_input_embeddings().weight.shape[0]
         self.n_ctx = _usable_length(model, config)
-        check(self.n_ctx >= MIN_N_CTX, f"{type(model).__name__} reads {self.n_ctx} tokens, which is too few to score any")
+        check(
+            self.n_ctx >= MIN_N_CTX, f"{type(model).__name__} reads {self.n_ctx} tokens, which is too few to score any"
+        )
         self._split = False
         self._check_causal()
         self._split = self._try(self._same_logits)

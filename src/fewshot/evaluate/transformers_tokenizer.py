@@ -34,7 +34,7 @@ class TransformersTokenizer(Tokenizer):
     """A tokenizer of transformers; texts are encoded without special tokens."""
 
     def __init__(self, tokenizer: Any) -> None:
-        """Raises BadValue where it has no token that ends a text, BadFile where it has no vocabulary or cannot decode."""
+        """Raises BadValue where no token ends a text, BadFile where there is no vocabulary or no usable decoder."""
         self.tokenizer = tokenizer
         vocabulary = tokenizer.get_vocab()
         added = getattr(tokenizer, "added_tokens_decoder", {})
