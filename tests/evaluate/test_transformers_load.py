@@ -236,6 +236,14 @@ SAME = {
     "masks of old files": lambda f: change_tensors(
         f, lambda t: t | {"transformer.h.0.attn.bias": torch.ones(1, 1, 9, 9)}
     ),
+    "tables of old files": lambda f: change_tensors(
+        f,
+        lambda t: (
+            t
+            | {f"transformer.h.0.attn.{name}": torch.ones(3) for name in ("masked_bias", "causal_mask", "position_ids")}
+            | {"transformer.h.1.rotary_emb.inv_freq": torch.ones(3)}
+        ),
+    ),
     "another version of the library": lambda f: configure(f, transformers_version="4.1.0"),
     "another key order": lambda f: (f / "config.json").write_text(
         json.dumps(dict(reversed(json.loads((f / "config.json").read_text()).items())))

@@ -8,6 +8,7 @@ from fewshot.base.errors import BadFile, BadValue
 from fewshot.evaluate.transformers_tokenizer import TransformersTokenizer
 from fewshot.generate.beam import beam_search
 from fewshot.tokenizer.bpe import train_bpe
+from fewshot.tokenizer.chars import train_chars
 
 transformers = pytest.importorskip("transformers")
 
@@ -97,6 +98,12 @@ def upside_down():
     )
 
 
+def characters():
+    """As a run of characters is written for transformers; none of the usual words is in it."""
+    backend = Tokenizer.from_str(train_chars(["Bcd efg!\n"]).to_library_json())
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|endoftext|>")
+
+
 def with_added_words():
     tokenizer = byte_level()
     tokenizer.add_tokens(["<farmer>", "two words"])
@@ -128,6 +135,7 @@ NEIGHBOURS = {
     "byte-level with added words": (with_added_words, "the <farmer> says two words"),
     "byte-level with reserved tokens": (with_silent_tokens, TEXT),
     "byte-level that cleans up": (lambda: byte_level(clean_up_tokenization_spaces=True), "the farmer sat there."),
+    "characters": (characters, "B fed!\n\n"),
     "whole words": (words, TEXT),
     "a decoder that replaces": (upside_down, TEXT),
     "ids with holes": (with_a_hole, "the farmer a"),
@@ -191,6 +199,11 @@ def test_a_tokenizer_in_pure_python_is_decoded_by_the_library(tmp_path):
     assert ours.decode(ids).strip() == library.decode(ids, skip_special_tokens=True)
     assert TransformersTokenizer(library).to_json() == ours.to_json()
     assert "a</w>" in ours.to_json()
+
+
+def test_a_character_that_a_vocabulary_does_not_know_is_one_line():
+    with pytest.raises(BadValue, match="its tokenizer cannot encode 'Bx'"):
+        TransformersTokenizer(characters()).encode("Bx")
 
 
 def test_lone_surrogates_count_as_unknown_characters():

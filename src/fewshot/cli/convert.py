@@ -27,15 +27,19 @@ def run(args: argparse.Namespace) -> int:
         write_hugging_face,
         write_tokenizer,
     )
-    from fewshot.checkpoint.folder import TOKENIZER, check_is_new, making
+    from fewshot.checkpoint.folder import TOKENIZER, check_is_new, checkpoint_folders, making
+    from fewshot.checkpoint.manifest import MANIFEST
     from fewshot.checkpoint.run import load_run
     from fewshot.checkpoint.save import save
     from fewshot.tokenizer.load import load_tokenizer
 
+    needed = "a run or a Hugging Face GPT-2 folder, with its config.json, is needed"
     if not args.source.is_dir():
-        raise BadFile(f"{args.source} is not a folder; a run or a Hugging Face GPT-2 folder is needed")
-    check_is_new(args.target)
+        raise BadFile(f"{args.source} is not a folder; {needed}")
     to_run = (args.source / "config.json").is_file()
+    if not to_run and not checkpoint_folders(args.source) and not (args.source / MANIFEST).is_file():
+        raise BadFile(f"{args.source} holds no model: {needed}")
+    check_is_new(args.target)
     if to_run:
         tokenizer, model = load_tokenizer(args.source), read_hugging_face(args.source)
     else:

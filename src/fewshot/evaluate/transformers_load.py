@@ -42,7 +42,9 @@ LOADER_ERRORS = (
     zipfile.BadZipFile,
 )
 # Tensors that old files hold and no model needs: masks and tables that are computed.
-HARMLESS = re.compile(r"(\.attn\.(masked_)?bias|attention\.(masked_)?bias|inv_freq|position_ids)$")
+HARMLESS = re.compile(
+    r"\.(attn|attention)\.(masked_)?bias$|\.(causal_mask|inv_freq|sin_cached|cos_cached|position_ids|version)$"
+)
 NOT_CONTENT = {"_name_or_path", "_commit_hash", "transformers_version", "architectures", "dtype", "torch_dtype"}
 HUB_NAME = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*")  # anything else can only be a path
 OWN_CODE = " brings its own code, which is never run: only models of the library itself can be measured"

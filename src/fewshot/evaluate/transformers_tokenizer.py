@@ -10,7 +10,8 @@ tokenizer (WordPiece, words with an end sign, whatever comes) is decoded by the 
 
 from __future__ import annotations
 
-import functools
+import contextlib
+import itertools
 import json
 import re
 from collections.abc import Callable
@@ -46,10 +47,11 @@ class TransformersTokenizer(Tokenizer):
             raise BadValue(f"{tokenizer.name_or_path}: its tokenizer has no token that ends a text")
         self.eot = end
         self._start = end if tokenizer.bos_token_id is None else tokenizer.bos_token_id
-        self.adds_start = tokenizer.encode("a")[:1] == [self._start]
         self.n_vocab = 1 + max(vocabulary.values())  # ids may have holes
-        tried = sorted(set(vocabulary.values()) - self._special)
-        self._piece = self._choose_pieces(tried[:: 1 + len(tried) // TRIED_TOKENS])
+        ordinary = sorted(set(vocabulary.values()) - self._special)
+        word, self._word = self._known_word(ordinary)
+        self.adds_start = bool(word) and self._encoded(word, add_special_tokens=True)[:1] == [self._start]
+        self._piece = self._choose_pieces(ordinary[:: 1 + len(ordinary) // TRIED_TOKENS])
 
     @property
     def start(self) -> int:
@@ -58,7 +60,7 @@ class TransformersTokenizer(Tokenizer):
 
     def encode_to_numpy(self, text: str) -> UInt32[np.ndarray, " T"]:
         """The ids of `text`."""
-        return np.array(self.tokenizer.encode(without_surrogates(text), add_special_tokens=False), dtype=np.uint32)
+        return np.array(self._encoded(without_surrogates(text)), dtype=np.uint32)
 
     def to_json(self) -> str:
         """What the library itself stores; of a tokenizer in pure Python, its class and vocabulary."""
@@ -76,8 +78,7 @@ class TransformersTokenizer(Tokenizer):
 
     def _decoded(self, ids: list[int]) -> str:
         """What the library's decoder writes for ids behind a word: the space before them is theirs."""
-        word, text = self._word, self._library_text([*self._word, *ids])
-        before = self._library_text(word)
+        before, text = self._library_text(self._word), self._library_text([*self._word, *ids])
         if not text.startswith(before):
             raise BadFile(f"{self.tokenizer.name_or_path}: its decoder changes what stands before a token: {text!r}")
         return text[len(before) :]
@@ -87,11 +88,24 @@ class TransformersTokenizer(Tokenizer):
         known = [i for i, piece in pieces if i not in self._special and piece is not None]
         return without_surrogates(str(self.tokenizer.decode(known, skip_special_tokens=True, **how)))
 
-    @functools.cached_property
-    def _word(self) -> list[int]:
-        """Ids of a word; none where the vocabulary knows none of `WORDS`."""
-        encoded = (self.tokenizer.encode(word, add_special_tokens=False) for word in WORDS)
-        return next((ids for ids in encoded if ids and not self._special.intersection(ids)), [])
+    def _encoded(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
+        try:
+            return list(self.tokenizer.encode(text, add_special_tokens=add_special_tokens))
+        except Exception as error:
+            if type(error) is not Exception:  # the bare class is what `tokenizers` raises
+                raise
+            raise BadValue(
+                f"{self.tokenizer.name_or_path}: its tokenizer cannot encode {text[:40]!r}: {error}"
+            ) from None
+
+    def _known_word(self, ordinary: list[int]) -> tuple[str, list[int]]:
+        """A word that the vocabulary knows, with its ids: one of `WORDS`, else one of its own tokens, else nothing."""
+        for word in itertools.chain(WORDS, (self._library_text([i]) for i in ordinary[:TRIED_TOKENS])):
+            with contextlib.suppress(BadValue):
+                ids = self._encoded(word) if word.isalnum() else []
+                if ids and not self._special.intersection(ids):
+                    return word, ids
+        return "", []
 
     def _choose_pieces(self, tried: list[int]) -> Callable[[str], bytes] | None:
         """How a token becomes bytes, if one of our two ways gives the library's texts; None: by the library."""
