@@ -73,8 +73,13 @@ class TransformersTokenizer(Tokenizer):
     def _join(self, ids: list[int]) -> bytes:
         if self._piece is None:
             return self._decoded(ids).encode()
-        pieces = zip(ids, self.tokenizer.convert_ids_to_tokens(ids), strict=True)
-        return b"".join(self._piece(piece) for i, piece in pieces if i not in self._special and piece is not None)
+        return b"".join([self._bytes[i] if i in self._bytes else self._bytes_of(i, self._piece) for i in ids])
+
+    def _bytes_of(self, token: int, piece: Callable[[str], bytes]) -> bytes:
+        """The bytes of a token, kept for the next time; special tokens have none, nor have holes in the vocabulary."""
+        spelled = None if token in self._special else self.tokenizer.convert_ids_to_tokens(token)
+        self._bytes[token] = b"" if spelled is None else piece(spelled)
+        return self._bytes[token]
 
     def _decoded(self, ids: list[int]) -> str:
         """What the library's decoder writes for ids behind a word: the space before them is theirs."""
@@ -110,7 +115,7 @@ class TransformersTokenizer(Tokenizer):
     def _choose_pieces(self, tried: list[int]) -> Callable[[str], bytes] | None:
         """How a token becomes bytes, if one of our two ways gives the library's texts; None: by the library."""
         for piece in (_piece_of_bytes, _piece_with_sign):
-            self._piece = piece
+            self._piece, self._bytes = piece, dict[int, bytes]()
             if all(self._as_library(i) for i in tried):
                 return piece
         self._piece = None
