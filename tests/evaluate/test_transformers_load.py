@@ -131,6 +131,10 @@ NOT_THE_MODEL = {
     "one bias is missing": (lambda f: change_tensors(f, without("ln_f.bias")), r"weights lack .*ln_f\.bias, which"),
     "no embeddings": (lambda f: change_tensors(f, without("wte")), r"weights lack .*wte\.weight"),
     "an untied head is missing": (lambda f: configure(f, tie_word_embeddings=False), r"lack lm_head\.weight, which"),
+    "a tied head of its own": (
+        lambda f: change_tensors(f, lambda t: t | {"lm_head.weight": t["transformer.wte.weight"] + 1}),
+        r"hold lm_head\.weight with values of its own",
+    ),
     "one layer too many": (lambda f: configure(f, n_layer=1), r"hold .*h\.1\..* and 7 more, which a model of"),
     "one layer too few": (lambda f: configure(f, n_layer=3), r"lack .*h\.2\."),
     "foreign tensors": (lambda f: change_tensors(f, lambda t: t | {"score.weight": torch.ones(2, 32)}), "hold .*score"),

@@ -67,7 +67,7 @@ def load_parts(name: str) -> tuple[Any, TransformersTokenizer, str]:
         )
         model, report = loaded
         library_tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    _check_tensors(name, report)
+    _check_tensors(name, model, report)
     if library_tokenizer.init_kwargs.get("auto_map"):
         raise BadFile(f"the tokenizer of {name}{OWN_CODE}")  # one of the library's own was put in its place
     tokenizer = TransformersTokenizer(library_tokenizer)
@@ -152,7 +152,7 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _check_tensors(name: str, report: Mapping[str, Any]) -> None:
+def _check_tensors(name: str, model: Any, report: Mapping[str, Any]) -> None:
     """Raise BadFile with the names of tensors that the model needs and the file lacks, or the other way round."""
     shapes = {key: f"{key} is {tuple(found)}, not {tuple(needed)}" for key, found, needed in report["mismatched_keys"]}
     missing = set(report["missing_keys"]) - shapes.keys()
@@ -161,11 +161,21 @@ def _check_tensors(name: str, report: Mapping[str, Any]) -> None:
         ("its weights lack {}, which would be random", missing),
         ("its weights have other sizes than its config.json says: {}", set(shapes.values())),
         ("its weights hold {}, which a model of its config.json has not", extra),
+        ("its weights hold {} with values of its own, which its config.json ties to another", _untied(model)),
         ("transformers says: {}", set(report.get("error_msgs") or [])),
     ]
     said = [text.format(_listed(keys)) for text, keys in wrong if keys]
     if said:
         raise BadFile(f"{name} cannot be measured as it is: {'; '.join(said)}")
+
+
+def _untied(model: Any) -> set[str]:
+    """The output matrix, if the configuration ties it to the embeddings and it is another one all the same."""
+    head, tied = model.get_output_embeddings(), getattr(model.config.get_text_config(), "tie_word_embeddings", False)
+    if not tied or head is None or torch.equal(head.weight, model.get_input_embeddings().weight):
+        return set()
+    keys = getattr(model, "_tied_weights_keys", None) or ()
+    return {key for key, parameter in model.named_parameters() if key in keys and parameter is head.weight}
 
 
 def _listed(names: set[str]) -> str:
