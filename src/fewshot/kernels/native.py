@@ -155,25 +155,24 @@ class _Flat:
 
 
 @lru_cache(maxsize=64)
-def _plan(text: str, n_queries: int, n_keys: int, q_start: int) -> list[tuple[slice, _Flat]]:
+def _plan(text: str, n_heads: int, n_queries: int, n_keys: int, q_start: int) -> list[tuple[slice, _Flat]]:
     """Every pass of every kind of head, and those heads."""
-    found = passes_by_head(text, n_queries, n_keys, q_start)
+    found = passes_by_head(text, n_heads, n_queries, n_keys, q_start)
     return [(heads, _Flat.of(one)) for heads, several in found for one in several]
 
 
 def _calls(q: Tensor, k: Tensor, text: str, q_start: int, documents: Tensor | None) -> Iterator[_Work]:
     """One `_Work` a pass; the arrays stay alive in the plan's cache."""
     B, H, T, K = q.shape
-    for heads, flat in _plan(text, T, k.shape[2], q_start):
-        if heads.start < H:
-            yield _Work(
-                n_rows=B, n_heads=H, width=K, head_first=heads.start, head_step=heads.step or 1, q_start=q_start,
-                is_bf16=q.dtype == torch.bfloat16, n_strips=len(flat.query_ends), n_threads=torch.get_num_threads(),
-                scale=K**-0.5, query_ends=flat.query_ends.ctypes.data, key_ends=flat.key_ends.ctypes.data,
-                queries=flat.queries.ctypes.data, keys=flat.keys.ctypes.data, low=flat.low.ctypes.data,
-                high=flat.high.ctypes.data, documents=None if documents is None else documents.data_ptr(),
-                n_keys=k.shape[2],
-            )  # fmt: skip
+    for heads, flat in _plan(text, H, T, k.shape[2], q_start):
+        yield _Work(
+            n_rows=B, n_heads=H, width=K, head_first=heads.start, head_step=heads.step or 1, q_start=q_start,
+            is_bf16=q.dtype == torch.bfloat16, n_strips=len(flat.query_ends), n_threads=torch.get_num_threads(),
+            scale=K**-0.5, query_ends=flat.query_ends.ctypes.data, key_ends=flat.key_ends.ctypes.data,
+            queries=flat.queries.ctypes.data, keys=flat.keys.ctypes.data, low=flat.low.ctypes.data,
+            high=flat.high.ctypes.data, documents=None if documents is None else documents.data_ptr(),
+            n_keys=k.shape[2],
+        )  # fmt: skip
 
 
 def _fresh(like: Tensor) -> Tensor:
