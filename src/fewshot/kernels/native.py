@@ -1,8 +1,9 @@
 """Attention over strips by a C++ kernel: on a CPU, time and memory follow the pattern's allowed pairs.
 
-`native.cpp` is compiled by g++ or clang++ at first use (about a second) and kept in the user's cache. It needs no torch
-header: tensors go over as pointers and strides, so one library serves every torch version. Products are in float32,
-bfloat16 is widened on reading and rounded on writing.
+`native.cpp` is compiled by g++ or clang++ at first use (about a second) and kept in the user's cache, its sha256 beside
+it: loading a damaged library would end the process. It needs no torch header: tensors go over as pointers and strides,
+so one library serves every torch version. Products are in float32, bfloat16 is widened on reading and rounded on
+writing.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from fewshot.base.files import written_whole
+from fewshot.base.errors import BadFile
+from fewshot.base.files import read_text, sha256_file, write_text, written_whole
 from fewshot.base.machine import cache_folder, processor_features
 from fewshot.kernels.need import Need
 from fewshot.kernels.operator import make_operator, passes_by_head, positions_first, ready
@@ -87,20 +89,32 @@ def library() -> Library:
         version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
         what = "\n".join([SOURCE.read_text(encoding="utf-8"), *FLAGS, version, processor_features()])
         target = cache_folder() / f"native-{hashlib.sha256(what.encode()).hexdigest()[:16]}.so"
-        try:
-            return Library(ctypes.CDLL(str(target)), None)
-        except OSError:  # not there yet, or damaged
+        if not _is_whole(target):
             _compile(compiler, target)
         return Library(ctypes.CDLL(str(target)), None)
     except subprocess.CalledProcessError as error:
         return Library(None, f"{compiler} could not compile {SOURCE.name}: {error.stderr.strip()[:200]}")
-    except OSError as error:
+    except (OSError, BadFile) as error:
         return Library(None, f"the compiled kernel cannot be kept or loaded: {error}")
+
+
+def _is_whole(target: Path) -> bool:
+    """Whether the library is there, byte for byte as it was compiled."""
+    try:
+        return read_text(_digest_file(target)) == sha256_file(target)
+    except (OSError, BadFile):
+        return False
 
 
 def _compile(compiler: str, target: Path) -> None:
     with written_whole(target) as partial:
         subprocess.run([compiler, *FLAGS, str(SOURCE), "-o", str(partial)], capture_output=True, text=True, check=True)
+        digest = sha256_file(partial)
+    write_text(_digest_file(target), digest)
+
+
+def _digest_file(target: Path) -> Path:
+    return target.with_suffix(".sha256")
 
 
 # ---- what goes over -----------------------------------------------------------------------------------------------

@@ -137,7 +137,7 @@ def _strips(part: Pattern, earlier: Sequence[Pattern], queries: Positions, segme
 def _strips_by_distance(
     part: Pattern, earlier: Sequence[Pattern], queries: Positions, segment: int
 ) -> Iterator[list[Strip]]:
-    """The strips of any part, as `_strips` gives them: at one distance each query reads one key, no key is read twice."""
+    """The strips of any part, as `_strips` gives them: each query reads one key at a distance, no two the same."""
     for distance in range(int(queries[-1]) + 1):
         far = queries[queries >= distance].astype(np.int64)
         allowed = part.allows(far, far - distance)
