@@ -45,4 +45,4 @@ def _kernel(config: GPTConfig) -> Attend:
         training=False,
         width=config.head_width,
     )
-    return choose_for(config.schedule().patterns, "auto", need)[0]
+    return choose_for(config.schedule().patterns, "auto", need).attend

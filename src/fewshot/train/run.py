@@ -129,7 +129,8 @@ class _Parts:
             training=True,
             width=shape.head_width,
         )
-        attend, reasons = choose_for(patterns, loop.kernel, need)
+        kernels = choose_for(patterns, loop.kernel, need)
+        attend = kernels.attend
         torch.manual_seed(seed_of("weights", loop.seed))
         model = GPT(shape, attend=attend) if checkpoint is None else load_model(checkpoint, attend=attend)
         self.model = model.to(torch.device(device))
@@ -137,7 +138,7 @@ class _Parts:
         problem = self._no_compile(device)
         if problem is None:
             compile_blocks(self.model)
-        say("; ".join(reasons))
+        say("; ".join(kernels.reasons))
         say(
             f"device: {device}, {str(self.precision.dtype).removeprefix('torch.')} ({self.precision.reason}), "
             f"compiled: {f'no, {problem}' if problem else 'yes'}{', blocks recomputed' if loop.recompute else ''}"
