@@ -16,8 +16,8 @@ CONFIG = GPTConfig(n_layers=2, d_model=12, n_heads=3, n_ctx=7, n_vocab=11, patte
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "a.bin").write_bytes(b"weights")
-    (tmp_path / "b.bin").write_bytes(b"moments")
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    (tmp_path / "training.safetensors").write_bytes(b"moments")
     write_manifest(tmp_path, step=7, config=CONFIG, counters={"rows": 3, "seconds": 1.5})
     return tmp_path
 
@@ -43,8 +43,8 @@ def test_a_manifest_written_before_the_sparse_transformer_still_loads(folder: Pa
 def test_every_file_is_recorded_with_its_sha256_and_size(folder: Path) -> None:
     files = json.loads((folder / MANIFEST).read_text())["files"]
     assert files == {
-        "a.bin": {"sha256": hashlib.sha256(b"weights").hexdigest(), "size_bytes": 7},
-        "b.bin": {"sha256": hashlib.sha256(b"moments").hexdigest(), "size_bytes": 7},
+        "model.safetensors": {"sha256": hashlib.sha256(b"weights").hexdigest(), "size_bytes": 7},
+        "training.safetensors": {"sha256": hashlib.sha256(b"moments").hexdigest(), "size_bytes": 7},
     }
 
 
@@ -57,9 +57,9 @@ def damage(file: Path, data: bytes | None) -> None:
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("b.bin", b"momentz", "b.bin is damaged: its sha256 is not the recorded one"),
-        ("b.bin", b"mom", "b.bin is damaged: its sha256 is not the recorded one"),
-        ("a.bin", None, "a.bin is missing"),
+        ("training.safetensors", b"momentz", "training.safetensors is damaged: its sha256 is not the recorded one"),
+        ("training.safetensors", b"mom", "training.safetensors is damaged: its sha256 is not the recorded one"),
+        ("model.safetensors", None, "model.safetensors is missing"),
         (MANIFEST, None, "manifest.json does not exist"),
         (MANIFEST, b'{"format": 1, "st', "manifest.json is not JSON"),
         (MANIFEST, b"\0\0\0", "manifest.json is a binary file"),

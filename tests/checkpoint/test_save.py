@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from fewshot.base.errors import BadValue
 from fewshot.checkpoint import save as save_module
 from fewshot.checkpoint.load import find_checkpoint, load_model
-from fewshot.checkpoint.save import FOLDER, folder_of, save, write_tensors
+from fewshot.checkpoint.save import FOLDER, folder_of, prune, save, write_tensors
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
 
@@ -45,10 +45,11 @@ def test_the_weights_are_a_plain_safetensors_file_with_gpt2_names(tmp_path: Path
 
 def test_only_the_newest_are_kept(tmp_path: Path) -> None:
     for step in (5, 10, 15, 100):
-        save(tmp_path, GPT(CONFIG), step=step, keep=3)
+        save(tmp_path, GPT(CONFIG), step=step)
+        prune(tmp_path, keep=3)
     assert names(tmp_path / FOLDER) == ["step-00000010", "step-00000015", "step-00000100"]
     with pytest.raises(BadValue, match="checkpoints to keep is 0, must be at least 1"):
-        save(tmp_path, GPT(CONFIG), step=200, keep=0)
+        prune(tmp_path, keep=0)
 
 
 def test_saving_the_same_step_again_replaces_it(tmp_path: Path) -> None:
