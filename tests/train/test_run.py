@@ -26,7 +26,6 @@ from fewshot.train import run as run_module
 from fewshot.train.run import resume, start
 
 
-
 def quiet(line: str) -> None:
     """What `say` may be."""
 
