@@ -28,7 +28,6 @@ from fewshot.train import keep, loop
 from fewshot.train.data import load_tokens
 from fewshot.train.run import DATA, read_run_config, resume, start, training_mixture
 
-
 GOLDEN = Path(__file__).parent / "golden"
 
 
