@@ -50,7 +50,8 @@ def read_manifest(folder: Path) -> Checkpoint:
     try:
         checkpoint, files = _parse(folder)
     except FewshotError as error:
-        raise DamagedCheckpoint(f"{error}; {way_out}") from None
+        named = str(error) if str(folder) in str(error) else f"{folder / MANIFEST}: {error}"
+        raise DamagedCheckpoint(f"{named}; {way_out}") from None
     for name, sha256 in files.items():
         file = folder / name
         if not file.is_file():
@@ -82,7 +83,7 @@ def _parse(folder: Path) -> tuple[Checkpoint, dict[str, str]]:
         name: cast(cast(recorded, dict[str, Any], f"{where}: {name}").get("sha256"), str, f"{where}: sha256 of {name}")
         for name, recorded in cast(plain["files"], dict[str, Any], f"{where}: files").items()
     }
-    if step < 0 or WEIGHTS not in files or any(name != Path(name).name for name in files):
+    if step < 0 or WEIGHTS not in files or any(not name or name != Path(name).name for name in files):
         raise BadFile(f"{where} does not list the files of a checkpoint: {', '.join(files) or 'none'}, step {step}")
     config = from_plain(GPTConfig, plain["model"], where=str(where))
     return Checkpoint(path=folder, step=step, config=config, weights=files[WEIGHTS], counters=counters), files
