@@ -115,7 +115,7 @@ CASES = {
     "evaluate run --data nowhere": "--data nowhere does not exist",
     "plan gpt3-small --n_tokens inf": "must be at least 1 and below 1e18",
     "report stranger": "stranger.json holds no results of fewshot evaluate",
-    "demo --out precious": "precious exists and is no demo run",
+    "demo --out precious": "precious is not empty (it holds text, thesis.txt): give a new folder",
     "generate nowhere": "nowhere does not exist",
     "generate damaged": "its sha256 is not the recorded one",
     "generate untrained": "untrained holds no checkpoint",
