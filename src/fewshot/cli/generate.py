@@ -7,6 +7,7 @@ fewshot generate RUN --temperature 0 --stop "\\n" "2 + 2 ="
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from pathlib import Path
 
@@ -47,8 +48,9 @@ def run(args: argparse.Namespace) -> int:
         print_json([{"prompt": args.prompt, **vars(completion)} for completion in done])
         return 0
     for sample in range(args.n):
-        sys.stdout.write(args.prompt)
-        for piece in stream(model, tokenizer, prompt, seed=args.seed, place=sample, **how):
+        pieces = stream(model, tokenizer, prompt, seed=args.seed, place=sample, **how)
+        begun = args.prompt + next(pieces, "")  # what is refused is refused before the prompt is shown
+        for piece in itertools.chain([begun], pieces):
             sys.stdout.write(piece)
             sys.stdout.flush()
         sys.stdout.write("\n" if sample == args.n - 1 else "\n\n" + "-" * 40 + "\n")
