@@ -26,7 +26,7 @@ from fewshot.kernels.need import Need
 from fewshot.model.compile import compile_blocks
 from fewshot.model.device import machine_device
 from fewshot.model.gpt import GPT
-from fewshot.train.data import Say, Tokens, build_tokens, load_tokens, make_tokenizer
+from fewshot.train.data import Say, Tokens, build_tokens, load_tokens, make_tokenizer, measure_text
 from fewshot.train.loop import Report, TrainState, training
 from fewshot.train.resolve import RunConfig, check_sections, data_config, resolve, section, wanted_vocab
 from fewshot.train.step import choose_precision, fitting_rows
@@ -56,8 +56,9 @@ def start(given: Mapping[str, Any], run: Path, *, say: Say, hooks: Sequence[Hook
         raise BadValue(f"{run} already holds a run: continue it with 'fewshot resume {run}', or give another --out")
     check_sections(given)
     data = data_config(given)
-    tokenizer = make_tokenizer(data, n_vocab=wanted_vocab(given), say=say)
-    tokens = build_tokens(data, tokenizer, run / DATA, say=say)
+    sizes = measure_text(data, say=say)
+    tokenizer = make_tokenizer(data, sizes, n_vocab=wanted_vocab(given), say=say)
+    tokens = build_tokens(data, sizes, tokenizer, run / DATA, say=say)
     n_text_tokens = sum(shard.n_tokens for shards in tokens.training for shard in shards)
     config = resolve(
         given, data, n_vocab=tokenizer.n_vocab, n_text_tokens=n_text_tokens, device=machine_device(), say=say
