@@ -111,8 +111,8 @@ def _measure(source: SourceConfig, data: DataConfig, say: Say) -> TextSize:
     for part, n in (("training", n_train), ("validation", n_val)):
         check(
             n > 0 or (part == "validation" and data.val_fraction == 0),
-            f"source {source.name!r}: of {n_train + n_val:,} characters in {n_documents:,} documents none is {part} text, "
-            f"with val_fraction {data.val_fraction} by {held_out_by}: give more text, or --data.val_fraction 0",
+            f"source {source.name!r}: of {n_train + n_val:,} characters in {n_documents:,} documents none is {part} "
+            f"text, with val_fraction {data.val_fraction} by {held_out_by}: give more text, or --data.val_fraction 0",
         )
     return TextSize(n_documents, n_bytes, n_train, held_out_by)
 
