@@ -8,7 +8,6 @@ fewshot tokenizer encode tokenizer.json "Hello, world"
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 
@@ -18,7 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     train = verbs.add_parser(
         "train", allow_abbrev=False, help="train a byte-level BPE, collect characters, or take bytes"
     )
-    train.add_argument("--text", nargs="+", default=[], type=Path, metavar="PATH", help="needed unless --kind bytes")
+    train.add_argument("--text", nargs="+", default=[], metavar="PATH", help="needed unless --kind bytes")
+    train.add_argument("--text_field", default="text", metavar="NAME", help="of .jsonl and .parquet (%(default)s)")
     train.add_argument("--n_vocab", type=int, default=8192, help="entries, <|endoftext|> included (%(default)s)")
     train.add_argument("--kind", choices=["bpe", "chars", "bytes"], default="bpe")
     train.add_argument("--out", type=Path, default=Path("tokenizer.json"))
@@ -34,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
     """Train or encode."""
     from fewshot.base.errors import check
     from fewshot.cli.show import print_json
+    from fewshot.cli.typed import argument, standard_input
     from fewshot.corpus.sources import read_documents
     from fewshot.tokenizer.bpe import train_bpe
     from fewshot.tokenizer.bytes import Bytes
@@ -44,7 +45,8 @@ def run(args: argparse.Namespace) -> int:
     if args.verb == "train":
         check(args.kind == "bytes" or bool(args.text), f"--kind {args.kind} is trained on text: give --text PATH...")
         check(args.kind != "bytes" or not args.text, "--kind bytes is not trained: leave --text out")
-        texts = (document.text for document in read_documents(args.text))
+        documents = read_documents(args.text, text_field=args.text_field, field_option="--text_field")
+        texts = (document.text for document in documents)
         trained: Tokenizer
         match args.kind:
             case "bpe":
@@ -57,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"{args.out}: {trained.n_vocab:,} entries")
         return 0
     tokenizer = load_tokenizer(args.tokenizer)
-    ids = tokenizer.encode(sys.stdin.read() if args.text is None else args.text)
+    ids = tokenizer.encode(standard_input() if args.text is None else argument(args.text, "the text"))
     if args.json:
         print_json({"ids": ids, "pieces": [tokenizer.decode([i]) for i in ids]})
     else:

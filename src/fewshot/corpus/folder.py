@@ -17,11 +17,11 @@ from fewshot.base.errors import BadFile
 def files_of(folder: Path, not_read: Counter[str]) -> Iterator[Path]:
     """The files below `folder` in the order of their paths, hidden ones left out.
 
-    Links are followed, but no folder is entered twice, whatever its names: a link to a folder above would never end,
-    and one to a folder beside would put the same text into training and validation. What is left out is counted in
-    `not_read`, by the reason. Raises `BadFile` if `folder` itself cannot be opened.
+    Links are followed, but not to folders above, which would never end, and no folder is entered twice, whatever its
+    names: the same text would be in training and in validation. What is left out is counted in `not_read`, by the
+    reason. Raises `BadFile` if `folder` itself cannot be opened.
     """
-    entered: set[str] = set()
+    entered: set[Path] = set()
     waiting = [folder]
     while waiting:
         path = waiting.pop()
@@ -45,9 +45,12 @@ def _kind(path: Path) -> str:
     return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else "pipes or devices"
 
 
-def _inside(path: Path, root: Path, entered: set[str], not_read: Counter[str]) -> list[Path]:
+def _inside(path: Path, root: Path, entered: set[Path], not_read: Counter[str]) -> list[Path]:
     """What is in a folder, the last name first; nothing if it was entered before."""
-    real = os.path.realpath(path)
+    real = path.resolve()
+    if path != root and any(inner.resolve().is_relative_to(real) for inner in (root, path.parent)):
+        not_read["links to folders above"] += 1
+        return []
     if real in entered:
         not_read["links to folders that are read under another name"] += 1
         return []
