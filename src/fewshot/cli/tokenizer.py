@@ -8,6 +8,7 @@ fewshot tokenizer encode tokenizer.json "Hello, world"
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 
@@ -35,7 +36,6 @@ def run(args: argparse.Namespace) -> int:
     from fewshot.base.errors import check
     from fewshot.cli.show import print_json
     from fewshot.cli.typed import argument, standard_input
-    from fewshot.corpus.sources import read_documents
     from fewshot.tokenizer.bpe import train_bpe
     from fewshot.tokenizer.bytes import Bytes
     from fewshot.tokenizer.chars import train_chars
@@ -45,8 +45,7 @@ def run(args: argparse.Namespace) -> int:
     if args.verb == "train":
         check(args.kind == "bytes" or bool(args.text), f"--kind {args.kind} is trained on text: give --text PATH...")
         check(args.kind != "bytes" or not args.text, "--kind bytes is not trained: leave --text out")
-        documents = read_documents(args.text, text_field=args.text_field, field_option="--text_field")
-        texts = (document.text for document in documents)
+        texts = _texts(args.text, args.text_field)
         trained: Tokenizer
         match args.kind:
             case "bpe":
@@ -65,3 +64,18 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(*ids)
     return 0
+
+
+def _texts(paths: Sequence[str], text_field: str) -> Iterator[str]:
+    """The texts of files and folders in pieces, with a bar."""
+    from fewshot.base.progress import byte_bar
+    from fewshot.corpus.sources import read_documents
+    from fewshot.tokenizer.pieces import pieces
+
+    n_bytes = 0
+    with byte_bar("reading") as on_bytes:
+        for document in read_documents(paths, text_field=text_field, field_option="--text_field"):
+            for piece in pieces(document.text):
+                yield piece
+                n_bytes += len(piece.encode())
+                on_bytes(n_bytes)
