@@ -37,7 +37,7 @@ from fewshot.kernels.need import Need
 from fewshot.model.compile import compile_blocks
 from fewshot.model.device import machine_device
 from fewshot.model.gpt import GPT
-from fewshot.train.data import Say, Tokens, build_tokens, load_tokens, make_tokenizer
+from fewshot.train.data import Say, Tokens, build_tokens, load_tokens, make_tokenizer, measure_text
 from fewshot.train.loop import TrainState, training
 from fewshot.train.metrics import Report
 from fewshot.train.resolve import RunConfig, check_sections, data_config, resolve, section, wanted_vocab
@@ -87,8 +87,9 @@ def start_held(given: Mapping[str, Any], run: Path, *, say: Say, hooks: Sequence
 def _prepare(given: Mapping[str, Any], run: Path, say: Say) -> _Parts:
     """Make all of a run but its training: its tokens, its tokenizer and its configuration, in this order."""
     data = data_config(given)
-    tokenizer = make_tokenizer(data, n_vocab=wanted_vocab(given), say=say)
-    tokens = build_tokens(data, tokenizer, run / DATA, say=say)
+    sizes = measure_text(data, say=say)
+    tokenizer = make_tokenizer(data, sizes, n_vocab=wanted_vocab(given), say=say)
+    tokens = build_tokens(data, sizes, tokenizer, run / DATA, say=say)
     n_text_tokens = sum(shard.n_tokens for shards in tokens.training for shard in shards)
     config = resolve(
         given, data, n_vocab=tokenizer.n_vocab, n_text_tokens=n_text_tokens, device=machine_device(), say=say
