@@ -16,7 +16,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fewshot.base.config import from_overrides, lay_over, read_yaml
+from fewshot.base.config import from_overrides, read_yaml
 from fewshot.base.log import note
 
 if TYPE_CHECKING:
@@ -45,12 +45,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Start a new run."""
     from fewshot.cli.show import followed
+    from fewshot.train.given import laid_over
     from fewshot.train.run import start
 
-    given: dict[str, Any] = read_yaml(args.config) if args.config else {}
     named = {"preset": args.preset, "text": args.text, "n_tokens": args.n_tokens}
-    given = lay_over(given, {key: value for key, value in named.items() if value is not None})
-    given = lay_over(given, from_overrides(args.overrides))
+    layers: list[tuple[str, dict[str, Any]]] = [
+        (str(args.config), read_yaml(args.config) if args.config else {}),
+        ("the named options", {key: value for key, value in named.items() if value is not None}),
+        ("the dotted options", from_overrides(args.overrides)),
+    ]
+    given = laid_over(layers, say=note)
     folder = args.out or Path("out") / (args.config.stem if args.config else str(given.get("preset") or "run"))
     return finish(folder, followed(start(given, folder, say=note)))
 
