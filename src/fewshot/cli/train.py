@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="files and folders: .txt .md .rst .jsonl(.gz .zst) .parquet",
     )
     parser.add_argument("--n_tokens", metavar="N", help="tokens to train on")
+    parser.add_argument("--yes", action="store_true", default=None, help="train although the plan says it is too much")
     parser.add_argument(
         "--out", type=Path, metavar="RUN", help="the run folder (default: out/ and the name of the config)"
     )
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from fewshot.train.given import laid_over
     from fewshot.train.run import start
 
-    named = {"preset": args.preset, "text": args.text, "n_tokens": args.n_tokens}
+    named = {"preset": args.preset, "text": args.text, "n_tokens": args.n_tokens, "yes": args.yes}
     layers: list[tuple[str, dict[str, Any]]] = [
         (str(args.config), read_yaml(args.config) if args.config else {}),
         ("the named options", {key: value for key, value in named.items() if value is not None}),

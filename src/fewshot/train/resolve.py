@@ -164,14 +164,16 @@ def _schedule(said: Mapping[str, Any], recipe: Recipe, *, n_tokens: int, n_ctx: 
     }
     chosen = to_plain(schedule_for(recipe, n_tokens=n_tokens, n_ctx=n_ctx, said=known))
     asked = from_plain(ScheduleConfig, lay_over(chosen, {**said, "n_tokens": n_tokens}), where="schedule")
-    whole = {name: whole_rows(getattr(asked, name), n_ctx) * n_ctx for name in ("batch_tokens", "batch_start_tokens")}
-    for name, done in whole.items():
-        if done != getattr(asked, name):
-            say(f"{name}: {done:,}, as {getattr(asked, name):,} is no multiple of n_ctx {n_ctx:,}")
-    schedule = dataclasses.replace(asked, **whole)
-    for line in about_clocks(schedule, n_ctx=n_ctx):
+    for line in about_clocks(asked, n_ctx=n_ctx):
         say(line)
-    return schedule
+    batch, start = (whole_rows(n, n_ctx) * n_ctx for n in (asked.batch_tokens, asked.batch_start_tokens))
+    for name, done, wanted in (
+        ("batch_tokens", batch, asked.batch_tokens),
+        ("batch_start_tokens", start, asked.batch_start_tokens),
+    ):
+        if done != wanted:
+            say(f"schedule: {name} {done:,} in whole rows, as {wanted:,} is no multiple of n_ctx {n_ctx:,}")
+    return dataclasses.replace(asked, batch_tokens=batch, batch_start_tokens=start)
 
 
 def _budget_flops(device: str) -> float:

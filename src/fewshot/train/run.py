@@ -28,6 +28,7 @@ from fewshot.model.device import machine_device
 from fewshot.model.gpt import GPT
 from fewshot.train.data import Say, Tokens, build_tokens, load_tokens, make_tokenizer
 from fewshot.train.loop import Report, TrainState, training
+from fewshot.train.plan import check_early, check_whole, is_sure, state_bytes
 from fewshot.train.resolve import RunConfig, check_sections, data_config, resolve, section, wanted_vocab
 from fewshot.train.step import choose_precision, fitting_rows
 from fewshot.train.throughput import free_memory_bytes
@@ -56,13 +57,15 @@ def start(given: Mapping[str, Any], run: Path, *, say: Say, hooks: Sequence[Hook
         raise BadValue(f"{run} already holds a run: continue it with 'fewshot resume {run}', or give another --out")
     check_sections(given)
     data = data_config(given)
+    check_early(given, data, device=machine_device())
     tokenizer = make_tokenizer(data, n_vocab=wanted_vocab(given), say=say)
     tokens = build_tokens(data, tokenizer, run / DATA, say=say)
     n_text_tokens = sum(shard.n_tokens for shards in tokens.training for shard in shards)
     config = resolve(
         given, data, n_vocab=tokenizer.n_vocab, n_text_tokens=n_text_tokens, device=machine_device(), say=say
     )
-    free_bytes = free_memory_bytes(machine_device())
+    check_whole(config, device=machine_device(), sure=is_sure(given), say=say)
+    free_bytes = free_memory_bytes(machine_device()) - state_bytes(config.model, config.optimizer.name)
     micro_rows = config.loop.micro_rows or fitting_rows(
         config.model, free_bytes=free_bytes, recompute=config.loop.recompute
     )
