@@ -111,7 +111,7 @@ CASES = {
     "resume run --loop 3": "loop must hold keys and values, found 3",
     "train --text good.txt --n_tokens 0": "n_tokens is 0, must be at least 1",
     "train --text good.txt --optimizer.lr 1e30 --n_tokens 9000": "start again with a lower optimizer.lr",
-    "train --text good.txt --optimizer.weight_decay nan": "weight_decay is nan, must be at least 0",
+    "train --text good.txt --optimizer.weight_decay nan": "optimizer.weight_decay is nan, a finite number is needed",
     "train --text good.txt --model.n_vocab 1e2": "n_vocab",
     "train --text good.txt --model.bogus 3": "unknown key in model 'bogus'",
     "train --text good.txt --preset.x 1": "preset is {'x': 1}, str is needed",

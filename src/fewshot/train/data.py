@@ -40,7 +40,7 @@ class SourceConfig:
 
     def __post_init__(self) -> None:
         check(
-            re.fullmatch(r"[\w-]+", self.name) is not None,
+            re.fullmatch(r"[\w-]{1,100}", self.name) is not None,
             f"a source is named {self.name!r}; its name becomes a file's: give letters, digits, - and _",
         )
         check(bool(self.text), f"source {self.name!r} names no text: give files or folders")

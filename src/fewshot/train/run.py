@@ -40,6 +40,7 @@ from fewshot.model.gpt import GPT
 from fewshot.train.data import Say, Tokens, build_tokens, load_tokens, make_tokenizer, measure_text
 from fewshot.train.loop import TrainState, training
 from fewshot.train.metrics import Report
+from fewshot.train.plan import check_early, check_whole, is_sure, state_bytes
 from fewshot.train.resolve import RunConfig, check_sections, data_config, resolve, section, wanted_vocab
 from fewshot.train.step import choose_precision, fitting_rows
 from fewshot.train.throughput import free_memory_bytes
@@ -72,7 +73,7 @@ def start(given: Mapping[str, Any], run: Path, *, say: Say, hooks: Sequence[Hook
     _check_alone()
     check_is_new(run)  # before a lock is put there, too
     check_sections(given)
-    data_config(given)
+    check_early(given, data_config(given), device=machine_device())
     with hold(run, doing="fewshot train"):
         yield from start_held(given, run, say=say, hooks=hooks)
 
@@ -94,7 +95,8 @@ def _prepare(given: Mapping[str, Any], run: Path, say: Say) -> _Parts:
     config = resolve(
         given, data, n_vocab=tokenizer.n_vocab, n_text_tokens=n_text_tokens, device=machine_device(), say=say
     )
-    free_bytes = free_memory_bytes(machine_device())
+    check_whole(config, device=machine_device(), sure=is_sure(given), say=say)
+    free_bytes = free_memory_bytes(machine_device()) - state_bytes(config.model, config.optimizer.name)
     micro_rows = config.loop.micro_rows or fitting_rows(
         config.model, free_bytes=free_bytes, recompute=config.loop.recompute
     )
