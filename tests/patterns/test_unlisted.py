@@ -8,8 +8,6 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,8 +63,15 @@ def test_they_are_causal_and_read_themselves_as_every_pattern_must(patterns: lis
         assert not np.triu(rows, 1).any()
 
 
-@pytest.mark.parametrize(("kernel", "dtype"), grid.covered(), ids=str)
-@all_patterns
+@pytest.mark.parametrize(
+    ("number", "kernel", "dtype"),
+    [
+        (number, *case)
+        for number, case in itertools.product(range(unlisted.N_PATTERNS), grid.covered())
+        if number < len(unlisted.ODD) or case[1] == torch.float32
+    ],
+    ids=str,
+)
 def test_every_kernel_agrees_with_the_reference_at_all_lengths(
     patterns: list[Pattern], number: int, kernel: str, dtype: torch.dtype
 ) -> None:
@@ -172,12 +177,3 @@ def test_a_model_of_them_learns_by_the_kernels_that_auto_takes(
     for one, two in zip(*(torch.autograd.grad(loss, list(each.parameters())) for loss, each in
                           zip(losses, (model, other), strict=True)), strict=True):  # fmt: skip
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
-def test_tritons_kernels_agree_with_the_reference_in_its_interpreter() -> None:
-    """In a process of its own: Triton decides at import whether it interprets."""
-    script = Path(__file__).with_name("unlisted_in_triton.py")
-    environment = os.environ | {"TRITON_INTERPRET": "1"}
-    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
