@@ -9,7 +9,8 @@ import importlib.util
 import itertools
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 
+from fewshot.base.errors import BadValue
 from fewshot.cli.main import main
 from fewshot.kernels import choose as choose_module
 from fewshot.kernels import reference
@@ -177,3 +179,29 @@ def test_a_model_of_them_learns_by_the_kernels_that_auto_takes(
     for one, two in zip(*(torch.autograd.grad(loss, list(each.parameters())) for loss, each in
                           zip(losses, (model, other), strict=True)), strict=True):  # fmt: skip
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
+
+
+WRONG = {  # what is allowed, and what is said of it
+    "all": (lambda q, k, h: k >= 0, "position 0 reads position 1, which comes later"),
+    "one ahead": (lambda q, k, h: k <= q + 1, "position 0 reads position 1, which comes later"),
+    "blocks that look ahead": (lambda q, k, h: q // 8 == k // 8, "position 0 reads position 1, which comes later"),
+    "late": (lambda q, k, h: (k <= q) | (q == 40) & (k == 50), "position 40 reads position 50, which comes later"),
+    "one head": (lambda q, k, h: (k <= q) | (h == 2), r"position 0 reads position 1, which comes later \(head 2\)"),
+    "only what came before": (lambda q, k, h: k < q, "position 0 does not read itself"),
+    "a gap": (lambda q, k, h: (k <= q) & ((q - k) % 3 == 1), "position 0 does not read itself"),
+    "columns alone": (lambda q, k, h: (k <= q) & (k % 4 == 0), "position 1 does not read itself"),
+    "itself in one head": (lambda q, k, h: (k < q) | (k == q) & (h != 1), r"position 0 does not .* \(head 1\)"),
+    "not itself at the end": (lambda q, k, h: (k <= q) & ((k != q) | (q < 63)), "position 63 does not read itself"),
+}
+
+
+@pytest.mark.parametrize(("allows", "message"), WRONG.values(), ids=WRONG.keys())
+def test_a_kind_that_is_not_causal_or_does_not_read_itself_is_refused(
+    monkeypatch: pytest.MonkeyPatch, allows: Callable[..., object], message: str
+) -> None:
+    name = f"wrong{list(WRONG.values()).index((allows, message))}"  # a text is parsed once
+    kind = dataclass(frozen=True)(type(name, (Pattern,), {"allows": lambda self, q, k, h=0: allows(q, k, h)}))
+    monkeypatch.setitem(PATTERNS, name, kind)
+    for text in (name, f"alternate(dense, {name})", f"{name} | {name}"):
+        with pytest.raises(BadValue, match=message):
+            parse(text)
