@@ -142,6 +142,15 @@ def test_long_texts_are_measured_at_a_length_that_takes_no_time() -> None:
     assert {shape for shape, _, _ in slow.shapes} == {(1, 4, cost.LONGEST, 64)}
 
 
+def test_a_pattern_without_a_fast_way_is_measured_at_a_length_that_takes_no_time() -> None:
+    class Unlisted(Banded):
+        pass
+
+    slow = Slow(0.0)
+    cost.measured(need(Banded(3) | Unlisted(4), n_queries=2048, n_keys=2048, training=False), {"slow": slow})
+    assert {shape for shape, _, _ in slow.shapes} == {(1, 4, cost.LONGEST_SLOW, 64)}
+
+
 def test_every_head_of_a_pattern_is_there() -> None:
     slow = Slow(0.0)
     cost.measured(need(PerHead(*(Strided(n) for n in range(1, 7))), documents=True), {"slow": slow})

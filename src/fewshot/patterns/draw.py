@@ -115,13 +115,12 @@ def _panels(schedule: Schedule) -> list[_Panel]:
     for layer_pattern in dict.fromkeys(schedule.patterns):
         layers = [i for i, pattern in enumerate(schedule.patterns) if pattern == layer_pattern]
         kinds = layer_pattern.for_heads(HEADS)
+        repeated = not any(isinstance(kind, AtHead) for kind in kinds)
         for pattern in dict.fromkeys(kinds):
             heads = [h for h, other in enumerate(kinds) if other == pattern]
             title = _which("layer", layers, n_layers)
             if layer_pattern.needs_heads:
-                title += ", " + _which(
-                    "head", heads, len(kinds), repeated=not any(isinstance(h, AtHead) for h in kinds)
-                )
+                title += ", " + _which("head", heads, len(kinds), repeated=repeated)
             panels.append(_Panel(title, pattern))
     return panels
 

@@ -44,6 +44,11 @@ class Pattern(abc.ABC):
         return (self,)
 
     @property
+    def is_simple(self) -> bool:
+        """Whether it falls into parts of the kinds in SIMPLE."""
+        return all(type(part) in SIMPLE for pattern in self.by_head for part in pattern.parts)
+
+    @property
     def by_head(self) -> tuple[Pattern, ...]:
         """The patterns of heads 0, 1, ..., cycled: one entry if all heads are alike or `allows` tells them apart."""
         return (self,)

@@ -18,11 +18,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NoReturn
 
+import numpy as np
+
 from fewshot.base.errors import BadValue, UnknownName, check
 from fewshot.patterns.pattern import PATTERNS, Pattern, PerHead
 
 _TOKEN = re.compile(r"(?P<name>[^\W\d]\w*)|(?P<number>\d+)|(?P<sign>[(),|])", re.ASCII)
 _DEEPEST = 20  # brackets inside brackets
+_HEADS_TRIED, _POSITIONS_TRIED = 4, 64  # of a pattern of a kind that was not tried in tests
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class Schedule:
         check(len(self.patterns) > 0, "a schedule needs at least one pattern")
         for pattern in self.patterns:
             check(isinstance(pattern, Pattern), f"a schedule holds patterns, got {str(pattern)!r}")
+            if not pattern.is_simple:
+                _check_reads(pattern)
 
     def for_layer(self, i: int) -> Pattern:
         """The pattern of layer `i`, counted from 0."""
@@ -53,6 +58,17 @@ class Schedule:
 def alternate(*patterns: Pattern) -> Schedule:
     """The schedule that gives these patterns to the layers in turn (interleaved, in the paper's word)."""
     return Schedule(patterns)
+
+
+def _check_reads(pattern: Pattern) -> None:
+    """Refuse a pattern that reads what comes later, or not itself: no kernel would say so, and each does its own."""
+    heads, queries, keys = np.ogrid[:_HEADS_TRIED, :_POSITIONS_TRIED, :_POSITIONS_TRIED]
+    allowed = np.broadcast_to(pattern.allows(queries, keys, heads), (_HEADS_TRIED, _POSITIONS_TRIED, _POSITIONS_TRIED))
+    wrong = np.argwhere(np.where(keys > queries, allowed, ~allowed & (keys == queries)))
+    if len(wrong):
+        head, query, key = wrong[0].tolist()
+        what = "does not read itself" if key == query else f"reads position {key}, which comes later"
+        raise BadValue(f"pattern {pattern.text!r}: position {query} {what} (head {head}); mend its 'allows'")
 
 
 def parse(text: str) -> Schedule:
