@@ -25,6 +25,7 @@ from fewshot.base.errors import BadFile, check
 from fewshot.base.files import read_text
 from fewshot.base.rng import seed_of
 from fewshot.meta.episodes import Episodes
+from fewshot.meta.state import digest
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 TEXTS = (".txt", ".md")
@@ -50,6 +51,11 @@ class Classes:
     def are_images(self) -> bool:
         """Whether these are images; else they are texts."""
         return self.examples.dim() == 4
+
+    def digest(self) -> str:
+        """Return the sha256 of labels, counts and examples: the same classes have it wherever they lie."""
+        places = zip(self.labels, self.firsts.tolist(), self.counts.tolist(), strict=True)
+        return digest({label: self.examples[first : first + count] for label, first, count in places})
 
     def taken(self, which: Int[Tensor, " c"]) -> Classes:
         """Some of the classes; the examples are shared."""

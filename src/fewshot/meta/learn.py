@@ -39,6 +39,8 @@ LEARNERS: Mapping[str, Mapping[str, Any]] = {
     "context": {"algorithm": "context"},
 }
 
+# Where an outer loop of a learner in weights diverges: either loop can be the reason
+WAY_OUT = "lower learner.step_size or outer.lr"
 
 Parts = dict[str, dict[str, Tensor]]  # a `Start` as a tree
 

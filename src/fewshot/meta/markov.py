@@ -70,6 +70,7 @@ class Experiment:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self.data: dict[str, str] = {}  # drawn, not read
         torch.manual_seed(config.outer.seed)
         self.model = GPT(config.reader.gpt(n_vocab=config.n_symbols, n_ctx=config.length - 1))
         self.loops = {CONTEXT: OuterLoop(dict(self.model.named_parameters()), self._step, config.outer)}

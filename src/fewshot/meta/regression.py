@@ -108,6 +108,7 @@ class Experiment:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self.data: dict[str, str] = {}  # drawn, not read
         linear = config.functions == "linear"
         self.tasks: Tasks = LinearFunctions(config.n_dims, config.noise) if linear else Sinusoids()
         self.d_x = config.n_dims if linear else 1
@@ -125,7 +126,9 @@ class Experiment:
                 network, self.tasks, mse_loss, config.learner, n_iterations=config.learner_outer.n_iterations
             )
             start = self.in_weights.start.named()
-            self.loops[config.learner.name] = OuterLoop(start, self.in_weights.step, config.learner_outer)
+            self.loops[config.learner.name] = OuterLoop(
+                start, self.in_weights.step, config.learner_outer, way_out="lower learner.step_size or learner_outer.lr"
+            )
         self.watched = self._unseen("watched", N_WATCHED, n_query=1)
 
     @torch.no_grad()

@@ -25,11 +25,12 @@ from fewshot.kernels.choose import KERNELS
 from fewshot.meta import outer
 from fewshot.meta.episodes import Episodes
 from fewshot.meta.finetune import Choice, FineTuning, choose_settings
-from fewshot.meta.learn import LearnerConfig, WeightLearner
+from fewshot.meta.learn import WAY_OUT, LearnerConfig, WeightLearner
 from fewshot.meta.lines import TextTask, TextTasks, answer_loss, answered, as_episodes, prompts, share_answered
 from fewshot.meta.maml import InnerLoop, Start, adapted, start_of
 from fewshot.meta.measure import Curve, Measured, Point, flops_of, point, training_flops
 from fewshot.meta.outer import OuterConfig, OuterLoop
+from fewshot.meta.state import digest
 from fewshot.model.gpt import GPT
 
 PROMPT, FINE_TUNING, READER, IDEAL = "prompt", "fine-tuning", "reader", "ideal"
@@ -90,6 +91,7 @@ class Experiment:
         kernel = look_up("kernel", config.kernel, KERNELS)
         model, self.tokenizer, _ = load_run(Path(config.run), attend=kernel.attend)
         self.model = model.cpu()
+        self.data = {"run": digest(dict(self.model.named_parameters()))}
         families = tuple(FAMILIES[name]() for name in config.tasks)
         self.training = TextTasks(families, self.tokenizer, held_out=False, shots=config.shots)
         for family in families:
@@ -106,13 +108,17 @@ class Experiment:
                 config.learner,
             )
             self.learners.append(learner)
-            self.loops[f"{config.learner.name}_{seed}"] = OuterLoop(learner.start.named(), learner.step, settings)
+            self.loops[f"{config.learner.name}_{seed}"] = OuterLoop(
+                learner.start.named(), learner.step, settings, way_out=WAY_OUT
+            )
         for seed in range(config.seeds if config.reader_lr is not None else 0):
             settings = replace(config.outer, seed=config.outer.seed + seed, lr=config.reader_lr or 0.0)
             reader = self._copy()
             self.readers.append(reader)
             step = partial(self._reader_step, reader, self.training)
-            self.loops[f"{READER}_{seed}"] = OuterLoop(dict(reader.named_parameters()), step, settings)
+            self.loops[f"{READER}_{seed}"] = OuterLoop(
+                dict(reader.named_parameters()), step, settings, way_out="lower reader_lr"
+            )
 
     def _check_length(self, family: Family) -> None:
         """Raise ContextTooLong if the longest prompts, known by those of validation, do not fit into the model."""
