@@ -167,9 +167,9 @@ def draw_class(folder: Path, c: int) -> None:
 
 
 def omniglot(data: Path | str, out: Path, *more: str) -> int:
-    small = ["--n_ways", "2", "--data.side", "8", "--data.test", "0.3", "--data.validation", "0", "--learner.n_tasks", "2",
-             "--network.n_filters", "2", "--network.n_blocks", "1", "--outer.n_iterations", "2", "--test.n_tasks", "3",
-             "--learner.compile", "untraced"]  # fmt: skip
+    small = ["--n_ways", "2", "--data.side", "8", "--data.test", "0.3", "--data.validation", "0", "--learner.n_tasks",
+             "2", "--network.n_filters", "2", "--network.n_blocks", "1", "--outer.n_iterations", "2", "--test.n_tasks",
+             "3", "--learner.compile", "untraced"]  # fmt: skip
     return main(["meta", "omniglot", "--data.path", str(data), *small, "--out", str(out), *more])
 
 

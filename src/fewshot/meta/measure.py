@@ -90,7 +90,12 @@ def point(values: Sequence[float], *, n_examples: int, n_steps: int = 0, flops: 
     lost = sum(not math.isfinite(value) for value in values)
     if lost:
         given = f"{n_steps} gradient steps on {n_examples} examples"
-        raise Diverged(f"after {given} the figure of {lost} of {len(values)} tasks is no number: lower the step size")
+        way_out = (
+            "lower its step size, such as learner.step_size, or test with fewer steps"
+            if n_steps
+            else "the model has diverged: lower lr"
+        )
+        raise Diverged(f"after {given} the figure of {lost} of {len(values)} tasks is no number: {way_out}")
     over = spread(values)
     half = over.half_width or 0.0
     low, high = over.mean - half, over.mean + half

@@ -81,7 +81,7 @@ class Config:
         )
         check_counts(self, "n_dims", "n_examples", "n_tasks", "threads")
         check(self.n_beyond >= 0, f"n_beyond is {self.n_beyond}, must be at least 0")
-        check(0 <= self.noise < math.inf, f"noise is {self.noise}, must be at least 0")
+        check(0 <= self.noise < math.inf, f"noise is {self.noise}, must be at least 0 and finite")
         check(
             not 0 < self.noise < LEAST_NOISE,
             f"noise is {self.noise}, must be 0 or at least {LEAST_NOISE}: ridge needs it",

@@ -9,6 +9,7 @@ Source: Brown et al. 2020, section 1 (figure 1.1), Finn et al. 2017; Min et al. 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from fewshot.base.errors import ContextTooLong, check, check_counts, look_up
+from fewshot.base.errors import ContextTooLong, Diverged, check, check_counts, look_up
 from fewshot.base.log import note
 from fewshot.base.rng import seed_of
 from fewshot.checkpoint.run import load_run
@@ -26,8 +27,8 @@ from fewshot.meta import outer
 from fewshot.meta.episodes import Episodes
 from fewshot.meta.finetune import Choice, FineTuning, choose_settings
 from fewshot.meta.learn import WAY_OUT, LearnerConfig, WeightLearner
-from fewshot.meta.lines import TextTask, TextTasks, answer_loss, answered, as_episodes, prompts, share_answered
-from fewshot.meta.maml import InnerLoop, Start, adapted, start_of
+from fewshot.meta.lines import TextTask, TextTasks, answer_loss, as_episodes, prompts, share_answered
+from fewshot.meta.maml import InnerLoop, Start, adapted, finite_or_nan, start_of
 from fewshot.meta.measure import Curve, Measured, Point, flops_of, point, training_flops
 from fewshot.meta.outer import OuterConfig, OuterLoop
 from fewshot.meta.state import digest
@@ -65,7 +66,10 @@ class Config:
 
     def __post_init__(self) -> None:
         check(self.seeds >= 2, f"seeds is {self.seeds}, must be at least 2: intervals are over seeds")
-        check(self.reader_lr is None or self.reader_lr > 0, f"reader_lr is {self.reader_lr}, must be above 0, or null")
+        check(
+            self.reader_lr is None or 0 < self.reader_lr < math.inf,
+            f"reader_lr is {self.reader_lr}, must be above 0 and finite, or null",
+        )
         check_counts(self, "test_tasks", "test_query", "threads")
         check(bool(self.tasks), f"tasks names no family, allowed: {', '.join(FAMILIES)}")
         check(bool(self.shots) and min(self.shots) >= 1, f"shots is {list(self.shots)}, must hold numbers from 1 on")
@@ -203,6 +207,12 @@ class Experiment:
             for learner in self.learners
         ]
         of_steps = dict(zip(steps, torch.stack(values).mean(0).tolist(), strict=True))
+        of_steps = {n: value for n, value in of_steps.items() if math.isfinite(value)}
+        if not of_steps:
+            raise Diverged(
+                f"what {self.config.learner.name} says after its steps is no number with any of test_steps, "
+                f"{list(steps)}: lower learner.step_size or test_steps"
+            )
         return max(of_steps, key=lambda n: (of_steps[n], -n))
 
     def _ways(self, choice: Choice, n_steps: Mapping[str, int]) -> dict[str, Way]:
@@ -225,7 +235,7 @@ class Experiment:
     def _read(self, reader: GPT, tasks: Sequence[TextTask]) -> float:
         x, y = prompts(self.tokenizer, tasks)
         with torch.no_grad():
-            return answered(reader(x.flatten(0, 1)), y.flatten(0, 1)).float().mean().item()
+            return finite_or_nan(share_answered)(reader(x.flatten(0, 1)), y.flatten(0, 1)).item()
 
     def _adapted(self, start: Start, tasks: Sequence[TextTask], inner: InnerLoop, n_steps: int) -> float:
         episodes = as_episodes(self.tokenizer, tasks)
