@@ -137,7 +137,7 @@ def _report(args: argparse.Namespace) -> int:
     from fewshot.base.files import read_json, write_text
     from fewshot.meta.folder import RESULT
     from fewshot.meta.measure import from_json
-    from fewshot.meta.report import figures, file_name, grouped, merge, standalone, write_report
+    from fewshot.meta.report import figures, grouped, merge, standalone, write_report
 
     if args.overrides or args.learner or args.config or args.json:
         raise BadValue("'fewshot meta report' takes folders, --out and --figures alone")
@@ -146,8 +146,9 @@ def _report(args: argparse.Namespace) -> int:
     results = [from_json(read_json(path), where=str(path)) for path in paths]
     page = args.out or Path("meta.html")
     write_report(page, results)
+    taken: set[str] = set()
     for group in grouped(results).values() if args.figures else ():
-        for name, _, svg in figures(merge(group)):
-            write_text(args.figures / f"{file_name(name)}.svg", standalone(svg))
+        for name, _, svg in figures(merge(group), taken):
+            write_text(args.figures / f"{name}.svg", standalone(svg))
     print(page)
     return 0

@@ -38,7 +38,8 @@ def _replaced(settings: Mapping[str, Any], values: Mapping[str, str]) -> dict[st
     changed = dict(settings)
     for dotted, value in values.items():
         name, dot, rest = dotted.partition(".")
-        changed[name] = _replaced(changed[name], {rest: value}) if dot else value
+        inside = changed.get(name)
+        changed[name] = _replaced(inside, {rest: value}) if dot and isinstance(inside, Mapping) else value
     return changed
 
 
@@ -67,8 +68,10 @@ def take_up(loops: Mapping[str, OuterLoop], folder: Path, *, about: Mapping[str,
             loop.load(path, about=about)
     if (folder / RESULT).is_file():
         found = _read(folder / RESULT).about
-        data = found.get("data", {})
-        there = about_training(found["settings"], data) if "settings" in found else {}
+        settings, data = found.get("settings"), found.get("data", {})
+        there = {}  # of what does not say its settings
+        if isinstance(settings, Mapping) and isinstance(data, Mapping):
+            there = about_training(settings, data)
         apart = list(differences(there, about))
         if apart:
             raise BadValue(f"{folder / RESULT} is of other settings ({'; '.join(apart)}): give another --out")
