@@ -9,6 +9,7 @@ import torch
 
 from fewshot.base.config import read_yaml
 from fewshot.base.errors import Diverged, UnknownName
+from fewshot.cli.main import main
 from fewshot.cli.meta import TASKS
 from fewshot.meta.experiment import KINDS, configure, measure, prepare, train
 from fewshot.meta.folder import about_training
@@ -169,3 +170,29 @@ def test_a_failed_measurement_on_the_way_loses_no_iteration(tmp_path):
     whole = small()
     list(train(whole, tmp_path / "whole", about={}))
     assert again.loops["maml"].history == whole.loops["maml"].history
+
+
+HUGE = {
+    "sinusoid": ["--widths", "[1000000000]"],
+    "sinusoid, tasks": ["--learner.n_tasks", "1000000000000"],
+    "sinusoid, examples": ["--learner.n_support", "1000000000000"],
+    "sinusoid, unseen tasks": ["--test_tasks", "1000000000000"],
+    "sinusoid, unseen examples": ["--test_query", "1000000000000"],
+    "regression": ["--reader.d_model", "100000000"],
+    "regression, dimensions": ["--n_dims", "1000000000000"],
+    "regression, tasks": ["--n_tasks", "1000000000000"],
+    "regression, examples": ["--n_examples", "1000000000000"],
+    "regression, unseen tasks": ["--test_tasks", "1000000000000"],
+    "markov": ["--reader.n_layers", "1000000000"],
+    "markov, length": ["--length", "1000000000000"],
+    "markov, symbols": ["--n_symbols", "100000000"],
+    "markov, unseen chains": ["--test_chains", "1000000000000"],
+}
+
+
+@pytest.mark.parametrize(("kind", "words"), HUGE.items())
+def test_sizes_that_fit_into_no_memory_are_refused_at_once(kind, words, tmp_path, capsys):
+    assert main(["meta", kind.partition(",")[0], *words, "--out", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "are free: lower" in error
+    assert error.count("\n") == 1

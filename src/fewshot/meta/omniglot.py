@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy, one_hot
 from fewshot.base.errors import check, check_counts
 from fewshot.base.rng import seed_of
 from fewshot.meta.classes import Classes, ClassTasks, accuracy, read_classes
-from fewshot.meta.episodes import Episodes
+from fewshot.meta.episodes import Episodes, check_drawn
 from fewshot.meta.learn import WAY_OUT, LearnerConfig, WeightLearner
 from fewshot.meta.measure import Curve, Measured, point
 from fewshot.meta.networks import ImageNetwork, NetworkConfig, TextNetwork
@@ -114,6 +114,8 @@ class Experiment:
         for part, tasks in self.tasks.items():
             asked = config.learner if part == "train" else config.test
             tasks.check_enough(asked.n_support, asked.n_query)
+            n_numbers = config.n_ways * (asked.n_support + asked.n_query) * classes.examples[0].numel()
+            check_drawn(asked.n_tasks, n_numbers, "learner.n_tasks" if part == "train" else "test.n_tasks", "n_ways")
         network = network_for(classes, config.n_ways, config.network, seed=config.outer.seed)
         network.to(machine_device())
         self.learner = WeightLearner(

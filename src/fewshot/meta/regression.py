@@ -19,7 +19,7 @@ from fewshot.base.errors import check, check_counts
 from fewshot.base.rng import seed_of
 from fewshot.meta import outer
 from fewshot.meta.baselines import Rule, linear_rules, nearest_neighbours, predictions, tuned_steps, zero
-from fewshot.meta.episodes import Episodes, Sinusoids, Tasks
+from fewshot.meta.episodes import Episodes, Sinusoids, Tasks, check_drawn
 from fewshot.meta.incontext import PairReader, ReaderConfig, in_a_row, points_by_examples, squared_errors
 from fewshot.meta.learn import LearnerConfig, WeightLearner
 from fewshot.meta.measure import Curve, Measured, Point, training_flops
@@ -113,6 +113,9 @@ class Experiment:
         self.tasks: Tasks = LinearFunctions(config.n_dims, config.noise) if linear else Sinusoids()
         self.d_x = config.n_dims if linear else 1
         self.scale = config.n_dims if linear else 1  # errors are given in parts of it
+        n_numbers = (config.n_examples + config.n_beyond + N_QUERY) * (self.d_x + 1)
+        check_drawn(config.test_tasks, n_numbers, "test_tasks", "n_examples")
+        check_drawn(config.n_tasks, n_numbers, "n_tasks", "n_examples")
         self.loops: dict[str, OuterLoop] = {}
         self.reader: PairReader | None = None
         self.in_weights: WeightLearner | None = None

@@ -10,7 +10,7 @@ from torch.nn.functional import mse_loss
 
 from fewshot.base.errors import check, check_counts
 from fewshot.base.rng import seed_of
-from fewshot.meta.episodes import Sinusoids
+from fewshot.meta.episodes import Sinusoids, check_drawn
 from fewshot.meta.learn import WAY_OUT, LearnerConfig, WeightLearner
 from fewshot.meta.measure import Measured
 from fewshot.meta.networks import perceptron
@@ -45,6 +45,7 @@ class Experiment:
     def __init__(self, config: Config) -> None:
         self.config, name = config, config.learner.name
         self.data: dict[str, str] = {}  # drawn, not read
+        check_drawn(config.test_tasks, config.test_support + config.test_query, "test_tasks", "test_query")
         network = perceptron(1, config.widths, 1, seed=config.outer.seed)
         n_iterations = config.outer.n_iterations
         self.learner = WeightLearner(network, Sinusoids(), mse_loss, config.learner, n_iterations=n_iterations)
