@@ -126,10 +126,17 @@ class Experiment:
 
     def _check_length(self, family: Family) -> None:
         """Raise ContextTooLong if the longest prompts, known by those of validation, do not fit into the model."""
-        tokens, _ = prompts(self.tokenizer, self._draw(family, self.config.outer.seed, held_out=False))
-        n_tokens, n_ctx = tokens.shape[-1], self.model.config.n_ctx
-        if n_tokens > n_ctx:
-            raise ContextTooLong(n_tokens, n_ctx, f"a prompt of {max(self.config.shots)} lines of {family.name}")
+        drawn, n_ctx = self._draw(family, self.config.outer.seed, held_out=False), self.model.config.n_ctx
+        n_tokens = {
+            k: prompts(self.tokenizer, [task.first(k) for task in drawn])[0].shape[-1] for k in self.config.shots
+        }
+        most = max(n_tokens)
+        if n_tokens[most] > n_ctx:
+            fit = ",".join(str(k) for k, n in n_tokens.items() if n <= n_ctx)
+            way_out = (
+                f'give --shots "[{fit}]"' if fit else "give fewer lines with --shots, or a run with a larger n_ctx"
+            )
+            raise ContextTooLong(n_tokens[most], n_ctx, f"a prompt of {most} lines of {family.name}", way_out=way_out)
 
     def _copy(self) -> GPT:
         """The checkpoint's weights, to be changed."""
@@ -181,7 +188,9 @@ class Experiment:
             tried = as_episodes(self.tokenizer, [task.first(k) for task in validation])
             choice = choose_settings(self.model, tried, answer_loss, share_answered, config.finetune)
             n_steps = {FINE_TUNING: choice.n_steps, config.learner.name: self._best_steps(tried)}
-            note(f"{family.name}, K = {k}: {choice}, {choice.value:.3f} right on training rules; steps {n_steps}")
+            steps = ", ".join(f"{name} {n}" for name, n in n_steps.items())
+            right = f"{choice.value:.3f} right on training rules"
+            note(f"{family.name}, K = {k}: fine-tuning by {choice}, {right}; gradient steps: {steps}")
             shown = [[task.first(k) for task in tasks] for tasks in tests]
             one = [replace(shown[0][0], queries=shown[0][0].queries[:1])]
             for name, share_right in self._ways(choice, n_steps).items():
