@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import random
 import zipfile
 from io import BytesIO
 from pathlib import Path
@@ -209,6 +210,26 @@ def test_omniglot_in_its_own_layout_is_964_characters_of_20_drawings():
     assert classes.labels[0] == "omniglot_background/Alphabet_of_the_Magi/character01"
     ink = classes.examples.float().mean() / 255
     assert 0.02 < ink < 0.2
+
+
+def test_an_archive_that_was_changed_is_read_or_refused(tmp_path):
+    """Bytes of small archives are changed at random."""
+    rng, n_refused = random.Random(0), 0
+    for kind in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        with zipfile.ZipFile(tmp_path / "whole.zip", "w", kind) as archive:
+            for label in "abc":
+                archive.writestr(f"{label}/1.txt", label * 40)
+        whole = (tmp_path / "whole.zip").read_bytes()
+        for _ in range(60):
+            changed = bytearray(whole)
+            for _ in range(rng.randint(1, 5)):
+                changed[rng.randrange(len(changed))] = rng.randrange(256)
+            (tmp_path / "it.zip").write_bytes(changed)
+            try:
+                read_classes(tmp_path / "it.zip", n_bytes=4)
+            except (BadFile, BadValue):
+                n_refused += 1
+    assert n_refused > 80
 
 
 def labels_of(folder: Path) -> dict[str, int]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fewshot.meta.measure import Measured
 
 TAKES_OVERRIDES = True
+DOCTYPE = b"<!doctype html>"
 MOST_COLUMNS = 8  # with intervals
 TASKS = ("sinusoid", "omniglot", "regression", "markov", "text")
 
@@ -117,7 +118,7 @@ def _follow(experiment: Experiment, folder: Path, *, about: Mapping[str, Any], k
 
 def _in_words(row: Mapping[str, float]) -> str:
     """A report's figures: iterations as they are counted, others with four digits."""
-    figures = (f"{key} {value:,.4g}" for key, value in row.items() if key != "iteration")
+    figures = (f"{key.replace('_', ' ')} {value:,.4g}" for key, value in row.items() if key != "iteration")
     return ", ".join([f"iteration {int(row['iteration']):,}", *figures])
 
 
@@ -145,6 +146,8 @@ def _report(args: argparse.Namespace) -> int:
     paths = [path / RESULT if path.is_dir() else path for path in args.folders]
     results = [from_json(read_json(path), where=str(path)) for path in paths]
     page = args.out or Path("meta.html")
+    if page.is_file() and page.read_bytes()[: len(DOCTYPE)].lower() not in (b"", DOCTYPE):
+        raise BadValue(f"{page} is there and is no page: give another file with --out")
     write_report(page, results)
     taken: set[str] = set()
     for group in grouped(results).values() if args.figures else ():

@@ -7,7 +7,9 @@ text is its bytes in UTF-8, cut to a fixed length or filled with zeros. Knows no
 
 from __future__ import annotations
 
+import lzma
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -29,6 +31,10 @@ from fewshot.meta.state import digest
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 TEXTS = (".txt", ".md")
+# What zipfile raises for archives that were changed or cut off
+UNPACKED = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, OSError, EOFError, ValueError, LookupError, RuntimeError,
+)  # fmt: skip
 TURNS = 4  # by 90 degrees
 PARTS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval", "evaluation"}
 
@@ -201,8 +207,9 @@ def _files(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
             files = ((PurePosixPath(info.filename), info) for info in archive.infolist() if not info.is_dir())
             for name, info in sorted(files, key=lambda pair: pair[0]):
                 if is_example(name):
+                    check_fits(info.file_size, f"{name} in {path}", "take it out")
                     yield name, archive.read(info)
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError) as error:
+    except UNPACKED as error:
         raise BadFile(f"{path} cannot be read as a zip ({error}); allowed: a folder, a zip, a .jsonl") from None
 
 
