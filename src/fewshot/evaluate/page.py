@@ -22,7 +22,6 @@ MARKER = "<!-- a page of fewshot -->"  # in every page: what has it may be repla
 BEGINNINGS = tuple(
     f'<!doctype html>\n{marker}<html lang="en">\n<head>\n<meta charset="utf-8">\n' for marker in (f"{MARKER}\n", "")
 )  # formerly without it
-POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # neither script nor network, whatever a page holds
 WIDE_POINTS = 400  # a figure of more is not shrunk to a narrow window, but scrolls
 
 STYLE = """
@@ -41,7 +40,7 @@ th { color: var(--soft); font-weight: 600; } small, .soft { color: var(--soft); 
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); gap: 1rem; }
 figure { margin: 0; padding: .8rem; border: 1px solid var(--line); border-radius: .6rem; background: var(--card);
   min-width: 0; overflow-x: auto; }
-figure svg { width: 100%; height: auto; } figure.wide svg { min-width: 40rem; }
+figure svg { width: 100%; height: auto; } figure svg.wide { min-width: 40rem; }
 figcaption { font-size: .9rem; color: var(--soft); }
 pre { background: var(--card); border: 1px solid var(--line); border-radius: .6rem; padding: .8rem; overflow-x: auto;
   white-space: pre-wrap; font-size: .85rem; }
@@ -69,7 +68,6 @@ def write_page(path: Path, title: str, parts: Iterable[str]) -> None:
     body = "\n".join([f"<h1>{escape(title)}</h1>", *parts])
     page = (
         f"{BEGINNINGS[0]}<title>{escape(title)}</title>\n"
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>{STYLE}</style>\n</head>\n'
         f"<body>\n{body}\n</body>\n</html>\n"
     )
@@ -90,8 +88,9 @@ def check_page(path: Path) -> None:
 def in_figure(caption: str, svg: str) -> str:
     """A picture with its caption."""
     points = re.match(r'<svg\b[^>]*\bwidth="([\d.]+)pt"', svg)
-    kind = ' class="wide"' if points and float(points[1]) > WIDE_POINTS else ""
-    return f"<figure{kind}>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
+    if points and float(points[1]) > WIDE_POINTS:
+        svg = svg.replace("<svg ", '<svg class="wide" ', 1)
+    return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
 def side_by_side(figures: Sequence[str]) -> str:
