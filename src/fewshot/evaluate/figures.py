@@ -35,6 +35,7 @@ from fewshot.evaluate.statistics import Gap
 INK = "#010203"  # stands for the page's own text colour, light or dark, until the picture is put into the page
 # They read well on white and on black
 MODEL, SECOND = "#3b82c4", "#d9822b"
+MAX_LABEL = 60  # letters
 LETTER_POINTS = 6.0  # of a label's letter, about
 COLOURS = (MODEL, SECOND, "#3f9b6c", "#9b6bc4", "#d0584a", "#2b9dab", "#a07850", "#808a99")
 
@@ -101,8 +102,13 @@ def lines_svg(
 
 
 def as_text(label: str) -> str:
-    """A label that is shown as it is: to matplotlib a $ begins a formula, and a leading _ hides a line."""
-    return (" " if label.startswith("_") else "") + label.replace("$", r"\$")
+    """A label that is shown as it is: to matplotlib a $ begins a formula, and a leading _ hides a line.
+
+    Of a very long one the beginning is shown.
+    """
+    short = label if len(label) <= MAX_LABEL else f"{label[: MAX_LABEL - 1]}…"
+    plain = "".join(letter if letter.isprintable() else " " for letter in short)
+    return (" " if plain.startswith("_") else "") + plain.replace("$", r"\$")
 
 
 def _set_scale(axes: Axes, scale: Scale, places: Sequence[float], width: float) -> None:
@@ -268,8 +274,9 @@ def to_svg(figure: Figure, axes: Axes, name: str) -> str:
     _add_legend(figure, axes)
     target = io.StringIO()
     metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    salt = name.encode("utf-8", "replace").decode()
     with (
-        matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif"}),
+        matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt, "font.family": "sans-serif"}),
         warnings.catch_warnings(),
     ):
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the page's font has it, or none here has
