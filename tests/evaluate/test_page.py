@@ -97,7 +97,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
 def test_html_is_escaped_in_attributes_as_in_text(tmp_path, value):
-    of_names = {name: value for name in ("task", "protocol", "metric", "source", "paper_name")}
+    of_names = dict.fromkeys(("task", "protocol", "metric", "source", "paper_name"), value)
     sample = Sample(value, value, value, 0.0)
     results = [result(k, **of_names, samples=(sample,), questions=value) for k in (0, 1)]
     results += [result(0, **of_names, questions=f"other {value}")]

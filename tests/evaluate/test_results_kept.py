@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from fewshot.base.errors import FewshotError
 from fewshot.evaluate.measure import accuracy, greedy_accuracy
 from fewshot.evaluate.protocol import HARNESS
 from fewshot.evaluate.statistics import calibration_error, in_order
@@ -65,7 +68,7 @@ NEIGHBOURS = {
     "a newer checkpoint on fewer questions": [{"step": 10, "limit": 6}, {"step": 20, "weights": "w2", "limit": 2}],
     "an older checkpoint after a newer one": [{"step": 20, "weights": "w2"}, {"step": 10, "limit": 6}],
     "the same weights at two steps": [{"step": 10}, {"step": 20}],
-    "two data sets of one name and size": [{}, {"task": opposites({word: "no" for word in WORDS}), "shots": (0, 1)}],
+    "two data sets of one name and size": [{}, {"task": opposites(dict.fromkeys(WORDS, "no")), "shots": (0, 1)}],
     "the same questions with other answers": [{}, {"task": opposites(gold=1)}],
     "the same questions with other demonstrations": [{}, {"task": opposites(shown=SHOWN[:1])}],
     "a corrected set of fewer rows": [{"limit": 99}, {"task": opposites(dict(list(WORDS.items())[:5])), "limit": 99}],
@@ -223,3 +226,109 @@ def test_another_set_of_questions_has_another_digest(measured, change):
 def test_k_and_seeds_of_one_set_have_one_digest(measured):
     found = {one.questions for seed in (0, 1) for one in measured(seed=seed, shots=(0, 1, 2))}
     assert len(found) == 1
+
+
+def the_file(root: Path) -> Path:
+    (path,) = root.glob("step-*/opposites.json")
+    return path
+
+
+CHANGES = {
+    "a value": lambda one: {**one, "value": 0.965},
+    "an interval": lambda one: {**one, "low": 0.0, "high": 0.1},
+    "the number of questions": lambda one: {**one, "n": 2000},
+    "the metric": lambda one: {**one, "metric": "f1"},
+    "the questions": lambda one: {**one, "questions": "0" * 16},
+    "the seed": lambda one: {**one, "seed": 8},
+    "chance": lambda one: {**one, "chance": None if one["chance"] else 0.5},
+    "the source": lambda one: {**one, "source": "other.txt"},
+    "a sample": lambda one: {**one, "samples": []},
+    "the paper's name": lambda one: {**one, "paper_name": "HellaSwag"},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_what_was_changed_by_hand_is_said_and_stays_said_when_more_is_measured(tmp_path, measured, capsys, change):
+    root = tmp_path / "evaluations"
+    measured()
+    plain = json.loads(the_file(root).read_text())
+    plain["results"][0] = change(plain["results"][0])
+    the_file(root).write_text(json.dumps(plain, indent=7))  # how it is laid out is no change
+    for _ in range(2):
+        capsys.readouterr()
+        read_results(root)
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        assert "opposites.json: 1 of its results were changed after they were measured" in said
+        measured(shots=(2,))
+
+
+def test_files_as_they_were_written_are_read_without_a_word(tmp_path, measured, capsys):
+    measured()
+    measured(limit=6)
+    capsys.readouterr()
+    assert read_results(tmp_path / "evaluations")
+    assert capsys.readouterr().err == ""
+
+
+DAMAGED = {
+    "a value that is NaN": lambda text: re.sub(r'"value": [\d.]+', '"value": NaN', text, count=1),
+    "an interval that is infinite": lambda text: re.sub(r'"high": [\d.]+', '"high": Infinity', text, count=1),
+    "brackets without end": lambda text: "[" * 100_000,
+    "a number of thousands of digits": lambda text: text.replace('"step": 10', f'"step": {"9" * 5000}'),
+    "no results": lambda text: "{}",
+    "a list": lambda text: "[]",
+    "nothing": lambda text: "",
+    "half of it": lambda text: text[: len(text) // 2],
+    "a step in words": lambda text: text.replace('"step": 10', '"step": "ten"'),
+    "results that are numbers": lambda text: '{"results": [1, 2]}',
+    "fewer checksums than results": lambda text: text.replace('"checksums": [', '"checksums": ["a",'),
+    "a text for a number": lambda text: text.replace('"shots": 0', '"shots": "none"'),
+    "a field that is missing": lambda text: text.replace('"metric": "accuracy",', "", 1),
+    "a binary file": lambda text: "\0\1",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_file_is_one_line_with_its_name_to_read_and_to_write(tmp_path, measured, damage):
+    root = tmp_path / "evaluations"
+    measured()
+    path = the_file(root)
+    path.write_text(damage(path.read_text()))
+    before = path.read_bytes()
+    with pytest.raises(FewshotError, match=r"opposites\.json"):
+        read_results(root)
+    with contextlib.suppress(FewshotError):
+        measured(shots=(2,))
+    with pytest.raises(FewshotError, match=r"opposites\.json"):
+        read_results(root)
+    assert b"NaN" not in before or path.read_bytes() == before
+
+
+def test_results_of_a_former_training_are_kept_and_not_drawn_with_the_new(tmp_path, measured, capsys):
+    root = tmp_path / "evaluations"
+    for step in (10, 20, 30):
+        measured(step=step, weights=f"former {step}", limit=6)
+    measured(step=10, weights="new 10", limit=3)
+    measured(step=20, weights="new 20", limit=3)
+    capsys.readouterr()
+    found = read_steps(root, {10: "new 10", 20: "new 20"})
+    assert {step: {one.n for one in results} for step, results in found.items()} == {10: {3}, 20: {3}}
+    assert "3 files are of weights that the run no longer holds" in capsys.readouterr().err
+    assert {step: {one.n for one in results} for step, results in read_steps(root, {20: "new 20"}).items()} == {
+        10: {3},  # whose checkpoint is gone: what was measured last
+        20: {3},
+    }
+    assert len(list(root.glob("step-*"))) == 5
+
+
+def test_of_one_measure_that_on_most_questions_is_read_and_of_as_many_both(tmp_path, measured):
+    root = tmp_path / "evaluations"
+    measured(limit=3)
+    measured(limit=6, shots=(1, 2))
+    measured(limit=5, shots=(2,))
+    assert [(one.shots, one.n) for one in read_results(root)] == [(0, 3), (1, 6), (2, 6)]
+    measured(limit=6, shots=(2,), task=opposites(gold=1))
+    found = read_results(root)
+    assert [(one.shots, one.n) for one in found] == [(0, 3), (1, 6), (2, 6), (2, 6)]
+    assert len({one.questions for one in found[2:]}) == 2

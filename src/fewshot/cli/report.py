@@ -78,18 +78,18 @@ def make_lab(folders: Sequence[Path], path: Path) -> Path:
 def _learner(folder: Path, model: GPT, checkpoint: Checkpoint) -> Learner:
     """What the run folder holds and its model shows."""
     from fewshot.evaluate.page import Learner
-    from fewshot.evaluate.stored import read_results, read_steps
+    from fewshot.evaluate.stored import newest, read_steps
 
     metrics = _metrics(folder)
-    weights = _weights(checkpoint)
+    by_step = read_steps(folder / "evaluations", _weights(checkpoint))
     n_parameters = sum(p.numel() for p in model.parameters())
     return Learner(
         name=folder.resolve().name,
         n_parameters=n_parameters,
         summary=_summary(folder, checkpoint, n_parameters, metrics),
         metrics=metrics,
-        results=read_results(folder / "evaluations", weights),
-        by_step=read_steps(folder / "evaluations", weights),
+        results=newest(by_step),
+        by_step=by_step,
         positions=_positions(folder, model),
     )
 

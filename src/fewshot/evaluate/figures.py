@@ -161,7 +161,7 @@ def measure_svg(lines: Mapping[str, Points], against: Against) -> str:
     x_label, scale = AXES[against]
     return lines_svg(
         drawn,
-        name=f"{against}-{one.task}-{one.protocol}-{one.metric}",
+        name=f"{against}-{one.task}-{one.protocol}-{one.metric}-{one.question_set}",
         x_label=x_label,
         y_label=one.metric.replace("_", " "),
         scale=scale,

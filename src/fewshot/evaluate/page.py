@@ -117,18 +117,13 @@ def set_names(results: Iterable[Result]) -> dict[tuple[str, str], str]:
     """What to call each set of questions, by task and set: "" where a task has one set alone."""
     sizes: dict[str, dict[str, int]] = {}
     for one in results:
-        sizes.setdefault(title_of(one), {})[set_of(one)] = one.n_asked
+        sizes.setdefault(title_of(one), {})[one.question_set] = one.n_asked
     names: dict[tuple[str, str], str] = {}
     for title, sets in sizes.items():
         for of_set, n in sets.items():
             same = sum(size == n for size in sets.values()) > 1
             names[title, of_set] = f"{n:,} questions{f' ({of_set})' if same else ''}" if len(sets) > 1 else ""
     return names
-
-
-def set_of(one: Result) -> str:
-    """Its set of questions: their digest, and what there is of former results."""
-    return one.questions or f"{one.n_asked:,} of {one.source}"
 
 
 def by_measure(
@@ -141,7 +136,7 @@ def by_measure(
     names = set_names(results) if names is None else names
     groups: dict[tuple[str, str], list[Result]] = {}
     for one, _ in over_seeds(results):
-        title = ", ".join(filter(None, (title_of(one), names[title_of(one), set_of(one)])))
+        title = ", ".join(filter(None, (title_of(one), names[title_of(one), one.question_set])))
         groups.setdefault((title, one.metric), []).append(one)
     return groups
 
@@ -195,7 +190,7 @@ def results_table(learners: Sequence[Learner]) -> str:
 
 
 def _key(one: Result) -> tuple[str, str, str, int]:
-    return title_of(one), set_of(one), one.metric, one.shots
+    return title_of(one), one.question_set, one.metric, one.shots
 
 
 def _spreads(results: Sequence[Result]) -> dict[tuple[str, str, str, int], Spread | None]:

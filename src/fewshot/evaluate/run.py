@@ -76,6 +76,11 @@ class Result:
         """Questions of the set, those that were too long among them."""
         return self.n + self.n_skipped
 
+    @property
+    def question_set(self) -> str:
+        """What tells its set of questions from others: their digest, or what there is of a former result."""
+        return self.questions or f"{self.n_asked:,} of {self.source}"
+
     def to_json(self) -> dict[str, Any]:
         """The result as plain values."""
         return to_plain(self)

@@ -177,13 +177,13 @@ def _checksum(row: Row) -> str:
 
 def read_results(folder: Path, weights: Mapping[int, str] | None = None) -> list[Result]:
     """Of each task and protocol the results of the newest checkpoint that was measured on it; see `read_steps`."""
-    newest = {(one.task, one.protocol): at for at, found in read_steps(folder, weights).items() for one in found}
-    return [
-        one
-        for at, found in read_steps(folder, weights).items()
-        for one in found
-        if newest[one.task, one.protocol] == at
-    ]
+    return newest(read_steps(folder, weights))
+
+
+def newest(by_step: Mapping[int, Sequence[Result]]) -> list[Result]:
+    """Of each task and protocol the results of the last step that has any."""
+    last = {(one.task, one.protocol): step for step in sorted(by_step) for one in by_step[step]}
+    return [one for step in sorted(by_step) for one in by_step[step] if last[one.task, one.protocol] == step]
 
 
 def read_steps(folder: Path, weights: Mapping[int, str] | None = None) -> dict[int, list[Result]]:
@@ -216,9 +216,8 @@ def on_most_questions(results: Iterable[Result]) -> list[Result]:
     """
     groups: dict[tuple[Any, ...], dict[str, Result]] = {}
     for one in results:
-        groups.setdefault((one.task, one.protocol, one.metric, one.shots, one.seed), {})[
-            f"{one.n_asked} {one.questions or one.source}"
-        ] = one
+        key = (one.task, one.protocol, one.metric, one.shots, one.seed)
+        groups.setdefault(key, {})[one.question_set] = one
     chosen: list[Result] = []
     for group in groups.values():
         most = max(one.n_asked for one in group.values())
