@@ -314,7 +314,7 @@ def test_results_of_a_former_training_are_kept_and_not_drawn_with_the_new(tmp_pa
     capsys.readouterr()
     found = read_steps(root, {10: "new 10", 20: "new 20"})
     assert {step: {one.n for one in results} for step, results in found.items()} == {10: {3}, 20: {3}}
-    assert "3 files are of weights that the run no longer holds" in capsys.readouterr().err
+    assert "3 of 5 files of results are not shown" in capsys.readouterr().err
     assert {step: {one.n for one in results} for step, results in read_steps(root, {20: "new 20"}).items()} == {
         10: {3},  # whose checkpoint is gone: what was measured last
         20: {3},

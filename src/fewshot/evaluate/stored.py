@@ -205,7 +205,8 @@ def read_steps(folder: Path, weights: Mapping[int, str] | None = None) -> dict[i
         if own:
             found[step] = on_most_questions(result for one in own for result in one.results())
     if n_others:
-        note(f"{folder}: {n_others} files are of weights that the run no longer holds; they are not shown")
+        n_files = sum(map(len, by_step.values()))
+        note(f"{folder}: {n_others} of {n_files} files of results are not shown: the run no longer holds their weights")
     return found
 
 
