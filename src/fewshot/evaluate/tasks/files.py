@@ -190,10 +190,18 @@ def _told(where: object) -> Iterator[None]:
         raise BadFile(f"{where}: {type(error).__name__} {error}") from None
 
 
+class NeedsData(BadValue):
+    """A task whose files were not given."""
+
+    def __init__(self, task: str, files: str) -> None:
+        super().__init__(f"{task} needs --data FOLDER, the folder that holds {files}")
+        self.files = files
+
+
 def needed(task: str, data: Data | None, *ends: str) -> Data:
-    """`data`; where none was given, BadValue says that the task needs one and what it should hold."""
+    """`data`; where none was given, `NeedsData` says that the task needs one and what it should hold."""
     if data is None:
-        raise BadValue(f"{task} needs --data FOLDER, the folder that holds {' or '.join(ends)}")
+        raise NeedsData(task, " or ".join(ends))
     return data
 
 
