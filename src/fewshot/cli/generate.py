@@ -32,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
     """Generate."""
     from fewshot.base.errors import check
     from fewshot.cli.show import print_json
+    from fewshot.cli.typed import argument
     from fewshot.generate.complete import complete, stream
     from fewshot.generate.sampling import Sampling
 
@@ -40,8 +41,8 @@ def run(args: argparse.Namespace) -> int:
     from fewshot.checkpoint.run import load_run
 
     model, tokenizer, _ = load_run(args.folder)
-    prompt = tokenizer.encode(args.prompt) or [tokenizer.eot]
-    stop = [text.replace("\\n", "\n").replace("\\t", "\t") for text in args.stop]
+    prompt = tokenizer.encode(argument(args.prompt, "the prompt")) or [tokenizer.eot]
+    stop = [argument(text, "--stop").replace("\\n", "\n").replace("\\t", "\t") for text in args.stop]
     how = {"max_tokens": args.n_tokens, "sampling": sampling, "stop": stop, "slide": True}
     if args.json:
         done = complete(model, tokenizer, [prompt] * args.n, seed=args.seed, **how)

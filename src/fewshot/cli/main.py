@@ -24,7 +24,7 @@ COMMANDS = {
     "resume": "go on with a run that was stopped",
     "generate": "let a run write",
     "evaluate": "zero-, one- and few-shot accuracy of a run",
-    "contamination": "what of a task stood in a run's training text, and its scores without that",
+    "contamination": "how much of a task was in a run's training text, and its scores without it",
     "lm-eval": "lm-evaluation-harness with --model fewshot",
     "meta": "MAML and its relatives: learning to learn in the weights",
     "report": "one HTML page of a run, or of several",

@@ -14,6 +14,7 @@ from jaxtyping import UInt32
 
 from fewshot.base.errors import BadValue, check
 from fewshot.base.text import without_surrogates
+from fewshot.tokenizer.pieces import pieces
 from fewshot.tokenizer.vocab import EOT, Tokenizer
 
 UNKNOWN = np.uint32(2**32 - 1)
@@ -97,7 +98,8 @@ def train_chars(texts: Iterable[str]) -> Chars:
     """The character tokenizer of all characters in `texts`; raises BadValue if there are none."""
     seen: set[str] = set()
     for text in texts:
-        seen.update(without_surrogates(text))
+        for piece in pieces(text):
+            seen.update(without_surrogates(piece))
     return Chars("".join(sorted(seen)))
 
 
