@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -106,6 +107,18 @@ def test_no_lock_is_left_in_a_stranger_s_folder(tmp_path, monkeypatch, capsys):
     assert sinusoid("") == 2
     assert "thesis.txt" in refused(capsys)
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_what_is_no_folder_is_refused_as_it_is(tmp_path, capsys):
+    (tmp_path / "thesis.txt").write_text("precious")
+    (tmp_path / "link").symlink_to("thesis.txt")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("thesis.txt", "link", "pipe"):
+        assert sinusoid(tmp_path / name) == 2
+        assert "is no folder" in refused(capsys)
+    assert (tmp_path / "thesis.txt").read_text() == "precious"
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_a_result_of_other_settings_without_its_state_is_refused(tmp_path, capsys):
