@@ -55,6 +55,15 @@ def test_the_same_command_again_ends_with_the_same_files(tmp_path, capsys):
     assert finished(tmp_path, capsys) == before
 
 
+@pytest.mark.parametrize("name", ["maml.safetensors", "result.json", "report.html", "result-1.json"])
+def test_what_a_killed_process_left_behind_is_no_hindrance(name, tmp_path, capsys):
+    left = tmp_path / f".{name}.k2x_9a.partial"
+    left.mkdir()
+    (left / name).write_bytes(b"half")
+    finished(tmp_path, capsys)
+    finished(tmp_path, capsys)
+
+
 def test_measured_otherwise_the_earlier_result_is_kept_beside(tmp_path, capsys):
     before = finished(tmp_path, capsys)
     after = finished(tmp_path, capsys, "--test_tasks", "2")
