@@ -14,6 +14,7 @@ from fewshot.cli.meta import TASKS
 from fewshot.meta.experiment import KINDS, configure, measure, prepare, train
 from fewshot.meta.folder import about_training
 from fewshot.meta.sinusoid import Experiment
+from fewshot.meta.state import read_state
 
 RUNS = sorted((Path(__file__).parents[2] / "runs").glob("meta_*.yaml"))
 SHORT = {"outer": {"n_iterations": 30, "report_every": 10}, "test_tasks": 5}
@@ -140,6 +141,25 @@ def test_when_asked_to_stop_the_state_is_saved_before_anything_is_measured(stop_
     found = [row for _, row in train(again, tmp_path, about={})]
     assert watched + [row["iteration"] for row in found] == [10, 20, 30]  # the row that was due comes now
     assert again.loops["maml"].history == rows
+
+
+def test_a_state_is_written_by_the_clock_not_by_the_reports(tmp_path, monkeypatch):
+    whole = small()
+    list(train(whole, tmp_path / "whole", about={}))
+    monkeypatch.setattr("fewshot.meta.experiment.SAVE_EVERY", 0.0)
+    often = small()
+    loop = often.loops["maml"]
+    save, saved = loop.save, []
+    loop.save = lambda *args, **named: saved.append(loop.iteration) or save(*args, **named)
+    rows = [row["iteration"] for _, row in train(often, tmp_path, about={})]
+    assert rows == [10, 20, 30]
+    assert set(saved) == set(range(1, 31))
+    assert loop.history == whole.loops["maml"].history
+    (kept, facts), (wanted, others) = (
+        read_state(folder / "maml.safetensors") for folder in (tmp_path, tmp_path / "whole")
+    )
+    assert facts == others
+    assert all(torch.equal(kept[name], tensor) for name, tensor in wanted.items())
 
 
 def test_what_is_not_finite_is_not_written(tmp_path):

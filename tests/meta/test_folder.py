@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -52,6 +53,15 @@ def test_another_learner_in_the_same_folder_leaves_the_first_result(tmp_path, ca
 def test_the_same_command_again_ends_with_the_same_files(tmp_path, capsys):
     before = finished(tmp_path, capsys)
     assert finished(tmp_path, capsys) == before
+
+
+@pytest.mark.parametrize("name", ["maml.safetensors", "result.json", "report.html", "result-1.json"])
+def test_what_a_killed_process_left_behind_is_no_hindrance(name, tmp_path, capsys):
+    left = tmp_path / f".{name}.k2x_9a.partial"
+    left.mkdir()
+    (left / name).write_bytes(b"half")
+    finished(tmp_path, capsys)
+    finished(tmp_path, capsys)
 
 
 def test_measured_otherwise_the_earlier_result_is_kept_beside(tmp_path, capsys):
@@ -106,6 +116,18 @@ def test_no_lock_is_left_in_a_stranger_s_folder(tmp_path, monkeypatch, capsys):
     assert sinusoid("") == 2
     assert "thesis.txt" in refused(capsys)
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_what_is_no_folder_is_refused_as_it_is(tmp_path, capsys):
+    (tmp_path / "thesis.txt").write_text("precious")
+    (tmp_path / "link").symlink_to("thesis.txt")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("thesis.txt", "link", "pipe"):
+        assert sinusoid(tmp_path / name) == 2
+        assert "is no folder" in refused(capsys)
+    assert (tmp_path / "thesis.txt").read_text() == "precious"
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_a_result_of_other_settings_without_its_state_is_refused(tmp_path, capsys):

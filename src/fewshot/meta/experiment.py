@@ -18,7 +18,7 @@ import torch
 
 from fewshot.base.config import from_plain, lay_over, to_plain
 from fewshot.base.errors import BadValue, check
-from fewshot.base.interrupt import StopRequest, polite_stop
+from fewshot.base.interrupt import polite_stop
 from fewshot.meta import markov, omniglot, regression, sinusoid, text
 from fewshot.meta.folder import STATE, keep, take_up
 from fewshot.meta.learn import named
@@ -97,19 +97,20 @@ def train(
     for name, loop in experiment.loops.items():
         if loop.is_done:
             continue
-        path, saved = folder / f"{name}{STATE}", time.monotonic()
+        path = folder / f"{name}{STATE}"
         with polite_stop("this iteration") as request:
-
-            def is_stopped(name: str = name, loop: OuterLoop = loop, request: StopRequest = request) -> bool:
-                on_progress(name, loop.iteration)
-                return request.asked
-
             try:
-                for row in loop.run(functools.partial(experiment.watch, name), stop=is_stopped):
-                    yield name, row
-                    if time.monotonic() - saved > SAVE_EVERY:
+                while not (loop.is_done or request.asked):
+                    begun, due = loop.iteration, time.monotonic() + SAVE_EVERY
+
+                    def pauses(name: str = name, loop: OuterLoop = loop, begun: int = begun, due: float = due) -> bool:
+                        on_progress(name, loop.iteration)
+                        return request.asked or (loop.iteration > begun and time.monotonic() > due)
+
+                    for row in loop.run(functools.partial(experiment.watch, name), stop=pauses):
+                        yield name, row
+                    if not (loop.is_done or request.asked):
                         loop.save(path, about=about)
-                        saved = time.monotonic()
             finally:
                 if loop.is_whole:
                     loop.save(path, about=about)

@@ -45,8 +45,10 @@ def _replaced(settings: Mapping[str, Any], values: Mapping[str, str]) -> dict[st
 
 def refuse_strangers(folder: Path) -> None:
     """Raise BadValue if something lies there that no experiment writes, or a page whose experiment is not there."""
-    if not folder.is_dir():
+    if not folder.exists():
         return
+    if not folder.is_dir():
+        raise BadValue(f"{folder} is no folder: give the name of a new or an empty one with --out")
     names = sorted(entry.name for entry in folder.iterdir() if entry.name != LOCK)
     strange = [name for name in names if not (OURS.fullmatch(name) or UNFINISHED.fullmatch(name))]
     written = [name for name in names if OURS.fullmatch(name)]

@@ -39,10 +39,14 @@ class Point:
 
     def __post_init__(self) -> None:
         counts = (self.n_examples, self.n_steps, self.n - 1)
-        check(all(0 <= count < MOST for count in counts), f"a point of {self.n_examples} examples has no such counts")
+        check(
+            all(0 <= count < MOST for count in counts),
+            f"a point has n_examples {self.n_examples}, n_steps {self.n_steps} and n {self.n}, allowed: from 0, "
+            f"from 0, from 1, below {MOST}",
+        )
         check(
             _is_figure(self.mean) and self.low <= self.mean <= self.high and _is_figure(self.high - self.low),
-            f"a point's mean is {self.mean} and its interval {self.low} to {self.high}: that is none",
+            f"a point's mean is {self.mean}, its interval {self.low} to {self.high}: finite numbers in order are due",
         )
         check(self.flops is None or 0 <= self.flops < math.inf, f"a point's flops is {self.flops}, must be at least 0")
 
