@@ -310,3 +310,15 @@ def test_an_empty_path_is_refused() -> None:
 def test_a_pipe_is_refused_before_it_is_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.txt")
     assert "a.txt is a pipe or a device" in refusal(tmp_path / "a.txt")
+
+
+def test_parquet_rows_are_counted_across_batches(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "a.parquet", text=[f"row {number}" for number in range(1, 101)])
+    found = [(document.key, document.text) for document in read_documents([path])]
+    assert found == [(f"a.parquet#{number}", f"row {number}") for number in range(1, 101)]
+
+
+def test_a_compressed_line_of_megabytes_is_whole(tmp_path: Path) -> None:
+    wanted = ["short", "long " * 1_000_000, "short again"]
+    lines = b"".join(json.dumps({"text": text}).encode() + b"\n" for text in wanted)
+    assert texts(written(tmp_path / "a.jsonl.zst", zstandard.compress(lines))) == wanted

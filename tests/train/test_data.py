@@ -172,6 +172,18 @@ def test_the_size_of_the_text_is_that_of_the_training_part(tmp_path: Path) -> No
     assert (size.n_documents, size.n_bytes, size.n_training_chars) == (1, 1001, 900)
 
 
+@pytest.mark.parametrize("val_by", ["tail", "document"])
+@pytest.mark.parametrize("more", ["x", "é" * 100])
+def test_text_that_grows_between_two_passes_is_refused(here: Path, val_by: str, more: str) -> None:
+    data = config("books", val_by=val_by)
+    sizes = measure_text(data, say=quiet)
+    with Path("books/00.txt").open("a", encoding="utf-8") as file:
+        file.write(more)
+    with pytest.raises(BadFile, match="the text of source 'text' changed while it was read"):
+        build_tokens(data, sizes, Bytes(), here / "data", say=quiet)
+    build_tokens(data, measure_text(data, say=quiet), Bytes(), here / "data", say=quiet)
+
+
 def changed(folder: Path, name: str, rule: str | None) -> None:
     index = json.loads((folder / f"{name}.json").read_text())
     for shard in index["shards"]:

@@ -207,6 +207,12 @@ def build_tokens(
                     rule=rule_name(by),
                     on_progress=lambda done, before=n_before: on_bytes(before + done),  # type: ignore[misc]
                 )
+        n_bytes = sum(shard.n_bytes for shards in parts.values() for shard in shards)
+        if n_bytes != size.n_bytes:  # then a text may be in both parts, or in none
+            raise BadFile(
+                f"the text of source {source.name!r} changed while it was read, from {size.n_bytes:,} bytes to "
+                f"{n_bytes:,}: start again when nothing writes to it"
+            )
         training.append(parts["train"])
         validation += parts.get("val", ())
         n_tokens = sum(shard.n_tokens for shard in training[-1])
