@@ -154,6 +154,7 @@ def test_a_folder_without_a_document_is_refused(tmp_path: Path) -> None:
         ("a.jsonl", b'{"text": "z"}\n{"text": "z\x93"}', "iconv -f cp1252 -t utf-8 a.jsonl"),
         ("a.jsonl", b'{"text": "z\xc3\xb6"}\n{"text": "z\xc3\xb6\xff"}', "iconv -c -f utf-8 -t utf-8 a.jsonl"),
         ("a.jsonl", '{"text": "z"}'.encode("utf-16"), "is UTF-16: convert it"),
+        ("a b.jsonl", '{"text": "z"}'.encode("utf-16"), "iconv -f utf-16 -t utf-8 'a b.jsonl'"),
         ("a.jsonl", b"[" * 100_000, "line 1 is not usable JSON: it is nested too deeply"),
         (
             "a.jsonl",
