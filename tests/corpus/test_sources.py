@@ -154,6 +154,7 @@ def test_a_folder_without_a_document_is_refused(tmp_path: Path) -> None:
         ("a.jsonl", b'{"text": "z"}\n{"text": "z\x93"}', "iconv -f cp1252 -t utf-8 a.jsonl"),
         ("a.jsonl", b'{"text": "z\xc3\xb6"}\n{"text": "z\xc3\xb6\xff"}', "iconv -c -f utf-8 -t utf-8 a.jsonl"),
         ("a.jsonl", '{"text": "z"}'.encode("utf-16"), "is UTF-16: convert it"),
+        ("a b.jsonl", '{"text": "z"}'.encode("utf-16"), "iconv -f utf-16 -t utf-8 'a b.jsonl'"),
         ("a.jsonl", b"[" * 100_000, "line 1 is not usable JSON: it is nested too deeply"),
         (
             "a.jsonl",
@@ -310,3 +311,15 @@ def test_an_empty_path_is_refused() -> None:
 def test_a_pipe_is_refused_before_it_is_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.txt")
     assert "a.txt is a pipe or a device" in refusal(tmp_path / "a.txt")
+
+
+def test_parquet_rows_are_counted_across_batches(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "a.parquet", text=[f"row {number}" for number in range(1, 101)])
+    found = [(document.key, document.text) for document in read_documents([path])]
+    assert found == [(f"a.parquet#{number}", f"row {number}") for number in range(1, 101)]
+
+
+def test_a_compressed_line_of_megabytes_is_whole(tmp_path: Path) -> None:
+    wanted = ["short", "long " * 1_000_000, "short again"]
+    lines = b"".join(json.dumps({"text": text}).encode() + b"\n" for text in wanted)
+    assert texts(written(tmp_path / "a.jsonl.zst", zstandard.compress(lines))) == wanted

@@ -153,7 +153,7 @@ def test_documents_are_never_all_held(tmp_path: Path, tokenizer: str, val_by: st
     n_documents, n_chars = 40, 200_000
     for number in range(n_documents):
         (tmp_path / f"{number}.txt").write_text("It was a dark night, said he. "[: 30 - number % 7] * (n_chars // 25))
-    data = config(tmp_path, tokenizer=tokenizer, n_vocab=260, val_by=val_by)
+    data = config(tmp_path, tokenizer=tokenizer, n_vocab=260 if tokenizer == "bpe" else None, val_by=val_by)
     measure_text(data, say=quiet)  # what is loaded once is no matter
     tracemalloc.start()
     try:
@@ -170,6 +170,18 @@ def test_the_size_of_the_text_is_that_of_the_training_part(tmp_path: Path) -> No
     (tmp_path / "a.txt").write_text("x" * 999 + "é")
     (size,) = measure_text(config(tmp_path / "a.txt"), say=quiet)
     assert (size.n_documents, size.n_bytes, size.n_training_chars) == (1, 1001, 900)
+
+
+@pytest.mark.parametrize("val_by", ["tail", "document"])
+@pytest.mark.parametrize("more", ["x", "é" * 100])
+def test_text_that_grows_between_two_passes_is_refused(here: Path, val_by: str, more: str) -> None:
+    data = config("books", val_by=val_by)
+    sizes = measure_text(data, say=quiet)
+    with Path("books/00.txt").open("a", encoding="utf-8") as file:
+        file.write(more)
+    with pytest.raises(BadFile, match="the text of source 'text' changed while it was read"):
+        build_tokens(data, sizes, Bytes(), here / "data", say=quiet)
+    build_tokens(data, measure_text(data, say=quiet), Bytes(), here / "data", say=quiet)
 
 
 def changed(folder: Path, name: str, rule: str | None) -> None:
@@ -253,7 +265,14 @@ def test_records_are_read_from_the_field_of_the_data_or_of_the_source(tmp_path: 
         measure_text(DataConfig(sources=sources), say=quiet)
 
 
-def test_every_pass_tells_its_bar_all_its_bytes(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("tokenizer", ["chars", "bytes", "tokenizer.json"])
+def test_a_size_is_refused_where_the_vocabulary_has_its_own(here: Path, tokenizer: str) -> None:
+    with pytest.raises(BadValue, match=f"data.n_vocab is 10, but data.tokenizer {tokenizer} has its own size"):
+        measure_text(config("books", tokenizer=tokenizer, n_vocab=10), say=quiet)
+
+
+@pytest.mark.parametrize("kind", ["bpe", "chars"])
+def test_every_pass_tells_its_bar_all_its_bytes(here: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     seen: dict[str, list[int]] = {}
 
     class Bar:
@@ -267,14 +286,14 @@ def test_every_pass_tells_its_bar_all_its_bytes(here: Path, monkeypatch: pytest.
             return None
 
     monkeypatch.setattr(module, "byte_bar", Bar)
-    data = config("books", tokenizer="bpe", n_vocab=260)
+    data = config("books", tokenizer=kind)
     sizes = measure_text(data, say=quiet)
     tokenizer = make_tokenizer(data, sizes, n_vocab=None, say=quiet)
     build_tokens(data, sizes, tokenizer, here / "data", say=quiet)
     n_bytes = sizes[0].n_bytes
     assert {name: (done[0], done[-1]) for name, done in seen.items()} == {
         "reading text": (0, n_bytes),
-        "counting words": (n_bytes, sizes[0].n_training_chars),
+        "reading for the tokenizer": (n_bytes, sizes[0].n_training_chars if kind == "bpe" else n_bytes),
         "tokenising text": (n_bytes, n_bytes),
     }
     assert all(done[1:] == sorted(done[1:]) for done in seen.values())

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import stat
 import tempfile
@@ -192,7 +193,7 @@ def decode_text(data: bytes, name: object, *, first_line: int = 1) -> str:
 
 def _iconv(encoding: str, name: object) -> str:
     """A shell command that turns a file into UTF-8; without an encoding, one that drops what is not UTF-8."""
-    file = f" {name.name}" if isinstance(name, Path) else ""
+    file = f" {shlex.quote(name.name)}" if isinstance(name, Path) else ""
     return f"iconv {f'-f {encoding}' if encoding else '-c -f utf-8'} -t utf-8{file}"
 
 

@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train or encode."""
     from fewshot.base.errors import check
+    from fewshot.base.files import check_writable
     from fewshot.cli.show import print_json
     from fewshot.cli.typed import argument, standard_input
     from fewshot.tokenizer.bpe import train_bpe
@@ -45,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
     if args.verb == "train":
         check(args.kind == "bytes" or bool(args.text), f"--kind {args.kind} is trained on text: give --text PATH...")
         check(args.kind != "bytes" or not args.text, "--kind bytes is not trained: leave --text out")
+        check_writable(args.out)
         texts = _texts(args.text, args.text_field)
         trained: Tokenizer
         match args.kind:

@@ -27,6 +27,7 @@ from fewshot.corpus.folder import files_of
 Records = Iterator[tuple[str, str]]  # "#" and the record's number, or "" for a whole file; and the text
 MAX_SKIP_LINES = 10  # per folder; the rest is counted
 BLOCK_BYTES = 1 << 16  # of compressed input held at a time
+ROWS_AT_ONCE = 32  # of a Parquet file: each may be a book
 
 
 @dataclass(frozen=True)
@@ -154,10 +155,10 @@ def _read_parquet(path: Path, field: _Field) -> Records:
             if field.name not in file.schema_arrow.names:
                 raise _no_field(str(path), field, file.schema_arrow.names)
             number = 0
-            for batch in file.iter_batches(batch_size=256, columns=[field.name]):
-                for value in batch.column(0).to_pylist():
+            for batch in file.iter_batches(batch_size=ROWS_AT_ONCE, columns=[field.name]):
+                for value in batch.column(0):
                     number += 1
-                    yield f"#{number}", _text_of(value, f"{path} row {number}", field)
+                    yield f"#{number}", _text_of(value.as_py(), f"{path} row {number}", field)
     except (arrow.ArrowException, UnicodeDecodeError) as error:
         raise BadFile(f"{path} cannot be read, it may be damaged: {str(error).splitlines()[0]}") from None
 
@@ -207,11 +208,14 @@ def _decompress(path: Path, zstandard: Any) -> Iterator[bytes]:
 
 
 def _split_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    rest = b""
+    parts: list[bytes] = []  # of one line; joined once, as a line may be very long
     for piece in pieces:
-        *lines, rest = (rest + piece).split(b"\n")
-        yield from lines
-    yield rest
+        first, *others = piece.split(b"\n")
+        parts.append(first)
+        for begun in others:
+            yield b"".join(parts)
+            parts = [begun]
+    yield b"".join(parts)
 
 
 def _extra(module: str, path: Path) -> Any:

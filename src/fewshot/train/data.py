@@ -91,6 +91,10 @@ def measure_text(data: DataConfig, *, say: Say) -> tuple[TextSize, ...]:
 
     The only pass that tells of what is left out. Raises for what cannot be read, and where a part would be empty.
     """
+    check(
+        data.n_vocab is None or data.tokenizer == "bpe",
+        f"data.n_vocab is {data.n_vocab}, but data.tokenizer {data.tokenizer} has its own size: leave one of them out",
+    )
     return tuple(_measure(source, data, say) for source in data.sources)
 
 
@@ -130,12 +134,12 @@ def make_tokenizer(data: DataConfig, sizes: Sequence[TextSize], *, n_vocab: int 
     if data.tokenizer == "bytes":
         return Bytes()
     if data.tokenizer == "chars":
-        return train_chars(document.text for source in data.sources for document in _read(source, data))
+        return train_chars(_text(data, sizes, None))
     if data.tokenizer != "bpe":
         return load_tokenizer(Path(data.tokenizer))
     n_chars = sum(size.n_training_chars for size in sizes)
     wanted = data.n_vocab or n_vocab or _vocab_for(n_chars)
-    tokenizer = train_bpe(_training_text(data, sizes), n_vocab=wanted)
+    tokenizer = train_bpe(_text(data, sizes, "train"), n_vocab=wanted)
     if data.n_vocab is None:
         why = "as the preset has it" if n_vocab else f"by the {n_chars:,} characters of text"
         fewer = f" (of {wanted:,}: the text has no more pairs that come twice)" if tokenizer.n_vocab < wanted else ""
@@ -143,12 +147,12 @@ def make_tokenizer(data: DataConfig, sizes: Sequence[TextSize], *, n_vocab: int 
     return tokenizer
 
 
-def _training_text(data: DataConfig, sizes: Sequence[TextSize]) -> Iterator[str]:
-    """The training text of all sources in pieces."""
+def _text(data: DataConfig, sizes: Sequence[TextSize], part: Part | None) -> Iterator[str]:
+    """All text of all sources, or that of one part, in pieces."""
     n_done = 0
-    with byte_bar("counting words", n_bytes=sum(size.n_bytes for size in sizes)) as on_bytes:
+    with byte_bar("reading for the tokenizer", n_bytes=sum(size.n_bytes for size in sizes)) as on_bytes:
         for source, size in zip(data.sources, sizes, strict=True):
-            for document in _part_of(source, data, size.held_out_by, "train"):
+            for document in _part_of(source, data, size.held_out_by, part) if part else _read(source, data):
                 for piece in pieces(document.text):
                     yield piece
                     n_done += _n_bytes(piece)
@@ -203,6 +207,12 @@ def build_tokens(
                     rule=rule_name(by),
                     on_progress=lambda done, before=n_before: on_bytes(before + done),  # type: ignore[misc]
                 )
+        n_bytes = sum(shard.n_bytes for shards in parts.values() for shard in shards)
+        if n_bytes != size.n_bytes:  # then a text may be in both parts, or in none
+            raise BadFile(
+                f"the text of source {source.name!r} changed while it was read, from {size.n_bytes:,} bytes to "
+                f"{n_bytes:,}: start again when nothing writes to it"
+            )
         training.append(parts["train"])
         validation += parts.get("val", ())
         n_tokens = sum(shard.n_tokens for shard in training[-1])
