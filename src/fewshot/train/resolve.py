@@ -15,6 +15,7 @@ from fewshot.base.errors import BadValue, UnknownName, check, look_up
 from fewshot.model.config import GPTConfig
 from fewshot.model.plan import n_parameters
 from fewshot.model.presets import PRESETS, PUBLISHED, SPARSE_TRANSFORMERS
+from fewshot.tokenizer.bpe import check_size
 from fewshot.train.config import LoopConfig, OptimizerConfig, ScheduleConfig
 from fewshot.train.data import DataConfig, Say
 from fewshot.train.given import MODEL_SIZES, SPELLINGS, at_home, one_spelling, paths, section
@@ -88,6 +89,8 @@ def data_config(given: Mapping[str, Any]) -> DataConfig:
         f"data.n_vocab is {data.n_vocab}, but only a BPE that is trained here has a size to choose, and data.tokenizer "
         f"is {data.tokenizer}: leave one out",
     )
+    if data.n_vocab is not None:
+        check_size(data.n_vocab)
     sources = tuple(dataclasses.replace(one, text=tuple(paths(one.text, "text"))) for one in data.sources)
     return dataclasses.replace(data, sources=sources, tokenizer=at_home(data.tokenizer))
 
