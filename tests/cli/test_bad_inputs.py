@@ -186,3 +186,28 @@ def test_ctrl_c_before_training_is_130_without_a_traceback(
     monkeypatch.setattr("fewshot.train.run.resolve", interrupted)
     assert main(["train", "--text", "good.txt", "--out", "new"]) == 130
     assert capsys.readouterr().err.endswith("fewshot: interrupted\n")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "train --config=~/a.yaml",
+        "train --text=~/a.yaml",
+        "train --text good.txt --text ~/a.yaml",
+        "train --text good.txt --data.tokenizer=~/a.yaml",
+        "train --data.sources [{name:\tx,text:\t[~/a.yaml]}]",
+        "generate ~/a.yaml",
+        "report ~/a.yaml",
+        "resume ~/a.yaml",
+        "convert ~/a.yaml there",
+        "tokenizer encode ~/a.yaml x",
+        "tokenizer train --text ~/a.yaml",
+        "bench attention --show=~/a.yaml",
+    ],
+)
+def test_a_tilde_is_the_home_of_the_user_in_every_path(
+    here: Path, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", "/at/home")
+    assert main([word.replace("\t", " ") for word in words.split(" ")]) == 2
+    assert "/at/home/a.yaml" in capsys.readouterr().err
