@@ -1,3 +1,40 @@
-"""GPT-3 as software that people can use: raw text in, a trained few-shot learner out."""
+"""GPT-3 as software that people can use: raw text in, a trained few-shot learner out.
+
+    from fewshot import load_run, complete
+    model, tokenizer, checkpoint = load_run(Path("out/books"))
+
+The names of `FACE` are here for those who write Python; each is imported when it is first asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
 
 __version__ = "0.1.0"
+
+FACE = {  # name: the module that defines it
+    "GPT": "fewshot.model.gpt",
+    "GPTConfig": "fewshot.model.config",
+    "PRESETS": "fewshot.model.presets",
+    "Sampling": "fewshot.generate.sampling",
+    "complete": "fewshot.generate.complete",
+    "load_run": "fewshot.checkpoint.run",
+    "load_tokenizer": "fewshot.tokenizer.load",
+    "make_task": "fewshot.evaluate.tasks.table",
+    "parse": "fewshot.patterns.schedule",
+    "resume": "fewshot.train.run",
+    "start": "fewshot.train.run",
+    "stream": "fewshot.generate.complete",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """The object called `name`, imported now."""
+    if name not in FACE:
+        raise AttributeError(f"module 'fewshot' has no attribute {name!r}; it has: {', '.join(FACE)}")
+    return getattr(importlib.import_module(FACE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *FACE])

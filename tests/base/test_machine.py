@@ -74,6 +74,37 @@ def test_a_limit_on_the_address_space_counts() -> None:
     assert 0 < free < 2_000_000 * 1024
 
 
+IMPORT_ALL = """
+import importlib, os, pkgutil, sys
+for name in sys.argv[1:]:
+    delattr(os, name)
+import fewshot
+for found in pkgutil.walk_packages(fewshot.__path__, "fewshot."):
+    if found.name == "fewshot.__main__":
+        continue  # it is the command line itself
+    try:
+        importlib.import_module(found.name)
+    except ModuleNotFoundError as error:
+        assert (error.name or "fewshot").partition(".")[0] != "fewshot", error
+        print(found.name, error.name)
+"""
+EXTRAS = {"fewshot.evaluate.lm_eval_model": "lm_eval", "fewshot.kernels.triton_code": "triton"}
+
+
+@pytest.mark.parametrize(
+    "absent", [["sched_getaffinity"], ["getuid"], ["sched_getaffinity", "getuid", "sysconf"]], ids=str
+)
+def test_every_module_is_imported_where_the_system_lacks_what_linux_has(absent: list[str]) -> None:
+    """As on macOS and Windows; only modules that are named here may need what is no dependency."""
+    named = os.environ | {"USERNAME": "someone"}  # Windows always says who it is
+    command = [sys.executable, "-c", IMPORT_ALL, *absent]
+    done = subprocess.run(command, env=named, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for line in done.stdout.splitlines():
+        module, extra = line.split()
+        assert EXTRAS.get(module) == extra
+
+
 def test_what_does_not_fit_in_memory_is_told_with_both_sizes_and_the_way_out() -> None:
     machine.check_fits(1000, "a table", free_bytes=1000)
     with pytest.raises(BadValue, match=r"^a table needs 4 TB of memory, 1.5 GB are free: lower --n$"):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import os
 import re
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import torch
 
 from fewshot.base.errors import BadFile, DamagedCheckpoint
 from fewshot.checkpoint.load import find_checkpoint, load_model, load_training
+from fewshot.checkpoint.manifest import MANIFEST, write_manifest
 from fewshot.checkpoint.save import save
 from fewshot.kernels import reference
 from fewshot.model.config import GPTConfig
@@ -76,3 +79,43 @@ def test_a_path_without_checkpoints_is_refused(tmp_path: Path) -> None:
         find_checkpoint(tmp_path / "none")
     with pytest.raises(DamagedCheckpoint, match=r"holds no checkpoint \(looked for .*checkpoints/step-\*\)"):
         find_checkpoint(tmp_path)
+
+
+def damaged(run: Path, **changed: object) -> Path:
+    """The checkpoint of a run, its manifest telling of another model."""
+    path = find_checkpoint(run).path
+    plain = json.loads((path / MANIFEST).read_text())
+    (path / MANIFEST).write_text(json.dumps(plain | {"model": plain["model"] | changed}))
+    return path
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"n_layers": 3}, {"n_layers": 10**9}, {"n_vocab": 12}, {"d_ff": 5}, {"tied": False}, {"n_ctx": 8}],
+    ids=str,
+)
+def test_a_manifest_that_tells_of_another_model_is_damage(tmp_path: Path, changed: dict[str, object]) -> None:
+    save(tmp_path, GPT(CONFIG), step=3)
+    path = damaged(tmp_path, **changed)
+    with pytest.raises(
+        DamagedCheckpoint, match=f"^{path}: the weights do not fit the model in manifest.json"
+    ) as caught:
+        load_model(find_checkpoint(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_are_no_safetensors_are_damage(tmp_path: Path) -> None:
+    path = save(tmp_path, GPT(CONFIG), step=3)
+    (path / "model.safetensors").write_bytes(b"\x40\0\0\0\0\0\0\0{")
+    (path / MANIFEST).unlink()
+    write_manifest(path, step=3, config=CONFIG, counters={})
+    with pytest.raises(DamagedCheckpoint, match=r"model\.safetensors cannot be read"):
+        load_model(find_checkpoint(tmp_path))
+
+
+def test_a_run_under_a_name_that_is_not_utf8_is_one_line(tmp_path: Path) -> None:
+    run = Path(os.fsdecode(os.fsencode(tmp_path) + b"/u2\xe9"))
+    save(tmp_path / "run", GPT(CONFIG), step=3)
+    (tmp_path / "run").rename(run)
+    with pytest.raises(DamagedCheckpoint, match=r"u2�/.*model\.safetensors cannot be read"):
+        load_model(find_checkpoint(run))

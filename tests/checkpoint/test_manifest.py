@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fewshot.base.errors import DamagedCheckpoint
-from fewshot.checkpoint.manifest import MANIFEST, read_manifest, write_manifest
+from fewshot.checkpoint.manifest import MANIFEST, is_as_written, read_manifest, write_manifest
 from fewshot.model.config import GPTConfig
 
 CONFIG = GPTConfig(n_layers=2, d_model=12, n_heads=3, n_ctx=7, n_vocab=11, pattern="alternate(dense, banded(4))")
@@ -16,8 +16,8 @@ CONFIG = GPTConfig(n_layers=2, d_model=12, n_heads=3, n_ctx=7, n_vocab=11, patte
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "a.bin").write_bytes(b"weights")
-    (tmp_path / "b.bin").write_bytes(b"moments")
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    (tmp_path / "training.safetensors").write_bytes(b"moments")
     write_manifest(tmp_path, step=7, config=CONFIG, counters={"rows": 3, "seconds": 1.5})
     return tmp_path
 
@@ -43,8 +43,8 @@ def test_a_manifest_written_before_the_sparse_transformer_still_loads(folder: Pa
 def test_every_file_is_recorded_with_its_sha256_and_size(folder: Path) -> None:
     files = json.loads((folder / MANIFEST).read_text())["files"]
     assert files == {
-        "a.bin": {"sha256": hashlib.sha256(b"weights").hexdigest(), "size_bytes": 7},
-        "b.bin": {"sha256": hashlib.sha256(b"moments").hexdigest(), "size_bytes": 7},
+        "model.safetensors": {"sha256": hashlib.sha256(b"weights").hexdigest(), "size_bytes": 7},
+        "training.safetensors": {"sha256": hashlib.sha256(b"moments").hexdigest(), "size_bytes": 7},
     }
 
 
@@ -57,9 +57,9 @@ def damage(file: Path, data: bytes | None) -> None:
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("b.bin", b"momentz", "b.bin is damaged: its sha256 is not the recorded one"),
-        ("b.bin", b"mom", "b.bin is damaged: its sha256 is not the recorded one"),
-        ("a.bin", None, "a.bin is missing"),
+        ("training.safetensors", b"momentz", "training.safetensors is damaged: its sha256 is not the recorded one"),
+        ("training.safetensors", b"mom", "training.safetensors is damaged: its sha256 is not the recorded one"),
+        ("model.safetensors", None, "model.safetensors is missing"),
         (MANIFEST, None, "manifest.json does not exist"),
         (MANIFEST, b'{"format": 1, "st', "manifest.json is not JSON"),
         (MANIFEST, b"\0\0\0", "manifest.json is a binary file"),
@@ -78,3 +78,61 @@ def test_a_damaged_checkpoint_is_refused_with_a_way_out(
     assert error.startswith(f"{folder}/{message}")
     assert error.endswith(f"; delete {folder} to use the checkpoint before it")
     assert "\n" not in error
+
+
+def change(**changed: Any) -> Any:
+    return lambda plain: plain | changed
+
+
+def change_model(**changed: Any) -> Any:
+    return lambda plain: plain | {"model": plain["model"] | changed}
+
+
+def change_file(recorded: Any, name: str = "model.safetensors") -> Any:
+    return lambda plain: plain | {"files": plain["files"] | {name: recorded}}
+
+
+WRONG_KINDS = {
+    "step is a list": change(step=[7]),
+    "step is nothing": change(step=None),
+    "step is true": change(step=True),
+    "step is a word": change(step="seven"),
+    "step is no number": change(step=float("nan")),
+    "step is endless": change(step=float("inf")),
+    "step is negative": change(step=-7),
+    "step is half": change(step=7.5),
+    "counters are a list": change(counters=["rows"]),
+    "counters are nothing": change(counters=None),
+    "files are a list": change(files=["model.safetensors"]),
+    "there are no files": change(files={}),
+    "a file is a word": change_file("sha256"),
+    "a file is nothing": change_file(None),
+    "a file has no sha256": change_file({"size_bytes": 7}),
+    "a sha256 is a list": change_file({"sha256": []}),
+    "a file lies elsewhere": change_file({"sha256": "0"}, "../model.safetensors"),
+    "a file is anywhere": change_file({"sha256": "0"}, "/etc/hosts"),
+    "a file has no name": change_file({"sha256": "0"}, ""),
+    "model is a word": change(model="gpt2"),
+    "model is nothing": change(model=None),
+    "model is a list": change(model=[1]),
+    "a size is a word": change_model(n_layers="two"),
+    "a size is a list": change_model(d_model=[12]),
+    "a size is 0": change_model(n_heads=0),
+    "a size is missing": lambda plain: plain | {"model": {"n_layers": 2}},
+    "a size is of another program": change_model(n_experts=8),
+    "heads do not fit": change_model(n_heads=5),
+    "the pattern is unknown": change_model(pattern="spiral"),
+    "the pattern is a number": change_model(pattern=3),
+    "format is a list": change(format=[1]),
+}
+
+
+@pytest.mark.parametrize("what", WRONG_KINDS)
+def test_a_value_of_another_kind_is_damage_and_one_line(folder: Path, what: str) -> None:
+    plain = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps(WRONG_KINDS[what](plain)))
+    with pytest.raises(DamagedCheckpoint) as caught:
+        read_manifest(folder)
+    assert "manifest.json" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not is_as_written(folder)

@@ -9,10 +9,10 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from fewshot.base.errors import BadValue
+from fewshot.base.errors import BadValue, NotFinite
 from fewshot.checkpoint import save as save_module
 from fewshot.checkpoint.load import find_checkpoint, load_model
-from fewshot.checkpoint.save import FOLDER, folder_of, save, write_tensors
+from fewshot.checkpoint.save import FOLDER, check_finite, folder_of, prune, save, write_tensors
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
 
@@ -45,10 +45,11 @@ def test_the_weights_are_a_plain_safetensors_file_with_gpt2_names(tmp_path: Path
 
 def test_only_the_newest_are_kept(tmp_path: Path) -> None:
     for step in (5, 10, 15, 100):
-        save(tmp_path, GPT(CONFIG), step=step, keep=3)
+        save(tmp_path, GPT(CONFIG), step=step)
+        prune(tmp_path, keep=3)
     assert names(tmp_path / FOLDER) == ["step-00000010", "step-00000015", "step-00000100"]
     with pytest.raises(BadValue, match="checkpoints to keep is 0, must be at least 1"):
-        save(tmp_path, GPT(CONFIG), step=200, keep=0)
+        prune(tmp_path, keep=0)
 
 
 def test_saving_the_same_step_again_replaces_it(tmp_path: Path) -> None:
@@ -123,3 +124,36 @@ def test_what_a_killed_process_left_is_removed_by_the_next_save(tmp_path: Path) 
     assert find_checkpoint(tmp_path).step == 1
     save(tmp_path, GPT(CONFIG), step=2)
     assert names(tmp_path / FOLDER) == ["step-00000001", "step-00000002"]
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize("value", [NAN, INF, -INF])
+@pytest.mark.parametrize("where", ["wte.weight", "h.1.mlp.c_proj.weight", "h.0.ln_1.bias", "ln_f.weight", "moments"])
+def test_what_is_not_finite_is_not_written_and_pushes_nothing_out(tmp_path: Path, where: str, value: float) -> None:
+    save(tmp_path, GPT(CONFIG), step=1)
+    before = content(tmp_path)
+    model, moments = GPT(CONFIG), {"wte.weight/exp_avg": torch.ones(11, 12), "wte.weight/step": torch.tensor(2.0)}
+    with torch.no_grad():
+        (moments["wte.weight/exp_avg"] if where == "moments" else model.state_dict()[where]).view(-1)[-1] = value
+    name = "wte.weight/exp_avg" if where == "moments" else where
+    with pytest.raises(NotFinite, match=f"^{name} is not finite: it goes from "):
+        save(tmp_path, model, step=2, training=moments)
+    assert content(tmp_path) == before
+
+
+def test_large_and_whole_and_no_numbers_are_finite() -> None:
+    check_finite({"large": torch.tensor([3e38, -3e38]), "half": torch.ones(3, dtype=torch.bfloat16)})
+    check_finite({"whole": torch.arange(3), "none": torch.zeros(0), "one": torch.tensor(1.0)})
+    check_finite({"part": torch.randn(6, 5)[::2].T})
+
+
+def test_a_checkpoint_that_was_changed_by_hand_is_not_pruned(tmp_path: Path) -> None:
+    for step in (1, 2, 3, 4):
+        path = save(tmp_path, GPT(CONFIG), step=step)
+        if step == 2:
+            (path / "notes.txt").write_text("the good one")
+    (tmp_path / FOLDER / folder_of(1) / "manifest.json").write_text("{")
+    prune(tmp_path, keep=1)
+    assert names(tmp_path / FOLDER) == ["step-00000001", "step-00000002", "step-00000004"]

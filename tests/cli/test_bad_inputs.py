@@ -26,6 +26,8 @@ def here(tmp_path: Path, small_run: Path, text_file: Path, monkeypatch: pytest.M
     Path("short.txt").write_text("too short")
     Path("binary.txt").write_bytes(b"\0\1\2\3")
     Path("latin1.txt").write_bytes("Grüße".encode("latin1"))
+    Path("one.txt").write_text("x")
+    Path("body.jsonl").write_text('{"body": "text"}')
     Path("broken.jsonl").write_text('{"text": \n')
     Path("book.pdf").write_bytes(b"%PDF")
     Path("nothing").mkdir()
@@ -40,10 +42,33 @@ def here(tmp_path: Path, small_run: Path, text_file: Path, monkeypatch: pytest.M
     Path("stranger/evaluations/stranger.json").write_text("{}")
     Path("list.yaml").write_text("- 1\n")
     Path("broken.yaml").write_text("model: [1\n")
+    Path("deep.json").write_text("[" * 200_000)
+    Path("long.json").write_text('{"type": ' + "9" * 6000 + "}")
+    Path("bomb.yaml").write_text(
+        "a: &a [x, x]\n" + "".join(f"{c}: &{c} [*{b}, *{b}]\n" for b, c in zip(*BOMB, strict=True))
+    )
+    Path("deep.yaml").write_text("model: " + "[" * 1000 + "]" * 1000)
+    for name in ("manifest", "tokens", "tokenizer"):
+        shutil.copytree(small_run, f"nested_{name}")
+    shutil.copy("deep.json", next(Path("nested_manifest/checkpoints").glob("*/manifest.json")))
+    shutil.copy("deep.json", "nested_tokens/data/text-train.json")
+    shutil.copy("deep.json", "nested_tokenizer/tokenizer.json")
     return tmp_path
 
 
+BOMB = "abcdefghijklmnopqrst", "bcdefghijklmnopqrstu"
 CASES = {
+    "train --text good.txt --config bomb.yaml": "bomb.yaml is not usable YAML: it holds more than 100,000 values",
+    "train --text good.txt --config deep.yaml": "deep.yaml is not usable YAML: it is nested more than 100 deep",
+    "tokenizer encode deep.json x": "deep.json is not usable JSON: it is nested too deeply",
+    "tokenizer encode long.json x": "long.json is not usable JSON: it holds a number of thousands of digits",
+    "bench attention --show deep.json": "deep.json is not usable JSON",
+    "generate nested_manifest x": "manifest.json is not usable JSON",
+    "evaluate nested_manifest --tasks novel_symbols": "manifest.json is not usable JSON",
+    "report nested_manifest": "manifest.json is not usable JSON",
+    "resume nested_tokens": "text-train.json",
+    "generate nested_tokenizer x": "tokenizer.json is not usable JSON",
+    "meta report deep.json": "deep.json",
     "fewshot trian": "unknown command 'trian', nearest: train",
     "train": "there is no text to train on: give --text PATH",
     "train --text missing.txt": "missing.txt does not exist",
@@ -52,6 +77,10 @@ CASES = {
     "train --text latin1.txt": "latin1.txt is not UTF-8",
     "train --text broken.jsonl": "broken.jsonl line 1 is not JSON",
     "train --text book.pdf": "unknown kind '.pdf'",
+    "train --text one.txt": "of 1 characters in 1 documents none is training text",
+    "train --text body.jsonl": "body.jsonl line 1 has no field 'text'; it has: body; set --data.text_field to one",
+    "tokenizer train --text body.jsonl": "body.jsonl line 1 has no field 'text'; it has: body; set --text_field to one",
+    "tokenizer train --text body.jsonl --text_field bdy": "line 1 has no field 'bdy'; it has: body; set --text_field",
     "train --text nothing": "nothing holds no readable document",
     "train --text short.txt": "give more text or lower n_ctx",
     "train --text good.txt --preset gpt3-smal": "unknown preset 'gpt3-smal'; nearest: 'gpt3-small'",
@@ -111,7 +140,7 @@ CASES = {
     "evaluate run --data nowhere": "--data nowhere does not exist",
     "plan gpt3-small --n_tokens inf": "must be at least 1 and below 1e18",
     "report stranger": "stranger.json holds no results of fewshot evaluate",
-    "demo --out precious": "precious exists and is no demo run",
+    "demo --out precious": "precious is not empty (it holds text, thesis.txt): give a new folder",
     "generate nowhere": "nowhere does not exist",
     "generate damaged": "its sha256 is not the recorded one",
     "generate untrained": "untrained holds no checkpoint",
@@ -150,6 +179,16 @@ def test_one_clear_line_and_exit_code_2(here: Path, words: str, capsys: pytest.C
     assert "━" not in captured.err  # no empty progress bar beside the line
     assert "Traceback" not in captured.err
     assert CASES[words] in lines[0]
+
+
+@pytest.mark.parametrize(
+    "words", [["train"], ["tokenizer", "train"], ["contamination", "run", "--tasks", "arithmetic_2d_add"]]
+)
+def test_an_empty_path_is_not_the_current_folder(
+    here: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "--text", ""]) == 2
+    assert "the path of a text is empty: name a file or a folder; the current folder is ." in capsys.readouterr().err
 
 
 def test_a_prompt_longer_than_the_context_is_counted(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -58,11 +58,12 @@ def test_generate_json_has_text_tokens_and_log_probabilities(
 def test_evaluate_writes_results_and_report_shows_them(small_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["evaluate", str(small_run), "--tasks", "novel_symbols,hidden_letter", "--shots", "2,0", "--limit", "9"]
     assert main([*words, "--json"]) == 0
-    results = json.loads(capsys.readouterr().out)
+    (results,) = [one["results"] for one in json.loads(capsys.readouterr().out)["models"]]
     assert [(result["task"], result["shots"]) for result in results] == [
         *(("novel_symbols", 0), ("novel_symbols", 2), ("hidden_letter", 0), ("hidden_letter", 2)),
     ]
-    assert {path.name for path in (small_run / "evaluations").glob("*.json")} == {
+    (kept,) = (small_run / "evaluations").glob("step-*")
+    assert {path.name for path in kept.glob("*.json")} == {
         "novel_symbols.json",
         "hidden_letter.json",
     }
@@ -165,26 +166,28 @@ def test_a_new_run_over_old_tokens_of_changed_text_makes_them_anew(
     assert "text changed" in capsys.readouterr().err
 
 
+def stored_in(run: Path, name: str) -> Path:
+    (path,) = (run / "evaluations").glob(f"step-*/{name}")
+    return path
+
+
 def test_results_of_other_shot_counts_stay_when_more_are_measured(small_run: Path) -> None:
     words = ["evaluate", str(small_run), "--tasks", "hidden_offset", "--limit", "5"]
     for shots in ("0,1", "2", "1"):
         assert main([*words, "--shots", shots]) == 0
-    stored = json.loads((small_run / "evaluations" / "hidden_offset.json").read_text())
+    stored = json.loads(stored_in(small_run, "hidden_offset.json").read_text())
     assert [result["shots"] for result in stored["results"]] == [0, 1, 2]
 
 
-def test_fewer_questions_never_replace_more_and_more_replace_all(
-    tmp_path: Path, small_run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(small_run, run, ignore=shutil.ignore_patterns("evaluations"))
+def test_fewer_questions_never_replace_more_and_more_replace_no_other_k(tmp_path: Path, small_run: Path) -> None:
+    run = copy_of(small_run, tmp_path / "run")
     found = []
     for shots, limit in (("0,1", "6"), ("0", "4"), ("2", "8")):
         assert main(["evaluate", str(run), "--tasks", "hidden_offset", "--shots", shots, "--limit", limit]) == 0
-        stored = json.loads((run / "evaluations" / "hidden_offset.json").read_text())["results"]
+        stored = json.loads(stored_in(run, "hidden_offset.json").read_text())["results"]
         found.append([(result["shots"], result["n"]) for result in stored])
-    assert found == [[(0, 6), (1, 6)], [(0, 6), (1, 6)], [(2, 8)]]
-    assert "keeps its results on 6 questions; these on 4 are not stored" in capsys.readouterr().err
+    assert found == [[(0, 6), (1, 6)], [(0, 4), (0, 6), (1, 6)], [(0, 4), (0, 6), (1, 6), (2, 8)]]
+    assert [(one.shots, one.n) for one in read_results(run / "evaluations")] == [(0, 6), (1, 6), (2, 8)]
 
 
 def copy_of(run: Path, there: Path) -> Path:
@@ -198,8 +201,8 @@ def test_several_seeds_are_kept_and_summed_up_and_orders_are_only_shown(
     run = copy_of(small_run, tmp_path / "run")
     words = ["evaluate", str(run), "--tasks", "novel_symbols", "--shots", "0,3", "--limit", "6", "--calibration"]
     assert main([*words, "--seeds", "0,5", "--orders", "3", "--json"]) == 0
-    (found,) = json.loads(capsys.readouterr().out)
-    stored = json.loads((run / "evaluations" / "novel_symbols.json").read_text())["results"]
+    (found,) = json.loads(capsys.readouterr().out)["models"]
+    stored = json.loads(stored_in(run, "novel_symbols.json").read_text())["results"]
     keys = [("accuracy", 0), ("accuracy", 3), ("calibration_error", 0), ("calibration_error", 3)]
     assert [(one["metric"], one["shots"], one["seed"]) for one in stored] == [
         (*k, seed) for k in keys for seed in (0, 5)
@@ -224,13 +227,14 @@ def test_two_models_are_compared_on_the_same_questions(
     one, two = (copy_of(small_run, tmp_path / name) for name in ("one", "two"))
     words = ["evaluate", str(one), "--tasks", "novel_symbols", "--shots", "0,2", "--limit", "9", "--against"]
     assert main([*words, str(two), "--json"]) == 0
-    first, second, last = json.loads(capsys.readouterr().out)
+    found = json.loads(capsys.readouterr().out)
+    first, second = found["models"]
     assert first["results"] == second["results"]  # they have the same weights
-    assert [(row["shots"], row["n"], row["difference"], row["p_value"]) for row in last["comparison"]] == [
+    assert [(row["shots"], row["n"], row["difference"], row["p_value"]) for row in found["comparison"]] == [
         (0, 9, 0.0, 1.0),
         (2, 9, 0.0, 1.0),
     ]
-    assert (two / "evaluations" / "novel_symbols.json").is_file()
+    assert stored_in(two, "novel_symbols.json").is_file()
     assert main([*words, str(two)]) == 0
     assert "p (McNemar)" in capsys.readouterr().out
     assert main([*words, str(one)]) == 2
@@ -248,9 +252,9 @@ def test_all_checkpoints_are_evaluated_and_drawn_against_the_training_step(
     (older / "manifest.json").write_text(json.dumps(manifest | {"step": 4}))
     words = ["evaluate", str(run), "--tasks", "novel_symbols", "--shots", "0,2", "--limit", "5"]
     assert main([*words, "--checkpoints", "all", "--json"]) == 0
-    assert [one["step"] for one in json.loads(capsys.readouterr().out)] == [4, manifest["step"]]
+    assert [one["step"] for one in json.loads(capsys.readouterr().out)["models"]] == [4, manifest["step"]]
     assert set(read_steps(run / "evaluations")) == {4, manifest["step"]}
-    assert (run / "evaluations" / "steps" / "step-00000004" / "novel_symbols.json").is_file()
+    assert (run / "evaluations" / "step-00000004" / "novel_symbols.json").is_file()
     assert len(read_results(run / "evaluations")) == 2  # of the newest alone
     assert main(["report", str(run)]) == 0
     assert "against training step" in (run / "report.html").read_text()

@@ -39,3 +39,14 @@ def test_a_closed_stream_is_one_line_or_nothing(
     else:
         assert (run.returncode, run.stderr.count("\n")) == (2, 1), run.stderr
         assert message in run.stderr
+
+
+def test_a_reader_of_messages_who_goes_away_does_not_end_the_training(tmp_path: Path, text_file: Path) -> None:
+    shape = "--model.n_layers 1 --model.d_model 16 --model.n_heads 2 --model.n_ctx 32 --schedule.batch_tokens 64"
+    words = f"train --text {text_file} --out new --n_tokens 3000 --data.tokenizer chars {shape} --loop.log_every 1"
+    command = (
+        f"({sys.executable} -m fewshot {words}; echo $? > code) 2>&1 | head -1; while ! test -s code; do sleep .1; done"
+    )
+    subprocess.run(command, shell=True, cwd=tmp_path, check=True, timeout=120)
+    assert (tmp_path / "code").read_text() == "0\n"
+    assert len(list((tmp_path / "new" / "checkpoints").glob("step-*/model.safetensors"))) == 1

@@ -12,13 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from fewshot.base.errors import BadFile
 from fewshot.checkpoint.save import save
 from fewshot.cli.main import main
 from fewshot.evaluate import run
 from fewshot.evaluate.models import load
 from fewshot.evaluate.protocol import HARNESS
-from fewshot.evaluate.stored import AnswerFile, evaluate_into, read_results
+from fewshot.evaluate.stored import evaluate_into, read_results
 from fewshot.evaluate.tasks.files import DataFolder
 from fewshot.evaluate.tasks.table import make_task
 from fewshot.model.config import GPTConfig
@@ -50,11 +49,12 @@ def evaluated(where, folder, **changed):
 def test_results_and_answers_are_kept_by_task_and_protocol(tmp_path, folder):
     answered = evaluated(tmp_path, folder)
     evaluated(tmp_path, folder, task=make_task("arithmetic_2d_add", protocol=HARNESS))
-    assert {file.name for file in tmp_path.glob("*.json")} == {"novel_letters.json", "arithmetic_2d_add.lm-eval.json"}
+    own = tmp_path / "step-00000007"
+    assert {file.name for file in own.glob("*.json")} == {"novel_letters.json", "arithmetic_2d_add.lm-eval.json"}
     assert [one for one in read_results(tmp_path) if one.protocol == "gpt3"] == [
         result for one in answered for result in one.results()
     ]
-    rows = [json.loads(line) for line in (tmp_path / "answers" / "novel_letters.gpt3.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (own / "answers" / "novel_letters.gpt3.jsonl").read_text().splitlines()]
     assert rows[0] == {"weights": "w"}
     assert len(rows) == 1 + 2 * 24
     assert {row["shots"] for row in rows[1:]} == {0, 2}  # how many demonstrations each prompt held
@@ -74,7 +74,7 @@ def test_an_evaluation_that_was_cut_off_goes_on_and_ends_the_same(tmp_path, fold
     with pytest.raises(KeyboardInterrupt):
         evaluated(tmp_path / "cut", folder)
     monkeypatch.undo()
-    path = tmp_path / "cut" / "answers" / "novel_letters.gpt3.jsonl"
+    path = tmp_path / "cut" / "step-00000007" / "answers" / "novel_letters.gpt3.jsonl"
     kept = path.read_text()
     assert 1 < kept.count("\n") < 49
     path.write_text(kept + '{"asked": "cut off in the mid')
@@ -88,20 +88,8 @@ def test_an_evaluation_that_was_cut_off_goes_on_and_ends_the_same(tmp_path, fold
     evaluated(tmp_path / "cut", folder)
     assert sum(asked) == 49 - kept.count("\n")
     for name in ("novel_letters.json", "answers/novel_letters.gpt3.jsonl"):
-        assert (tmp_path / "cut" / name).read_text() == (tmp_path / "whole" / name).read_text()
-
-
-def test_answers_of_other_weights_are_not_taken(tmp_path, folder):
-    evaluated(tmp_path, folder)
-    assert AnswerFile(tmp_path / "answers" / "novel_letters.gpt3.jsonl", "w").known
-    assert not AnswerFile(tmp_path / "answers" / "novel_letters.gpt3.jsonl", "others").known
-
-
-def test_a_damaged_file_of_answers_is_named(tmp_path):
-    path = tmp_path / "a.jsonl"
-    path.write_text('{"weights": "w"}\nno json\n')
-    with pytest.raises(BadFile, match=r"a\.jsonl is damaged .* delete it"):
-        AnswerFile(path, "w")
+        cut, whole = (next((tmp_path / way).glob(f"step-*/{name}")) for way in ("cut", "whole"))
+        assert cut.read_text() == whole.read_text()
 
 
 def command(folder, *more: str) -> list[str]:
@@ -115,14 +103,14 @@ def test_an_evaluation_killed_half_way_and_started_again_gives_the_same_result_f
     subprocess.run([*base, *command(folder, "--out", str(once))], check=True, capture_output=True)
     going = subprocess.Popen([*base, *command(folder, "--out", str(twice))], stderr=subprocess.DEVNULL,
                              stdout=subprocess.DEVNULL)  # fmt: skip
-    answers = twice / "answers" / "novel_letters.gpt3.jsonl"
+    answers = twice / "step-00000003" / "answers" / "novel_letters.gpt3.jsonl"
     while going.poll() is None and not (answers.is_file() and answers.read_text().count("\n") > 20):
         time.sleep(0.01)
     going.send_signal(signal.SIGKILL)
     assert going.wait() == -signal.SIGKILL
     subprocess.run([*base, *command(folder, "--out", str(twice))], check=True, capture_output=True)
     for name in ("novel_letters.json", "arithmetic_2d_add.json"):
-        assert (once / name).read_bytes() == (twice / name).read_bytes()
+        assert (once / "step-00000003" / name).read_bytes() == (twice / "step-00000003" / name).read_bytes()
 
 
 def test_two_processes_under_torchrun_give_what_one_gives(tmp_path, folder):
@@ -133,11 +121,9 @@ def test_two_processes_under_torchrun_give_what_one_gives(tmp_path, folder):
     done = subprocess.run([*torchrun, "-m", "fewshot.cli.main", *command(folder, "--out", str(shared))],
                           capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
     assert done.returncode == 0, done.stderr
-    for name in ("novel_letters.json", "arithmetic_2d_add.json"):
-        assert json.loads((alone / name).read_text()) == json.loads((shared / name).read_text())
-    parts = sorted(file.name for file in (shared / "answers").glob("novel_letters*"))
-    assert parts == ["novel_letters.gpt3.0-of-2.jsonl", "novel_letters.gpt3.1-of-2.jsonl"]
-    assert all(len((shared / "answers" / part).read_text().splitlines()) > 10 for part in parts)
+    for name in ("novel_letters.json", "arithmetic_2d_add.json", "answers/novel_letters.gpt3.jsonl"):
+        one, two = (next(way.glob(f"step-*/{name}")).read_text() for way in (alone, shared))
+        assert sorted(one.splitlines()) == sorted(two.splitlines())
 
 
 def test_two_protocols_are_asked_on_the_same_items_and_stand_side_by_side(
@@ -146,13 +132,14 @@ def test_two_protocols_are_asked_on_the_same_items_and_stand_side_by_side(
     words = ["evaluate", str(folder), "--tasks", "arithmetic_2d_add", "--shots", "0", "--limit", "7",
              "--out", str(tmp_path)]  # fmt: skip
     assert main([*words, "--protocol", "gpt3,lm-eval", "--json"]) == 0
-    first, comparison = json.loads(capsys.readouterr().out)
+    found = json.loads(capsys.readouterr().out)
+    (first,), (row,) = found["models"], found["protocols"]
     assert [(one["protocol"], one["metric"]) for one in first["results"]] == [("gpt3", "accuracy"), ("lm-eval", "acc")]
-    (row,) = comparison["protocols"]
     assert (row["n"], row["n_unpaired"]) == (7, 0)
     assert main([*words, "--protocol", "gpt3,lm-eval"]) == 0
     seen = capsys.readouterr()
     assert "on the same questions" in seen.out
+    assert "protocol" in seen.out.splitlines()[1]
     assert "lm-eval: choices are compared by summed nats" in seen.err
 
 
@@ -165,4 +152,4 @@ def test_the_best_number_of_shots_is_found_and_measured(
     assert main(words) == 0
     seen = capsys.readouterr()
     best = int(re.search(r"openbookqa: (\d+) shots do best on the development set", seen.err)[1])
-    assert {one["shots"] for one in json.loads(seen.out)} == {best}
+    assert {one["shots"] for one in json.loads(seen.out)["models"][0]["results"]} == {best}

@@ -1,17 +1,19 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from fewshot.base.errors import KernelUnsupported, UnknownName
+from fewshot.base.config import read_yaml, write_yaml
+from fewshot.base.errors import BadValue, KernelUnsupported, UnknownName
 from fewshot.kernels import blocked, native, reference, sdpa
 from fewshot.kernels import choose as choose_module
-from fewshot.kernels.choose import choose, choose_for
+from fewshot.kernels.choose import Choice, choose, choose_for
 from fewshot.kernels.need import Need
-from fewshot.patterns.pattern import Banded, Dense
+from fewshot.patterns.pattern import Banded, Dense, Fixed, PerHead
 
 NEED = Need(
     pattern=Banded(4),
@@ -38,17 +40,17 @@ def speeds(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
 
 
 def test_auto_takes_the_fastest_and_says_why(speeds: dict[str, float]) -> None:
-    attend, why = choose("auto", NEED)
-    assert attend is native.attend
-    assert why == "kernel native for banded(4): measured 5 ms here, blocked 20, sdpa 90"
+    kernel = choose("auto", NEED)
+    assert (kernel.name, kernel.attend) == ("native", native.attend)
+    assert kernel.why == "kernel native for banded(4): measured 5 ms here, blocked 20, sdpa 90"
     speeds["native"] = 100.0
-    assert choose("auto", NEED)[0] is blocked.attend
+    assert choose("auto", NEED).attend is blocked.attend
 
 
 def test_auto_passes_over_what_does_not_fit_and_says_why(speeds: dict[str, float]) -> None:
-    attend, why = choose("auto", SECOND_ORDER)
-    assert attend is reference.attend
-    assert why == (
+    kernel = choose("auto", SECOND_ORDER)
+    assert (kernel.name, kernel.attend) == ("reference", reference.attend)
+    assert kernel.why == (
         "kernel reference for banded(4): not native, because it has no second derivative; "
         "not blocked, because it has no second derivative; "
         "not sdpa, because torch's fused attention has no second derivative"
@@ -56,8 +58,8 @@ def test_auto_passes_over_what_does_not_fit_and_says_why(speeds: dict[str, float
 
 
 def test_a_named_kernel_is_taken() -> None:
-    assert choose("reference", NEED)[0] is reference.attend
-    assert choose("sdpa", NEED) == (sdpa.attend, "kernel sdpa for banded(4): asked for by name")
+    assert choose("reference", NEED).attend is reference.attend
+    assert choose("sdpa", NEED) == Choice("sdpa", sdpa.attend, "kernel sdpa for banded(4): asked for by name")
 
 
 def test_a_named_kernel_that_does_not_fit_raises_with_the_reason() -> None:
@@ -86,15 +88,73 @@ def test_each_pattern_of_a_model_gets_a_kernel_that_fits_it(monkeypatch: pytest.
     )
     monkeypatch.setattr(choose_module, "KERNELS", {"band": only_bands, "reference": reference})
     monkeypatch.setattr(choose_module, "AUTO", {"cpu": ("band",)})
-    attend, reasons = choose_for([Dense(), Banded(4)], "auto", NEED)
+    kernels = choose_for([Dense(), Banded(4)], "auto", NEED)
+    attend = kernels.attend
     q = torch.randn(1, 1, 3, 2)
     assert torch.equal(attend(q, q, q, Banded(4)), q + 1)
     torch.testing.assert_close(attend(q, q, q, Dense()), reference.attend(q, q, q, Dense()))
-    assert reasons == [
+    assert kernels.names == {"dense": "reference", "banded(4)": "band"}
+    assert kernels.reasons == [
         "kernel reference for dense: not band, because only bands",
         "kernel band for banded(4): no other fits",
     ]
 
 
 def test_one_kernel_for_all_patterns_is_that_kernel_itself(speeds: dict[str, float]) -> None:
-    assert choose_for([Dense(), Banded(4)], "auto", NEED)[0] is native.attend
+    assert choose_for([Dense(), Banded(4)], "auto", NEED).attend is native.attend
+
+
+PATTERNS = [Dense(), Banded(4), Banded(2) | Fixed(6, 2), PerHead(Banded(3), Dense())]
+
+
+def test_what_was_chosen_comes_back_from_a_file_whatever_is_fastest_then(
+    speeds: dict[str, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quickest = dict(zip(PATTERNS, ("native", "blocked", "sdpa", "native"), strict=True))
+    monkeypatch.setattr(
+        choose_module,
+        "measured",
+        lambda need, kernels: {name: float(name != quickest[need.pattern]) for name in kernels},
+    )
+    first = choose_for(PATTERNS, "auto", NEED)
+    assert list(first.names.values()) == ["native", "blocked", "sdpa", "native"]
+    write_yaml(tmp_path / "kernels.yaml", first.names)
+    monkeypatch.setattr(
+        choose_module, "measured", lambda need, kernels: {name: float(name != "sdpa") for name in kernels}
+    )
+    again = choose_for(PATTERNS, read_yaml(tmp_path / "kernels.yaml"), NEED)
+    assert again.names == first.names
+    assert again.reasons[1] == "kernel blocked for banded(4): asked for by name"
+    q = torch.randn(1, 2, 7, 4)
+    for pattern in PATTERNS:
+        expected = choose_module.KERNELS[first.names[pattern.text]].attend(q, q, q, pattern)
+        assert torch.equal(again.attend(q, q, q, pattern), expected)
+
+
+def test_a_pattern_may_be_spelled_as_anywhere_else_and_may_be_auto(speeds: dict[str, float]) -> None:
+    names = {"DENSE": "sdpa", " banded( 4 )": "auto", "strided(2)": "native"}
+    assert choose_for([Banded(4), Dense()], names, NEED).names == {"banded(4)": "native", "dense": "sdpa"}
+
+
+def test_a_pattern_without_a_name_is_told_with_what_is_named() -> None:
+    message = r"no kernel is named for 'dense' among {banded\(4\): sdpa}: add it, or give 'auto' for all"
+    with pytest.raises(BadValue, match=message):
+        choose_for([Banded(4), Dense()], {"banded(4)": "sdpa"}, NEED)
+
+
+def test_a_kernel_that_was_chosen_and_cannot_be_had_any_more_is_refused_with_its_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        native, "supports", lambda need: "there is no C++ compiler" if need.pattern == Dense() else None
+    )
+    with pytest.raises(
+        KernelUnsupported, match="'native' does not fit dense: there is no C\\+\\+ compiler; use 'auto'"
+    ):
+        choose_for([Banded(4), Dense()], {"banded(4)": "native", "dense": "native"}, NEED)
+
+
+@pytest.mark.parametrize("name", ["fastest", "", 7, None])
+def test_a_stored_name_that_is_no_kernel_is_refused(name: object) -> None:
+    with pytest.raises(UnknownName, match=f"unknown kernel '{name}'"):
+        choose_for([Dense()], {"dense": name}, NEED)

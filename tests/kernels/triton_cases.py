@@ -6,6 +6,7 @@ Triton decides at import whether it interprets, so that the rest of the tests mu
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ import torch
 from fewshot.base.errors import BadValue
 from fewshot.kernels import reference, triton_strips
 from fewshot.kernels.need import Need
-from fewshot.patterns.pattern import Banded, Block, Columns, Dense, Fixed, Pattern, PerHead, Strided
+from fewshot.patterns.pattern import PATTERNS, Banded, Block, Columns, Dense, Fixed, Pattern, PerHead, Strided
 
 DEVICE = os.environ.get("FEWSHOT_TEST_DEVICE", "cpu")
 INTERPRETED = DEVICE == "cpu"
@@ -65,6 +66,16 @@ def test_it_equals_the_reference_at_the_edges_of_tiles_forward_and_backward(patt
     for T, S, q_start in LENGTHS:
         compare(inputs(T, S, torch.float32, H=H), pattern, q_start=q_start)
     compare(inputs(100, 110, torch.float32, B=2, H=H), pattern, q_start=7, documents=documents_of(2, 110))
+
+
+def test_patterns_that_no_file_knows_equal_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "patterns")
+    from unlisted import UNLISTED, EveryThird, HeadSteps
+
+    for name, kind in UNLISTED.items():
+        monkeypatch.setitem(PATTERNS, name, kind)
+    for pattern in (EveryThird() | Strided(4), HeadSteps(2)):
+        compare(inputs(6, 9, torch.float32, H=3), pattern, q_start=2)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import random
 import zipfile
 from io import BytesIO
 from pathlib import Path
@@ -209,3 +210,87 @@ def test_omniglot_in_its_own_layout_is_964_characters_of_20_drawings():
     assert classes.labels[0] == "omniglot_background/Alphabet_of_the_Magi/character01"
     ink = classes.examples.float().mean() / 255
     assert 0.02 < ink < 0.2
+
+
+def test_an_archive_that_was_changed_is_read_or_refused(tmp_path):
+    """Bytes of small archives are changed at random."""
+    rng, n_refused = random.Random(0), 0
+    for kind in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        with zipfile.ZipFile(tmp_path / "whole.zip", "w", kind) as archive:
+            for label in "abc":
+                archive.writestr(f"{label}/1.txt", label * 40)
+        whole = (tmp_path / "whole.zip").read_bytes()
+        for _ in range(60):
+            changed = bytearray(whole)
+            for _ in range(rng.randint(1, 5)):
+                changed[rng.randrange(len(changed))] = rng.randrange(256)
+            (tmp_path / "it.zip").write_bytes(changed)
+            try:
+                read_classes(tmp_path / "it.zip", n_bytes=4)
+            except (BadFile, BadValue):
+                n_refused += 1
+    assert n_refused > 80
+
+
+def labels_of(folder: Path) -> dict[str, int]:
+    classes = read_classes(folder, n_bytes=4)
+    return dict(zip(classes.labels, classes.counts.tolist(), strict=True))
+
+
+def test_linked_folders_are_entered_once_and_without_end(tmp_path):
+    write_folder(tmp_path / "far", {"b/1.txt": b"b", "c/1.txt": b"c", "c/2.txt": b"c"})
+    root = write_folder(tmp_path / "it", {"a/1.txt": b"a"})
+    (root / "b").symlink_to(tmp_path / "far" / "b")
+    (root / "more").symlink_to(tmp_path / "far")
+    (root / "loop").symlink_to(root)
+    (root / "a" / "up").symlink_to("..")
+    (root / "self").symlink_to("self")
+    (root / "nowhere").symlink_to("gone")
+    (root / "a" / "2.txt").symlink_to(tmp_path / "far" / "c" / "2.txt")
+    assert labels_of(root) == {"a": 2, "b": 1, "more/c": 2}
+    (tmp_path / "all").symlink_to(root)
+    assert labels_of(tmp_path / "all") == {"a": 2, "b": 1, "more/c": 2}
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only" / "x").symlink_to(tmp_path / "far" / "c")
+    assert labels_of(tmp_path / "only") == {"x": 2}
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_a_label_of_training_and_test_files_is_one_class(kind, tmp_path):
+    parts = ("train", "Test", "val")
+    files = {f"{part}/{label}/{i}.txt": label.encode() for part in parts for label in "ab" for i in "12"}
+    files |= {"train/c/1.txt": b"c", "validation/d/1.txt": b"d"}
+    path = write_folder(tmp_path / "it", files) if kind == "folder" else write_zip(tmp_path / "it.zip", files)
+    classes = read_classes(path, n_bytes=1)
+    assert dict(zip(classes.labels, classes.counts.tolist(), strict=True)) == {"a": 6, "b": 6, "c": 1, "d": 1}
+    for label, first, count in zip(classes.labels, classes.firsts.tolist(), classes.counts.tolist(), strict=True):
+        assert classes.examples[first : first + count].unique().tolist() == [ord(label)]
+
+
+def test_a_class_may_be_called_train_and_alphabets_keep_their_characters_apart(tmp_path):
+    files = ("vehicles/train/1.txt", "vehicles/bus/1.txt", "Greek/01/1.txt", "Latin/01/1.txt", "x/train/y/01/1.txt")
+    assert set(labels_of(write_folder(tmp_path / "it", dict.fromkeys(files, b"x")))) == {
+        "vehicles/train", "vehicles/bus", "Greek/01", "Latin/01", "x/y/01"
+    }  # fmt: skip
+
+
+def test_images_that_are_all_alike_are_said(tmp_path, capsys):
+    same, other = png(Image.new("1", (4, 4), 0)), png(Image.new("1", (4, 4), 1))
+    read_classes(write_folder(tmp_path / "it", {"a/1.png": same, "b/1.png": same}))
+    assert "all 2 images" in capsys.readouterr().err
+    read_classes(write_folder(tmp_path / "it", {"a/1.png": same, "b/2.png": other}))
+    assert "all" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, "1" * 5000, '{"text": "a", "label": ' + "[" * 9999])
+def test_json_that_cannot_be_used_is_refused_by_its_line(line, tmp_path):
+    (tmp_path / "lines.jsonl").write_text('{"text": "a", "label": 1}\n' + line)
+    with pytest.raises(BadFile, match="line 2"):
+        read_classes(tmp_path / "lines.jsonl")
+
+
+@pytest.mark.parametrize(("option", "value"), [("side", 10**7), ("n_bytes", 10**13)])
+def test_examples_that_fit_into_no_memory_are_refused_at_once(option, value, tmp_path):
+    files = {"a/1.png": png(Image.new("1", (4, 4)))} if option == "side" else {"a/1.txt": b"x"}
+    with pytest.raises(BadValue, match=rf"data.{option}"):
+        read_classes(write_folder(tmp_path / "it", files), **{option: value})

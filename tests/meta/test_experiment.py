@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from fewshot.base.config import read_yaml
-from fewshot.base.errors import UnknownName
+from fewshot.base.errors import Diverged, UnknownName
+from fewshot.cli.main import main
 from fewshot.cli.meta import TASKS
-from fewshot.meta.experiment import KINDS, about_training, configure, measure, prepare, train
+from fewshot.meta.experiment import KINDS, configure, measure, prepare, train
+from fewshot.meta.folder import about_training
 from fewshot.meta.sinusoid import Experiment
 
 RUNS = sorted((Path(__file__).parents[2] / "runs").glob("meta_*.yaml"))
@@ -22,7 +24,7 @@ def test_every_run_is_a_configuration_of_its_kind(path):
     kind, given = path.stem.split("_")[1], read_yaml(path)
     config = configure(kind, given)
     assert config.outer.n_iterations == given["outer"]["n_iterations"]
-    assert about_training({"test_tasks": 1, "outer": 2}) == {"outer": 2}
+    assert about_training({"test_tasks": 1, "outer": 2}, {}) == {"outer": 2}
 
 
 def test_the_command_knows_every_kind():
@@ -112,3 +114,85 @@ def test_what_breaks_an_iteration_leaves_the_state_before_it(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         list(train(cut, tmp_path, about={}))
     assert not list(tmp_path.glob("*.safetensors"))
+
+
+@pytest.mark.parametrize("stop_in", [9, 19, 29], ids=["a first row is due", "a second row is due", "at the end"])
+def test_when_asked_to_stop_the_state_is_saved_before_anything_is_measured(stop_in, tmp_path, monkeypatch):
+    whole = small()
+    whole.watch = lambda name: {"seven": 7.0}
+    rows = [row for _, row in train(whole, tmp_path / "whole", about={})]
+    cut = small()
+    loop = cut.loops["maml"]
+    step, watched = loop.step, []
+    cut.watch = lambda name: watched.append(loop.iteration) or {"seven": 7.0}
+
+    def interrupted(*given):
+        if loop.iteration == stop_in:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(*given)
+
+    loop.step = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        list(train(cut, tmp_path, about={}))
+    assert stop_in + 1 not in watched
+    again = small()
+    again.watch = lambda name: {"seven": 7.0}
+    found = [row for _, row in train(again, tmp_path, about={})]
+    assert watched + [row["iteration"] for row in found] == [10, 20, 30]  # the row that was due comes now
+    assert again.loops["maml"].history == rows
+
+
+def test_what_is_not_finite_is_not_written(tmp_path):
+    lost = small()
+    loop = lost.loops["maml"]
+    step = loop.step
+
+    def interrupted(*given):
+        if loop.iteration == 14:
+            loop.learned["weights.head.bias"].data.fill_(torch.inf)
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(*given)
+
+    loop.step = interrupted
+    with pytest.raises(Diverged, match=r"after 15 iterations: lower learner.step_size or outer.lr"):
+        list(train(lost, tmp_path, about={}))
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_a_failed_measurement_on_the_way_loses_no_iteration(tmp_path):
+    failing = small()
+    failing.watch = lambda name: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        list(train(failing, tmp_path, about={}))
+    again = small()
+    rows = [row["iteration"] for _, row in train(again, tmp_path, about={})]
+    assert rows == [10, 20, 30]
+    whole = small()
+    list(train(whole, tmp_path / "whole", about={}))
+    assert again.loops["maml"].history == whole.loops["maml"].history
+
+
+HUGE = {
+    "sinusoid": ["--widths", "[1000000000]"],
+    "sinusoid, tasks": ["--learner.n_tasks", "1000000000000"],
+    "sinusoid, examples": ["--learner.n_support", "1000000000000"],
+    "sinusoid, unseen tasks": ["--test_tasks", "1000000000000"],
+    "sinusoid, unseen examples": ["--test_query", "1000000000000"],
+    "regression": ["--reader.d_model", "100000000"],
+    "regression, dimensions": ["--n_dims", "1000000000000"],
+    "regression, tasks": ["--n_tasks", "1000000000000"],
+    "regression, examples": ["--n_examples", "1000000000000"],
+    "regression, unseen tasks": ["--test_tasks", "1000000000000"],
+    "markov": ["--reader.n_layers", "1000000000"],
+    "markov, length": ["--length", "1000000000000"],
+    "markov, symbols": ["--n_symbols", "100000000"],
+    "markov, unseen chains": ["--test_chains", "1000000000000"],
+}
+
+
+@pytest.mark.parametrize(("kind", "words"), HUGE.items())
+def test_sizes_that_fit_into_no_memory_are_refused_at_once(kind, words, tmp_path, capsys):
+    assert main(["meta", kind.partition(",")[0], *words, "--out", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "are free: lower" in error
+    assert error.count("\n") == 1

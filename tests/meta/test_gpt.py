@@ -113,7 +113,7 @@ def test_a_mixture_by_pattern_is_refused_as_auto_and_a_function_of_ones_own_is_l
     for block in model.h:
         block.attn.attend = lambda *args, **options: KERNELS["reference"].attend(*args, **options)
     check_kernels(model, second_order=True)
-    mixed = choose_for(patterns, "reference", need)[0]
+    mixed = choose_for(patterns, "reference", need).attend
     assert mixed is KERNELS["reference"].attend
     some_by_pattern = _mixture(patterns, need)
     model.h[0].attn.attend = some_by_pattern
@@ -123,11 +123,5 @@ def test_a_mixture_by_pattern_is_refused_as_auto_and_a_function_of_ones_own_is_l
 
 def _mixture(patterns, need):
     """As `choose_for` makes it where patterns differ in their fastest kernel."""
-    import fewshot.kernels.choose as choose
-
-    names, kernels = iter(("sdpa", "blocked")), choose.choose
-    try:
-        choose.choose = lambda name, need: kernels(next(names), need)
-        return choose.choose_for(patterns, "auto", need)[0]
-    finally:
-        choose.choose = kernels
+    names = zip((pattern.text for pattern in patterns), ("sdpa", "blocked"), strict=True)
+    return choose_for(patterns, dict(names), need).attend

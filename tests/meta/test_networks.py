@@ -14,6 +14,9 @@ from fewshot.meta.networks import (
     LargestOfFour,
     NetworkConfig,
     TextNetwork,
+    n_image_parameters,
+    n_parameters,
+    n_text_parameters,
     perceptron,
 )
 
@@ -137,3 +140,52 @@ def test_a_seed_decides_the_weights_and_the_head_is_called_head():
 def test_networks_that_mean_nothing_are_refused(wrong, message):
     with pytest.raises(BadValue, match=message):
         NetworkConfig(**wrong)
+
+
+@pytest.mark.parametrize("mean", [0.0, 1e2, 1e3, -1e3, 1e4])
+@pytest.mark.parametrize("spread", [1.0, 30.0])
+def test_batch_norm_is_right_far_from_zero(mean, spread):
+    torch.manual_seed(0)
+    x = mean + spread * torch.randn(40, 3, 5)
+    exact = x.double()
+    wanted = (exact - exact.mean((0, 1))) / (exact.var((0, 1), correction=0) + 1e-5).sqrt()
+    tolerance = 1e-5 + 1e-6 * abs(mean) / spread
+    assert torch.allclose(BatchNorm(5)(x).double(), wanted, rtol=0, atol=tolerance)
+
+
+def test_the_second_derivative_of_batch_norm_is_that_of_finite_differences():
+    torch.manual_seed(0)
+    norm, x = BatchNorm(2).double(), torch.randn(4, 3, 2, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(2, dtype=torch.float64, requires_grad=True)
+
+    def normed(x, weight):
+        return functional_call(norm, {"weight": weight}, (x,)).pow(3)
+
+    assert torch.autograd.gradcheck(normed, (x, weight))
+    assert torch.autograd.gradgradcheck(normed, (x, weight))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: perceptron(1, [10**9], 1, seed=0),
+        lambda: perceptron(1, [10**6, 10**7], 1, seed=0),
+        lambda: perceptron(10**12, [40], 1, seed=0),
+        lambda: ImageNetwork(1, 5, NetworkConfig(n_filters=10**7), seed=0),
+        lambda: ImageNetwork(1, 5, NetworkConfig(n_blocks=10**9), seed=0),
+        lambda: TextNetwork(5, NetworkConfig(n_filters=10**8), seed=0),
+        lambda: ImageNetwork(1, 10**12, NetworkConfig(), seed=0),
+    ],
+)
+def test_a_network_that_fits_into_no_memory_is_refused_before_it_is_made(make):
+    with pytest.raises(BadValue, match=r"needs .* are free"):
+        make()
+
+
+def test_the_memory_of_a_network_is_counted_by_its_parameters():
+    for network, counted in (
+        (perceptron(3, (7, 5), 2, seed=0), n_parameters([3, 7, 5, 2])),
+        (ImageNetwork(3, 4, SMALL, seed=0), n_image_parameters(3, 4, SMALL)),
+        (TextNetwork(4, SMALL, seed=0), n_text_parameters(4, SMALL)),
+    ):
+        assert sum(weight.numel() for weight in network.parameters()) == counted

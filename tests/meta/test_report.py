@@ -3,6 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import pytest
+
 from fewshot.base.files import write_json
 from fewshot.cli.main import main
 from fewshot.meta.measure import Curve, Measured, point, to_json
@@ -108,6 +110,36 @@ def test_the_command_writes_a_page_that_is_complete_and_its_figures(tmp_path, ca
     for seen in ("lines: error", "1.23e+04 FLOPs", "in weights (gradient steps)", "no: they touch", "0.290"):
         assert seen in text
     assert (tmp_path / "lines-steps.svg").read_text().startswith('<svg style="color')
+
+
+@pytest.mark.parametrize("name", ["first.json", "thesis.txt", "first.json/../first.json"])
+def test_a_page_replaces_a_page_and_nothing_else(name, tmp_path, capsys):
+    write_json(tmp_path / "first.json", to_json(FIRST))
+    (tmp_path / "thesis.txt").write_text("precious")
+    (tmp_path / "first.json.d").mkdir()
+    path = tmp_path / name.replace("first.json/..", "first.json.d/..")
+    before = path.read_bytes()
+    words = ["meta", "report", str(tmp_path / "first.json"), "--out"]
+    assert main([*words, str(path)]) == 2
+    assert "is there and is no page" in capsys.readouterr().err
+    assert path.read_bytes() == before
+    (tmp_path / "page.html").touch()
+    assert main([*words, str(tmp_path / "page.html")]) == 0
+    assert main([*words, str(tmp_path / "page.html")]) == 0
+
+
+def test_what_a_loop_reports_is_labelled_in_words():
+    rows = [{"iteration": i, "loss": 1.0, "kl_bigram": 2.0, "kl_uniform": 1.0} for i in (1, 2)]
+    measured = replace(FIRST, history={"context": rows})
+    svg = next(svg for name, _, svg in figures(measured) if name.endswith("phases"))
+    assert "from the bigram reader" in svg
+    assert "KL divergence (nats)" in svg
+    assert "kl_" not in svg
+    assert "as named" not in svg
+    errors = [{"iteration": i, "loss": 1.0, "error_0": 2.0, "error_5": 1.0} for i in (1, 2)]
+    svg = next(svg for name, _, svg in figures(replace(FIRST, history={"context": errors})) if name.endswith("phases"))
+    assert "after 5 examples" in svg
+    assert ">error<" in svg
 
 
 def test_what_is_no_result_is_refused_in_one_line(tmp_path, capsys):

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from fewshot.base.lock import is_empty
 from fewshot.cli.main import main
 
 FEW = ["--outer.n_iterations", "30", "--test_tasks", "20", "--outer.report_every", "10"]
@@ -45,7 +46,7 @@ def test_what_means_nothing_is_refused_in_one_line(words, message, tmp_path, cap
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
-    assert not list(tmp_path.iterdir())
+    assert is_empty(tmp_path)
 
 
 def test_a_learner_of_another_name_has_its_own_folder_and_table(tmp_path, capsys, monkeypatch):
@@ -53,3 +54,21 @@ def test_a_learner_of_another_name_has_its_own_folder_and_table(tmp_path, capsys
     assert main(["meta", "sinusoid", "--learner", "pretrain", *FEW]) == 0
     assert (tmp_path / "out" / "meta_sinusoid_pretrain" / "pretrain.safetensors").is_file()
     assert "mean squared error" in capsys.readouterr().out
+
+
+def test_what_is_trained_where_and_how_to_go_on_is_said(tmp_path, capsys, monkeypatch):
+    words = ["meta", "sinusoid", *FEW, "--outer.n_iterations", "1030", "--outer.report_every", "1010",
+             "--learner.compile", "untraced", "--learner.n_tasks", "1", "--out", str(tmp_path)]  # fmt: skip
+    assert main(words) == 0
+    said = capsys.readouterr().err
+    assert "sinusoid: maml; 1,030 iterations of the outer loop" in said.splitlines()[0]
+    assert str(tmp_path) in said
+    assert "maml: iteration 1,010, loss " in said
+    assert "e+0" not in said
+
+    def stopped(*given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fewshot.meta.sinusoid.Experiment.measure", stopped)
+    assert main(words) == 130
+    assert f"kept in {tmp_path}: the same command again goes on" in " ".join(capsys.readouterr().err.split())

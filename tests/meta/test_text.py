@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -177,3 +178,42 @@ def test_what_cannot_be_is_refused_in_one_line_before_training(words, message, c
     assert message in error
     assert error.count("\n") == 1
     assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_shots_that_fit_are_named_where_others_do_not(checkpoint, tmp_path, capsys):
+    words = ["meta", "text", "--run", str(checkpoint), *FEW, "--out", str(tmp_path)]
+    many = ["--learner.n_support", "9", "--shots"]
+    assert main([*words, *many, "[1,2,9]"]) == 2
+    assert 'give --shots "[1,2]"' in capsys.readouterr().err
+    assert main([*words, *many, "[9]"]) == 2
+    assert "give fewer lines with --shots, or a run" in capsys.readouterr().err
+
+
+def test_what_was_chosen_is_said_in_words(checkpoint, tmp_path, capsys):
+    assert main(["meta", "text", "--run", str(checkpoint), *FEW, "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr().err
+    assert "{" not in said
+    assert "gradient steps: fine-tuning 1, maml 1" in said
+
+
+def test_a_run_is_known_by_its_weights_not_by_its_path(checkpoint, tmp_path, monkeypatch, capsys):
+    run, out = tmp_path / "run", tmp_path / "out"
+    shutil.copytree(checkpoint, run)
+
+    def train(path: Path | str) -> int:
+        return main(["meta", "text", "--run", str(path), *FEW, "--out", str(out)])
+
+    assert train(run) == 0
+    state = (out / "maml_0.safetensors").read_bytes()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(run)
+    shutil.copytree(run, tmp_path / "copy")
+    for path in ("run", "./run/", "out/../run", "link", "copy"):
+        assert train(path) == 0, path
+    assert (out / "maml_0.safetensors").read_bytes() == state
+    torch.manual_seed(1)
+    shape = {"n_layers": 2, "d_model": 8, "n_heads": 2, "n_ctx": 48, "pattern": "alternate(banded(2), dense)"}
+    save(run, GPT(GPTConfig(n_vocab=Bytes().n_vocab, **shape)), step=2)  # it was trained further
+    capsys.readouterr()
+    assert train(run) == 2
+    assert "belongs to other settings (run is " in capsys.readouterr().err

@@ -59,17 +59,17 @@ LATER_WINS: dict[str, tuple[list[Given], str, Any]] = {
     "sources over text": (
         [{"model": SHAPE, "n_tokens": 640}, source("other", "b.txt")],
         "data.sources",
-        [{"name": "other", "text": ["b.txt"], "weight": 1.0}],
+        [{"name": "other", "text": ["b.txt"], "weight": 1.0, "text_field": None}],
     ),
     "text over sources": (
         [{"model": SHAPE, "n_tokens": 640, **source("other", "b.txt")}, {"text": ["c.txt", "d"]}],
         "data.sources",
-        [{"name": "text", "text": ["c.txt", "d"], "weight": 1.0}],
+        [{"name": "text", "text": ["c.txt", "d"], "weight": 1.0, "text_field": None}],
     ),
     "text over text": (
         [{"model": SHAPE, "n_tokens": 640}, {"text": "c.txt"}],
         "data.sources",
-        [{"name": "text", "text": ["c.txt"], "weight": 1.0}],
+        [{"name": "text", "text": ["c.txt"], "weight": 1.0, "text_field": None}],
     ),
     "text leaves the rest of data": (
         [{"model": SHAPE, "n_tokens": 640, "data": {"val_fraction": 0.2}}, {"text": "c.txt"}],
@@ -169,3 +169,21 @@ def test_the_home_of_the_user_stands_for_a_tilde(monkeypatch: pytest.MonkeyPatch
     assert (data.sources[0].text, data.tokenizer) == (("/home/me/a.txt", "b"), "/home/me/t.json")
     data = data_config({"data": {"sources": [{"name": "x", "text": ["~/c"]}]}})
     assert data.sources[0].text == ("/home/me/c",)
+
+
+@pytest.mark.parametrize(
+    "name", ["../../escaped", "a/b", "", "/tmp/x", ".", "..", "a b", "a.b", "x" * 101, "a\n", "~", "*"]
+)
+def test_the_name_of_a_source_is_no_path(name: str) -> None:
+    with pytest.raises(BadValue, match="give letters, digits, - and _"):
+        data_config({"data": {"sources": [{"name": name, "text": ["a.txt"]}]}})
+
+
+def test_a_source_without_a_path_is_refused() -> None:
+    for text, said in (
+        ([], "names no text"),
+        ([""], "path of a text is empty"),
+        (["a", ""], "path of a text is empty"),
+    ):
+        with pytest.raises(BadValue, match=said):
+            data_config({"text": text})

@@ -87,7 +87,9 @@ def cast(value: Any, hint: Any, where: str) -> Any:
     if isinstance(hint, types.UnionType):
         if value is None and types.NoneType in hint.__args__:
             return None
-        hint = next(option for option in hint.__args__ if option is not types.NoneType)
+        options = [option for option in hint.__args__ if option is not types.NoneType]
+        mappings = [option for option in options if typing.get_origin(option) is dict and isinstance(value, dict)]
+        hint = (mappings or options)[0]
     if dataclasses.is_dataclass(hint):
         return from_plain(hint, value, where=where)  # type: ignore[arg-type]
     if typing.get_origin(hint) is dict:

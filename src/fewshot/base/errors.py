@@ -47,8 +47,8 @@ class DamagedCheckpoint(BadFile):
 class ContextTooLong(FewshotError):
     """More tokens than the model's context holds."""
 
-    def __init__(self, n_tokens: int, n_ctx: int, what: str = "the prompt") -> None:
-        super().__init__(f"{what} has {n_tokens:,} tokens, the model's context holds {n_ctx:,}: shorten it")
+    def __init__(self, n_tokens: int, n_ctx: int, what: str = "the prompt", *, way_out: str = "shorten it") -> None:
+        super().__init__(f"{what} has {n_tokens:,} tokens, the model's context holds {n_ctx:,}: {way_out}")
 
 
 class NotFinite(FewshotError):

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from fewshot.base.errors import BadValue, check
 from fewshot.bench.timing import in_turns
-from fewshot.kernels.choose import choose, choose_for
+from fewshot.kernels.choose import Choice, choose, choose_for
 from fewshot.kernels.compiler import compiler_problem
-from fewshot.kernels.need import Attend, Need
+from fewshot.kernels.need import Need
 from fewshot.model.config import GPTConfig
 from fewshot.model.device import machine_device
 from fewshot.model.gpt import GPT
@@ -61,7 +61,7 @@ def _need(pattern: Pattern, n: int, dtype: torch.dtype, device: str, *, training
     )
 
 
-def _kernel(pattern: Pattern, n: int, dtype: torch.dtype, device: str, *, training: bool = True) -> tuple[Attend, str]:
+def _kernel(pattern: Pattern, n: int, dtype: torch.dtype, device: str, *, training: bool = True) -> Choice:
     return choose("auto", _need(pattern, n, dtype, device, training=training))
 
 
@@ -96,16 +96,16 @@ def against_dense(*, n: int, rounds: int, say: Say) -> list[dict[str, Any]]:
     device, rows = machine_device(), []
     for name, dtype in DTYPES.items():
         inputs = _inputs(n, dtype, device)
-        sides, reasons = {"torch dense": _step(_dense, inputs)}, {}
-        for pattern in (*PATTERNS, Dense()):
-            attend, reasons[pattern] = _kernel(pattern, n, dtype, device)
-            sides[pattern.text] = _step(partial(attend, pattern=pattern), inputs)
+        sides: dict[str, Callable[[], object]] = {"torch dense": _step(_dense, inputs)}
+        kernels = {pattern: _kernel(pattern, n, dtype, device) for pattern in (*PATTERNS, Dense())}
+        for pattern, kernel in kernels.items():
+            sides[pattern.text] = _step(partial(kernel.attend, pattern=pattern), inputs)
         seconds = in_turns(sides, rounds=rounds)
-        for pattern, why in reasons.items():
+        for pattern, kernel in kernels.items():
             limit = 1 / density(pattern, n)
             ratio = seconds["torch dense"] / seconds[pattern.text]
             rows.append(
-                {"pattern": pattern.text, "dtype": name, "n": n, "kernel": why.split()[1],
+                {"pattern": pattern.text, "dtype": name, "n": n, "kernel": kernel.name,
                  "milliseconds": 1e3 * seconds[pattern.text], "dense_milliseconds": 1e3 * seconds["torch dense"],
                  "ratio": ratio, "flop_limit": limit, "fraction_of_limit": ratio / limit}
             )  # fmt: skip
@@ -132,7 +132,7 @@ def growth(*, short: int, long: int, rounds: int, say: Say) -> list[dict[str, An
         sides = {}
         for n in (short, long):
             pattern = of_length(n)
-            attend, _ = _kernel(pattern, n, torch.float32, device)
+            attend = _kernel(pattern, n, torch.float32, device).attend
             sides[str(n)] = _step(partial(attend, pattern=pattern), inputs[n])
         seconds = in_turns(sides, rounds=rounds)
         ratio = seconds[str(long)] / seconds[str(short)]
@@ -218,7 +218,7 @@ def _gpt_neo(n: int, rounds: int) -> dict[str, Any]:
     ).train()  # fmt: skip
     pattern = Banded(256)
     config = GPTConfig(n_layers=2, d_model=256, n_heads=4, n_ctx=n, n_vocab=256, pattern=pattern.text)
-    ours = GPT(config, attend=_kernel(pattern, n, torch.float32, "cpu")[0])
+    ours = GPT(config, attend=_kernel(pattern, n, torch.float32, "cpu").attend)
     tokens = torch.randint(256, (1, n + 1))
 
     def their_loss() -> Tensor:
@@ -238,7 +238,7 @@ def _local_attention(n: int, rounds: int) -> dict[str, Any]:
     from local_attention import LocalAttention
 
     pattern, inputs = Banded(257), _inputs(n, torch.float32, "cpu")
-    attend, _ = _kernel(pattern, n, torch.float32, "cpu")
+    attend = _kernel(pattern, n, torch.float32, "cpu").attend
     peer = LocalAttention(
         window_size=128, look_backward=2, causal=True, autopad=True, exact_windowsize=True, use_rotary_pos_emb=False
     )
@@ -253,7 +253,7 @@ def _flex_attention(n: int, rounds: int) -> dict[str, Any]:
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
     pattern, inputs = Banded(256), _inputs(n, torch.float32, "cpu")
-    attend, _ = _kernel(pattern, n, torch.float32, "cpu", training=False)
+    attend = _kernel(pattern, n, torch.float32, "cpu", training=False).attend
     mask = create_block_mask(lambda b, h, q, k: pattern.allows(q, k), 1, None, n, n, device="cpu")
     compiled = torch.compile(flex_attention, dynamic=False)
     q, k, v, _ = (tensor.detach() for tensor in inputs)
@@ -278,7 +278,7 @@ def whole_model(*, n_ctx: int, rounds: int, say: Say) -> list[dict[str, Any]]:
     for text in texts:
         config = GPTConfig(n_layers=6, d_model=256, n_heads=4, n_ctx=n_ctx, n_vocab=256, pattern=text)
         patterns = config.schedule().patterns
-        attend, _ = choose_for(patterns, "auto", _need(patterns[0], n_ctx, torch.float32, device))
+        attend = choose_for(patterns, "auto", _need(patterns[0], n_ctx, torch.float32, device)).attend
         torch.manual_seed(0)
         models[text] = GPT(config, attend=attend).to(device)
     models["dense, torch's kernel"] = GPT(models["dense"].config).to(device)

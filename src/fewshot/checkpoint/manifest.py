@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fewshot.base.config import from_plain, to_plain
-from fewshot.base.errors import BadFile, DamagedCheckpoint
+from fewshot.base.config import cast, from_plain, to_plain
+from fewshot.base.errors import BadFile, DamagedCheckpoint, FewshotError
 from fewshot.base.files import read_json, sha256_file, write_json
+from fewshot.checkpoint.folder import folder_of
 from fewshot.model.config import GPTConfig
 
 MANIFEST, WEIGHTS, TRAINING = "manifest.json", "model.safetensors", "training.safetensors"
@@ -47,22 +48,42 @@ def read_manifest(folder: Path) -> Checkpoint:
     """The checkpoint in `folder` after every file was found and its sha256 agreed; else `DamagedCheckpoint`."""
     way_out = f"delete {folder} to use the checkpoint before it"
     try:
-        plain = read_json(folder / MANIFEST)
-    except BadFile as error:
-        raise DamagedCheckpoint(f"{error}; {way_out}") from None
-    if (
-        not isinstance(plain, dict)
-        or plain.get("format") != FORMAT
-        or not plain.keys() >= KEYS
-        or not isinstance(plain["files"], dict)
-    ):
-        raise DamagedCheckpoint(f"{folder / MANIFEST} is not a manifest of format {FORMAT}; {way_out}")
-    for name, recorded in plain["files"].items():
+        checkpoint, files = _parse(folder)
+    except FewshotError as error:
+        named = str(error) if str(folder) in str(error) else f"{folder / MANIFEST}: {error}"
+        raise DamagedCheckpoint(f"{named}; {way_out}") from None
+    for name, sha256 in files.items():
         file = folder / name
         if not file.is_file():
             raise DamagedCheckpoint(f"{file} is missing; {way_out}")
-        if sha256_file(file) != recorded["sha256"]:
+        if sha256_file(file) != sha256:
             raise DamagedCheckpoint(f"{file} is damaged: its sha256 is not the recorded one; {way_out}")
-    config = from_plain(GPTConfig, plain["model"], where=str(folder / MANIFEST))
-    weights = plain["files"].get(WEIGHTS, {}).get("sha256", "")
-    return Checkpoint(path=folder, step=plain["step"], config=config, weights=weights, counters=plain["counters"])
+    return checkpoint
+
+
+def is_as_written(folder: Path) -> bool:
+    """Whether `folder` is a checkpoint with the name and the files that it was given; their content is not read."""
+    try:
+        checkpoint, files = _parse(folder)
+    except FewshotError:
+        return False
+    is_ours = not folder.is_symlink() and folder.name == folder_of(checkpoint.step)
+    return is_ours and {file.name for file in folder.iterdir()} == {MANIFEST, *files}
+
+
+def _parse(folder: Path) -> tuple[Checkpoint, dict[str, str]]:
+    """What the manifest says, and the sha256 of every file; values of any other kind raise `BadFile`."""
+    where = folder / MANIFEST
+    plain = read_json(where)
+    if not isinstance(plain, dict) or plain.get("format") != FORMAT or not plain.keys() >= KEYS:
+        raise BadFile(f"{where} is not a manifest of format {FORMAT}")
+    step = cast(plain["step"], int, f"{where}: step")
+    counters = cast(plain["counters"], dict[str, Any], f"{where}: counters")
+    files = {
+        name: cast(cast(recorded, dict[str, Any], f"{where}: {name}").get("sha256"), str, f"{where}: sha256 of {name}")
+        for name, recorded in cast(plain["files"], dict[str, Any], f"{where}: files").items()
+    }
+    if step < 0 or WEIGHTS not in files or any(not name or name != Path(name).name for name in files):
+        raise BadFile(f"{where} does not list the files of a checkpoint: {', '.join(files) or 'none'}, step {step}")
+    config = from_plain(GPTConfig, plain["model"], where=str(where))
+    return Checkpoint(path=folder, step=step, config=config, weights=files[WEIGHTS], counters=counters), files

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from fewshot.base.errors import BadFile
+from fewshot.checkpoint.folder import FOLDER, TOKENIZER
 from fewshot.checkpoint.load import find_checkpoint, load_model
 from fewshot.checkpoint.manifest import Checkpoint
 from fewshot.kernels.choose import choose_for
@@ -24,12 +25,23 @@ def load_run(folder: Path, *, attend: Attend | None = None) -> tuple[GPT, Tokeni
     Attention is computed by `attend`, or by what is fastest here for a model that is only read from.
     """
     checkpoint = find_checkpoint(folder)
-    for place in (folder, *folder.resolve().parents[:2]):
-        if (place / "tokenizer.json").is_file():
-            attend = attend or _kernel(checkpoint.config)
-            model = load_model(checkpoint, attend=attend, device=machine_device())
-            return model, load_tokenizer(place / "tokenizer.json"), checkpoint
-    raise BadFile(f"{folder} has no tokenizer.json: a run folder made by fewshot train is needed")
+    tokenizer = load_tokenizer(_tokenizer_file(folder))
+    if tokenizer.n_vocab > checkpoint.config.n_vocab:
+        raise BadFile(
+            f"{folder}: its {TOKENIZER} has {tokenizer.n_vocab:,} entries, but the model only knows "
+            f"{checkpoint.config.n_vocab:,}: put back the tokenizer that it was trained with"
+        )
+    attend = attend or _kernel(checkpoint.config)
+    return load_model(checkpoint, attend=attend, device=machine_device()), tokenizer, checkpoint
+
+
+def _tokenizer_file(folder: Path) -> Path:
+    """The tokenizer of a run, or of the run that a checkpoint lies in; never one that merely lies above."""
+    runs = [path.parents[1] for path in (folder.absolute(), folder.resolve()) if path.parent.name == FOLDER]
+    for place in (folder, *runs):
+        if (place / TOKENIZER).is_file():
+            return place / TOKENIZER
+    raise BadFile(f"{folder} has no {TOKENIZER}: a run folder made by fewshot train is needed")
 
 
 def _kernel(config: GPTConfig) -> Attend:
@@ -45,4 +57,4 @@ def _kernel(config: GPTConfig) -> Attend:
         training=False,
         width=config.head_width,
     )
-    return choose_for(config.schedule().patterns, "auto", need)[0]
+    return choose_for(config.schedule().patterns, "auto", need).attend

@@ -1,4 +1,4 @@
-"""Checkpoints are written whole or not at all, and only the last few are kept."""
+"""Checkpoints are written whole or not at all, of finite numbers alone, and only the last few are kept."""
 
 from __future__ import annotations
 
@@ -9,21 +9,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fewshot.base.errors import check
+from fewshot.base.errors import NotFinite, check
 from fewshot.base.files import written_whole
-from fewshot.checkpoint.manifest import TRAINING, WEIGHTS, write_manifest
+from fewshot.checkpoint.folder import FOLDER, checkpoint_folders, folder_of
+from fewshot.checkpoint.manifest import TRAINING, WEIGHTS, is_as_written, write_manifest
 from fewshot.model.gpt import GPT
-
-FOLDER = "checkpoints"
-
-
-def folder_of(step: int) -> str:
-    """Name of the checkpoint after `step` optimizer steps; names sort as steps do."""
-    return f"step-{step:08d}"
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -45,14 +40,14 @@ def save(
     step: int,
     counters: Mapping[str, Any] | None = None,
     training: Mapping[str, Tensor] | None = None,
-    keep: int = 2,
 ) -> Path:
-    """Write `run/checkpoints/step-N` and delete all but the newest `keep`; gives the new folder.
+    """Write `run/checkpoints/step-N`, in a folder that the caller holds; gives the new folder.
 
     A crash or a full disk at any moment leaves the older checkpoints as they were; what a killed process left half
-    written is removed by the next save.
+    written is removed by the next save. Weights or moments that are not finite raise `NotFinite`: nothing is written.
     """
-    check(keep >= 1, f"checkpoints to keep is {keep}, must be at least 1")
+    check_finite(model.state_dict())
+    check_finite(training or {})
     path = run / FOLDER / folder_of(step)
     for litter in path.parent.glob(".step-*.partial"):
         shutil.rmtree(litter)
@@ -62,6 +57,27 @@ def save(
         if training is not None:
             write_tensors(partial / TRAINING, training)
         write_manifest(partial, step=step, config=model.config, counters=counters or {})
-    for old in sorted(path.parent.glob("step-*"))[:-keep]:
-        shutil.rmtree(old)
     return path
+
+
+def check_finite(tensors: Mapping[str, Tensor]) -> None:
+    """Raise `NotFinite` with the name of the first tensor that holds a NaN or an infinity; one pass over each."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and tensor.numel():
+            least, most = torch.aminmax(tensor.detach())  # a NaN anywhere makes both NaN
+            if not (torch.isfinite(least) & torch.isfinite(most)):
+                raise NotFinite(f"{name} is not finite: it goes from {least.item():g} to {most.item():g}")
+
+
+def prune(run: Path, *, keep: int) -> None:
+    """Delete all but the newest `keep` of the checkpoints that the program wrote; all else that lies there stays."""
+    check(keep >= 1, f"checkpoints to keep is {keep}, must be at least 1")
+    for old in [folder for folder in checkpoint_folders(run) if is_as_written(folder)][:-keep]:
+        discard(old)
+
+
+def discard(checkpoint: Path) -> None:
+    """Delete a checkpoint so that a kill half way leaves no part of it under its name."""
+    litter = checkpoint.with_name(f".{checkpoint.name}.old.partial")
+    checkpoint.replace(litter)
+    shutil.rmtree(litter)

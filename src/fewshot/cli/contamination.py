@@ -1,10 +1,10 @@
-"""What of a task stood in a run's own training text, and every score as all / clean / dirty.
+"""How much of a task was in a run's own training text, and every score as all / clean / dirty.
 
   fewshot contamination RUN --tasks lambada,multirc --data FOLDER
   fewshot contamination RUN --tasks lambada --data FOLDER --text PATH...     where the run's data folder is gone
 
 An example is dirty if any n words in a row of it stand in the training text, n from 8 to 13 by the length of the task's
-examples. The evidence is kept in RUN/evaluations/contamination/TASK.json, with the figure of all beside it.
+examples. The evidence is kept in RUN/evaluations/step-N/contamination/TASK.json, with the figure of all beside it.
 Source: Brown et al. 2020, section 4 and appendix C.
 """
 
@@ -27,23 +27,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="RUN")
     parser.add_argument("--tasks", required=True, help="names with commas")
     parser.add_argument("--data", help="folder or zip archive with the original files of the tasks, or: hub")
-    parser.add_argument("--text", nargs="+", type=Path, metavar="PATH", help="the training text, instead of the run's")
+    parser.add_argument("--text", nargs="+", metavar="PATH", help="the training text, instead of the run's")
+    parser.add_argument("--text_field", default="text", metavar="NAME", help="of .jsonl and .parquet (%(default)s)")
     parser.add_argument("--shots", type=int, default=0, help="demonstrations (%(default)s)")
     parser.add_argument("--limit", type=int, default=100_000, help="items of each task (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the demonstrations (%(default)s)")
     parser.add_argument("--batch_size", type=int, default=32, help="does not change the scores (%(default)s)")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="for evidence and answers (RUN/evaluations)")
     parser.add_argument("--json", action="store_true")
 
 
 def run(args: argparse.Namespace) -> int:
     """Compare and measure."""
     from fewshot.base.errors import check
-    from fewshot.base.files import write_json, write_text
     from fewshot.base.log import note
     from fewshot.cli.show import counted, print_json, print_table
-    from fewshot.evaluate.contamination import contamination_svg, find_contamination, split_results
+    from fewshot.evaluate.contamination import find_contamination, split_results
     from fewshot.evaluate.models import load
-    from fewshot.evaluate.stored import evaluate_into
+    from fewshot.evaluate.stored import can_store, evaluate_into, folder_of
+    from fewshot.evaluate.stored_contamination import Evidence, counted_text, store_evidence
+    from fewshot.evaluate.task import n_questions
     from fewshot.evaluate.tasks.hub import open_data
     from fewshot.evaluate.tasks.table import make_task
 
@@ -52,21 +55,25 @@ def run(args: argparse.Namespace) -> int:
     data = open_data(args.data)
     tasks = [make_task(name, data=data) for name in dict.fromkeys(map(str.strip, args.tasks.split(",")))]
     loaded = load(str(args.folder))
+    root = args.out or loaded.folder
+    kept = root if can_store(root, wanted=args.out is not None) else None
     examples = {task.name: [one.example for one in task.episodes(args.limit, 0, args.seed)] for task in tasks}
     note(f"comparing {sum(map(len, examples.values())):,} examples with the training text")
     began = time.perf_counter()
-    split = find_contamination(examples, _documents(args, loaded.tokenizer))
+    documents, text = counted_text(_documents(args, loaded.tokenizer))
+    split = find_contamination(examples, documents)
     note(f"compared in {time.perf_counter() - began:.1f} s")
-    rows = []
+    found: dict[str, Evidence] = {}
     for task in tasks:
         with counted(task.name) as on_progress:
             (answered,) = evaluate_into(
-                loaded.folder,
+                kept,
                 loaded.reader,
                 loaded.tokenizer,
                 task,
                 weights=loaded.weights,
                 step=loaded.step,
+                name=loaded.name,
                 shots=[args.shots],
                 limit=args.limit,
                 seed=args.seed,
@@ -74,28 +81,32 @@ def run(args: argparse.Namespace) -> int:
                 keep_results=False,  # on other questions than those of the curves
                 on_progress=on_progress,
             )
-        rows += split_results(split[task.name], answered.answers, task.measures, shots=args.shots, seed=args.seed)
-    kept = loaded.folder / "contamination"
-    found = {
-        task.name: {
-            "split": split[task.name].to_json(),
-            "scores": [row.to_json() for row in rows if row.task == task.name],
-        }
-        for task in tasks
-    }
-    for name, evidence in found.items():
-        write_json(kept / f"{name}.json", evidence)
-    main = {row.task: row for row in reversed(rows)}  # the first measure of each task
-    write_text(kept / "figure.svg", contamination_svg(list(main.values())))
+        if answered.n_skipped:
+            note(
+                f"{task.name}: {answered.n_skipped:,} of {n_questions(examples[task.name]):,} questions are compared "
+                f"and not measured: they are too long for the model's {loaded.reader.n_ctx:,} tokens"
+            )
+        found[task.name] = Evidence(
+            questions=answered.questions,
+            text=text.hexdigest(),
+            shots=args.shots,
+            seed=args.seed,
+            split=split[task.name],
+            scores=tuple(
+                split_results(split[task.name], answered.answers, task.measures, shots=args.shots, seed=args.seed)
+            ),
+        )
+    if kept is not None:
+        own = folder_of(kept, loaded.weights, step=loaded.step, name=loaded.name)
+        note(f"evidence and figure: {store_evidence(own, found, step=loaded.step, weights=loaded.weights)}")
     if args.json:
-        print_json(found)
+        print_json({name: one.to_json() for name, one in found.items()})
         return 0
     lines = []
-    for row in rows:
+    for row in [row for one in found.values() for row in one.scores]:
         scores = map(_shown, (row.all, row.clean, row.dirty))
         lines.append((row.task, row.metric, str(row.n_words), f"{row.clean_share:.1%}", *scores))
-    print_table(("task", "measure", "n-gram", "clean", "all", "clean", "dirty"), lines)
-    note(f"evidence and figure: {kept}")
+    print_table(("task", "measure", "n-gram", "clean", "all", "clean score", "dirty score"), lines, text=2)
     return 0
 
 
@@ -117,6 +128,6 @@ def _documents(args: argparse.Namespace, tokenizer: Tokenizer) -> Iterator[Docum
     from fewshot.train.run import DATA, read_run_config
 
     if args.text:
-        return read_documents(args.text)
+        return read_documents(args.text, text_field=args.text_field, field_option="--text_field")
     shards = load_tokens(read_run_config(args.folder).data, args.folder / DATA).training
     return documents_of_shards(chain.from_iterable(shards), tokenizer)

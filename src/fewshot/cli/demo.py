@@ -10,18 +10,34 @@ import shutil
 from pathlib import Path
 
 from fewshot.base.errors import BadValue
+from fewshot.base.lock import LOCK
 from fewshot.base.log import note
+from fewshot.checkpoint.folder import CONFIG, FOLDER, TOKENIZER, UNFINISHED, check_is_new, checkpoint_folders
+from fewshot.cli.train import new_folder
 
 MARKER = ".fewshot-demo"  # in a folder that the demo made, and so may replace
+MADE = ("text", "data", "metrics.jsonl", "report.html", CONFIG, TOKENIZER, UNFINISHED)  # anew each time
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Where the run goes."""
-    parser.add_argument("--out", type=Path, default=Path("out/demo"), metavar="RUN", help="run folder (%(default)s)")
+    parser.add_argument(
+        "--out", type=new_folder, default=Path("out/demo"), metavar="RUN", help="run folder (%(default)s)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo."""
+    from fewshot.base.lock import hold
+
+    folder: Path = args.out
+    if not (folder / MARKER).is_file():
+        check_is_new(folder)
+    with hold(folder, doing="fewshot demo"):
+        return _run(folder)
+
+
+def _run(folder: Path) -> int:
     from fewshot.checkpoint.run import load_run
     from fewshot.cli.report import make_report
     from fewshot.cli.show import counted, followed, print_table, show_results
@@ -31,21 +47,21 @@ def run(args: argparse.Namespace) -> int:
     from fewshot.evaluate.reader import GPTReader
     from fewshot.evaluate.stored import evaluate_into
     from fewshot.evaluate.tasks.table import make_task
-    from fewshot.train.run import start
+    from fewshot.train.run import start_held
 
-    folder: Path = args.out
-    if folder.exists():
-        if not folder.is_dir() or (any(folder.iterdir()) and not (folder / MARKER).is_file()):
-            raise BadValue(f"{folder} exists and is no demo run: give another --out")
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
+    if (folder / MARKER).is_file():
+        _make_room(folder)
     (folder / MARKER).touch()
+    (folder / UNFINISHED).touch()
     note("1. text: this machine's own documentation, and tasks with a fresh rule for every document")
     write_texts(folder / "text", recipe.DOCUMENTS, english_chars=recipe.ENGLISH_CHARS)
     note("2. training a GPT-3-shaped model on it")
-    last = followed(start(recipe.configuration(folder / "text"), folder, say=note))
-    if last is None or last.step < last.n_steps or last.val_loss is None:
+    last = followed(start_held(recipe.configuration(folder / "text"), folder, say=note))
+    if last is None or last.step < last.n_steps:
         return finish(folder, last)
+    if last.val_loss is None:
+        note(f"stopped before anything was measured; the model is in {folder}")
+        return 130
     note("3. in-context learning: accuracy against the number of demonstrations, no gradient updates")
     model, tokenizer, checkpoint = load_run(folder)
     everything, reader = [], GPTReader(model)
@@ -75,3 +91,15 @@ def run(args: argparse.Namespace) -> int:
     for check in failed:
         note(f"not as expected: {check.claim}; found {check.found}. Loss and curves are in {folder}/report.html")
     return 1 if failed else 0
+
+
+def _make_room(folder: Path) -> None:
+    """Delete what an earlier demo made; results stay, and anything that it did not make stops it before that."""
+    others = {path.name for path in folder.iterdir()} - {*MADE, MARKER, LOCK, FOLDER, "evaluations"}
+    checkpoints = checkpoint_folders(folder)
+    if (folder / FOLDER).is_dir():
+        others |= {path.name for path in (folder / FOLDER).glob("[!.]*") if path not in checkpoints}
+    if others:
+        raise BadValue(f"{folder} holds {', '.join(sorted(others)[:3])}, not made by the demo: give a new folder")
+    for path in [*checkpoints, *(folder / name for name in MADE)]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

@@ -9,7 +9,9 @@
   fewshot evaluate hf:PATH --tasks piqa --data FOLDER --protocol gpt3,lm-eval
 
 Every shot count is measured on the same items. Answers are stored as they come: run the same command again after an
-interruption and it goes on. Results go to RUN/evaluations/ and are shown by 'fewshot report'.
+interruption and it goes on. Results go to RUN/evaluations/step-N/ and are shown by 'fewshot report'; those of a model
+of transformers go to evaluations/NAME-DIGEST/. A measurement is replaced by the same one alone: of the same weights,
+K, seed and questions.
 """
 
 from __future__ import annotations
@@ -43,7 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--orders", type=int, default=1, help="in which the same demonstrations are shown (%(default)s)"
     )
     parser.add_argument(
-        "--calibration", action="store_true", help="of choices too: is the model as sure as it is right"
+        "--calibration",
+        action="store_true",
+        help="measure on choosing tasks whether the model is as sure as it is right",
     )
     parser.add_argument("--against", metavar="RUN2", help="compare with this model, question by question")
     parser.add_argument(
@@ -54,16 +58,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--batch_size", type=int, default=32, help="does not change the scores (%(default)s)")
     parser.add_argument("--data", help="folder or zip archive with the original files of the tasks, or: hub")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="for results (RUN/evaluations, evaluations/MODEL)")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="for results (RUN/evaluations, evaluations)")
+    parser.add_argument("--json", action="store_true", help="one object, the same whatever is asked (docs/evaluate.md)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate."""
-    from fewshot.evaluate.tasks.table import TASKS
-
     if args.tasks == "list" or args.model == "list":
-        print("\n".join(sorted(TASKS)))
+        list_tasks()
         return 0
     from fewshot.base.dist import finish, rank
     from fewshot.base.errors import check
@@ -74,30 +76,40 @@ def run(args: argparse.Namespace) -> int:
     check(args.batch_size >= 1, f"--batch_size is {args.batch_size}, must be at least 1")
     check(args.limit >= 1, f"--limit is {args.limit}, must be at least 1")
     check(args.orders >= 1, f"--orders is {args.orders}, must be at least 1")
-    several = args.checkpoints == "all" or args.against is not None
-    check(not (several and args.out), "--out takes the results of one model: leave it away")
     check(not (args.checkpoints == "all" and args.against), "--against compares two models, not all checkpoints")
     tasks = make_tasks(args)
     seeds = numbers("--seeds", args.seeds)
-    found = []
+    found: dict[str, list[dict[str, Any]]] = {"models": [], "protocols": [], "comparison": []}
     for name in names_of_checkpoints(args.model) if args.checkpoints == "all" else [args.model]:
         loaded = load(name)
         if args.checkpoints == "all":
             note(f"{name}: step {loaded.step:,}")
-        answered = ask(loaded, args.out or loaded.folder, tasks, seeds, args)
-        found.append(shown(args.model, loaded, answered, args))
+        answered = ask(loaded, tasks, seeds, args)
+        found["models"].append(shown(args.model, loaded, answered, args))
     if "," in args.protocol:
-        found.append({"protocols": protocols_compared(answered[0], args)})
+        found["protocols"] = protocols_compared(answered[0], args)
     if args.against:
         other = load(args.against)
-        check(other.folder != loaded.folder, f"{args.model} and {args.against} keep their results in one folder")
-        others = ask(other, other.folder, tasks, seeds, args)
-        found += [shown(args.against, other, others, args), {"comparison": compared(answered[0], others[0], args)}]
+        check(
+            (other.folder, other.weights) != (loaded.folder, loaded.weights),
+            f"{args.model} and {args.against} are the same model in one folder: give another one to --against",
+        )
+        others = ask(other, tasks, seeds, args)
+        found["models"].append(shown(args.against, other, others, args))
+        found["comparison"] = compared(answered[0], others[0], args)
     if rank() == 0 and args.json:
-        plain = len(found) == 1 and found[0].keys() == {"model", "step", "results"}
-        print_json(found[0]["results"] if plain else found)
+        print_json(found)
     finish()
     return 0
+
+
+def list_tasks() -> None:
+    """A table of all tasks: the files that they need, and what a guess scores."""
+    from fewshot.cli.show import print_table
+    from fewshot.evaluate.tasks.listed import listed
+
+    lines = [(one.name, one.files, "" if one.chance is None else f"{one.chance:.3f}") for one in listed()]
+    print_table(("task", "files in --data", "chance"), lines, text=2)
 
 
 def make_tasks(args: argparse.Namespace) -> Mapping[Task, Sequence[int]]:
@@ -138,14 +150,15 @@ def make_tasks(args: argparse.Namespace) -> Mapping[Task, Sequence[int]]:
 
 
 def ask(
-    loaded: Loaded, folder: Path, tasks: Mapping[Task, Sequence[int]], seeds: Sequence[int], args: argparse.Namespace
+    loaded: Loaded, tasks: Mapping[Task, Sequence[int]], seeds: Sequence[int], args: argparse.Namespace
 ) -> tuple[list[Answered], list[Answered]]:
     """The model's answers, with demonstrations as they are drawn, and those in all orders."""
     from fewshot.base.log import note
     from fewshot.cli.show import counted
     from fewshot.evaluate.statistics import in_order
-    from fewshot.evaluate.stored import evaluate_into
+    from fewshot.evaluate.stored import can_store, evaluate_into
 
+    folder = args.out or loaded.folder if can_store(args.out or loaded.folder, wanted=args.out is not None) else None
     drawn: list[Answered] = []
     orders: list[Answered] = []
     for task, shots in tasks.items():
@@ -165,6 +178,7 @@ def ask(
                     in_order(task, order),
                     weights=loaded.weights,
                     step=loaded.step,
+                    name=loaded.name,
                     shots=in_orders[order],
                     limit=args.limit,
                     seed=seed,
@@ -218,7 +232,7 @@ def shown(
             if rows:
                 show_varied(rows, title=f"over {over} of the demonstrations")
     plain = {"model": name, "step": loaded.step, "results": [result.to_json() for result in results]}
-    return plain | {over: [to_plain(row) for row in rows] for over, rows in varied.items() if rows}
+    return plain | {over: [to_plain(row) for row in rows] for over, rows in varied.items()}
 
 
 def compared(first: Sequence[Answered], second: Sequence[Answered], args: argparse.Namespace) -> list[dict[str, Any]]:

@@ -28,5 +28,8 @@ def run(args: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         raise BadValue(f"{error.name} is not installed: pip install 'fewshot[harness]'") from None
     sys.argv = ["lm_eval", *args.overrides]
-    cli_evaluate()
+    try:
+        cli_evaluate()
+    except ValueError as error:  # the harness has no error of its own for a task or a model that it does not know
+        raise BadValue(f"lm_eval: {str(error).strip().splitlines()[0]}") from error
     return 0

@@ -14,7 +14,7 @@ import io
 import os
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from fewshot import __version__
 from fewshot.base.errors import FewshotError
@@ -25,7 +25,7 @@ COMMANDS = {
     "resume": "go on with a run that was stopped",
     "generate": "let a run write",
     "evaluate": "zero-, one- and few-shot accuracy of a run",
-    "contamination": "what of a task stood in a run's training text, and its scores without that",
+    "contamination": "how much of a task was in a run's training text, and its scores without it",
     "lm-eval": "lm-evaluation-harness with --model fewshot",
     "meta": "MAML and its relatives: learning to learn in the weights",
     "report": "one HTML page of a run, or of several",
@@ -68,6 +68,31 @@ class _ClosedStream(io.TextIOBase):
     read = readline = write = _refuse
 
 
+class _PatientStream:
+    """Standard error whose reader may go away, as `2>&1 | head -1` does: long work does not end with it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, or forget, the text."""
+        try:
+            return self._stream.write(text)
+        except BrokenPipeError:
+            self._stream = open(os.devnull, "w")  # noqa: PTH123, SIM115
+            return len(text)
+
+    def flush(self) -> None:
+        """Flush, or forget what was written."""
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            self._stream = open(os.devnull, "w")  # noqa: PTH123, SIM115
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 def _complete_streams() -> None:
     """Put something in the place of closed standard streams, so that no file is opened under their numbers."""
     for number in range(3):
@@ -85,6 +110,16 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; gives the exit code."""
     _complete_streams()
     words = sys.argv[1:] if argv is None else argv
+    errors = sys.stderr
+    sys.stderr = _PatientStream(errors)
+    try:
+        return _checked(words)
+    finally:
+        sys.stderr = errors
+
+
+def _checked(words: list[str]) -> int:
+    """Run one command and turn its errors into one line."""
     # GNU OpenMP's threads spin while they wait: if anything else runs on one of the cores, a step takes ten times as
     # long (LOG.md). A short spin costs nothing on a quiet machine; the variable is read when torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")

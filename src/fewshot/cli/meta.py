@@ -16,11 +16,16 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fewshot.base.log import note
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fewshot.meta.experiment import Experiment
     from fewshot.meta.measure import Measured
 
 TAKES_OVERRIDES = True
-PAGE = "report.html"
+DOCTYPE = b"<!doctype html>"
 MOST_COLUMNS = 8  # with intervals
 TASKS = ("sinusoid", "omniglot", "regression", "markov", "text")
 
@@ -38,15 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train and measure, or write a page."""
-    from fewshot.base.config import from_overrides, lay_over, read_yaml, to_plain
+    from fewshot.base.config import from_overrides, lay_over, read_yaml
     from fewshot.base.errors import BadValue
-    from fewshot.base.log import note
-    from fewshot.bench.machine import machine
-    from fewshot.cli.show import counted, print_json
-    from fewshot.meta.experiment import about_training, configure, measure, prepare, train
+    from fewshot.base.lock import hold
+    from fewshot.meta.experiment import configure
+    from fewshot.meta.folder import refuse_strangers
     from fewshot.meta.learn import named
-    from fewshot.meta.measure import to_json
-    from fewshot.meta.report import write_report
 
     if args.tasks == "report":
         return _report(args)
@@ -61,21 +63,63 @@ def run(args: argparse.Namespace) -> int:
     folder = args.out or Path("out") / (args.config.stem if args.config else f"meta_{args.tasks}")
     if args.out is None and args.learner:
         folder = folder.with_name(f"{folder.name}_{args.learner}")
-    settings = {"kind": args.tasks, **to_plain(config)}
-    experiment = prepare(args.tasks, config)
-    folder.mkdir(parents=True, exist_ok=True)
-    with counted(args.tasks) as on_progress:
-        for name, row in train(experiment, folder, about=about_training(settings)):
-            on_progress(int(row["iteration"]), experiment.loops[name].config.n_iterations)
-            note(f"{name}: " + ", ".join(f"{key} {value:,.4g}" for key, value in row.items()))
+    refuse_strangers(folder)
+    with hold(folder, doing=f"fewshot meta {args.tasks}"):
+        try:
+            return _train_and_measure(args.tasks, config, folder, as_json=args.json)
+        except KeyboardInterrupt:
+            note(f"stopped; what is trained is kept in {folder}: the same command again goes on from there")
+            return 130
+
+
+def _train_and_measure(kind: str, config: Any, folder: Path, *, as_json: bool) -> int:
+    from fewshot.base.config import to_plain
+    from fewshot.bench.machine import machine
+    from fewshot.cli.show import print_json
+    from fewshot.meta.experiment import measure, prepare
+    from fewshot.meta.folder import PAGE, about_training
+    from fewshot.meta.measure import to_json
+    from fewshot.meta.report import write_report
+
+    settings = {"kind": kind, **to_plain(config)}
+    experiment = prepare(kind, config)
+    _follow(experiment, folder, about=about_training(settings, experiment.data), kind=kind)
+    note("measuring on unseen tasks")
     measured = measure(experiment, folder, about={"settings": settings, "machine": machine()})
     write_report(folder / PAGE, [measured])
-    if args.json:
+    if as_json:
         print_json(to_json(measured))
         return 0
     _show(measured)
     print(folder / PAGE)
     return 0
+
+
+def _follow(experiment: Experiment, folder: Path, *, about: Mapping[str, Any], kind: str) -> None:
+    """Train with a bar on standard error over the iterations of all loops, and a line for each report."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from fewshot.meta.experiment import train
+
+    loops = experiment.loops
+    total = sum(loop.config.n_iterations for loop in loops.values())
+    note(f"{kind}: {', '.join(loops)}; {total:,} iterations of the outer loop; state, result and page go to {folder}")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task(next(iter(loops)), total=total)
+
+        def show(name: str, iteration: int) -> None:
+            progress.update(bar, description=name, completed=sum(loop.iteration for loop in loops.values()))
+
+        for name, row in train(experiment, folder, about=about, on_progress=show):
+            progress.console.print(f"{name}: {_in_words(row)}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _in_words(row: Mapping[str, float]) -> str:
+    """A report's figures: iterations as they are counted, others with four digits."""
+    figures = (f"{key.replace('_', ' ')} {value:,.4g}" for key, value in row.items() if key != "iteration")
+    return ", ".join([f"iteration {int(row['iteration']):,}", *figures])
 
 
 def _show(measured: Measured) -> None:
@@ -92,9 +136,9 @@ def _show(measured: Measured) -> None:
 def _report(args: argparse.Namespace) -> int:
     from fewshot.base.errors import BadValue, check
     from fewshot.base.files import read_json, write_text
-    from fewshot.meta.experiment import RESULT
+    from fewshot.meta.folder import RESULT
     from fewshot.meta.measure import from_json
-    from fewshot.meta.report import figures, file_name, grouped, merge, standalone, write_report
+    from fewshot.meta.report import figures, grouped, merge, standalone, write_report
 
     if args.overrides or args.learner or args.config or args.json:
         raise BadValue("'fewshot meta report' takes folders, --out and --figures alone")
@@ -102,9 +146,12 @@ def _report(args: argparse.Namespace) -> int:
     paths = [path / RESULT if path.is_dir() else path for path in args.folders]
     results = [from_json(read_json(path), where=str(path)) for path in paths]
     page = args.out or Path("meta.html")
+    if page.is_file() and page.read_bytes()[: len(DOCTYPE)].lower() not in (b"", DOCTYPE):
+        raise BadValue(f"{page} is there and is no page: give another file with --out")
     write_report(page, results)
+    taken: set[str] = set()
     for group in grouped(results).values() if args.figures else ():
-        for name, _, svg in figures(merge(group)):
-            write_text(args.figures / f"{file_name(name)}.svg", standalone(svg))
+        for name, _, svg in figures(merge(group), taken):
+            write_text(args.figures / f"{name}.svg", standalone(svg))
     print(page)
     return 0

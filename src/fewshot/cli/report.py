@@ -3,8 +3,8 @@
   fewshot report RUN                          configuration, losses, accuracy against K and step, samples
   fewshot report RUN RUN2 ... --out lab.html  what size changes: the same curves of all of them in each figure
 
-Beside one's own scores stand those of the GPT-3 of the nearest size. Curves against training step need
-'fewshot evaluate RUN --checkpoints all'.
+Beside one's own scores stand those of the GPT-3 of the nearest size. Curves against the training step need
+'fewshot evaluate RUN --checkpoints all'. A page that fewshot wrote is replaced, any other file is not.
 """
 
 from __future__ import annotations
@@ -43,17 +43,19 @@ def make_report(folder: Path, *, path: Path | None = None, prompts: Sequence[str
     from dataclasses import replace
 
     from fewshot.checkpoint.run import load_run
+    from fewshot.evaluate.page import check_page
     from fewshot.evaluate.report import write_report
     from fewshot.generate.complete import complete
     from fewshot.generate.sampling import Sampling
 
+    path = path or folder / REPORT
+    check_page(path)
     model, tokenizer, checkpoint = load_run(folder)
     learner = _learner(folder, model, checkpoint)
     tokens = [tokenizer.encode(prompt) or [tokenizer.eot] for prompt in prompts]
     sampling = Sampling(temperature=0.7, top_p=0.95)
     texts = complete(model, tokenizer, tokens, max_tokens=n_tokens, sampling=sampling, slide=True)
     samples = [(prompt, text.text) for prompt, text in zip(prompts, texts, strict=True)]
-    path = path or folder / REPORT
     write_report(path, replace(learner, samples=samples), title=f"fewshot: {learner.name}")
     return path
 
@@ -62,7 +64,9 @@ def make_lab(folders: Sequence[Path], path: Path) -> Path:
     """Gather what the run folders hold and write one page of all of them."""
     from fewshot.checkpoint.run import load_run
     from fewshot.evaluate.lab import write_lab
+    from fewshot.evaluate.page import check_page
 
+    check_page(path)
     learners = []
     for folder in folders:
         model, _, checkpoint = load_run(folder)
@@ -74,20 +78,51 @@ def make_lab(folders: Sequence[Path], path: Path) -> Path:
 def _learner(folder: Path, model: GPT, checkpoint: Checkpoint) -> Learner:
     """What the run folder holds and its model shows."""
     from fewshot.evaluate.page import Learner
-    from fewshot.evaluate.stored import read_results, read_steps
-    from fewshot.train.loop import METRICS, read_metrics
+    from fewshot.evaluate.stored import newest, read_steps
 
-    metrics = read_metrics(folder / METRICS)
+    metrics = _metrics(folder)
+    by_step = read_steps(folder / "evaluations", _weights(checkpoint))
     n_parameters = sum(p.numel() for p in model.parameters())
     return Learner(
         name=folder.resolve().name,
         n_parameters=n_parameters,
         summary=_summary(folder, checkpoint, n_parameters, metrics),
         metrics=metrics,
-        results=read_results(folder / "evaluations"),
-        by_step=read_steps(folder / "evaluations"),
+        results=newest(by_step),
+        by_step=by_step,
         positions=_positions(folder, model),
     )
+
+
+def _metrics(folder: Path) -> list[dict[str, Any]]:
+    """The rows of the run's metrics.jsonl; one that lacks a number that the page needs raises `BadFile`."""
+    from fewshot.base.errors import BadFile
+    from fewshot.train.loop import METRICS, read_metrics
+
+    rows = read_metrics(folder / METRICS)
+    for at, row in enumerate(rows, start=1):
+        wrong = [name for name in ("tokens", "seconds") if not isinstance(row.get(name), (int, float))]
+        wrong += [name for name in ("loss", "val_loss") if not isinstance(row.get(name), (int, float, type(None)))]
+        if wrong:
+            raise BadFile(f"{folder / METRICS}: row {at} has no number {wrong[0]!r}: mend or delete that line")
+    return rows
+
+
+def _weights(newest: Checkpoint) -> dict[int, str]:
+    """The weights of every checkpoint beside the newest, by step; unverified."""
+    from fewshot.base.errors import BadFile
+    from fewshot.base.files import read_json
+    from fewshot.checkpoint.load import checkpoint_folders
+    from fewshot.checkpoint.manifest import MANIFEST, WEIGHTS
+
+    found = {newest.step: newest.weights}
+    for path in checkpoint_folders(newest.path.parent.parent):
+        try:
+            manifest = read_json(path / MANIFEST)
+            found.setdefault(manifest["step"], manifest["files"][WEIGHTS]["sha256"])
+        except (BadFile, KeyError, TypeError):  # a damaged one is no reason not to report on the others
+            continue
+    return found
 
 
 def _summary(

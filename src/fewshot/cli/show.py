@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
     from fewshot.evaluate.statistics import Comparison, Varied
     from fewshot.train.loop import Report
 
-WIDTH = 160  # columns that the widest table needs
+WIDTH = 160  # columns of a table that goes into a file or a pipe
+ROW_NAMES = ("task", "protocol", "metric", "K", "seed")  # columns that say what the figures behind them are of
 
 
 def print_json(value: Any) -> None:
@@ -25,14 +28,36 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None) -> None:
-    """A table to standard output; the first column is text, the others are numbers."""
-    table = Table(title=title, title_justify="left")
-    for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right")
-    for row in rows:
-        table.add_row(*row)
-    Console(width=max(Console().width, WIDTH)).print(table)  # a narrow terminal wraps lines, but no figure is cut
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None, text: int = 1
+) -> None:
+    """A table to standard output; the first `text` columns are text and name the row, the others are numbers.
+
+    Where a terminal is too narrow the columns stand in several tables below each other, each with the names.
+    """
+    rows = list(rows)
+    widths = [max(map(cell_len, cells)) + 3 for cells in zip(columns, *rows, strict=True)]  # with its lines and spaces
+    console = Console()
+    width = console.width if console.is_terminal else WIDTH
+    for places in _that_fit(widths, text, width):
+        table = Table(title=title and escape(title), title_justify="left")
+        for i in places:
+            table.add_column(escape(columns[i]), justify="left" if i < text else "right", overflow="fold")
+        for row in rows:
+            table.add_row(*(escape(row[i]) for i in places))
+        Console(width=width).print(table)
+        title = None
+
+
+def _that_fit(widths: Sequence[int], text: int, width: int) -> list[list[int]]:
+    """Places of columns, in as many tables as needed; the first `text` are in each."""
+    names = list(range(text))
+    tables = [names[:]]
+    for i in range(text, len(widths)):
+        if sum(widths[at] for at in [*tables[-1], i]) + 1 > width and len(tables[-1]) > text:
+            tables.append(names[:])
+        tables[-1].append(i)
+    return tables
 
 
 def followed(reports: Iterator[Report]) -> Report | None:
@@ -72,68 +97,73 @@ def counted(name: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def show_results(results: Iterable[Result], *, title: str | None = None) -> None:
-    """A table of evaluation results; seeds are shown where there are several."""
+    """A table of evaluation results; what is the same for all, or empty, has no column."""
     results = list(results)
-    seeds = ("seed",) if len({result.seed for result in results}) > 1 else ()
-    rows = []
-    for result in results:
-        interval = "" if result.low is None else f"{result.low:.3f}-{result.high:.3f}"
-        rows.append(
-            (
-                result.task,
-                result.metric,
-                str(result.shots),
-                *(str(result.seed) for _ in seeds),
-                f"{result.shots_used:.1f}",
-                str(result.n),
-                "-" if result.value is None else f"{result.value:.3f}",
-                interval,
-                "" if result.ideal is None else f"{result.ideal:.3f}",
-                "" if result.chance is None else f"{result.chance:.3f}",
-                str(result.n_skipped or ""),
-            )
-        )
-    columns = ("task", "metric", "K", *seeds, "K used", "n", "value", "95% interval", "ideal", "chance", "too long")
-    print_table(columns, rows, title=title)
+    columns: dict[str, list[str]] = {
+        "task": [one.task for one in results],
+        "protocol": [one.protocol for one in results],
+        "metric": [one.metric for one in results],
+        "K": [str(one.shots) for one in results],
+        "seed": [str(one.seed) for one in results],
+        "K used": [f"{one.shots_used:.1f}" for one in results],
+        "n": [str(one.n) for one in results],
+        "value": ["-" if one.value is None else f"{one.value:.3f}" for one in results],
+        "95% interval": ["" if one.low is None else f"{one.low:.3f}-{one.high:.3f}" for one in results],
+        "ideal": ["" if one.ideal is None else f"{one.ideal:.3f}" for one in results],
+        "chance": ["" if one.chance is None else f"{one.chance:.3f}" for one in results],
+        "too long": [str(one.n_skipped or "") for one in results],
+    }
+    for name in ("protocol", "seed"):
+        if len(set(columns[name])) == 1:
+            del columns[name]
+    if all(one.shots_used == one.shots for one in results):
+        del columns["K used"]
+    print_columns(columns, title=title)
+
+
+def print_columns(columns: Mapping[str, Sequence[str]], *, title: str | None = None) -> None:
+    """A table of these columns, without those that are empty; what stands before the figures names the row."""
+    shown = {name: cells for name, cells in columns.items() if any(cells) or not cells}
+    text = sum(name in ROW_NAMES for name in shown)
+    print_table(list(shown), list(zip(*shown.values(), strict=True)), title=title, text=text)
 
 
 def show_varied(rows: Iterable[Varied], *, title: str) -> None:
     """A table of means over several seeds or orders."""
-    lines = [
-        (
-            row.task,
-            row.metric,
-            str(row.shots),
-            str(row.spread.n),
-            f"{row.spread.mean:.3f}",
-            "" if row.spread.half_width is None else f"± {row.spread.half_width:.3f}",
-            f"{row.spread.deviation:.3f}",
-            "" if row.turned is None else f"{100 * row.turned:.1f}%",
-        )
-        for row in rows
-    ]
-    columns = ("task", "metric", "K", "times", "mean", "95% of the mean", "deviation", "now right, now wrong")
-    print_table(columns, lines, title=title)
+    rows = list(rows)
+    several = len({row.protocol for row in rows}) > 1
+    columns = {
+        "task": [row.task for row in rows],
+        "protocol": [row.protocol if several else "" for row in rows],
+        "metric": [row.metric for row in rows],
+        "K": [str(row.shots) for row in rows],
+        "times": [str(row.spread.n) for row in rows],
+        "mean": [f"{row.spread.mean:.3f}" for row in rows],
+        "95% of the mean": ["" if row.spread.half_width is None else f"± {row.spread.half_width:.3f}" for row in rows],
+        "deviation": [f"{row.spread.deviation:.3f}" for row in rows],
+        "now right, now wrong": ["" if row.turned is None else f"{100 * row.turned:.1f}%" for row in rows],
+    }
+    print_columns(columns, title=title)
 
 
 def show_comparisons(rows: Iterable[tuple[Answered, Comparison]], *, title: str) -> None:
     """A table of two models on the same questions."""
-    lines = [
-        (
-            asked.task.name,
-            one.metric,
-            str(asked.shots),
-            str(asked.seed),
-            str(one.n),
-            f"{one.first:.3f}",
-            f"{one.second:.3f}",
-            f"{one.difference:+.3f}",
-            f"{one.low:+.3f} to {one.high:+.3f}",
-            "" if one.only_first is None else f"{one.only_first} : {one.only_second}",
-            "" if one.p_value is None else f"{one.p_value:.2g}",
-        )
-        for asked, one in rows
-    ]
-    right = ("right in one only", "p (McNemar)")
-    columns = ("task", "metric", "K", "seed", "n", "first", "second", "difference", "95% interval", *right)
-    print_table(columns, lines, title=title)
+    rows = list(rows)
+    several = len({asked.task.protocol.name for asked, _ in rows}) > 1
+    columns = {
+        "task": [asked.task.name for asked, _ in rows],
+        "protocol": [asked.task.protocol.name if several else "" for asked, _ in rows],
+        "metric": [one.metric for _, one in rows],
+        "K": [str(asked.shots) for asked, _ in rows],
+        "seed": [str(asked.seed) for asked, _ in rows],
+        "n": [str(one.n) for _, one in rows],
+        "first": [f"{one.first:.3f}" for _, one in rows],
+        "second": [f"{one.second:.3f}" for _, one in rows],
+        "difference": [f"{one.difference:+.3f}" for _, one in rows],
+        "95% interval": [f"{one.low:+.3f} to {one.high:+.3f}" for _, one in rows],
+        "right in one only": [
+            "" if one.only_first is None else f"{one.only_first} : {one.only_second}" for _, one in rows
+        ],
+        "p (McNemar)": ["" if one.p_value is None else f"{one.p_value:.2g}" for _, one in rows],
+    }
+    print_columns(columns, title=title)

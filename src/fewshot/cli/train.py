@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fewshot.base.config import from_overrides, read_yaml
+from fewshot.base.errors import check
 from fewshot.base.log import note
 
 if TYPE_CHECKING:
-    from fewshot.train.loop import Report
+    from fewshot.train.metrics import Report
 
 TAKES_OVERRIDES = True
 
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--yes", action="store_true", default=None, help="train although the plan says it is too much")
     parser.add_argument(
-        "--out", type=Path, metavar="RUN", help="the run folder (default: out/ and the name of the config)"
+        "--out", type=new_folder, metavar="RUN", help="the run folder (default: out/ and the name of the config)"
     )
 
 
@@ -67,6 +68,12 @@ def run(args: argparse.Namespace) -> int:
     given = laid_over(layers, say=note)
     folder = args.out or Path("out") / (args.config.stem if args.config else str(given.get("preset") or "run"))
     return finish(folder, followed(start(given, folder, say=note)))
+
+
+def new_folder(text: str) -> Path:
+    """The path of an --out; an empty one, which would be the current folder, raises `BadValue`."""
+    check(text != "", "--out is empty; give the name of a new folder")
+    return Path(text)
 
 
 def finish(folder: Path, last: Report | None) -> int:

@@ -29,7 +29,7 @@ from fewshot.base.config import from_plain, to_plain
 from fewshot.base.errors import check
 from fewshot.corpus.document import Document
 from fewshot.corpus.overlap import which_collide, words
-from fewshot.evaluate.figures import INK, MODEL, new_axes, to_svg
+from fewshot.evaluate.figures import INK, MODEL, as_text, new_axes, to_svg
 from fewshot.evaluate.measure import Answer, Measure, grouped
 from fewshot.evaluate.task import Example
 from fewshot.evaluate.tasks import arithmetic, novel, scramble
@@ -221,7 +221,7 @@ def contamination_svg(rows: Sequence[SplitScore]) -> str:
     for x, y, task in sorted(drawn, key=lambda point: -abs(point[1]))[:MAX_LABELS]:
         side = "left" if x < 50 else "right"  # of the label's text: towards the middle of the figure
         aside = (5 if x < 50 else -5, 3)
-        axes.annotate(task, (x, y), xytext=aside, textcoords="offset points", ha=side, color=INK, fontsize=8)
+        axes.annotate(as_text(task), (x, y), xytext=aside, textcoords="offset points", ha=side, color=INK, fontsize=8)
     axes.set_xlim(-2, 102)
     axes.set_xlabel("questions that are clean (%)")
     axes.set_ylabel("clean-only score against all (%)")

@@ -5,6 +5,7 @@ Accuracy against K, size and training step, the gain from demonstrations against
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -18,6 +19,7 @@ from fewshot.evaluate.page import (
     in_figure,
     plain_table,
     results_table,
+    set_names,
     side_by_side,
     write_page,
 )
@@ -58,8 +60,12 @@ def _models(learners: Sequence[Learner]) -> str:
 
 def _tasks(learners: Sequence[Learner]) -> list[str]:
     """Of each measure its curves: against K, against size, against training step."""
-    groups = {one.name: by_measure(one.results) for one in learners}
-    steps = {one.name: {step: by_measure(results) for step, results in sorted(one.by_step.items())} for one in learners}
+    names = _names(learners)
+    groups = {one.name: by_measure(one.results, names) for one in learners}
+    steps = {
+        one.name: {step: by_measure(results, names) for step, results in sorted(one.by_step.items())}
+        for one in learners
+    }
     sizes = {one.name: one.n_parameters for one in learners}
     parts = []
     for key in dict.fromkeys(key for found in groups.values() for key in found):
@@ -77,6 +83,12 @@ def _tasks(learners: Sequence[Learner]) -> list[str]:
         if figures:
             parts += [f"<h3>{escape(', '.join(key))}</h3>", side_by_side(figures)]
     return parts
+
+
+def _names(learners: Sequence[Learner]) -> dict[tuple[str, str], str]:
+    """Of all sets of questions on the page."""
+    found = [results for one in learners for results in (one.results, *one.by_step.values())]
+    return set_names(itertools.chain.from_iterable(found))
 
 
 def _by_shots(groups: Mapping[str, Sequence[Result]]) -> dict[str, Points]:
@@ -111,10 +123,11 @@ def _drawn(lines: Mapping[str, Points]) -> bool:
 def _gaps(learners: Sequence[Learner]) -> list[str]:
     """What one and few demonstrations add to zero, against size, of all shares of right answers; as figure 1.3."""
     parts = []
+    names = _names(learners)
     for kind in KINDS[1:]:
         lines: dict[str, list[tuple[float, Gap]]] = {}
         for learner in learners:
-            for (title, metric), group in by_measure(learner.results).items():
+            for (title, metric), group in by_measure(learner.results, names).items():
                 found = by_kind(group)
                 added = gap(found["zero"], found[kind]) if {"zero", kind} <= found.keys() else None
                 if added is not None and group[0].share:

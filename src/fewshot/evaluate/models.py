@@ -9,8 +9,8 @@ from fewshot.base.errors import BadValue
 from fewshot.checkpoint.load import checkpoint_folders
 from fewshot.checkpoint.manifest import Checkpoint
 from fewshot.checkpoint.run import load_run
+from fewshot.checkpoint.save import FOLDER as CHECKPOINTS
 from fewshot.evaluate.reader import GPTReader, Reader
-from fewshot.evaluate.stored import STEPS
 from fewshot.tokenizer.vocab import Tokenizer
 
 HUB = "hf:"  # before the path of a model of the transformers library
@@ -24,7 +24,8 @@ class Loaded:
     tokenizer: Tokenizer
     weights: str  # tells one model from another
     step: int
-    folder: Path  # for results; of a checkpoint that is not its run's newest, one of its own
+    folder: Path  # for results of all models beside it, a folder each
+    name: str = ""  # of a model that is no checkpoint of ours
 
 
 def load(name: str) -> Loaded:
@@ -34,8 +35,9 @@ def load(name: str) -> Loaded:
 
         path = name.removeprefix(HUB)
         reader, its_tokenizer, weights = load_transformers(path)
-        folder = Path("evaluations") / Path(path).name
-        return Loaded(reader=reader, tokenizer=its_tokenizer, weights=weights, step=0, folder=folder)
+        name = Path(path).resolve().name
+        folder = Path("evaluations")
+        return Loaded(reader=reader, tokenizer=its_tokenizer, weights=weights, step=0, folder=folder, name=name)
     model, tokenizer, checkpoint = load_run(Path(name))
     return Loaded(
         reader=GPTReader(model),
@@ -47,10 +49,9 @@ def load(name: str) -> Loaded:
 
 
 def _results_folder(checkpoint: Checkpoint) -> Path:
+    """Of the run that holds the checkpoint; of one that lies elsewhere, in it."""
     path = checkpoint.path.resolve()
-    run = path.parents[1]
-    newest = checkpoint_folders(run)[-1:]
-    return run / "evaluations" if newest in ([], [path]) else run / "evaluations" / STEPS / path.name
+    return (path.parents[1] if path.parent.name == CHECKPOINTS else path) / "evaluations"
 
 
 def names_of_checkpoints(name: str) -> list[str]:

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from fewshot.base.files import write_text
+from fewshot.base.errors import BadFile
+from fewshot.base.files import check_writable, write_text
 from fewshot.evaluate.figures import Metrics
 from fewshot.evaluate.position import PositionLoss
 from fewshot.evaluate.protocol import GPT3
 from fewshot.evaluate.reference import KINDS, Kind, nearest_size, reference, row_of
 from fewshot.evaluate.run import Result
 from fewshot.evaluate.statistics import Spread, over_seeds
+
+MARKER = "<!-- a page of fewshot -->"  # in every page: what has it may be replaced by a newer one
+BEGINNINGS = tuple(
+    f'<!doctype html>\n{marker}<html lang="en">\n<head>\n<meta charset="utf-8">\n' for marker in (f"{MARKER}\n", "")
+)  # formerly without it
+WIDE_POINTS = 400  # a figure of more is not shrunk to a narrow window, but scrolls
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1d2430; --soft: #667085; --line: #d9dee7; --back: #ffffff; --card: #f6f8fb; }
@@ -29,9 +37,11 @@ th, td { padding: .3rem .9rem .3rem 0; text-align: left; border-bottom: 1px soli
 .results td, .results th { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .results :is(td, th):nth-child(-n + 2), .results .name { text-align: left; }
 th { color: var(--soft); font-weight: 600; } small, .soft { color: var(--soft); }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 1rem; }
-figure { margin: 0; padding: .8rem; border: 1px solid var(--line); border-radius: .6rem; background: var(--card); }
-figure svg { width: 100%; height: auto; } figcaption { font-size: .9rem; color: var(--soft); }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); gap: 1rem; }
+figure { margin: 0; padding: .8rem; border: 1px solid var(--line); border-radius: .6rem; background: var(--card);
+  min-width: 0; overflow-x: auto; }
+figure svg { width: 100%; height: auto; } figure svg.wide { min-width: 40rem; }
+figcaption { font-size: .9rem; color: var(--soft); }
 pre { background: var(--card); border: 1px solid var(--line); border-radius: .6rem; padding: .8rem; overflow-x: auto;
   white-space: pre-wrap; font-size: .85rem; }
 pre b { color: #3b82c4; } pre b.wrong { color: #d0584a; }
@@ -53,18 +63,33 @@ class Learner:
 
 
 def write_page(path: Path, title: str, parts: Iterable[str]) -> None:
-    """Write a page of these parts under its title."""
+    """Write a page of these parts under its title; raises as `check_page` does."""
+    check_page(path)
     body = "\n".join([f"<h1>{escape(title)}</h1>", *parts])
-    write_text(
-        path,
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
+    page = (
+        f"{BEGINNINGS[0]}<title>{escape(title)}</title>\n"
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>{STYLE}</style>\n</head>\n'
-        f"<body>\n{body}\n</body>\n</html>\n",
+        f"<body>\n{body}\n</body>\n</html>\n"
     )
+    write_text(path, page.encode("utf-8", "replace").decode())  # names of files need not be text
+
+
+def check_page(path: Path) -> None:
+    """Raise what would be in the way of a page at `path`: above all a file there that is no page of ours."""
+    check_writable(path)
+    if not path.is_file() or path.stat().st_size == 0:
+        return
+    with path.open("rb") as file:
+        begins = file.read(200)
+    if not begins.startswith(tuple(text.encode() for text in BEGINNINGS)):
+        raise BadFile(f"{path} exists and is no page that fewshot wrote: give another --out, or move it away")
 
 
 def in_figure(caption: str, svg: str) -> str:
     """A picture with its caption."""
+    points = re.match(r'<svg\b[^>]*\bwidth="([\d.]+)pt"', svg)
+    if points and float(points[1]) > WIDE_POINTS:
+        svg = svg.replace("<svg ", '<svg class="wide" ', 1)
     return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
@@ -88,11 +113,31 @@ def title_of(one: Result) -> str:
     return title if one.protocol == GPT3.name else f"{title}, {one.protocol}"
 
 
-def by_measure(results: Sequence[Result]) -> dict[tuple[str, str], list[Result]]:
-    """Results by (title, metric), in their order; those of several seeds are one."""
+def set_names(results: Iterable[Result]) -> dict[tuple[str, str], str]:
+    """What to call each set of questions, by task and set: "" where a task has one set alone."""
+    sizes: dict[str, dict[str, int]] = {}
+    for one in results:
+        sizes.setdefault(title_of(one), {})[one.question_set] = one.n_asked
+    names: dict[tuple[str, str], str] = {}
+    for title, sets in sizes.items():
+        for of_set, n in sets.items():
+            same = sum(size == n for size in sets.values()) > 1
+            names[title, of_set] = f"{n:,} questions{f' ({of_set})' if same else ''}" if len(sets) > 1 else ""
+    return names
+
+
+def by_measure(
+    results: Sequence[Result], names: Mapping[tuple[str, str], str] | None = None
+) -> dict[tuple[str, str], list[Result]]:
+    """Results by (title, metric), in their order; those of several seeds are one, other questions another measure.
+
+    `names` is of the sets of questions on the whole page, where these results are not all.
+    """
+    names = set_names(results) if names is None else names
     groups: dict[tuple[str, str], list[Result]] = {}
     for one, _ in over_seeds(results):
-        groups.setdefault((title_of(one), one.metric), []).append(one)
+        title = ", ".join(filter(None, (title_of(one), names[title_of(one), one.question_set])))
+        groups.setdefault((title, one.metric), []).append(one)
     return groups
 
 
@@ -109,7 +154,8 @@ def by_kind(results: Sequence[Result]) -> dict[Kind, Result]:
 def results_table(learners: Sequence[Learner]) -> str:
     """Tasks by K; each model has a row of its own, and the paper's model of the nearest size stands beside it."""
     shots = sorted({one.shots for learner in learners for one in learner.results})
-    groups = {learner.name: by_measure(learner.results) for learner in learners}
+    names = set_names(one for learner in learners for one in learner.results)
+    groups = {learner.name: by_measure(learner.results, names) for learner in learners}
     spreads = {learner.name: _spreads(learner.results) for learner in learners}
     sizes = {learner.name: nearest_size(learner.n_parameters) for learner in learners}
     several = len(learners) > 1
@@ -127,7 +173,7 @@ def results_table(learners: Sequence[Learner]) -> str:
                 cells.append(f"{n:,}" + (f" <small>({skipped:,} too long)</small>" if skipped else ""))
                 named = f'<td class="name">{escape(name)}</td>' if several else ""
                 rows.append(
-                    f"<tr><td>{escape(title)}</td><td>{escape(metric)}</td>{named}"
+                    f"<tr><td>{escape(title)}</td><td>{escape(metric)}{' (%)' if group[0].share else ''}</td>{named}"
                     f"{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
                 )
     head = '<th class="name">model</th>' if several else ""
@@ -143,11 +189,11 @@ def results_table(learners: Sequence[Learner]) -> str:
     )
 
 
-def _key(one: Result) -> tuple[str, str, int]:
-    return title_of(one), one.metric, one.shots
+def _key(one: Result) -> tuple[str, str, str, int]:
+    return title_of(one), one.question_set, one.metric, one.shots
 
 
-def _spreads(results: Sequence[Result]) -> dict[tuple[str, str, int], Spread | None]:
+def _spreads(results: Sequence[Result]) -> dict[tuple[str, str, str, int], Spread | None]:
     return {_key(one): spread for one, spread in over_seeds(results)}
 
 
@@ -181,4 +227,5 @@ def _paper(one: Result, size: str, *, named: bool = False) -> str:
 
 def as_read(prompt: str, text: str, right: bool = True) -> str:
     """The prompt, and in bold what the model wrote."""
-    return f"<pre>{escape(prompt)}<b{'' if right else ' class=wrong'}>{escape(text)}</b></pre>"
+    kind = "" if right else ' class="wrong"'
+    return f"<pre>{escape(prompt)}<b{kind}>{escape(text)}</b></pre>"

@@ -78,19 +78,30 @@ def make_span(tokenizer: Tokenizer, protocol: Protocol, context: str, completion
     """The context and the completion, encoded as one text, with the completion as the scored part.
 
     Where the two merge at the border (a context that ends in a space, which the next word takes), the scored part
-    begins at the first token in which the joint text differs from the context alone. The harness moves the context's
-    closing white space to the completion first, and cuts where the context's own tokens end.
+    begins at the first token in which the joint text differs from the context alone. Under the harness's protocol it is
+    what `harness_pair` gives; where that is nothing, the last token.
     """
-    if protocol.joined_at_space and context:
-        bare = context.rstrip()
-        context, completion = bare, context[len(bare) :] + completion
+    if protocol.joined_at_space:
+        before, scored = harness_pair(tokenizer, protocol, context, completion)
+        return Span((*before, *scored), min(len(before), len(before) + len(scored) - 1))
     alone, joint = tokenizer.encode(context), tokenizer.encode(context + completion)
     first = _first(tokenizer, protocol, context)
-    if protocol.joined_at_space:
-        begin = len(alone)
-    else:
-        begin = next((i for i, (a, b) in enumerate(zip(alone, joint, strict=False)) if a != b), len(alone))
+    begin = next((i for i, (a, b) in enumerate(zip(alone, joint, strict=False)) if a != b), len(alone))
     return Span((*first, *joint), len(first) + min(begin, len(joint) - 1))
+
+
+def harness_pair(
+    tokenizer: Tokenizer, protocol: Protocol, context: str, completion: str
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The tokens of the context, and those of the completion, perhaps none, as the harness's models take them.
+
+    The context's closing white space moves to the completion; then the context's own tokens stand first, and behind
+    them what the joint text has beyond so many. Source: lm_eval 0.4.13, api/model.py (_encode_pair).
+    """
+    bare = context.rstrip()
+    context, completion = bare, context[len(bare) :] + completion
+    alone, joint = tokenizer.encode(context), tokenizer.encode(context + completion)
+    return (*_first(tokenizer, protocol, context), *alone), tuple(joint[len(alone) :])
 
 
 def _first(tokenizer: Tokenizer, protocol: Protocol, text: str) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ Refuses to know the command line and where results are kept.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from fewshot.base.config import from_plain, to_plain
 from fewshot.base.dist import gather, n_ranks, rank
-from fewshot.base.errors import check
+from fewshot.base.errors import BadValue, NotFinite, check
 from fewshot.evaluate.answers import Answerer
 from fewshot.evaluate.measure import Answer, Measure
 from fewshot.evaluate.prompt import Prompt, build_prompt
@@ -68,6 +69,17 @@ class Result:
     seed: int
     source: str
     samples: tuple[Sample, ...] = ()
+    questions: str = ""  # digest of the set of questions; formerly it was not stored
+
+    @property
+    def n_asked(self) -> int:
+        """Questions of the set, those that were too long among them."""
+        return self.n + self.n_skipped
+
+    @property
+    def question_set(self) -> str:
+        """What tells its set of questions from others: their digest, or what there is of a former result."""
+        return self.questions or f"{self.n_asked:,} of {self.source}"
 
     def to_json(self) -> dict[str, Any]:
         """The result as plain values."""
@@ -75,8 +87,13 @@ class Result:
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any], *, where: str) -> Result:
-        """The result that `to_json` gave; `where` names its file in an error."""
-        return from_plain(cls, plain, where=where)
+        """The result that `to_json` gave, with finite numbers; `where` names its file in an error."""
+        result = from_plain(cls, plain, where=where)
+        for name in ("shots_used", "value", "low", "high", "ideal", "chance"):
+            number = getattr(result, name)
+            if number is not None and not math.isfinite(number):
+                raise NotFinite(f"{where}: {name} of {result.task} is {number}: measure it again")
+        return result
 
 
 @dataclass(frozen=True)
@@ -90,6 +107,7 @@ class Answered:
     prompts: tuple[Prompt, ...]
     ideals: tuple[float, ...]  # of the ideal learner, where the task knows it
     n_skipped: int
+    questions: str = ""  # digest of the set that was asked
 
     def results(self) -> list[Result]:
         """One result a measure of the task; samples are kept with the first."""
@@ -115,6 +133,7 @@ class Answered:
             seed=self.seed,
             source=self.task.source,
             samples=self._samples(measure) if first else (),
+            questions=self.questions,
         )
 
     def _samples(self, measure: Measure) -> tuple[Sample, ...]:
@@ -178,7 +197,27 @@ def evaluate(
             on_progress(len(shots) * min(first + slab, n), len(shots) * n)
     for part in gather((found, prompts)):
         found, prompts = {**part[0], **found}, {**part[1], **prompts}
-    return [_together(task, k, seed, by_shots[k], found, prompts) for k in shots]
+    questions = digest_of_set(task, limit)
+    return [_together(task, k, seed, by_shots[k], found, prompts, questions) for k in shots]
+
+
+def digest_of_set(task: Task, limit: int) -> str:
+    """What tells one set of questions from another: contexts, completions, right answers, demonstrations.
+
+    It is the same for all K and seeds, so that these belong together: of demonstrations, and of a made task that asks
+    others for another seed, it has what seed 0 gives.
+    """
+    try:
+        episodes = task.episodes(limit, 1, 0)
+    except BadValue:  # there are none
+        episodes = task.episodes(limit, 0, 0)
+    digest = hashlib.blake2b(digest_size=8)
+    for one in episodes:
+        asked = one.example
+        shown = [demonstration.demonstration for demonstration in one.demonstrations]
+        content = (asked.context, asked.contexts, asked.completions, asked.gold, asked.also_right, shown)
+        digest.update(repr(content).encode())
+    return digest.hexdigest()
 
 
 def _answer(
@@ -201,6 +240,7 @@ def _together(
     episodes: Sequence[Episode],
     found: Mapping[tuple[int, int], Answer],
     prompts: Mapping[tuple[int, int], Prompt],
+    questions: str,
 ) -> Answered:
     """The answers of one K in the order of the episodes."""
     absent = {one.example.group for at, one in enumerate(episodes) if (k, at) not in found} - {""}
@@ -214,4 +254,5 @@ def _together(
         prompts=tuple(prompts[k, at] for at in places),
         ideals=tuple(ideal[shots] for ideal, shots in ideals if ideal is not None),
         n_skipped=n_questions([one.example for one in episodes]) - n_questions([episodes[at].example for at in places]),
+        questions=questions,
     )

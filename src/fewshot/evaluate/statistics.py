@@ -211,9 +211,10 @@ def over_seeds(results: Sequence[Result]) -> list[tuple[Result, Spread | None]]:
 
     Value and interval of the joint result are the means over seeds: its interval is that of the questions.
     """
-    groups: dict[tuple[str, str, str, int], list[Result]] = {}
+    groups: dict[tuple[str, str, str, int, str], list[Result]] = {}
     for one in results:
-        groups.setdefault((one.task, one.protocol, one.metric, one.shots), []).append(one)
+        key = (one.task, one.protocol, one.metric, one.shots, one.question_set)
+        groups.setdefault(key, []).append(one)
     return [_over_seeds(group) for group in groups.values()]
 
 

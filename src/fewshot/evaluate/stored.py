@@ -1,86 +1,69 @@
-"""What an evaluation leaves on disk: answers as they come, which make it resumable, and results.
+"""What an evaluation leaves on disk: results, and beside them the answers that they were taken from.
 
-In: a folder, such as RUN/evaluations. It holds TASK.json (TASK.lm-eval.json under the harness's protocol) and
-answers/TASK.PROTOCOL.jsonl of the newest checkpoint; steps/step-N/ holds the same of an older one.
+In: a folder for all results, such as RUN/evaluations. Out: in it a folder for each model that was measured,
+
+step-00002000/                     a checkpoint's
+    TASK.json                      results; TASK.lm-eval.json under the harness's protocol
+    answers/TASK.PROTOCOL.jsonl    as they came
+    contamination/TASK.json
+step-00002000-1a2b3c4d/            other weights of that step: of a training that was done anew in the same folder
+NAME-1a2b3c4d/                     a model of others', by a digest of its weights
+
+A measurement is known by its metric, K, seed and set of questions, and is replaced by the same one alone. Each write
+holds the folder and begins with what is there by then. Files from before there were such folders are read, not written.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from fewshot.base.dist import n_ranks, rank
-from fewshot.base.errors import BadFile
-from fewshot.base.files import read_json, read_text, write_json, write_text
+from fewshot.base.dist import rank
+from fewshot.base.errors import BadFile, BadValue
+from fewshot.base.files import read_json, to_json, written_whole
+from fewshot.base.lock import hold
 from fewshot.base.log import note
-from fewshot.evaluate.measure import Answer
-from fewshot.evaluate.prompt import Prompt
 from fewshot.evaluate.protocol import GPT3
 from fewshot.evaluate.reader import Reader
 from fewshot.evaluate.run import Answered, Result, evaluate
+from fewshot.evaluate.stored_answers import WAIT_SECONDS, WRITING, AnswerFile, begin, to_bytes, weights_of_answers
 from fewshot.evaluate.task import Task
 from fewshot.tokenizer.vocab import Tokenizer
 
-STEPS = "steps"  # folder of older checkpoints' results
-FIELDS = ("text", "logprobs", "n_tokens", "greedy", "unconditional", "shots")
+FORMER = "steps"  # folder of older checkpoints' results, formerly; those of the newest lay in no folder of their own
+OF_STEP = re.compile(r"step-\d+(-[0-9a-f]{8})?")
+
+Row = dict[str, Any]
 
 
-class AnswerFile:
-    """Answers on disk by what was asked: JSON lines; the first names the weights that gave them.
+@dataclass(frozen=True)
+class Stored:
+    """One file of results: plain values, with the checksum that each had when it was written ("" formerly)."""
 
-    A file of other weights is begun anew; a last line that was cut off while it was written is dropped.
-    """
+    path: Path
+    step: int
+    weights: str
+    rows: tuple[Row, ...]
+    checksums: tuple[str, ...]
 
-    def __init__(self, path: Path, weights: str) -> None:
-        self.path = path
-        self.known: dict[str, dict[str, Any]] = {}
-        header = json.dumps({"weights": weights})
-        whole = read_text(path).split("\n")[:-1] if path.is_file() else []
-        try:
-            if whole and whole[0] == header:
-                rows = [json.loads(line) for line in whole[1:]]
-                self.known = {row["asked"]: {field: row[field] for field in FIELDS} for row in rows}
-        except (ValueError, KeyError, TypeError) as error:
-            raise BadFile(f"{path} is damaged ({error}): delete it to begin anew") from None
-        write_text(path, "".join(f"{line}\n" for line in [header, *(whole[1:] if self.known else [])]))
-
-    def add(self, task: Task, answers: Sequence[tuple[Prompt, Answer]]) -> None:
-        """Store answers; they are on disk when this returns."""
-        lines = []
-        for prompt, answer in answers:
-            row = {"asked": asked(task, prompt), "id": answer.example.id}
-            row |= {field: getattr(answer, field) for field in FIELDS}
-            self.known[row["asked"]] = row
-            lines.append(json.dumps(row, ensure_ascii=False) + "\n")
-        with self.path.open("a", encoding="utf-8") as file:
-            file.writelines(lines)
-            file.flush()
-            os.fsync(file.fileno())
-
-    def get(self, task: Task, prompt: Prompt) -> Answer | None:
-        """The stored answer to the prompt; None where there is none."""
-        row = self.known.get(asked(task, prompt))
-        if row is None:
-            return None
-        values: dict[str, Any] = {}
-        for name in FIELDS:
-            values[name] = tuple(row[name]) if isinstance(row[name], list) else row[name]
-        return Answer(example=prompt.example, **values)
-
-
-def asked(task: Task, prompt: Prompt) -> str:
-    """A digest of all that an answer depends on, the weights aside."""
-    search = (task.protocol.beams, task.protocol.length_penalty, task.stop, task.max_answer_tokens)
-    key = (task.kind, task.answer_context, search if task.kind == "complete" else (), prompt.tokens, prompt.spans)
-    return hashlib.blake2b(repr(key).encode(), digest_size=16).hexdigest()
+    def results(self) -> list[Result]:
+        """Its results; what was changed since it was written is said."""
+        n_changed = sum(
+            bool(known) and known != _checksum(row) for row, known in zip(self.rows, self.checksums, strict=True)
+        )
+        if n_changed:
+            note(f"{self.path}: {n_changed} of its results were changed after they were measured; measure them again")
+        return [Result.from_json(row, where=str(self.path)) for row in self.rows]
 
 
 def evaluate_into(
-    folder: Path,
+    folder: Path | None,
     reader: Reader,
     tokenizer: Tokenizer,
     task: Task,
@@ -91,15 +74,20 @@ def evaluate_into(
     limit: int,
     seed: int,
     batch_size: int,
+    name: str = "",
     keep_results: bool = True,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Answered]:
-    """As `evaluate`, with answers kept in `folder`, and results too unless they are not the task's own.
+    """As `evaluate`, with answers kept in the model's part of `folder`, and results unless they are not the task's own.
 
-    `weights` tells one model from another.
+    `weights` tells one model from another; `name` is of one that is no checkpoint of ours. With None for a folder
+    nothing is kept.
     """
-    part = f".{rank()}-of-{n_ranks()}" if n_ranks() > 1 else ""
-    store = AnswerFile(folder / "answers" / f"{task.name}.{task.protocol.name}{part}.jsonl", weights)
+    own = store = None
+    if folder is not None:
+        file = f"{task.name}.{task.protocol.name}.jsonl"
+        own = folder_of(folder, weights, step=step, name=name, begun=file)
+        store = AnswerFile(own / "answers" / file, weights, lock=folder)
     answered = evaluate(
         reader,
         tokenizer,
@@ -111,57 +99,169 @@ def evaluate_into(
         store=store,
         on_progress=on_progress,
     )
-    if keep_results and rank() == 0:
-        results = [result for one in answered for result in one.results()]
-        store_results(folder, task, results, step=step, weights=weights)
+    if own is not None and keep_results and rank() == 0:
+        store_results(own, task, [result for one in answered for result in one.results()], step=step, weights=weights)
     return answered
 
 
-def store_results(folder: Path, task: Task, results: Sequence[Result], *, step: int, weights: str) -> None:
-    """Write the task's file; other shot counts and seeds of the same weights, source and questions stay in it.
+def folder_of(root: Path, weights: str, *, step: int, name: str = "", begun: str = "") -> Path:
+    """The folder in `root` for what these weights are measured at; it holds nothing of other weights.
 
-    A measurement on fewer questions never replaces one on more: it is printed only, and that is said.
+    The file of answers `begun` is made there, so that no other weights take the folder.
     """
+    short = hashlib.blake2b(weights.encode(), digest_size=4).hexdigest()
+    if name:  # the same weights under another name have the same folder
+        found = [path for path in sorted(root.glob(f"*-{short}")) if not OF_STEP.fullmatch(path.name)]
+        places = [*found, root / f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', name).strip('.-') or 'model'}-{short}"]
+    else:
+        places = [root / f"step-{step:08d}", root / f"step-{step:08d}-{short}"]
+    with hold(root, doing=WRITING, wait_seconds=WAIT_SECONDS):
+        own = next((path for path in places if _weights_in(path) <= {weights}), None)
+        if own is None:
+            raise BadFile(f"{places[-1]} holds results of other weights: move them away")
+        if begun:
+            begin(own / "answers" / begun, weights)
+        return own
+
+
+def _weights_in(folder: Path) -> set[str]:
+    """Whose results and answers are in a folder."""
+    files = [*folder.glob("*.json"), *folder.glob("contamination/*.json"), *folder.glob("answers/*.jsonl")]
+    return {_weights_of(path, path.stat().st_mtime_ns, path.stat().st_size) for path in files} - {""}
+
+
+@lru_cache(maxsize=4096)
+def _weights_of(path: Path, mtime_ns: int, size_bytes: int) -> str:
+    if path.suffix == ".jsonl":
+        return weights_of_answers(path)
+    stored = read_json(path)
+    return str(stored.get("weights", "")) if isinstance(stored, dict) else ""
+
+
+def store_results(folder: Path, task: Task, results: Sequence[Result], *, step: int, weights: str) -> None:
+    """Put results into the task's file in the model's folder; all others stay in it."""
+
+    def key(row: Row) -> tuple[Any, ...]:
+        n_asked = row["n"] + row["n_skipped"]
+        return row["metric"], row["shots"], row["seed"], n_asked, row.get("questions", ""), row["source"]
+
     path = folder / f"{task.name}{'' if task.protocol is GPT3 else f'.{task.protocol.name}'}.json"
-    new = [result.to_json() for result in results]
-    stored = read_json(path) if path.is_file() else {}
-    old = stored.get("results", []) if stored.get("weights") == weights else []
-    old = [one for one in old if one["source"] == task.source]
-    n_old, n_new = (max((one["n"] + one["n_skipped"] for one in many), default=0) for many in (old, new))
-    if n_old > n_new:
-        note(f"{path} keeps its results on {n_old:,} questions; these on {n_new:,} are not stored (--limit {n_old})")
-        return
-
-    def key(one: dict[str, Any]) -> tuple[str, int, int]:
-        return one["metric"], one["shots"], one["seed"]
-
-    measured = {key(one) for one in new}
-    kept = [one for one in old if n_old == n_new and key(one) not in measured]
-    write_json(path, {"step": step, "weights": weights, "results": sorted([*kept, *new], key=key)})
+    merge(path, [result.to_json() for result in results], key, step=step, weights=weights, lock=folder.parent)
 
 
-def read_results(folder: Path) -> list[Result]:
-    """All results of the newest checkpoint that each task was measured on, the oldest file first."""
-    return [result for _, result in _read_files(folder)]
+def merge(
+    path: Path, rows: Iterable[Row], key: Callable[[Row], tuple[Any, ...]], *, step: int, weights: str, lock: Path
+) -> list[Row]:
+    """Put rows into a file, in place of those of the same key alone; gives all that it holds then, in order of key."""
+    with hold(lock, doing=WRITING, wait_seconds=WAIT_SECONDS):
+        stored = read_stored(path) if path.is_file() else Stored(path, step, weights, (), ())
+        if stored.weights != weights:
+            raise BadFile(f"{path} holds results of other weights: move it away")
+        try:
+            merged = {key(row): (row, known) for row, known in zip(stored.rows, stored.checksums, strict=True)}
+            merged |= {key(row): (row, _checksum(row)) for row in rows}
+            ordered = [merged[one] for one in sorted(merged)]
+        except (KeyError, TypeError) as error:  # a field is missing, or holds another kind of value
+            raise BadFile(f"{path} is damaged ({error}): move it away") from None
+        whole = {"step": step, "weights": weights, "results": [row for row, _ in ordered]}
+        whole["checksums"] = [checksum for _, checksum in ordered]
+        text = to_json(whole, where=path, indent=2)
+        with written_whole(path) as partial:
+            partial.write_bytes(to_bytes(text + "\n"))
+        return [row for row, _ in ordered]
 
 
-def read_steps(folder: Path) -> dict[int, list[Result]]:
-    """All results in the folder by training step, those of older checkpoints included."""
-    older = [found for one in sorted((folder / STEPS).glob("step-*")) for found in _read_files(one)]
-    by_step: dict[int, dict[tuple[str, str, str, int, int], Result]] = {}
-    for step, one in [*_read_files(folder), *older]:
-        key = (one.task, one.protocol, one.metric, one.shots, one.seed)
-        by_step.setdefault(step, {}).setdefault(key, one)
-    return {step: list(by_step[step].values()) for step in sorted(by_step)}
+def _checksum(row: Row) -> str:
+    return hashlib.blake2b(json.dumps(row, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
-def _read_files(folder: Path) -> list[tuple[int, Result]]:
-    """(step, result) of the files in one folder."""
-    found = []
-    for path in sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns):
-        stored = read_json(path)
-        if not isinstance(stored, dict) or not isinstance(stored.get("results"), list):
-            raise BadFile(f"{path} holds no results of fewshot evaluate: delete or move it")
-        results = [Result.from_json(plain, where=str(path)) for plain in stored["results"]]
-        found += [(int(stored.get("step", 0)), result) for result in results]
+def read_results(folder: Path, weights: Mapping[int, str] | None = None) -> list[Result]:
+    """Of each task and protocol the results of the newest checkpoint that was measured on it; see `read_steps`."""
+    return newest(read_steps(folder, weights))
+
+
+def newest(by_step: Mapping[int, Sequence[Result]]) -> list[Result]:
+    """Of each task and protocol the results of the last step that has any."""
+    last = {(one.task, one.protocol): step for step in sorted(by_step) for one in by_step[step]}
+    return [one for step in sorted(by_step) for one in by_step[step] if last[one.task, one.protocol] == step]
+
+
+def read_steps(folder: Path, weights: Mapping[int, str] | None = None) -> dict[int, list[Result]]:
+    """All results in the folder by training step; of one metric, K and seed those on most questions.
+
+    `weights` says whose checkpoints there are, by step: results of other weights at that step, or at a later one than
+    all, are of a former training and left out. Where two sets of as many questions were asked both are there.
+    """
+    by_step: dict[int, list[Stored]] = {}
+    for one in _all_stored(folder):
+        by_step.setdefault(one.step, []).append(one)
+    found: dict[int, list[Result]] = {}
+    n_others = 0
+    for step, files in sorted(by_step.items()):
+        wanted = (weights or {}).get(step, files[-1].weights)
+        known = step <= max(weights, default=step) if weights else True
+        own = [one for one in files if one.weights == wanted and known]
+        n_others += len(files) - len(own)
+        if own:
+            found[step] = on_most_questions(result for one in own for result in one.results())
+    if n_others:
+        n_files = sum(map(len, by_step.values()))
+        note(f"{folder}: {n_others} of {n_files} files of results are not shown: the run no longer holds their weights")
     return found
+
+
+def on_most_questions(results: Iterable[Result]) -> list[Result]:
+    """Of each task, protocol, metric, K and seed the measurement on most questions; of different ones on as many, all.
+
+    The last of the same measurement counts; one whose questions are not known gives way to one whose are.
+    """
+    groups: dict[tuple[Any, ...], dict[str, Result]] = {}
+    for one in results:
+        key = (one.task, one.protocol, one.metric, one.shots, one.seed)
+        groups.setdefault(key, {})[one.question_set] = one
+    chosen: list[Result] = []
+    for group in groups.values():
+        most = max(one.n_asked for one in group.values())
+        largest = [one for one in group.values() if one.n_asked == most]
+        chosen += [one for one in largest if one.questions] or largest
+    return chosen
+
+
+def _all_stored(folder: Path) -> list[Stored]:
+    """Every file of results in a run's folder, the last written last."""
+    own = [path for path in folder.glob("step-*") if OF_STEP.fullmatch(path.name)]
+    places = [folder, *(folder / FORMER).glob("step-*"), *own]
+    paths = [path for place in places for path in place.glob("*.json")]
+    return [read_stored(path) for path in sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path))]
+
+
+def read_stored(path: Path) -> Stored:
+    """One file of results as plain values; anything else raises `BadFile`."""
+    stored = read_json(path)
+    if not isinstance(stored, dict) or not isinstance(stored.get("results"), list):
+        raise BadFile(f"{path} holds no results of fewshot evaluate: delete or move it")
+    rows, checksums = stored["results"], stored.get("checksums")
+    step, weights = stored.get("step", 0), stored.get("weights", "")
+    checksums = [""] * len(rows) if checksums is None else checksums
+    if (
+        not isinstance(step, int)
+        or not isinstance(weights, str)
+        or not isinstance(checksums, list)
+        or len(checksums) != len(rows)
+        or not all(isinstance(row, dict) for row in rows)
+    ):
+        raise BadFile(f"{path} is damaged: its step, weights, results and checksums do not go together; move it away")
+    return Stored(path, step, weights, tuple(rows), tuple(map(str, checksums)))
+
+
+def can_store(folder: Path, *, wanted: bool) -> bool:
+    """Whether results can go into a folder; that they cannot is said, or refused where it was `wanted` by name."""
+    try:
+        with hold(folder, doing=WRITING, wait_seconds=WAIT_SECONDS):
+            return True
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        if wanted:
+            raise BadValue(f"--out {folder} cannot be written ({reason}): give another folder") from None
+        note(f"{folder} cannot be written ({reason}): results are printed and not stored; --out FOLDER stores them")
+        return False

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from torch import Tensor
 
-from fewshot.base.errors import KernelUnsupported, UnknownName
+from fewshot.base.errors import BadValue, KernelUnsupported, UnknownName
 from fewshot.kernels import blocked, flex, native, reference, sdpa, triton_strips
 from fewshot.kernels.cost import measured
 from fewshot.kernels.need import Attend, Kernel, Need
 from fewshot.patterns.pattern import Pattern
+from fewshot.patterns.schedule import parse
 
 KERNELS: dict[str, Kernel] = {
     "native": native,
@@ -26,28 +28,71 @@ KERNELS: dict[str, Kernel] = {
 AUTO = {"cpu": ("native", "blocked", "sdpa"), "cuda": ("triton", "flex", "blocked", "sdpa")}
 
 
-def choose(name: str, need: Need) -> tuple[Attend, str]:
-    """The kernel called `name` and, for the log, why it was taken; `auto` takes the fastest, as measured here.
+@dataclass(frozen=True)
+class Choice:
+    """The kernel of one pattern."""
+
+    name: str  # in KERNELS
+    attend: Attend
+    why: str  # it was taken, for the log
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The kernels of a model, which may have several patterns."""
+
+    attend: Attend  # computes each pattern by its own kernel
+    names: dict[str, str]  # pattern's text -> kernel: given to `choose_for` again, it takes the same ones
+    reasons: list[str]  # one a pattern, for the log
+
+
+def choose(name: str, need: Need) -> Choice:
+    """Return the kernel called `name`; `auto` takes the fastest, as measured here.
 
     Raises KernelUnsupported with the reason if a named kernel cannot do what is needed, UnknownName if there is none.
     """
     if name == "auto":
         return _fastest_that_fits(need)
     if name not in KERNELS:
-        raise UnknownName("kernel", name, ["auto", *KERNELS])
+        raise UnknownName("kernel", str(name), ["auto", *KERNELS])
     if problem := KERNELS[name].supports(need):
         raise KernelUnsupported(f"kernel {name!r} does not fit {need.pattern}: {problem}; use 'auto'")
-    return KERNELS[name].attend, f"kernel {name} for {need.pattern}: asked for by name"
+    return Choice(name, KERNELS[name].attend, f"kernel {name} for {need.pattern}: asked for by name")
 
 
-def choose_for(patterns: Iterable[Pattern], name: str, need: Need) -> tuple[Attend, list[str]]:
-    """A kernel for a model with several patterns, each chosen by itself; and why. `need.pattern` is not looked at."""
-    chosen = {pattern: choose(name, dataclasses.replace(need, pattern=pattern)) for pattern in patterns}
-    kernels = {pattern: attend for pattern, (attend, _) in chosen.items()}
-    reasons = [why for _, why in chosen.values()]
+def choose_for(patterns: Iterable[Pattern], wanted: str | Mapping[str, str], need: Need) -> Choices:
+    """Return a kernel for each pattern of a model. `need.pattern` is not looked at.
+
+    `wanted` is a name for all patterns, or names by the texts of patterns, as `Choices.names` has them.
+    Raises as `choose` does, and BadValue if no name is given for one of the patterns.
+    """
+    names = _names_by_pattern(patterns, wanted)
+    chosen = {pattern: choose(name, dataclasses.replace(need, pattern=pattern)) for pattern, name in names.items()}
+    return Choices(
+        _attend_by_pattern({pattern: choice.attend for pattern, choice in chosen.items()}),
+        {pattern.text: choice.name for pattern, choice in chosen.items()},
+        [choice.why for choice in chosen.values()],
+    )
+
+
+def _names_by_pattern(patterns: Iterable[Pattern], wanted: str | Mapping[str, str]) -> dict[Pattern, str]:
+    if not isinstance(wanted, Mapping):
+        return dict.fromkeys(patterns, wanted)
+    given = {parse(text).text: name for text, name in wanted.items()}  # however blanks and case are spelled
+    names = {}
+    for pattern in patterns:
+        if pattern.text not in given:
+            known = ", ".join(f"{text}: {name}" for text, name in given.items())
+            raise BadValue(f"no kernel is named for {pattern.text!r} among {{{known}}}: add it, or give 'auto' for all")
+        names[pattern] = given[pattern.text]
+    return names
+
+
+def _attend_by_pattern(kernels: Mapping[Pattern, Attend]) -> Attend:
+    """Return the kernel that all share, or a function that computes each pattern by its own."""
     first = next(iter(kernels.values()))
     if all(attend is first for attend in kernels.values()):
-        return first, reasons
+        return first
 
     def attend_by_pattern(
         q: Tensor,
@@ -61,10 +106,10 @@ def choose_for(patterns: Iterable[Pattern], name: str, need: Need) -> tuple[Atte
     ) -> Tensor:
         return kernels[pattern](q, k, v, pattern, q_start=q_start, documents=documents, dropout=dropout)
 
-    return attend_by_pattern, reasons
+    return attend_by_pattern
 
 
-def _fastest_that_fits(need: Need) -> tuple[Attend, str]:
+def _fastest_that_fits(need: Need) -> Choice:
     fitting, problems = {}, []
     for name in AUTO.get(need.device, ("blocked", "sdpa")):
         problem = KERNELS[name].supports(need)
@@ -76,9 +121,11 @@ def _fastest_that_fits(need: Need) -> tuple[Attend, str]:
         fitting["reference"] = reference.attend  # the definition fits every need, at the cost of all scores
     if len(fitting) == 1:
         (name,) = fitting
-        return fitting[name], f"kernel {name} for {need.pattern}: {'; '.join(problems) or 'no other fits'}"
+        return Choice(
+            name, fitting[name], f"kernel {name} for {need.pattern}: {'; '.join(problems) or 'no other fits'}"
+        )
     taken = measured(need, fitting)
     name, *others = sorted(taken, key=lambda each: taken[each])
     against = ", ".join(f"{other} {taken[other]:.3g}" for other in others)
     why = "; ".join([f"measured {taken[name]:.3g} ms here, {against}", *problems])
-    return fitting[name], f"kernel {name} for {need.pattern}: {why}"
+    return Choice(name, fitting[name], f"kernel {name} for {need.pattern}: {why}")

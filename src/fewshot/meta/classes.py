@@ -7,28 +7,36 @@ text is its bytes in UTF-8, cut to a fixed length or filled with zeros. Knows no
 
 from __future__ import annotations
 
-import json
-import warnings
+import lzma
+import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path, PurePosixPath
 
 import torch
 from jaxtyping import Float, Int, UInt8
-from PIL import Image
 from torch import Tensor
 
 from fewshot.base.errors import BadFile, check
-from fewshot.base.files import read_text
+from fewshot.base.files import parse_json, read_text
+from fewshot.base.log import note
+from fewshot.base.machine import check_fits
 from fewshot.base.rng import seed_of
 from fewshot.meta.episodes import Episodes
+from fewshot.meta.images import as_pixels
+from fewshot.meta.state import digest
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 TEXTS = (".txt", ".md")
+# What zipfile raises for archives that were changed or cut off
+UNPACKED = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, OSError, EOFError, ValueError, LookupError, RuntimeError,
+)  # fmt: skip
 TURNS = 4  # by 90 degrees
+PARTS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval", "evaluation"}
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,11 @@ class Classes:
     def are_images(self) -> bool:
         """Whether these are images; else they are texts."""
         return self.examples.dim() == 4
+
+    def digest(self) -> str:
+        """Return the sha256 of labels, counts and examples: the same classes have it wherever they lie."""
+        places = zip(self.labels, self.firsts.tolist(), self.counts.tolist(), strict=True)
+        return digest({label: self.examples[first : first + count] for label, first, count in places})
 
     def taken(self, which: Int[Tensor, " c"]) -> Classes:
         """Some of the classes; the examples are shared."""
@@ -141,11 +154,13 @@ def read_classes(path: Path, *, side: int = 28, n_channels: int = 1, n_bytes: in
     """The labelled images or texts of a folder, zip or .jsonl (lines with `text` and `label`).
 
     Images become `side` x `side` with 1 (grey) or 3 channels, texts `n_bytes` long. Files are sorted by name. Raises
-    BadFile for what cannot be read, or holds no examples, or both images and texts.
+    BadFile for what cannot be read, or holds no examples, or both images and texts, BadValue for sizes beyond memory.
     """
     check(side >= 1, f"side is {side}, must be at least 1")
     check(n_channels in (1, 3), f"n_channels is {n_channels}, allowed: 1 (grey), 3 (colour)")
     check(n_bytes >= 1, f"n_bytes is {n_bytes}, must be at least 1")
+    check_fits(side * side * n_channels, f"an image with data.side {side:,}", "lower data.side")
+    check_fits(n_bytes, f"a text with data.n_bytes {n_bytes:,}", "lower data.n_bytes")
     if not path.exists():
         raise BadFile(f"{path} does not exist: give a folder or zip of label/file.png or label/file.txt, or a .jsonl")
     found: dict[str, list[Tensor]] = {}
@@ -157,15 +172,21 @@ def read_classes(path: Path, *, side: int = 28, n_channels: int = 1, n_bytes: in
         for name, data in _files(path):
             is_image = name.suffix.lower() in IMAGES
             suffixes.add(name.suffix.lower())
-            example = _as_pixels(data, side, n_channels, f"{path}: {name}") if is_image else _as_bytes(data, n_bytes)
-            found.setdefault(str(name.parent), []).append(example)
+            example = as_pixels(data, side, n_channels, f"{path}: {name}") if is_image else _as_bytes(data, n_bytes)
+            found.setdefault(_label(name.parent), []).append(example)
     if not found:
         raise BadFile(f"{path} holds no labelled examples: label/file with {', '.join(IMAGES + TEXTS)} is needed")
     if suffixes & set(IMAGES) and suffixes & set(TEXTS):
         raise BadFile(f"{path} holds images and texts ({', '.join(sorted(suffixes))}): put them into two folders")
     counts = torch.tensor([len(examples) for examples in found.values()])
     stacked = torch.stack([example for examples in found.values() for example in examples])
+    if suffixes & set(IMAGES) and len(stacked) > 1 and bool((stacked == stacked[0]).all()):
+        note(f"all {len(stacked):,} images in {path} are alike when they are read as {_kind(n_channels)} on white")
     return Classes(stacked, counts.cumsum(0) - counts, counts, tuple(found))
+
+
+def _kind(n_channels: int) -> str:
+    return "grey" if n_channels == 1 else "colour"
 
 
 def _files(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
@@ -176,7 +197,8 @@ def _files(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
         return seen and len(name.parts) >= 2 and name.suffix.lower() in IMAGES + TEXTS
 
     if path.is_dir():
-        names = sorted(PurePosixPath(file.relative_to(path).as_posix()) for file in path.rglob("*") if file.is_file())
+        below = (file for file in _files_below(path) if file.is_file())
+        names = sorted(PurePosixPath(file.relative_to(path).as_posix()) for file in below)
         for name in filter(is_example, names):
             yield name, (path / name).read_bytes()
         return
@@ -185,19 +207,44 @@ def _files(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
             files = ((PurePosixPath(info.filename), info) for info in archive.infolist() if not info.is_dir())
             for name, info in sorted(files, key=lambda pair: pair[0]):
                 if is_example(name):
+                    check_fits(info.file_size, f"{name} in {path}", "take it out")
                     yield name, archive.read(info)
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError) as error:
+    except UNPACKED as error:
         raise BadFile(f"{path} cannot be read as a zip ({error}); allowed: a folder, a zip, a .jsonl") from None
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Every file below a folder. A linked folder is entered like another one, but none twice, under whatever name."""
+    entered: set[Path] = set()
+    waiting = [folder]
+    while waiting:
+        links: list[Path] = []  # entered last: what is there itself keeps its own name
+        for top in waiting:
+            for place, folders, files in os.walk(top):
+                real = Path(place).resolve()
+                if real in entered:
+                    folders.clear()
+                    continue
+                entered.add(real)
+                yield from (Path(place, name) for name in files)
+                links += [link for name in sorted(folders) if (link := Path(place, name)).is_symlink()]
+        waiting = links
+
+
+def _label(folder: PurePosixPath) -> str:
+    """The class of what lies in a folder: its path, without those above it that only tell training from test.
+
+    `train/cat` and `test/cat` are one class. What is drawn from unseen classes must not have been trained on.
+    """
+    *above, name = folder.parts
+    return "/".join([*(part for part in above if part.lower() not in PARTS), name])
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
     for number, line in enumerate(read_text(path).split("\n"), 1):
         if not line.strip():
             continue
-        try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise BadFile(f"{path} is not JSON in line {number}: {error}") from None
+        row = parse_json(line, f"{path} line {number}")
         if (
             not isinstance(row, dict)
             or not isinstance(row.get("text"), str)
@@ -211,14 +258,3 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
 
 def _as_bytes(data: bytes, n_bytes: int) -> UInt8[Tensor, " L"]:
     return torch.frombuffer(bytearray(data[:n_bytes].ljust(n_bytes, b"\0")), dtype=torch.uint8)
-
-
-def _as_pixels(data: bytes, side: int, n_channels: int, where: str) -> UInt8[Tensor, "side side channels"]:
-    try:
-        with warnings.catch_warnings(), Image.open(BytesIO(data)) as image:
-            warnings.simplefilter("ignore")  # of odd metadata
-            whole = image.convert("L" if n_channels == 1 else "RGB")
-            small = whole.resize((side, side), Image.Resampling.LANCZOS)
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise BadFile(f"{where} is no image that can be read ({error}): mend or remove it") from None
-    return 255 - torch.frombuffer(bytearray(small.tobytes()), dtype=torch.uint8).view(side, side, n_channels)

@@ -14,6 +14,10 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
+from fewshot.base.machine import check_fits
+
+BYTES = 4  # of a number
+
 
 @dataclass(frozen=True)
 class Episodes:
@@ -57,6 +61,11 @@ class Tasks(Protocol):
     def draw(self, n_tasks: int, n_support: int, n_query: int, generator: torch.Generator) -> Episodes:
         """Fresh tasks; the same generator state gives the same ones."""
         ...
+
+
+def check_drawn(n_tasks: int, n_numbers: int, *names: str) -> None:
+    """Raise BadValue if so many tasks of so many numbers each fit into no memory here; `names` are the ways out."""
+    check_fits(BYTES * n_tasks * n_numbers, f"{n_tasks:,} tasks at once", f"lower {' or '.join(names)}")
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,13 @@ import torch
 
 from fewshot.base.config import from_plain, lay_over, to_plain
 from fewshot.base.errors import BadValue, check
-from fewshot.base.files import write_json
-from fewshot.base.interrupt import polite_stop
+from fewshot.base.interrupt import StopRequest, polite_stop
 from fewshot.meta import markov, omniglot, regression, sinusoid, text
+from fewshot.meta.folder import STATE, keep, take_up
 from fewshot.meta.learn import named
-from fewshot.meta.measure import Measured, to_json
+from fewshot.meta.measure import Measured
 from fewshot.meta.outer import OuterLoop
 
-RESULT = "result.json"
 SAVE_EVERY = 60.0  # seconds
 MOST_THREADS = 1024
 
@@ -37,6 +36,11 @@ class Experiment(Protocol):
     @property
     def loops(self) -> Mapping[str, OuterLoop]:
         """The outer loops by learner, trained in turn."""
+        ...
+
+    @property
+    def data(self) -> Mapping[str, str]:
+        """Of each setting that is a path, by dotted name, a digest of what lies there."""
         ...
 
     def watch(self, name: str) -> Mapping[str, float]:
@@ -76,27 +80,32 @@ def prepare(kind: str, config: Any) -> Experiment:
     return KINDS[kind][1](config)
 
 
-def about_training(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings without those of the test, which may change when training is done."""
-    return {name: value for name, value in settings.items() if not name.startswith("test")}
-
-
-def train(experiment: Experiment, folder: Path, *, about: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, float]]]:
+def train(
+    experiment: Experiment,
+    folder: Path,
+    *,
+    about: Mapping[str, Any],
+    on_progress: Callable[[str, int], None] = lambda name, iteration: None,
+) -> Iterator[tuple[str, dict[str, float]]]:
     """Run every loop to its end, from where its file in the folder is; yields (loop's name, row of figures).
 
-    State is written every minute, at the end, and when it is broken off: Ctrl-C takes effect, as KeyboardInterrupt,
-    when the outer loop's iteration at hand is whole. Nothing is written where it is not, or has diverged.
+    State is written every minute, at the end, and when it is broken off: a signal takes effect, as KeyboardInterrupt,
+    when the outer loop's iteration at hand is whole and written. Nothing is written where it is not, or has diverged.
+    `on_progress` is told the loop and its iteration before each.
     """
+    take_up(experiment.loops, folder, about=about)
     for name, loop in experiment.loops.items():
-        path = folder / f"{name}.safetensors"
-        if path.is_file():
-            loop.load(path, about=about)
-        if loop.iteration == loop.config.n_iterations:
+        if loop.is_done:
             continue
-        saved = time.monotonic()
-        with polite_stop() as request:
+        path, saved = folder / f"{name}{STATE}", time.monotonic()
+        with polite_stop("this iteration") as request:
+
+            def is_stopped(name: str = name, loop: OuterLoop = loop, request: StopRequest = request) -> bool:
+                on_progress(name, loop.iteration)
+                return request.asked
+
             try:
-                for row in loop.run(functools.partial(experiment.watch, name), stop=lambda: request.asked):
+                for row in loop.run(functools.partial(experiment.watch, name), stop=is_stopped):
                     yield name, row
                     if time.monotonic() - saved > SAVE_EVERY:
                         loop.save(path, about=about)
@@ -111,6 +120,7 @@ def train(experiment: Experiment, folder: Path, *, about: Mapping[str, Any]) -> 
 def measure(experiment: Experiment, folder: Path, *, about: Mapping[str, Any]) -> Measured:
     """Take the curves and keep them in the folder's result, with what they are about."""
     history = {name: loop.history for name, loop in experiment.loops.items()}
-    measured = replace(experiment.measure(), history=history, about=dict(about))
-    write_json(folder / RESULT, to_json(measured))
+    about = {**about, "data": dict(experiment.data)} if experiment.data else dict(about)
+    measured = replace(experiment.measure(), history=history, about=about)
+    keep(folder, measured)
     return measured

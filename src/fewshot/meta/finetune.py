@@ -6,12 +6,13 @@ of training rules by what is measured at the end, so that nothing of the test is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch import nn
 
-from fewshot.base.errors import check
+from fewshot.base.errors import Diverged, check
 from fewshot.meta.episodes import Episodes
 from fewshot.meta.maml import InnerLoop, Loss, adapted, start_of
 
@@ -53,11 +54,20 @@ class Choice:
 
 
 def choose_settings(module: nn.Module, episodes: Episodes, loss: Loss, judge: Loss, tried: FineTuning) -> Choice:
-    """The settings whose fine-tuned weights have the highest mean `judge` on the episodes' queries."""
+    """The settings whose fine-tuned weights have the highest mean `judge` on the episodes' queries.
+
+    Settings that lead a task to predictions that are not finite are passed over; raises Diverged if all do.
+    """
     choices = []
     for inner in tried.inner_loops():
         values = adapted(module, start_of(module), episodes, loss, judge, inner, tried.steps).mean(0)
         choices += [
             Choice(inner=inner, n_steps=n, value=value) for n, value in zip(tried.steps, values.tolist(), strict=True)
         ]
+    choices = [choice for choice in choices if math.isfinite(choice.value)]
+    if not choices:
+        raise Diverged(
+            "fine-tuning leads to what is no number with every step size that is tried: lower finetune.sgd and "
+            "finetune.adam, or finetune.steps"
+        )
     return max(choices, key=lambda choice: (choice.value, -choice.n_steps))

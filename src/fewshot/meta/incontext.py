@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from fewshot.meta.episodes import Episodes
 from fewshot.meta.measure import Point, flops_of, point
+from fewshot.meta.networks import check_trainable
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
 
@@ -33,7 +34,9 @@ class ReaderConfig:
     init_std: float = 0.12  # with GPT's 0.02, which is for wide models, a narrow one is long in finding anything
 
     def gpt(self, *, n_vocab: int, n_ctx: int, positions: str = "learned") -> GPTConfig:
-        """The whole shape; raises BadValue where it is none."""
+        """The whole shape; raises BadValue where it is none, or fits into no memory here."""
+        n_least = 12 * self.n_layers * self.d_model**2 + (n_vocab + n_ctx) * self.d_model
+        check_trainable(n_least, f"a reader of d_model {self.d_model:,} and {self.n_layers:,} layers", "lower reader")
         return GPTConfig(
             n_layers=self.n_layers,
             d_model=self.d_model,

@@ -16,7 +16,7 @@ from torch.func import grad
 
 from fewshot.base.errors import UnknownName, check, check_counts
 from fewshot.meta import outer
-from fewshot.meta.episodes import Episodes, Tasks
+from fewshot.meta.episodes import Episodes, Tasks, check_drawn
 from fewshot.meta.kernels import check_kernels
 from fewshot.meta.maml import InnerLoop, Loss, Start, adapted, no_moments, query_losses
 from fewshot.meta.measure import Curve, flops_of, point
@@ -39,6 +39,8 @@ LEARNERS: Mapping[str, Mapping[str, Any]] = {
     "context": {"algorithm": "context"},
 }
 
+# Where an outer loop of a learner in weights diverges: either loop can be the reason
+WAY_OUT = "lower learner.step_size or outer.lr"
 
 Parts = dict[str, dict[str, Tensor]]  # a `Start` as a tree
 
@@ -138,6 +140,10 @@ class WeightLearner:
         check(config.algorithm != "context", "a learner in context has no gradient steps on examples")
         check_kernels(module, second_order=config.algorithm == "maml" and config.first_order_share < 1)
         self.module, self.tasks, self.loss, self.config = module, tasks, loss, config
+        n_moving = sum(weight.numel() for weight in module.parameters())
+        check_drawn(
+            config.n_tasks, n_moving + config.n_support + config.n_query, "learner.n_tasks", "learner.n_support"
+        )
         self.start = configured_start(module, config)
         self.device = next(iter(self.start.weights.values())).device
         self._compiled = compiles(config.compile, n_calls=n_iterations, device=self.device.type)

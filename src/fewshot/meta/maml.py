@@ -10,6 +10,7 @@ Source: Finn et al. 2017; Raghu et al. 2020 (ANIL); Li et al. 2017 (Meta-SGD); A
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -38,7 +39,7 @@ class InnerLoop:
     adapts: str = ""  # only weights whose names begin so; "" for all (ANIL: the head)
 
     def __post_init__(self) -> None:
-        check(self.step_size > 0, f"step_size is {self.step_size}, must be above 0")
+        check(0 < self.step_size < math.inf, f"step_size is {self.step_size}, must be above 0 and finite")
         check(self.optimizer in INNER, f"inner optimizer is {self.optimizer!r}, allowed: {', '.join(INNER)}")
         check(
             self.optimizer == "sgd" or not self.second_order,
@@ -193,15 +194,25 @@ def adapted(
 ) -> Float[Tensor, "N A"]:
     """Of each task what `judge` makes of its queries after these numbers of steps on its examples; no gradient.
 
+    It is NaN where a prediction is not finite: the largest of NaNs is a class like another, and no answer.
     The weights of so many tasks are held in memory at once, where those of the start are.
     """
     device, start = next(iter(start.weights.values())).device, start.detached()
     with torch.no_grad():
         parts = [
-            query_losses(module, start, part.to(device), loss, inner, after=steps, judge=judge)
+            query_losses(module, start, part.to(device), loss, inner, after=steps, judge=finite_or_nan(judge))
             for part in episodes.split(at_once)
         ]
     return torch.cat(parts)
+
+
+def finite_or_nan(judge: Loss) -> Loss:
+    """Return what judges as `judge` does, and gives NaN for predictions that are not all finite."""
+
+    def judged(predictions: Tensor, y: Tensor) -> Tensor:
+        return torch.where(predictions.isfinite().all(), judge(predictions, y), math.nan)
+
+    return judged
 
 
 def outer_gradients(

@@ -18,6 +18,7 @@ from fewshot.base.errors import check, check_counts
 from fewshot.base.rng import seed_of
 from fewshot.meta import outer
 from fewshot.meta.baselines import bigram_logprobs, kl_divergence, uniform_logprobs, unigram_logprobs
+from fewshot.meta.episodes import check_drawn
 from fewshot.meta.incontext import ReaderConfig, points_by_examples
 from fewshot.meta.measure import Curve, Measured, training_flops
 from fewshot.meta.outer import OuterConfig, OuterLoop
@@ -70,6 +71,9 @@ class Experiment:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self.data: dict[str, str] = {}  # drawn, not read
+        for name in ("n_chains", "test_chains", "watched_chains"):
+            check_drawn(getattr(config, name), config.length * config.n_symbols**2, name, "length", "n_symbols")
         torch.manual_seed(config.outer.seed)
         self.model = GPT(config.reader.gpt(n_vocab=config.n_symbols, n_ctx=config.length - 1))
         self.loops = {CONTEXT: OuterLoop(dict(self.model.named_parameters()), self._step, config.outer)}

@@ -16,10 +16,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from fewshot.base.config import from_plain, to_plain
-from fewshot.base.errors import Diverged, check
+from fewshot.base.errors import BadValue, Diverged, check
 from fewshot.evaluate.statistics import spread
 from fewshot.meta.outer import Step
 
+MOST = 2**53  # whole numbers up to here are numbers of a figure's axis too
+LARGEST = 1e300  # what is beyond cannot be drawn
 KINDS = ("weights", "context", "baseline", "bound")
 
 
@@ -35,6 +37,15 @@ class Point:
     high: float
     n: int  # tasks, or seeds, that the interval is over
 
+    def __post_init__(self) -> None:
+        counts = (self.n_examples, self.n_steps, self.n - 1)
+        check(all(0 <= count < MOST for count in counts), f"a point of {self.n_examples} examples has no such counts")
+        check(
+            _is_figure(self.mean) and self.low <= self.mean <= self.high and _is_figure(self.high - self.low),
+            f"a point's mean is {self.mean} and its interval {self.low} to {self.high}: that is none",
+        )
+        check(self.flops is None or 0 <= self.flops < math.inf, f"a point's flops is {self.flops}, must be at least 0")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
@@ -49,6 +60,9 @@ class Curve:
 
     def __post_init__(self) -> None:
         check(self.kind in KINDS, f"kind is {self.kind!r}, allowed: {', '.join(KINDS)}")
+        for name in ("training_flops", "training_seconds"):
+            value = getattr(self, name)
+            check(value is None or 0 <= value < math.inf, f"{name} is {value}, must be at least 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,15 +78,16 @@ class Measured:
 
     def __post_init__(self) -> None:
         for name, rows in self.history.items():
-            check(isinstance(rows, list) and all(map(_is_row, rows)), f"history.{name} is no list of rows of figures")
+            alike = isinstance(rows, list) and all(_is_row(row) and row.keys() == rows[0].keys() for row in rows)
+            check(alike, f"history.{name} is no list of rows of the same figures")
 
 
 def _is_row(row: object) -> bool:
-    return (
-        isinstance(row, Mapping)
-        and {"iteration", "loss"} <= row.keys()
-        and all(isinstance(value, int | float) for value in row.values())
-    )
+    return isinstance(row, Mapping) and {"iteration", "loss"} <= row.keys() and all(map(_is_figure, row.values()))
+
+
+def _is_figure(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
 
 
 def to_json(measured: Measured) -> dict[str, Any]:
@@ -81,8 +96,13 @@ def to_json(measured: Measured) -> dict[str, Any]:
 
 
 def from_json(plain: Mapping[str, Any], *, where: str) -> Measured:
-    """Back from plain values; raises as `from_plain` does for what is none."""
-    return from_plain(Measured, plain, where=where)
+    """Back from plain values; raises BadValue, as `from_plain` does, for what is none."""
+    try:
+        return from_plain(Measured, plain, where=where)
+    except BadValue as error:
+        if where in str(error):
+            raise
+        raise BadValue(f"{where} is no result of meta: {error}") from None
 
 
 def point(values: Sequence[float], *, n_examples: int, n_steps: int = 0, flops: float | None = None) -> Point:
@@ -90,7 +110,12 @@ def point(values: Sequence[float], *, n_examples: int, n_steps: int = 0, flops: 
     lost = sum(not math.isfinite(value) for value in values)
     if lost:
         given = f"{n_steps} gradient steps on {n_examples} examples"
-        raise Diverged(f"after {given} the figure of {lost} of {len(values)} tasks is no number: lower the step size")
+        way_out = (
+            "lower its step size, such as learner.step_size, or test with fewer steps"
+            if n_steps
+            else "the model has diverged: lower lr"
+        )
+        raise Diverged(f"after {given} the figure of {lost} of {len(values)} tasks is no number: {way_out}")
     over = spread(values)
     half = over.half_width or 0.0
     low, high = over.mean - half, over.mean + half

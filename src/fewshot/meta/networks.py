@@ -20,21 +20,35 @@ from torch.autograd import Function
 from torch.func import vmap
 
 from fewshot.base.errors import check, check_counts
+from fewshot.base.machine import check_fits
 
 POOLS = ("stride", "max")
 WIDTH = 3  # of a patch
+BYTES = 4  # of a number
 
 
 def perceptron(n_in: int, widths: Sequence[int], n_out: int, *, seed: int) -> nn.Module:
     """Linear layers with ReLU between; 1-40-40-1 is that of Finn et al. 2017, section 5.1."""
     check(all(width >= 1 for width in widths), f"widths are {list(widths)}, must be at least 1 each")
+    sizes = [n_in, *widths]
+    check_trainable(n_parameters([*sizes, n_out]), f"a network of widths {list(widths)}", "lower widths")
     torch.manual_seed(seed)
-    network, sizes = nn.Sequential(), [n_in, *widths]
+    network = nn.Sequential()
     for i, (before, after) in enumerate(itertools.pairwise(sizes)):
         network.add_module(f"hidden{i}", nn.Linear(before, after))
         network.add_module(f"relu{i}", nn.ReLU())
     network.add_module("head", nn.Linear(sizes[-1], n_out))
     return network
+
+
+def check_trainable(n_parameters: float, what: str, way_out: str) -> None:
+    """Raise BadValue if so many parameters, their gradients and an optimizer's two moments fit into no memory here."""
+    check_fits(4 * BYTES * n_parameters, f"{what}, {n_parameters:,.0f} parameters to train,", way_out)
+
+
+def n_parameters(sizes: Sequence[int]) -> int:
+    """Return the parameters of linear layers between these sizes."""
+    return sum((before + 1) * after for before, after in itertools.pairwise(sizes))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +92,7 @@ class ImageNetwork(Scorer):
 
     def __init__(self, n_channels: int, n_ways: int, config: NetworkConfig, *, seed: int) -> None:
         super().__init__()
+        check_trainable(n_image_parameters(n_channels, n_ways, config), "the network", "lower network or n_ways")
         torch.manual_seed(seed)
         self.blocks = nn.Sequential()
         for i in range(config.n_blocks):
@@ -104,6 +119,7 @@ class TextNetwork(Scorer):
 
     def __init__(self, n_ways: int, config: NetworkConfig, *, width: int = 5, seed: int) -> None:
         super().__init__()
+        check_trainable(n_text_parameters(n_ways, config, width), "the network", "lower network or n_ways")
         torch.manual_seed(seed)
         n_filters = config.n_filters
         self.width = width
@@ -117,6 +133,19 @@ class TextNetwork(Scorer):
         embedded = nn.functional.pad(self.embedding(x), (0, 0, self.width - 1, 0))
         windows = torch.cat([embedded[:, i : i + x.shape[1]] for i in range(self.width)], -1)
         return self.head(torch.relu(self.norm(self.conv(windows))).amax(1))
+
+
+def n_image_parameters(n_channels: int, n_ways: int, config: NetworkConfig) -> int:
+    """Return the parameters of an `ImageNetwork`."""
+    inside = (config.n_blocks - 1) * config.n_filters
+    blocks = WIDTH**2 * (n_channels + inside) * config.n_filters + 2 * config.n_blocks * config.n_filters
+    return blocks + n_parameters([config.n_filters, n_ways])
+
+
+def n_text_parameters(n_ways: int, config: NetworkConfig, width: int = 5) -> int:
+    """Return the parameters of a `TextNetwork`."""
+    n_filters = config.n_filters
+    return 256 * n_filters + width * n_filters**2 + 2 * n_filters + n_parameters([n_filters, n_ways])
 
 
 class Convolution(nn.Module):
@@ -148,10 +177,9 @@ class BatchNorm(nn.Module):
     def forward(self, x: Float[Tensor, "*B C"]) -> Float[Tensor, "*B C"]:
         """Every channel normed over B."""
         axes = tuple(range(x.dim() - 1))
-        mean = x.mean(axes)
-        variance = x.square().mean(axes) - mean.square()
-        scale = self.weight * torch.rsqrt(variance.clamp_min(0) + self.epsilon)
-        return torch.addcmul(self.bias - mean * scale, x, scale)
+        centred = x - x.mean(axes)  # first: the difference of two squares has no digits left where the mean is large
+        scale = self.weight * torch.rsqrt(centred.square().mean(axes) + self.epsilon)
+        return torch.addcmul(self.bias, centred, scale)
 
 
 class LargestOfFour(nn.Module):

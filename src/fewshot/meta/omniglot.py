@@ -16,8 +16,8 @@ from torch.nn.functional import cross_entropy, one_hot
 from fewshot.base.errors import check, check_counts
 from fewshot.base.rng import seed_of
 from fewshot.meta.classes import Classes, ClassTasks, accuracy, read_classes
-from fewshot.meta.episodes import Episodes
-from fewshot.meta.learn import LearnerConfig, WeightLearner
+from fewshot.meta.episodes import Episodes, check_drawn
+from fewshot.meta.learn import WAY_OUT, LearnerConfig, WeightLearner
 from fewshot.meta.measure import Curve, Measured, point
 from fewshot.meta.networks import ImageNetwork, NetworkConfig, TextNetwork
 from fewshot.meta.outer import OuterConfig, OuterLoop
@@ -99,6 +99,7 @@ class Experiment:
         self.config, data, name = config, config.data, config.learner.name
         check(bool(data.path), "data.path is not given: name a folder, zip or .jsonl of labelled images or texts")
         classes = read_classes(Path(data.path), side=data.side, n_channels=data.n_channels, n_bytes=data.n_bytes)
+        self.data = {"data.path": classes.digest()}
         parts = classes.split(data.shares(), seed=data.seed)
         for part, some in parts.items():
             check(
@@ -113,12 +114,14 @@ class Experiment:
         for part, tasks in self.tasks.items():
             asked = config.learner if part == "train" else config.test
             tasks.check_enough(asked.n_support, asked.n_query)
+            n_numbers = config.n_ways * (asked.n_support + asked.n_query) * classes.examples[0].numel()
+            check_drawn(asked.n_tasks, n_numbers, "learner.n_tasks" if part == "train" else "test.n_tasks", "n_ways")
         network = network_for(classes, config.n_ways, config.network, seed=config.outer.seed)
         network.to(machine_device())
         self.learner = WeightLearner(
             network, self.tasks["train"], cross_entropy, config.learner, n_iterations=config.outer.n_iterations
         )
-        self.loops = {name: OuterLoop(self.learner.start.named(), self.learner.step, config.outer)}
+        self.loops = {name: OuterLoop(self.learner.start.named(), self.learner.step, config.outer, way_out=WAY_OUT)}
 
     def watch(self, name: str) -> Mapping[str, float]:
         """Accuracy on validation classes after as many steps as the test has at most."""

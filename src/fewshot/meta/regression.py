@@ -19,7 +19,7 @@ from fewshot.base.errors import check, check_counts
 from fewshot.base.rng import seed_of
 from fewshot.meta import outer
 from fewshot.meta.baselines import Rule, linear_rules, nearest_neighbours, predictions, tuned_steps, zero
-from fewshot.meta.episodes import Episodes, Sinusoids, Tasks
+from fewshot.meta.episodes import Episodes, Sinusoids, Tasks, check_drawn
 from fewshot.meta.incontext import PairReader, ReaderConfig, in_a_row, points_by_examples, squared_errors
 from fewshot.meta.learn import LearnerConfig, WeightLearner
 from fewshot.meta.measure import Curve, Measured, Point, training_flops
@@ -81,7 +81,7 @@ class Config:
         )
         check_counts(self, "n_dims", "n_examples", "n_tasks", "threads")
         check(self.n_beyond >= 0, f"n_beyond is {self.n_beyond}, must be at least 0")
-        check(0 <= self.noise < math.inf, f"noise is {self.noise}, must be at least 0")
+        check(0 <= self.noise < math.inf, f"noise is {self.noise}, must be at least 0 and finite")
         check(
             not 0 < self.noise < LEAST_NOISE,
             f"noise is {self.noise}, must be 0 or at least {LEAST_NOISE}: ridge needs it",
@@ -108,10 +108,14 @@ class Experiment:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self.data: dict[str, str] = {}  # drawn, not read
         linear = config.functions == "linear"
         self.tasks: Tasks = LinearFunctions(config.n_dims, config.noise) if linear else Sinusoids()
         self.d_x = config.n_dims if linear else 1
         self.scale = config.n_dims if linear else 1  # errors are given in parts of it
+        n_numbers = (config.n_examples + config.n_beyond + N_QUERY) * (self.d_x + 1)
+        check_drawn(config.test_tasks, n_numbers, "test_tasks", "n_examples")
+        check_drawn(config.n_tasks, n_numbers, "n_tasks", "n_examples")
         self.loops: dict[str, OuterLoop] = {}
         self.reader: PairReader | None = None
         self.in_weights: WeightLearner | None = None
@@ -125,7 +129,9 @@ class Experiment:
                 network, self.tasks, mse_loss, config.learner, n_iterations=config.learner_outer.n_iterations
             )
             start = self.in_weights.start.named()
-            self.loops[config.learner.name] = OuterLoop(start, self.in_weights.step, config.learner_outer)
+            self.loops[config.learner.name] = OuterLoop(
+                start, self.in_weights.step, config.learner_outer, way_out="lower learner.step_size or learner_outer.lr"
+            )
         self.watched = self._unseen("watched", N_WATCHED, n_query=1)
 
     @torch.no_grad()

@@ -27,6 +27,7 @@ KIND_WORDS = {
     "baseline": "baseline",
     "bound": "best possible",
 }
+LONGEST_NAME, LONGEST_LABEL = 100, 40  # letters, of a figure and in it
 ITERATIONS = "iterations of the outer loop"
 LOOPS = """<p>GPT-3's Figure 1.1 has two loops. In the <b>outer</b> one gradient descent on many tasks shapes the
 weights before any of the tasks below is seen. In the <b>inner</b> one a new task is learned from a few of its examples:
@@ -37,11 +38,11 @@ text have so few rules that there only examples and questions are fresh. Bands a
 
 def write_report(path: Path, results: Sequence[Measured], *, title: str = "fewshot: learning to learn") -> None:
     """Write the page; results on the same tasks and quantity share their figures."""
-    parts = [LOOPS]
+    parts, taken = [LOOPS], set[str]()
     for (tasks, quantity), group in grouped(results).items():
         merged = merge(group)
         parts += [f"<h2>{escape(tasks)}: {escape(quantity)}</h2>"]
-        parts += [side_by_side([in_figure(caption, svg) for _, caption, svg in figures(merged)])]
+        parts += [side_by_side([in_figure(caption, svg) for _, caption, svg in figures(merged, taken)])]
         columns, rows = pivot(merged)
         rows = [[cell.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}") for cell in row] for row in rows]
         parts += [plain_table(rows, columns), _winners_table(merged), _points_table(merged), *map(_settings, group)]
@@ -97,8 +98,13 @@ def _free(name: str, value: object, taken: Mapping[str, object]) -> str:
     return next(free for free in names if taken.get(free, value) == value)
 
 
-def figures(measured: Measured) -> Iterator[tuple[str, str, str]]:
-    """(name, caption, SVG) of everything that one sort of tasks has to show."""
+def figures(measured: Measured, taken: set[str] | None = None) -> Iterator[tuple[str, str, str]]:
+    """(name, caption, SVG) of everything that one sort of tasks has to show.
+
+    A name is fit for files and for elements of a page; it is none of those in `taken`, to which it is added.
+    """
+    taken = set() if taken is None else taken
+    quantity = _drawn(measured.quantity)
     axes: tuple[tuple[str, str, Scale, list[Line]], ...] = (
         ("examples", "examples of the new task", "shots", list(_against_examples(measured.curves))),
         ("steps", "gradient steps on them", "shots", list(_against_steps(measured.curves))),
@@ -108,26 +114,47 @@ def figures(measured: Measured) -> Iterator[tuple[str, str, str]]:
     top = 1.15 * max((one.high for curve in learned for one in curve.points), default=1.0)  # a baseline may be far off
     for name, label, scale, lines in axes:
         if len({x for line in lines for x in line.x}) > 1:
-            name = f"{measured.tasks}-{name}"
-            svg = lines_svg(lines, name=name, x_label=label, y_label=measured.quantity, scale=scale, top=top)
+            name = _own_name(f"{measured.tasks}-{name}", taken)
+            svg = lines_svg(lines, name=name, x_label=label, y_label=quantity, scale=scale, top=top)
             yield name, f"{measured.quantity} against {label}", svg
     went = {loop: rows for loop, rows in measured.history.items() if len(rows) > 1}
     if went:
-        name = f"{measured.tasks}-loss"
+        name = _own_name(f"{measured.tasks}-loss", taken)
         lines = [_went(loop, rows, "loss", number) for number, (loop, rows) in enumerate(went.items())]
         yield name, "the outer loops as they went", lines_svg(lines, name=name, x_label=ITERATIONS, y_label="loss")
     for loop, rows in went.items():
         keys = [key for key in rows[0] if key not in ("iteration", "loss")]
         if keys:
-            name = f"{measured.tasks}-{loop}-phases"
-            lines = [_went(key, rows, key, number) for number, key in enumerate(keys)]
-            svg = lines_svg(lines, name=name, x_label=ITERATIONS, y_label="as named", scale="decades")
+            name = _own_name(f"{measured.tasks}-{loop}-phases", taken)
+            spelled = [_in_words(key, measured.quantity) for key in keys]
+            lines = [_went(label, rows, key, n) for n, (key, (label, _)) in enumerate(zip(keys, spelled, strict=True))]
+            y_label = _drawn(", ".join(dict.fromkeys(unit for _, unit in spelled)))
+            svg = lines_svg(lines, name=name, x_label=ITERATIONS, y_label=y_label, scale="decades")
             yield name, f"{loop} as its outer loop went", svg
 
 
-def file_name(name: str) -> str:
-    """A figure's name without what file names and links should not hold."""
-    return re.sub(r"[^\w.-]+", "-", name)
+def _in_words(key: str, quantity: str) -> tuple[str, str]:
+    """(label, unit) of a figure that a loop reports beside its loss, as `watch` of the kinds of tasks names them."""
+    if key.startswith("kl_"):
+        return f"from the {key.removeprefix('kl_')} reader", "KL divergence (nats)"
+    if key.startswith("error_"):
+        return f"after {key.removeprefix('error_')} examples", quantity
+    return key, key.removeprefix("validation ")
+
+
+def _own_name(name: str, taken: set[str]) -> str:
+    """The name without what file names, links and attributes should not hold, with a number if it is taken."""
+    plain = re.sub(r"[^\w.-]+", "-", name)[:LONGEST_NAME]
+    own = next(free for free in (plain, *(f"{plain}-{n}" for n in range(2, len(taken) + 3))) if free not in taken)
+    taken.add(own)
+    return own
+
+
+def _drawn(text: str) -> str:
+    """The text as matplotlib draws it letter by letter: no formulas, no line breaks, no labels that it leaves out."""
+    short = text if len(text) <= LONGEST_LABEL else f"{text[:LONGEST_LABEL]}..."
+    plain = "".join(letter if letter.isprintable() else " " for letter in short).replace("$", r"\$")
+    return f" {plain}" if plain.startswith("_") else plain
 
 
 def standalone(svg: str) -> str:
@@ -138,7 +165,7 @@ def standalone(svg: str) -> str:
 def _went(label: str, rows: Sequence[Mapping[str, float]], key: str, number: int) -> Line:
     """One figure of an outer loop's reports."""
     at, values = [row["iteration"] for row in rows], [row[key] for row in rows]
-    return Line(label=label, x=at, y=values, colour=COLOURS[number % len(COLOURS)], marker="")
+    return Line(label=_drawn(label), x=at, y=values, colour=COLOURS[number % len(COLOURS)], marker="")
 
 
 def _line(
@@ -146,7 +173,7 @@ def _line(
 ) -> Line:
     """In the colour of that number, which is the learner's in all figures."""
     return Line(
-        label=label or curve.learner,
+        label=_drawn(label or curve.learner),
         x=x,
         y=[one.mean for one in points],
         low=[one.low for one in points],
@@ -234,7 +261,7 @@ def _spelled(one: Point) -> str:
 
 def _rows(curve: Curve) -> Iterator[dict[int, Point]]:
     """Points by number of examples: all in one row where each number has a single one, else a row a number of steps."""
-    if len(curve.points) == len({one.n_examples for one in curve.points}):
+    if curve.points and len(curve.points) == len({one.n_examples for one in curve.points}):
         yield {one.n_examples: one for one in curve.points}
         return
     for n_steps in dict.fromkeys(one.n_steps for one in curve.points):

@@ -10,8 +10,8 @@ from torch.nn.functional import mse_loss
 
 from fewshot.base.errors import check, check_counts
 from fewshot.base.rng import seed_of
-from fewshot.meta.episodes import Sinusoids
-from fewshot.meta.learn import LearnerConfig, WeightLearner
+from fewshot.meta.episodes import Sinusoids, check_drawn
+from fewshot.meta.learn import WAY_OUT, LearnerConfig, WeightLearner
 from fewshot.meta.measure import Measured
 from fewshot.meta.networks import perceptron
 from fewshot.meta.outer import OuterConfig, OuterLoop
@@ -44,10 +44,12 @@ class Experiment:
 
     def __init__(self, config: Config) -> None:
         self.config, name = config, config.learner.name
+        self.data: dict[str, str] = {}  # drawn, not read
+        check_drawn(config.test_tasks, config.test_support + config.test_query, "test_tasks", "test_query")
         network = perceptron(1, config.widths, 1, seed=config.outer.seed)
         n_iterations = config.outer.n_iterations
         self.learner = WeightLearner(network, Sinusoids(), mse_loss, config.learner, n_iterations=n_iterations)
-        self.loops = {name: OuterLoop(self.learner.start.named(), self.learner.step, config.outer)}
+        self.loops = {name: OuterLoop(self.learner.start.named(), self.learner.step, config.outer, way_out=WAY_OUT)}
 
     def watch(self, name: str) -> Mapping[str, float]:
         """Nothing beside the loss."""

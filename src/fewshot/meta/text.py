@@ -9,6 +9,7 @@ Source: Brown et al. 2020, section 1 (figure 1.1), Finn et al. 2017; Min et al. 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from fewshot.base.errors import ContextTooLong, check, check_counts, look_up
+from fewshot.base.errors import ContextTooLong, Diverged, check, check_counts, look_up
 from fewshot.base.log import note
 from fewshot.base.rng import seed_of
 from fewshot.checkpoint.run import load_run
@@ -25,11 +26,12 @@ from fewshot.kernels.choose import KERNELS
 from fewshot.meta import outer
 from fewshot.meta.episodes import Episodes
 from fewshot.meta.finetune import Choice, FineTuning, choose_settings
-from fewshot.meta.learn import LearnerConfig, WeightLearner
-from fewshot.meta.lines import TextTask, TextTasks, answer_loss, answered, as_episodes, prompts, share_answered
-from fewshot.meta.maml import InnerLoop, Start, adapted, start_of
+from fewshot.meta.learn import WAY_OUT, LearnerConfig, WeightLearner
+from fewshot.meta.lines import TextTask, TextTasks, answer_loss, as_episodes, prompts, share_answered
+from fewshot.meta.maml import InnerLoop, Start, adapted, finite_or_nan, start_of
 from fewshot.meta.measure import Curve, Measured, Point, flops_of, point, training_flops
 from fewshot.meta.outer import OuterConfig, OuterLoop
+from fewshot.meta.state import digest
 from fewshot.model.gpt import GPT
 
 PROMPT, FINE_TUNING, READER, IDEAL = "prompt", "fine-tuning", "reader", "ideal"
@@ -64,7 +66,10 @@ class Config:
 
     def __post_init__(self) -> None:
         check(self.seeds >= 2, f"seeds is {self.seeds}, must be at least 2: intervals are over seeds")
-        check(self.reader_lr is None or self.reader_lr > 0, f"reader_lr is {self.reader_lr}, must be above 0, or null")
+        check(
+            self.reader_lr is None or 0 < self.reader_lr < math.inf,
+            f"reader_lr is {self.reader_lr}, must be above 0 and finite, or null",
+        )
         check_counts(self, "test_tasks", "test_query", "threads")
         check(bool(self.tasks), f"tasks names no family, allowed: {', '.join(FAMILIES)}")
         check(bool(self.shots) and min(self.shots) >= 1, f"shots is {list(self.shots)}, must hold numbers from 1 on")
@@ -90,6 +95,7 @@ class Experiment:
         kernel = look_up("kernel", config.kernel, KERNELS)
         model, self.tokenizer, _ = load_run(Path(config.run), attend=kernel.attend)
         self.model = model.cpu()
+        self.data = {"run": digest(dict(self.model.named_parameters()))}
         families = tuple(FAMILIES[name]() for name in config.tasks)
         self.training = TextTasks(families, self.tokenizer, held_out=False, shots=config.shots)
         for family in families:
@@ -106,20 +112,31 @@ class Experiment:
                 config.learner,
             )
             self.learners.append(learner)
-            self.loops[f"{config.learner.name}_{seed}"] = OuterLoop(learner.start.named(), learner.step, settings)
+            self.loops[f"{config.learner.name}_{seed}"] = OuterLoop(
+                learner.start.named(), learner.step, settings, way_out=WAY_OUT
+            )
         for seed in range(config.seeds if config.reader_lr is not None else 0):
             settings = replace(config.outer, seed=config.outer.seed + seed, lr=config.reader_lr or 0.0)
             reader = self._copy()
             self.readers.append(reader)
             step = partial(self._reader_step, reader, self.training)
-            self.loops[f"{READER}_{seed}"] = OuterLoop(dict(reader.named_parameters()), step, settings)
+            self.loops[f"{READER}_{seed}"] = OuterLoop(
+                dict(reader.named_parameters()), step, settings, way_out="lower reader_lr"
+            )
 
     def _check_length(self, family: Family) -> None:
         """Raise ContextTooLong if the longest prompts, known by those of validation, do not fit into the model."""
-        tokens, _ = prompts(self.tokenizer, self._draw(family, self.config.outer.seed, held_out=False))
-        n_tokens, n_ctx = tokens.shape[-1], self.model.config.n_ctx
-        if n_tokens > n_ctx:
-            raise ContextTooLong(n_tokens, n_ctx, f"a prompt of {max(self.config.shots)} lines of {family.name}")
+        drawn, n_ctx = self._draw(family, self.config.outer.seed, held_out=False), self.model.config.n_ctx
+        n_tokens = {
+            k: prompts(self.tokenizer, [task.first(k) for task in drawn])[0].shape[-1] for k in self.config.shots
+        }
+        most = max(n_tokens)
+        if n_tokens[most] > n_ctx:
+            fit = ",".join(str(k) for k, n in n_tokens.items() if n <= n_ctx)
+            way_out = (
+                f'give --shots "[{fit}]"' if fit else "give fewer lines with --shots, or a run with a larger n_ctx"
+            )
+            raise ContextTooLong(n_tokens[most], n_ctx, f"a prompt of {most} lines of {family.name}", way_out=way_out)
 
     def _copy(self) -> GPT:
         """The checkpoint's weights, to be changed."""
@@ -171,7 +188,9 @@ class Experiment:
             tried = as_episodes(self.tokenizer, [task.first(k) for task in validation])
             choice = choose_settings(self.model, tried, answer_loss, share_answered, config.finetune)
             n_steps = {FINE_TUNING: choice.n_steps, config.learner.name: self._best_steps(tried)}
-            note(f"{family.name}, K = {k}: {choice}, {choice.value:.3f} right on training rules; steps {n_steps}")
+            steps = ", ".join(f"{name} {n}" for name, n in n_steps.items())
+            right = f"{choice.value:.3f} right on training rules"
+            note(f"{family.name}, K = {k}: fine-tuning by {choice}, {right}; gradient steps: {steps}")
             shown = [[task.first(k) for task in tasks] for tasks in tests]
             one = [replace(shown[0][0], queries=shown[0][0].queries[:1])]
             for name, share_right in self._ways(choice, n_steps).items():
@@ -197,6 +216,12 @@ class Experiment:
             for learner in self.learners
         ]
         of_steps = dict(zip(steps, torch.stack(values).mean(0).tolist(), strict=True))
+        of_steps = {n: value for n, value in of_steps.items() if math.isfinite(value)}
+        if not of_steps:
+            raise Diverged(
+                f"what {self.config.learner.name} says after its steps is no number with any of test_steps, "
+                f"{list(steps)}: lower learner.step_size or test_steps"
+            )
         return max(of_steps, key=lambda n: (of_steps[n], -n))
 
     def _ways(self, choice: Choice, n_steps: Mapping[str, int]) -> dict[str, Way]:
@@ -219,7 +244,7 @@ class Experiment:
     def _read(self, reader: GPT, tasks: Sequence[TextTask]) -> float:
         x, y = prompts(self.tokenizer, tasks)
         with torch.no_grad():
-            return answered(reader(x.flatten(0, 1)), y.flatten(0, 1)).float().mean().item()
+            return finite_or_nan(share_answered)(reader(x.flatten(0, 1)), y.flatten(0, 1)).item()
 
     def _adapted(self, start: Start, tasks: Sequence[TextTask], inner: InnerLoop, n_steps: int) -> float:
         episodes = as_episodes(self.tokenizer, tasks)

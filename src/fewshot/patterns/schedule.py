@@ -15,13 +15,17 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NoReturn
+
+import numpy as np
 
 from fewshot.base.errors import BadValue, UnknownName, check
 from fewshot.patterns.pattern import PATTERNS, Pattern, PerHead
 
 _TOKEN = re.compile(r"(?P<name>[^\W\d]\w*)|(?P<number>\d+)|(?P<sign>[(),|])", re.ASCII)
 _DEEPEST = 20  # brackets inside brackets
+_HEADS_TRIED, _POSITIONS_TRIED = 4, 64  # of a pattern of a kind that was not tried in tests
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class Schedule:
         check(len(self.patterns) > 0, "a schedule needs at least one pattern")
         for pattern in self.patterns:
             check(isinstance(pattern, Pattern), f"a schedule holds patterns, got {str(pattern)!r}")
+            if not pattern.is_simple:
+                _check_reads(pattern)
 
     def for_layer(self, i: int) -> Pattern:
         """The pattern of layer `i`, counted from 0."""
@@ -54,12 +60,28 @@ def alternate(*patterns: Pattern) -> Schedule:
     return Schedule(patterns)
 
 
+def _check_reads(pattern: Pattern) -> None:
+    """Refuse a pattern that reads what comes later, or not itself: no kernel would say so, and each does its own."""
+    heads, queries, keys = np.ogrid[:_HEADS_TRIED, :_POSITIONS_TRIED, :_POSITIONS_TRIED]
+    allowed = np.broadcast_to(pattern.allows(queries, keys, heads), (_HEADS_TRIED, _POSITIONS_TRIED, _POSITIONS_TRIED))
+    wrong = np.argwhere(np.where(keys > queries, allowed, ~allowed & (keys == queries)))
+    if len(wrong):
+        head, query, key = wrong[0].tolist()
+        what = "does not read itself" if key == query else f"reads position {key}, which comes later"
+        raise BadValue(f"pattern {pattern.text!r}: position {query} {what} (head {head}); mend its 'allows'")
+
+
 def parse(text: str) -> Schedule:
     """The schedule that `text` spells, such as `alternate(dense, banded(256))`; a bare pattern is for every layer.
 
     Raises `BadValue` or `UnknownName` with the text, the position (counted from 1) and what is allowed there.
     """
     check(isinstance(text, str), f"a pattern is spelled as text such as 'banded(256)', got {text!r}")
+    return _parse(text)
+
+
+@lru_cache(maxsize=256)  # every layer, cache and kernel asks for it, at each call
+def _parse(text: str) -> Schedule:
     return _Parser(text).schedule()
 
 

@@ -77,7 +77,7 @@ class LoopConfig:
     micro_rows: int | None = None  # rows in one forward pass; None: as many as fit in a quarter of the free memory
     precision: str = "auto"  # of the matrix products: "float32", "bfloat16"
     compile: str = "auto"  # of the blocks: "always", "never"
-    kernel: str = "auto"  # of attention: a name of kernels/choose.py, or "auto"
+    kernel: str | dict[str, str] = "auto"  # of attention: "auto", a name of kernels/choose.py, or one by pattern
     recompute: bool = False  # blocks in the backward pass: less memory, a third more arithmetic, the same gradients
     document_masking: bool = False  # GPT-3 has none: positions read across document borders inside a row
     validate_every: int = 250  # steps

@@ -64,9 +64,9 @@ def _spelled(value: object) -> str:
 
 
 def _spelled_type(hint: object) -> str:
-    words = {"int": "whole number", "float": "number", "str": "text", "bool": "true or false"}
-    base = str(hint).removesuffix(" | None")
-    return words.get(base, "list") + (" or null" if base != str(hint) else "")
+    words = {"int": "whole number", "float": "number", "str": "text", "bool": "true or false", "None": "null"}
+    words["dict[str, str]"] = "keys and values"
+    return " or ".join(words.get(kind, "list") for kind in str(hint).split(" | "))
 
 
 def _notes(kind: type) -> dict[str, str]:

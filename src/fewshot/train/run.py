@@ -13,36 +13,53 @@ from typing import Any
 import torch
 
 from fewshot.base.config import from_plain, lay_over, read_yaml, to_plain, write_yaml
-from fewshot.base.errors import BadFile, BadValue
+from fewshot.base.dist import n_ranks
+from fewshot.base.errors import BadFile, BadValue, KernelUnsupported
+from fewshot.base.lock import hold
 from fewshot.base.rng import seed_of
+from fewshot.checkpoint.folder import (
+    CONFIG,
+    CONVERTED,
+    FOLDER,
+    TOKENIZER,
+    UNFINISHED,
+    check_is_new,
+    checkpoint_folders,
+    making,
+)
 from fewshot.checkpoint.load import find_checkpoint, load_model
 from fewshot.checkpoint.manifest import Checkpoint
-from fewshot.checkpoint.save import FOLDER
 from fewshot.dataset.mixture import Mixture
 from fewshot.dataset.pack import Packed
-from fewshot.kernels.choose import choose_for
+from fewshot.kernels.choose import Choices, choose_for
 from fewshot.kernels.compiler import compiler_problem
 from fewshot.kernels.need import Need
 from fewshot.model.compile import compile_blocks
 from fewshot.model.device import machine_device
 from fewshot.model.gpt import GPT
-from fewshot.train.data import Say, Tokens, build_tokens, load_tokens, make_tokenizer
-from fewshot.train.loop import Report, TrainState, training
+from fewshot.train.data import Say, Tokens, build_tokens, load_tokens, make_tokenizer, measure_text
+from fewshot.train.loop import TrainState, training
+from fewshot.train.metrics import Report
 from fewshot.train.plan import check_early, check_whole, is_sure, state_bytes
 from fewshot.train.resolve import RunConfig, check_sections, data_config, resolve, section, wanted_vocab
 from fewshot.train.step import choose_precision, fitting_rows
 from fewshot.train.throughput import free_memory_bytes
 
-CONFIG, TOKENIZER, DATA = "config.yaml", "tokenizer.json", "data"
+DATA = "data"
 MIN_COMPILED_WIDTH = 256  # on a CPU: narrower models gain nothing from the half minute that compiling takes (LOG.md)
 
 MAY_CHANGE = (
     "loop.checkpoint_every",
+    "loop.compile",
     "loop.keep_checkpoints",
+    "loop.kernel",
     "loop.log_every",
+    "loop.precision",
     "loop.recompute",
     "loop.validate_every",
 )
+
+CHOSEN = ("kernel", "precision", "compile")  # of the loop: "auto" is replaced by what it came to, so that it stays so
 
 Hook = Callable[[TrainState], None]
 
@@ -53,13 +70,27 @@ def start(given: Mapping[str, Any], run: Path, *, say: Say, hooks: Sequence[Hook
     `given` is a partial configuration: the sections of `RunConfig`, with `text` (paths) and `n_tokens` as
     short-cuts. What it does not say is chosen, and `say` is told what and why.
     """
-    if (run / CONFIG).exists():
-        raise BadValue(f"{run} already holds a run: continue it with 'fewshot resume {run}', or give another --out")
+    _check_alone()
+    check_is_new(run)  # before a lock is put there, too
     check_sections(given)
+    check_early(given, data_config(given), device=machine_device())
+    with hold(run, doing="fewshot train"):
+        yield from start_held(given, run, say=say, hooks=hooks)
+
+
+def start_held(given: Mapping[str, Any], run: Path, *, say: Say, hooks: Sequence[Hook] = ()) -> Iterator[Report]:
+    """As `start`, in a folder that the caller holds."""
+    with making(run):
+        parts = _prepare(given, run, say)
+    yield from parts.train(run, hooks)
+
+
+def _prepare(given: Mapping[str, Any], run: Path, say: Say) -> _Parts:
+    """Make all of a run but its training: its tokens, its tokenizer and its configuration, in this order."""
     data = data_config(given)
-    check_early(given, data, device=machine_device())
-    tokenizer = make_tokenizer(data, n_vocab=wanted_vocab(given), say=say)
-    tokens = build_tokens(data, tokenizer, run / DATA, say=say)
+    sizes = measure_text(data, say=say)
+    tokenizer = make_tokenizer(data, sizes, n_vocab=wanted_vocab(given), say=say)
+    tokens = build_tokens(data, sizes, tokenizer, run / DATA, say=say)
     n_text_tokens = sum(shard.n_tokens for shards in tokens.training for shard in shards)
     config = resolve(
         given, data, n_vocab=tokenizer.n_vocab, n_text_tokens=n_text_tokens, device=machine_device(), say=say
@@ -72,22 +103,59 @@ def start(given: Mapping[str, Any], run: Path, *, say: Say, hooks: Sequence[Hook
     config = dataclasses.replace(config, loop=dataclasses.replace(config.loop, micro_rows=micro_rows))
     parts = _Parts(config, tokens, None, say)
     tokenizer.save(run / TOKENIZER)
-    write_yaml(run / CONFIG, to_plain(config))
-    yield from parts.train(run, hooks)
+    write_yaml(run / CONFIG, to_plain(parts.config))
+    return parts
 
 
 def resume(
     run: Path, *, say: Say, overrides: Mapping[str, Any] | None = None, hooks: Sequence[Hook] = ()
 ) -> Iterator[Report]:
     """Go on with the run in `run` from its newest checkpoint, or from its beginning if it has none yet."""
+    _check_alone()
     given = set(overrides or {}) - {"loop"} | {f"loop.{key}" for key in section(overrides or {}, "loop")}
     if refused := sorted(given - set(MAY_CHANGE)):
         raise BadValue(f"{', '.join(refused)} cannot change when a run goes on; only {', '.join(MAY_CHANGE)} can")
-    config = read_run_config(run, overrides)
-    checkpoint = find_checkpoint(run) if any((run / FOLDER).glob("step-*")) else None
-    tokens = load_tokens(config.data, run / DATA)
-    say(f"going on from step {checkpoint.step:,}" if checkpoint else "no checkpoint yet: starting from step 0")
-    yield from _Parts(config, tokens, checkpoint, say).train(run, hooks)
+    _check_is_run(run)
+    with hold(run, doing="fewshot resume"):
+        stored, config = read_run_config(run), read_run_config(run, overrides)
+        checkpoint = _newest(run)
+        tokens = load_tokens(config.data, run / DATA)
+        say(f"going on from step {checkpoint.step:,}" if checkpoint else "no checkpoint yet: starting from step 0")
+        parts = _Parts(config, tokens, checkpoint, say)
+        chosen = {name: getattr(parts.config.loop, name) for name in CHOSEN}
+        if chosen != {name: getattr(stored.loop, name) for name in CHOSEN}:
+            stored = dataclasses.replace(stored, loop=dataclasses.replace(stored.loop, **chosen))
+            write_yaml(run / CONFIG, to_plain(stored))
+        yield from parts.train(run, hooks)
+
+
+def _check_alone() -> None:
+    """Raise `BadValue` under torchrun: its processes would all write the same run."""
+    if n_ranks() > 1:
+        raise BadValue(
+            f"training in several processes is not there yet, and this is one of {n_ranks()} (WORLD_SIZE): "
+            "start fewshot once, without torchrun"
+        )
+
+
+def _check_is_run(run: Path) -> None:
+    """Raise `BadFile` with the way out if `run` cannot be resumed; nothing is written."""
+    if (run / CONFIG).is_file():
+        return
+    if (run / UNFINISHED).is_file():
+        raise BadFile(
+            f"{run} was stopped before its training began: give 'fewshot train' once more with the same --out"
+        )
+    if checkpoint_folders(run):
+        raise BadFile(f"{run} holds {CONVERTED}")
+    raise BadFile(f"{run} is not a run: it has no {CONFIG}")
+
+
+def _newest(run: Path) -> Checkpoint | None:
+    """The newest checkpoint; none only if there is nothing that might be one."""
+    if not checkpoint_folders(run) and not any((run / FOLDER).glob("[!.]*")):
+        return None
+    return find_checkpoint(run)
 
 
 def read_run_config(run: Path, overrides: Mapping[str, Any] | None = None) -> RunConfig:
@@ -115,48 +183,34 @@ class _Parts:
     """The model and everything around it, put together; raises before anything is written or computed."""
 
     def __init__(self, config: RunConfig, tokens: Tokens, checkpoint: Checkpoint | None, say: Say) -> None:
-        self.config, self.checkpoint = config, checkpoint
+        self.checkpoint = checkpoint
         shape, loop, device = config.model, config.loop, machine_device()
         self.mixture = training_mixture(config, tokens)
         self.validation = validation_rows(config, tokens, say)
         self.precision = choose_precision(loop.precision, device, d_model=shape.d_model)
-        patterns = dict.fromkeys(shape.schedule().for_layer(i) for i in range(shape.n_layers))
-        need = Need(
-            pattern=next(iter(patterns)),
-            device=device,
-            dtype=self.precision.dtype,
-            n_queries=shape.n_ctx,
-            n_keys=shape.n_ctx,
-            documents=loop.document_masking,
-            dropout=shape.inner_dropout,
-            training=True,
-            width=shape.head_width,
-        )
-        attend, reasons = choose_for(patterns, loop.kernel, need)
+        kernels = _kernels(config, device, self.precision.dtype)
         torch.manual_seed(seed_of("weights", loop.seed))
+        attend = kernels.attend
         model = GPT(shape, attend=attend) if checkpoint is None else load_model(checkpoint, attend=attend)
         self.model = model.to(torch.device(device))
         self.model.recompute = loop.recompute
-        problem = self._no_compile(device)
+        problem = _no_compile(config, device)
         if problem is None:
             compile_blocks(self.model)
-        say("; ".join(reasons))
+        dtype = str(self.precision.dtype).removeprefix("torch.")
+        say("; ".join(kernels.reasons))
         say(
-            f"device: {device}, {str(self.precision.dtype).removeprefix('torch.')} ({self.precision.reason}), "
+            f"device: {device}, {dtype} ({self.precision.reason}), "
             f"compiled: {f'no, {problem}' if problem else 'yes'}{', blocks recomputed' if loop.recompute else ''}"
         )
-
-    def _no_compile(self, device: str) -> str | None:
-        """Why the blocks are not compiled, or None."""
-        wanted, width = self.config.loop.compile, self.config.model.d_model
-        if wanted == "never":
-            return "switched off"
-        problem = compiler_problem(device)
-        if wanted == "always" and problem:
-            raise BadValue(f"loop.compile is always, but there is {problem}")
-        if wanted == "auto" and device == "cpu" and width < MIN_COMPILED_WIDTH:
-            return f"d_model {width} is too narrow to gain from it on a CPU"
-        return problem
+        names = set(kernels.names.values())
+        chosen: dict[str, Any] = {
+            "kernel": names.pop() if len(names) == 1 else kernels.names,
+            "precision": dtype,
+            "compile": "never" if problem else "always",
+        }
+        assert chosen.keys() == set(CHOSEN)
+        self.config = dataclasses.replace(config, loop=dataclasses.replace(loop, **chosen))
 
     def train(self, run: Path, hooks: Sequence[Hook]) -> Iterator[Report]:
         """Run the loop."""
@@ -173,3 +227,37 @@ class _Parts:
             resume=self.checkpoint,
             hooks=hooks,
         )
+
+
+def _kernels(config: RunConfig, device: str, dtype: torch.dtype) -> Choices:
+    """The kernels that attention is trained with, one a pattern."""
+    shape, loop = config.model, config.loop
+    patterns = dict.fromkeys(shape.schedule().for_layer(i) for i in range(shape.n_layers))
+    need = Need(
+        pattern=next(iter(patterns)),
+        device=device,
+        dtype=dtype,
+        n_queries=shape.n_ctx,
+        n_keys=shape.n_ctx,
+        documents=loop.document_masking,
+        dropout=shape.inner_dropout,
+        training=True,
+        width=shape.head_width,
+    )
+    try:
+        return choose_for(patterns, loop.kernel, need)
+    except KernelUnsupported as error:
+        raise KernelUnsupported(f"{error} (--loop.kernel auto; what follows may differ in its last bits)") from None
+
+
+def _no_compile(config: RunConfig, device: str) -> str | None:
+    """Why the blocks are not compiled, or None."""
+    wanted, width = config.loop.compile, config.model.d_model
+    if wanted == "never":
+        return "switched off"
+    problem = compiler_problem(device)
+    if wanted == "always" and problem:
+        raise BadValue(f"loop.compile is always, but there is {problem}: give --loop.compile never")
+    if wanted == "auto" and device == "cpu" and width < MIN_COMPILED_WIDTH:
+        return f"d_model {width} is too narrow to gain from it on a CPU"
+    return problem

@@ -128,8 +128,8 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(BadFile, match=r"NQ-open\.dev\.jsonl question 1 has no answer"):
         make_nq_open(data=DataFolder(tmp_path))
     (tmp_path / "wikipedia-dev.json").write_text('{"Data": [{"Question": "who?"}]}')
-    with pytest.raises(BadFile, match="not in TriviaQA's layout"):
+    with pytest.raises(BadFile, match=r"laid out as TriviaQA's wikipedia-dev\.json: Data\[0\] lacks 'QuestionId'"):
         make_trivia_qa(data=DataFolder(tmp_path))
     (tmp_path / "webquestions.examples.test.json").write_text('[{"qText": "who?"}]')
-    with pytest.raises(BadFile, match="without 'answers'"):
+    with pytest.raises(BadFile, match=r"laid out as WebQuestions' list: \[0\] lacks 'answers'"):
         make_web_questions(data=DataFolder(tmp_path))

@@ -101,7 +101,9 @@ def test_an_unknown_label_is_named(tmp_path: Path) -> None:
     (tmp_path / "RTE").mkdir()
     row = {"premise": "P", "hypothesis": "H", "label": "perhaps", "idx": 0}
     (tmp_path / "RTE/val.jsonl").write_text(json.dumps(row), encoding="utf-8")
-    with pytest.raises(BadFile, match=r"RTE/val\.jsonl is not laid out as SuperGLUE's"):
+    with pytest.raises(
+        BadFile, match=r"RTE/val\.jsonl line 1: label is 'perhaps', one of 'entailment', 'not_entailment' is needed"
+    ):
         make_task("rte", data=DataFolder(tmp_path))
 
 

@@ -17,12 +17,23 @@ from fewshot.evaluate.measure import Measure, judged, mean_of
 from fewshot.evaluate.normalise import matches_any
 from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
 from fewshot.evaluate.task import Example, Kind, Task
-from fewshot.evaluate.tasks.files import Data, Found, needed
+from fewshot.evaluate.tasks.files import Data, Found, laid_out, needed
+from fewshot.evaluate.tasks.kinds import Each, Many, Maybe, check_kind
 from fewshot.evaluate.tasks.splits import Split, Splits, find_split, joined, need_split
 
 HARNESS_STOP = ("\n", ".", ",")
 HARNESS_TOKENS = 256
 HARNESS_NOTE = "the harness takes an accepted answer as right if the model would write it greedily, token by token"
+
+TRIVIA = {
+    "Data": [
+        {
+            "QuestionId": (str, int),
+            "Question": str,
+            "Answer": {"Value": str, "Aliases": Many(str), "HumanAnswers": Maybe(Many(str))},
+        }
+    ]
+}
 
 _DESCRIBED = re.compile(r'\(description (?:"((?:[^"\\]|\\.)*)"|([^()]*))\)')
 _ARTICLES = re.compile(r"\b(?:The |the |An |A |a |an )")
@@ -43,25 +54,25 @@ Questions = list[Question]
 
 def read_nq_open(file: Found) -> Questions:
     """Lines of {"question": ..., "answer": [...]}."""
-    rows = file.rows("question", "answer")
-    return [
-        Question(f"{file.short}:{n}", row["question"], _accepted(file, n, row["answer"])) for n, row in _from_1(rows)
-    ]
+    return file.each(
+        lambda n, row: Question(f"{file.short}:{n}", row["question"], _accepted(file, n, row["answer"])),
+        question=str,
+        answer=[str],
+    )
 
 
 def read_web_questions(file: Found) -> Questions:
     """A list of {"utterance", "targetValue": "(list (description ...))"}, or of {"qText", "answers": [...]}."""
-    rows = file.json()
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise BadFile(f"{file} must be a list of objects")
-    try:
-        return [_web_question(file, n, row) for n, row in _from_1(rows)]
-    except KeyError as error:
-        raise BadFile(f"{file} has a question without {error}") from None
+    with laid_out(file, "WebQuestions' list"):
+        return [_web_question(file, n, row) for n, row in _from_1(file.json([Each(object)]))]
 
 
 def _web_question(file: Found, number: int, row: dict[str, Any]) -> Question:
-    if "qText" in row:
+    later = "qText" in row
+    check_kind(
+        row, {"qText": str, "answers": [str]} if later else {"utterance": str, "targetValue": str}, f"[{number - 1}]"
+    )
+    if later:
         answers, text = row["answers"], row["qText"]
     else:
         answers = [quoted or plain for quoted, plain in _DESCRIBED.findall(row["targetValue"])]
@@ -75,20 +86,18 @@ def read_trivia_qa(file: Found, *, value_first: bool = True) -> Questions:
     The answer to be shown is the value, or else (as the harness has it) the first alias.
     """
     if file.kind == ".jsonl":
-        rows = file.rows("context", "answer", "aliases")
-        return [_plain_trivia(file, n, row, value_first) for n, row in _from_1(rows)]
-    value = file.json()
-    try:
+        return file.each(
+            lambda n, row: _plain_trivia(file, n, row, value_first), context=str, answer=str, aliases=Many(str)
+        )
+    with laid_out(file, "TriviaQA's wikipedia-dev.json"):
         return [
             Question(
                 f"{file.short}:{row['QuestionId']}",
                 row["Question"].strip(),
                 _aliases(file, n, row["Answer"], value_first),
             )
-            for n, row in _from_1(value["Data"])
+            for n, row in _from_1(file.json(TRIVIA)["Data"])
         ]
-    except (KeyError, TypeError) as error:
-        raise BadFile(f"{file} is not in TriviaQA's layout: {error}") from None
 
 
 def _plain_trivia(file: Found, number: int, row: dict[str, Any], value_first: bool) -> Question:
@@ -98,7 +107,7 @@ def _plain_trivia(file: Found, number: int, row: dict[str, Any], value_first: bo
 
 
 def _aliases(file: Found, number: int, answer: dict[str, Any], value_first: bool) -> tuple[str, ...]:
-    aliases = [*answer["Aliases"], *answer.get("HumanAnswers", [])] if value_first else answer["Aliases"]
+    aliases = [*answer["Aliases"], *(answer.get("HumanAnswers") or [])] if value_first else answer["Aliases"]
     return _accepted(file, number, [*([answer["Value"]] if value_first else []), *aliases])
 
 

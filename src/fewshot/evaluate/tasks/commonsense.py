@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from fewshot.base.errors import BadFile
+from fewshot.base.errors import BadFile, check
 from fewshot.evaluate.measure import Measure, accuracy
 from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
 from fewshot.evaluate.task import Example, Task
 from fewshot.evaluate.tasks.files import Data, Found, needed
+from fewshot.evaluate.tasks.kinds import check_kind
 from fewshot.evaluate.tasks.splits import Splits, find_split, need_split
 
 PIQA_FILES = ("physicaliqa-train-dev/dev.jsonl", "piqa/valid.jsonl")
@@ -23,12 +24,13 @@ ARC_FILES = {
     "arc_easy": ("ARC (Easy)", "ARC-Easy", "arc_easy.jsonl"),
     "arc_challenge": ("ARC (Challenge)", "ARC-Challenge", "arc_challenge.jsonl"),
 }
+PUPIL = {"id": str, "question": {"stem": str, "choices": [{"text": str, "label": str}]}, "answerKey": str}
 ANSWER_CONTEXT = "Answer:"  # P(choice | question) is divided by P(choice | this)
 
 
 def read_piqa(file: Found, data: Data, protocol: Protocol) -> list[Example]:
     """Lines of {"goal", "sol1", "sol2"} with the right solutions, 0 or 1, in a file of labels beside them."""
-    rows = file.rows("goal", "sol1", "sol2")
+    rows = file.rows(goal=str, sol1=str, sol2=str)
     folder, _, name = file.name.rpartition("/")
     labels_file = data.need("piqa", "/".join(filter(None, (folder, PIQA_LABELS[name.partition(".")[0]]))))
     labels = labels_file.text().split()
@@ -49,29 +51,24 @@ def read_pupils(file: Found, *, question: bool) -> list[Example]:
     With `question` the context is `Question: ...` and `Answer:`; else it is the bare stem, which often runs on into
     the choice.
     """
-    rows = file.rows()
-    original = "answerKey" in rows[0]
-    return [
-        _pupil_original(file, row, question) if original else _pupil_rendered(file, n, row, question)
-        for n, row in enumerate(rows, start=1)
-    ]
+    return file.each(
+        lambda n, row: _pupil_original(row, question) if "answerKey" in row else _pupil_rendered(file, n, row, question)
+    )
 
 
-def _pupil_original(file: Found, row: dict[str, Any], question: bool) -> Example:
-    try:
-        choices = row["question"]["choices"]
-        gold = [choice["label"] for choice in choices].index(row["answerKey"].strip())
-        return _pupil(row["id"], row["question"]["stem"], [choice["text"] for choice in choices], gold, question)
-    except (KeyError, ValueError) as error:
-        raise BadFile(f"{file} question {row.get('id')} has no id, stem, choices or right answerKey: {error}") from None
+def _pupil_original(row: dict[str, Any], question: bool) -> Example:
+    check_kind(row, PUPIL)
+    choices = row["question"]["choices"]
+    letters, key = [choice["label"] for choice in choices], row["answerKey"].strip()
+    check(key in letters, f"answerKey is {key!r}, {row['id']} has the choices {', '.join(letters)}")
+    texts = [choice["text"] for choice in choices]
+    return _pupil(row["id"], row["question"]["stem"], texts, letters.index(key), question)
 
 
 def _pupil_rendered(file: Found, number: int, row: dict[str, Any], question: bool) -> Example:
-    try:
-        stem = row["query"].removeprefix("Question: ")
-        return _pupil(f"{file.short}:{number}", stem, row["choices"], row["gold"], question)
-    except KeyError as error:
-        raise BadFile(f"{file} line {number} must be an object with {error}") from None
+    check_kind(row, {"query": str, "choices": [str], "gold": int})
+    stem = row["query"].removeprefix("Question: ")
+    return _pupil(f"{file.short}:{number}", stem, row["choices"], row["gold"], question)
 
 
 def _pupil(name: str, stem: str, choices: Sequence[str], gold: int, question: bool) -> Example:

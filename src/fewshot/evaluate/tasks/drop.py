@@ -11,10 +11,15 @@ from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
 from fewshot.evaluate.qa_metrics import drop
 from fewshot.evaluate.task import Example, Task
 from fewshot.evaluate.tasks.files import Data, Found, laid_out, needed
+from fewshot.evaluate.tasks.kinds import Each, Many, Maybe
 from fewshot.evaluate.tasks.passages import Separate, passage_splits
 
 FILES = ("drop_dataset_dev.json",)
 TRAINING_FILES = ("drop_dataset_train.json",)
+DATE = ("day", "month", "year")
+ANSWER = {"number": (str, int), "spans": Many(str), "date": Maybe(dict.fromkeys(DATE, Maybe(str)))}
+QUESTION = {"question": str, "query_id": str, "answer": ANSWER, "validated_answers": Maybe(Many(ANSWER))}
+DROP = Each({"passage": str, "qa_pairs": Many(QUESTION)})
 HARNESS_SHOWN = "number,date,spans,worker_id,hit_id"  # the names of an answer's fields, which it joins for its values
 
 
@@ -23,12 +28,12 @@ def read_drop(file: Found, protocol: Protocol) -> list[Separate]:
     with laid_out(file, "DROP's drop_dataset_dev.json"):
         return [
             Separate(tuple(_example(passage["passage"], row, protocol) for row in passage["qa_pairs"]))
-            for passage in file.json().values()
+            for passage in file.json(DROP).values()
         ]
 
 
 def _example(passage: str, row: dict[str, Any], protocol: Protocol) -> Example:
-    given = [row["answer"], *row.get("validated_answers", [])]
+    given = [row["answer"], *(row.get("validated_answers") or [])]
     accepted = tuple(dict.fromkeys(spans_of(answer) for answer in given))
     if protocol is HARNESS:
         text = f"{passage} {row['question']}"
@@ -47,8 +52,8 @@ def spans_of(answer: dict[str, Any]) -> tuple[str, ...]:
         return (str(answer["number"]),)
     if answer["spans"]:
         return tuple(answer["spans"])
-    date = answer["date"]
-    return (" ".join((date.get("day", ""), date.get("month", ""), date.get("year", ""))).strip(),)
+    date = answer.get("date") or {}
+    return (" ".join(date.get(part) or "" for part in DATE).strip(),)
 
 
 def make_drop(*, data: Data | None = None, protocol: Protocol = GPT3) -> Task:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import json
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
@@ -17,11 +16,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from fewshot.base.errors import BadFile, BadValue
-from fewshot.base.files import read_bytes
+from fewshot.base.files import parse_json, read_bytes
 from fewshot.evaluate.task import Example
+from fewshot.evaluate.tasks.kinds import Kind, Maybe, check_kind, tidied
+
+T = TypeVar("T")
+Row = dict[str, Any]
 
 MAX_FILES = 100_000  # a folder with more is hardly one of evaluation sets
 OPENERS: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".gz": gzip.decompress, ".bz2": bz2.decompress}
@@ -51,29 +54,41 @@ class Found:
         """Its text, unpacked; raises BadFile where it is damaged or not UTF-8."""
         return self.data.text_of(self.name)
 
-    def rows(self, *fields: str) -> list[dict[str, Any]]:
-        """The objects of a JSON-lines file, each with all `fields`; raises BadFile with the line."""
-        rows = []
-        for number, line in enumerate(self.text().split("\n"), start=1):  # not splitlines: U+2028 may stand in a string
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise BadFile(f"{self} line {number} is not JSON: {error.msg}") from None
-            if not isinstance(row, dict) or not all(field in row for field in fields):
-                raise BadFile(f"{self} line {number} must be an object with {', '.join(map(repr, fields))}")
-            rows.append(row)
-        if not rows:
-            raise BadFile(f"{self} holds no examples")
-        return rows
+    def rows(self, *fields: str, **kinds: Kind) -> list[Row]:
+        """The objects of a JSON-lines file, each with all `fields`, and values of these kinds; BadFile has the line."""
+        return self.each(lambda number, row: row, **dict.fromkeys(fields, object), **kinds)
 
-    def json(self) -> Any:
-        """The value of a JSON file."""
-        try:
-            return json.loads(self.text())
-        except json.JSONDecodeError as error:
-            raise BadFile(f"{self} is not JSON: line {error.lineno}: {error.msg}") from None
+    def each(self, make: Callable[[int, Row], T], **kinds: Kind) -> list[T]:
+        """What `make(number from 1, row)` gives for every row; what is wrong in one raises BadFile with its line."""
+        made: list[T] = []
+        for line_number, line in enumerate(self.text().split("\n"), start=1):  # not splitlines: strings hold U+2028
+            if line.strip():
+                where = f"{self} line {line_number}"
+                row = _from_json(line, where)
+                if not isinstance(row, dict) or not all(key in row for key in kinds if _is_needed(kinds[key])):
+                    needed = (repr(key) for key in kinds if _is_needed(kinds[key]))
+                    raise BadFile(f"{where} must be an object with {', '.join(needed)}")
+                with _told(where):
+                    check_kind(row, kinds)
+                    made.append(make(len(made) + 1, row))
+        if not made:
+            raise BadFile(f"{self} holds no examples")
+        return made
+
+    def json(self, kind: Kind = object) -> Any:
+        """The value of a JSON file; raises BadValue where it is of another kind, to be told by `laid_out`."""
+        value = _from_json(self.text(), self)
+        check_kind(value, kind)
+        return value
+
+
+def _is_needed(kind: Kind) -> bool:
+    return not isinstance(kind, Maybe)
+
+
+def _from_json(text: str, where: object) -> Any:
+    value = parse_json(text, where)
+    return tidied(value) if "\\u" in text else value
 
 
 class Data(ABC):
@@ -160,16 +175,33 @@ class DataFolder(Data):
 @contextmanager
 def laid_out(file: Found, layout: str) -> Iterator[None]:
     """Raises BadFile where what is read inside lacks a field, or has another kind of value, than in that layout."""
+    with _told(f"{file} is not laid out as {layout}"):
+        yield
+
+
+@contextmanager
+def _told(where: object) -> Iterator[None]:
+    """Raises BadFile with the place where a value inside is not what is needed."""
     try:
         yield
+    except BadValue as error:
+        raise BadFile(f"{where}: {error}") from None
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise BadFile(f"{file} is not laid out as {layout}: {type(error).__name__} {error}") from None
+        raise BadFile(f"{where}: {type(error).__name__} {error}") from None
+
+
+class NeedsData(BadValue):
+    """A task whose files were not given."""
+
+    def __init__(self, task: str, files: str) -> None:
+        super().__init__(f"{task} needs --data FOLDER, the folder that holds {files}")
+        self.files = files
 
 
 def needed(task: str, data: Data | None, *ends: str) -> Data:
-    """`data`; where none was given, BadValue says that the task needs one and what it should hold."""
+    """`data`; where none was given, `NeedsData` says that the task needs one and what it should hold."""
     if data is None:
-        raise BadValue(f"{task} needs --data FOLDER, the folder that holds {' or '.join(ends)}")
+        raise NeedsData(task, " or ".join(ends))
     return data
 
 
@@ -180,9 +212,11 @@ def read_released(file: Found) -> list[Example]:
     Source: the paper's repository, folder data.
     """
     examples: dict[str, Example] = {}
-    with laid_out(file, "a released file's lines of context and completion"):
-        for number, row in enumerate(file.rows("context", "completion"), start=1):
-            name = row["context"].strip()
-            name = f"{name} ({number})" if name in examples else name
-            examples[name] = Example(name, row["context"], (row["completion"],))
+
+    def add(number: int, row: Row) -> None:
+        name = row["context"].strip()
+        name = f"{name} ({number})" if name in examples else name
+        examples[name] = Example(name, row["context"], (row["completion"],))
+
+    file.each(add, context=str, completion=str)
     return list(examples.values())

@@ -24,9 +24,15 @@ TRAINING_FILE = "hellaswag_train.jsonl"
 def read_hellaswag(file: Found, protocol: Protocol) -> list[Example]:
     """The scenes of a file: JSON lines in the original layout, or blocks of a scene, the right number and 4 endings."""
     if file.kind == ".jsonl":
-        return [
-            _example(row, protocol) for row in file.rows("ind", "activity_label", "ctx_a", "ctx_b", "endings", "label")
-        ]
+        return file.each(
+            lambda _, row: _example(row, protocol),
+            ind=(int, str),
+            activity_label=str,
+            ctx_a=str,
+            ctx_b=str,
+            endings=[str],
+            label=(int, str),
+        )
     lines = file.text().rstrip("\n").split("\n")
     if len(lines) % 6:
         raise BadFile(f"{file} has {len(lines):,} lines, which is no multiple of 6: a scene, a number and four endings")

@@ -13,7 +13,7 @@ from fewshot.base.errors import BadFile
 from fewshot.evaluate.measure import greedy_accuracy, perplexity
 from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
 from fewshot.evaluate.task import Example, Task, drawn_episodes, harness_episodes, kept_apart
-from fewshot.evaluate.tasks.files import Data, Found, laid_out, needed
+from fewshot.evaluate.tasks.files import Data, Found, needed
 
 TEST_FILES = ("lambada_test.jsonl", "lambada_test_plain_text.txt")
 DEVELOPMENT_FILES = ("lambada_development.jsonl", "lambada_development_plain_text.txt")
@@ -29,8 +29,7 @@ def read_lambada(file: Found) -> list[Example]:
     if file.kind == ".txt":
         texts = [line for line in file.text().split("\n") if line.strip()]
     else:
-        with laid_out(file, "LAMBADA's lines of text"):
-            texts = ["" + row["text"] for row in file.rows("text")]
+        texts = [row["text"] for row in file.rows(text=str)]
     examples = []
     for number, text in enumerate(texts, start=1):
         parts = _PASSAGE.fullmatch(text.strip())

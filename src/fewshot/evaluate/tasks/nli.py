@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from functools import partial
 
-from fewshot.base.errors import BadFile
 from fewshot.evaluate.measure import accuracy
 from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
 from fewshot.evaluate.task import Example, Task
-from fewshot.evaluate.tasks.files import Data, Found, needed
+from fewshot.evaluate.tasks.files import Data, Found, Row, needed
+from fewshot.evaluate.tasks.kinds import OneOf
 from fewshot.evaluate.tasks.splits import Splits, find_split, need_split
 
 ANSWERS = (" True", " Neither", " False")
@@ -20,14 +20,13 @@ LABELS = {"e": 0, "n": 1, "c": 2}  # entailment, neutral, contradiction
 
 def read_anli(file: Found, number: int, protocol: Protocol) -> list[Example]:
     """Lines of {"uid", "context", "hypothesis", "label"} of round `number`."""
-    examples = []
-    for row in file.rows("uid", "context", "hypothesis", "label"):
-        if row["label"] not in LABELS:
-            raise BadFile(f"{file} {row['uid']} has the label {row['label']!r}; allowed: {', '.join(LABELS)}")
+
+    def example(_: int, row: Row) -> Example:
         question = f"{row['context']}\nQuestion: {row['hypothesis']} True, False, or Neither?"
         text = f"{question}\nAnswer:" if protocol is HARNESS else f"anli {number}: anli {number}: {question}"
-        examples.append(Example(row["uid"], text, ANSWERS, LABELS[row["label"]]))
-    return examples
+        return Example(row["uid"], text, ANSWERS, LABELS[row["label"]])
+
+    return file.each(example, uid=str, context=str, hypothesis=str, label=OneOf(tuple(LABELS)))
 
 
 def make_anli(number: int, *, data: Data | None = None, protocol: Protocol = GPT3) -> Task:

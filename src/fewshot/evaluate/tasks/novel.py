@@ -26,6 +26,7 @@ from fewshot.evaluate.tasks.splits import refuse_harness
 
 R = TypeVar("R", bound=Hashable)
 
+MAX_QUESTIONS = 100_000  # at once: there are as many as one asks for, and all are in memory
 HELD_OUT_SHARE = 8  # one rule in eight is kept for evaluation
 
 
@@ -83,7 +84,7 @@ class Family(ABC, Generic[R]):
 
     def episodes(self, n: int, max_shots: int, seed: int) -> list[Episode]:
         """`n` prompts with a rule of their own; more shots keep the former demonstrations."""
-        check(n >= 1, f"limit is {n}, must be at least 1")
+        check(1 <= n <= MAX_QUESTIONS, f"limit is {n}, must be at least 1 and at most {MAX_QUESTIONS:,}")
         return [self._episode(index, max_shots, seed) for index in range(n)]
 
     def _episode(self, index: int, max_shots: int, seed: int) -> Episode:

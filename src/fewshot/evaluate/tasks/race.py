@@ -14,10 +14,12 @@ from fewshot.evaluate.measure import accuracy
 from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
 from fewshot.evaluate.task import Example, Task
 from fewshot.evaluate.tasks.files import Data, Found, laid_out, needed
+from fewshot.evaluate.tasks.kinds import OneOf
 from fewshot.evaluate.tasks.passages import all_asked, all_shown, splits_of
 from fewshot.evaluate.tasks.splits import Split, Splits
 
 LETTERS = "ABCD"
+RACE = {"id": str, "article": str, "questions": [str], "options": [[str]], "answers": [OneOf(tuple(LETTERS))]}
 SCHOOLS = {"race_h": ("high", "RACE-h"), "race_m": ("middle", "RACE-m")}
 BLANK = "  _  ."  # where the harness fills an answer in
 
@@ -78,7 +80,7 @@ class Article:
 def read_article(file: Found) -> Article:
     """An article of its own file."""
     with laid_out(file, "an article of RACE"):
-        value = file.json()
+        value = file.json(RACE)
         rows = zip(value["questions"], value["options"], value["answers"], strict=True)
         problems = tuple(Problem(question, tuple(options), LETTERS.index(gold)) for question, options, gold in rows)
         if not problems or any(len(problem.options) != len(LETTERS) for problem in problems):

@@ -16,11 +16,30 @@ from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
 from fewshot.evaluate.qa_metrics import CANNOT_ANSWER, coqa, exact, quac, squad, token_f1
 from fewshot.evaluate.task import Example, Task
 from fewshot.evaluate.tasks.files import Data, Found, laid_out, needed
+from fewshot.evaluate.tasks.kinds import Each, Many, Maybe
 from fewshot.evaluate.tasks.passages import Dialogue, Separate, Turn, passage_splits
 from fewshot.evaluate.tasks.splits import refuse_harness
 
 UNANSWERABLE = "unanswerable"  # SQuAD 2.0's answer where the passage has none; the harness's word
 HARNESS_TOKENS = 256  # the harness's default for a written answer
+
+_QUESTION = {"id": str, "question": str}
+_QUAC_PARAGRAPH = {"context": str, "qas": [{**_QUESTION, "answers": [{"text": str}], "orig_answer": {"text": str}}]}
+QUAC = {"data": [{"title": str, "section_title": str, "paragraphs": [_QUAC_PARAGRAPH]}]}
+_SQUAD_PARAGRAPH = {"context": str, "qas": Many({**_QUESTION, "answers": Many({"text": str})})}
+SQUAD = {"data": [{"title": str, "paragraphs": [_SQUAD_PARAGRAPH]}]}
+_SAID = [{"input_text": str}]
+COQA = {
+    "data": [
+        {
+            "id": str,
+            "story": str,
+            "questions": [{"input_text": str, "turn_id": int}],
+            "answers": _SAID,
+            "additional_answers": Maybe(Each(_SAID)),
+        }
+    ]
+}
 
 WHOLE_PASSAGES = "a demonstration is a whole passage of the training set with all its questions answered"
 
@@ -34,7 +53,7 @@ def read_quac(file: Found) -> list[Dialogue]:
                 f"PARAGRAPH: {paragraph['context'].removesuffix(CANNOT_ANSWER).strip()}",
                 tuple(_quac_turn(row) for row in paragraph["qas"]),
             )
-            for article in file.json()["data"]
+            for article in file.json(QUAC)["data"]
             for paragraph in article["paragraphs"]
         ]
 
@@ -53,7 +72,7 @@ def read_squad(file: Found) -> list[Dialogue]:
                 f"Title: {article['title']}\n\nBackground: {paragraph['context'].strip()}",
                 tuple(_squad_turn(row) for row in paragraph["qas"]),
             )
-            for article in file.json()["data"]
+            for article in file.json(SQUAD)["data"]
             for paragraph in article["paragraphs"]
         ]
 
@@ -74,7 +93,7 @@ def read_squad_as_harness(file: Found) -> list[Separate]:
     with laid_out(file, "SQuAD's dev-v2.0.json"):
         return [
             Separate(tuple(example(article["title"], paragraph["context"], row) for row in paragraph["qas"]))
-            for article in file.json()["data"]
+            for article in file.json(SQUAD)["data"]
             for paragraph in article["paragraphs"]
         ]
 
@@ -82,11 +101,11 @@ def read_squad_as_harness(file: Found) -> list[Separate]:
 def read_coqa(file: Found) -> list[Dialogue]:
     """CoQA's stories with their turns; the development file has four people's answers to each."""
     with laid_out(file, "CoQA's coqa-dev-v1.0.json"):
-        return [Dialogue(story["story"].strip(), _coqa_turns(story)) for story in file.json()["data"]]
+        return [Dialogue(story["story"].strip(), _coqa_turns(story)) for story in file.json(COQA)["data"]]
 
 
 def _coqa_turns(story: dict[str, Any]) -> tuple[Turn, ...]:
-    people = [story["answers"], *story.get("additional_answers", {}).values()]
+    people = [story["answers"], *(story.get("additional_answers") or {}).values()]
     turns = []
     for number, question in enumerate(story["questions"]):
         answers = tuple(person[number]["input_text"].strip() for person in people)
@@ -98,7 +117,7 @@ def _coqa_turns(story: dict[str, Any]) -> tuple[Turn, ...]:
 def read_coqa_as_harness(file: Found) -> list[Separate]:
     """CoQA's stories as the harness asks them: of each the last turn alone, its answers without repetitions."""
     with laid_out(file, "CoQA's coqa-dev-v1.0.json"):
-        return [Separate((_coqa_last(story),)) for story in file.json()["data"]]
+        return [Separate((_coqa_last(story),)) for story in file.json(COQA)["data"]]
 
 
 def _coqa_last(story: dict[str, Any]) -> Example:
@@ -108,7 +127,7 @@ def _coqa_last(story: dict[str, Any]) -> Example:
         answer = f"A: {given[number]}\n\n" if number < len(given) - 1 else "A:"
         text += f"Q: {question['input_text']}\n\n{answer}"
     accepted = [given[-1]]
-    for person in story.get("additional_answers", {}).values():
+    for person in (story.get("additional_answers") or {}).values():
         other = person[len(given) - 1]["input_text"]
         if other.lower() not in [one.lower() for one in accepted]:
             accepted.append(other)

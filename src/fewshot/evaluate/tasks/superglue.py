@@ -15,11 +15,10 @@ from fewshot.evaluate.measure import Measure, accuracy
 from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
 from fewshot.evaluate.qa_metrics import class_f1
 from fewshot.evaluate.task import Example, Task
-from fewshot.evaluate.tasks.files import Data, Found, laid_out, needed
+from fewshot.evaluate.tasks.files import Data, Found, Row, needed
+from fewshot.evaluate.tasks.kinds import Maybe, OneOf, check_kind
 from fewshot.evaluate.tasks.passages import in_folder
 from fewshot.evaluate.tasks.splits import Split, Splits
-
-Row = dict[str, Any]
 
 SHOTS = 32  # the paper's K for all of SuperGLUE
 
@@ -45,6 +44,14 @@ class Choice:
     gpt3: Form
     harness: Form
     files: tuple[str, ...] = ()  # other names that its validation file may have
+
+    @property
+    def kinds(self) -> dict[str, Any]:
+        """The kinds of its rows' values, labels aside."""
+        return {
+            **{field: int if field in ("start1", "end1") else str for field in self.fields},
+            "idx": Maybe((int, str)),
+        }
 
     @property
     def all_files(self) -> tuple[str, ...]:
@@ -177,14 +184,16 @@ CHOICES = {
 
 def read_choices(file: Found, choice: Choice, form: Form) -> list[Example]:
     """The rows of a set of choosing, in SuperGLUE's layout or (BoolQ) in the set's own."""
-    examples = []
-    for number, row in enumerate(file.rows(*choice.fields), start=1):
-        with laid_out(file, f"SuperGLUE's {choice.folder}/val.jsonl"):
-            row = _as_superglue(row)
-            answers = form.answers(row)
-            gold = answers.index(answers[choice.labels.index(row["label"])])  # of equal ones the first, as it is chosen
-            examples.append(Example(str(row.get("idx", number)), form.prompt(row), answers, gold))
-    return examples
+
+    def example(number: int, row: Row) -> Example:
+        row = _as_superglue(row)
+        check_kind(row, {**choice.kinds, "label": OneOf(choice.labels)})
+        answers = form.answers(row)
+        gold = answers.index(answers[choice.labels.index(row["label"])])  # of equal ones the first, as it is chosen
+        name = number if row.get("idx") is None else row["idx"]
+        return Example(str(name), form.prompt(row), answers, gold)
+
+    return file.each(example, **choice.kinds)
 
 
 def _as_superglue(row: Row) -> Row:

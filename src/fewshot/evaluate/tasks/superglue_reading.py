@@ -11,20 +11,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fewshot.base.errors import check
 from fewshot.evaluate.measure import accuracy
 from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
 from fewshot.evaluate.qa_metrics import all_right, chosen_text, class_f1, exact, token_f1
 from fewshot.evaluate.task import Episodes, Example, Task, drawn_episodes
-from fewshot.evaluate.tasks.files import Data, Found, laid_out, needed
+from fewshot.evaluate.tasks.files import Data, Found, Row, needed
+from fewshot.evaluate.tasks.kinds import OneOf
 from fewshot.evaluate.tasks.passages import Separate, passage_splits
 from fewshot.evaluate.tasks.splits import Splits
 from fewshot.evaluate.tasks.superglue import SHOTS, sentence
 
-Row = dict[str, Any]
-
 # ---- MultiRC
 
 MULTIRC_FILES = ("MultiRC/val.jsonl",)
+MULTIRC_PASSAGE = {
+    "text": str,
+    "questions": [
+        {
+            "question": str,
+            "idx": (int, str),
+            "answers": [{"text": str, "label": OneOf((0, 1)), "idx": (int, str)}],
+        }
+    ],
+}
 MULTIRC_DESCRIPTION = "READING COMPREHENSION ANSWER KEY"
 
 
@@ -69,27 +79,28 @@ def _judged(answer: Row, right: bool) -> str:
 
 def read_multirc(file: Found) -> list[Questions]:
     """The passages of a file."""
-    with laid_out(file, "SuperGLUE's MultiRC/val.jsonl"):
-        rows = [row["passage"] for row in file.rows("passage")]
-        passages = [Questions(passage["text"], tuple(passage["questions"])) for passage in rows]
-        for passage in passages:
-            _ = passage.asked, passage.shown  # a field that is missing is told here, with the file
-        return passages
+
+    def passage(number: int, row: Row) -> Questions:
+        made = Questions(row["passage"]["text"], tuple(row["passage"]["questions"]))
+        _ = made.asked, made.shown  # what is wrong is told here, with the line
+        return made
+
+    return file.each(passage, passage=MULTIRC_PASSAGE)
 
 
 def read_multirc_as_harness(file: Found) -> list[Separate]:
     """The passages of a file, every answer a question by itself: yes or no, in the harness's order."""
-    with laid_out(file, "SuperGLUE's MultiRC/val.jsonl"):
-        return [
-            Separate(
-                tuple(
-                    _multirc_as_harness(row["passage"]["text"], question, answer)
-                    for question in row["passage"]["questions"]
-                    for answer in question["answers"]
-                )
+
+    def passage(number: int, row: Row) -> Separate:
+        return Separate(
+            tuple(
+                _multirc_as_harness(row["passage"]["text"], question, answer)
+                for question in row["passage"]["questions"]
+                for answer in question["answers"]
             )
-            for row in file.rows("passage")
-        ]
+        )
+
+    return file.each(passage, passage=MULTIRC_PASSAGE)
 
 
 def _multirc_as_harness(passage: str, question: Row, answer: Row) -> Example:
@@ -153,6 +164,8 @@ def _chance_of_all(examples: Sequence[Example]) -> float:
 # ---- ReCoRD
 
 RECORD_FILES = ("ReCoRD/val.jsonl",)
+RECORD_PASSAGE = {"text": str, "entities": [{"start": int, "end": int}]}
+RECORD_QUERY = {"query": str, "idx": (int, str), "answers": [{"text": str}]}
 HIGHLIGHT = "\n@highlight\n"  # stands before each of an article's summary lines
 PLACEHOLDER = "@placeholder"
 
@@ -199,16 +212,21 @@ def _ordered(texts: Sequence[str], as_harness: bool) -> Sequence[str]:
 def read_record(file: Found, protocol: Protocol) -> list[Article]:
     """The articles of a file; entities stand in the article's order, in the harness's form in the alphabet's."""
     as_harness = protocol is HARNESS
-    articles = []
-    for row in file.rows("passage", "qas"):
-        with laid_out(file, "SuperGLUE's ReCoRD/val.jsonl"):
-            text = row["passage"]["text"]
-            named = [text[entity["start"] : entity["end"] + 1] for entity in row["passage"]["entities"]]
-            entities = tuple(dict.fromkeys(_ordered(named, as_harness)))
-            article = Article(text, entities, tuple(row["qas"]), as_harness)
-            _ = article.asked  # a field that is missing is told here, with the file
-            articles.append(article)
-    return articles
+
+    def article(number: int, row: Row) -> Article:
+        text = row["passage"]["text"]
+        named = [_mention(text, **entity) for entity in row["passage"]["entities"]]
+        entities = tuple(dict.fromkeys(_ordered(named, as_harness)))
+        made = Article(text, entities, tuple(row["qas"]), as_harness)
+        _ = made.asked  # what is wrong is told here, with the line
+        return made
+
+    return file.each(article, passage=RECORD_PASSAGE, qas=[RECORD_QUERY])
+
+
+def _mention(text: str, *, start: int, end: int, **others: Any) -> str:
+    check(0 <= start <= end < len(text), f"an entity stands at {start} to {end} of a text of {len(text)} letters")
+    return text[start : end + 1]
 
 
 def make_record(*, data: Data | None = None, protocol: Protocol = GPT3) -> Task:

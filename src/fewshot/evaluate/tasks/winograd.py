@@ -11,11 +11,12 @@ from functools import partial
 from typing import Any
 from xml.etree import ElementTree
 
-from fewshot.base.errors import BadFile
+from fewshot.base.errors import BadFile, check
 from fewshot.evaluate.measure import accuracy
 from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
 from fewshot.evaluate.task import Example, Task, harness_episodes, own_episodes
-from fewshot.evaluate.tasks.files import Data, Found, needed
+from fewshot.evaluate.tasks.files import Data, Found, Row, needed
+from fewshot.evaluate.tasks.kinds import OneOf
 from fewshot.evaluate.tasks.splits import Splits, find_split, need_split
 
 WINOGRAD_FILES = ("WSCollection.xml", "winograd_wsc.jsonl")
@@ -74,14 +75,13 @@ def in_place(option: str, pronoun: str, begins: bool) -> str:
 
 def read_rendered(file: Found, protocol: Protocol, *, harness_spaces: int) -> list[Example]:
     """Lines of {"context_options": [...], "continuation": ..., "gold": 0 or 1}."""
-    rows = file.rows("context_options", "continuation", "gold")
-    return [
-        partial_example(
-            f"{file.short}:{n}", row["context_options"], rest, row["gold"], _gap(rest, protocol, harness_spaces)
-        )
-        for n, row in enumerate(rows, start=1)
-        for rest in [row["continuation"].strip()]
-    ]
+
+    def example(number: int, row: Row) -> Example:
+        rest = row["continuation"].strip()
+        gap = _gap(rest, protocol, harness_spaces)
+        return partial_example(f"{file.short}:{number}", row["context_options"], rest, row["gold"], gap)
+
+    return file.each(example, context_options=[str], continuation=str, gold=int)
 
 
 def partial_example(name: str, contexts: Sequence[str], rest: str, gold: int, gap: str) -> Example:
@@ -100,14 +100,19 @@ def read_winogrande(file: Found, protocol: Protocol) -> list[Example]:
     """Lines of {"sentence": "... _ ...", "option1", "option2", "answer"}, or as `read_rendered`."""
     if file.short.startswith("winogrande.jsonl"):
         return read_rendered(file, protocol, harness_spaces=1)
-    rows = file.rows("qID", "sentence", "option1", "option2", "answer")
-    return [_blank(file, row, protocol) for row in rows]
+    return file.each(
+        lambda _, row: _blank(row, protocol),
+        qID=str,
+        sentence=str,
+        option1=str,
+        option2=str,
+        answer=OneOf(("1", "2")),
+    )
 
 
-def _blank(file: Found, row: dict[str, Any], protocol: Protocol) -> Example:
+def _blank(row: Row, protocol: Protocol) -> Example:
     before, blank, rest = row["sentence"].partition("_")
-    if not blank or row["answer"] not in ("1", "2"):
-        raise BadFile(f"{file} {row['qID']} must have a _ in its sentence and 1 or 2 for answer")
+    check(bool(blank), f"{row['qID']} has no _ in its sentence")
     contexts, rest = [before + row["option1"], before + row["option2"]], rest.strip()
     return partial_example(row["qID"], contexts, rest, int(row["answer"]) - 1, _gap(rest, protocol, 1))
 

@@ -8,21 +8,24 @@ Brown et al. 2020, section 3.7 and figure G.33; the comparison of nouns Raffel e
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from fewshot.evaluate.measure import accuracy, judged
 from fewshot.evaluate.normalise import first_line
 from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
 from fewshot.evaluate.task import Example, Task, drawn_episodes, kept_apart
-from fewshot.evaluate.tasks.files import Data, Found, laid_out, needed
+from fewshot.evaluate.tasks.files import Data, Found, Row, needed
+from fewshot.evaluate.tasks.kinds import OneOf
 from fewshot.evaluate.tasks.passages import in_folder
 from fewshot.evaluate.tasks.splits import Split, Splits
 from fewshot.evaluate.tasks.superglue import SHOTS
 
-Row = dict[str, Any]
-
 FILES = ("WSC/val.jsonl",)
-LAYOUT = "SuperGLUE's WSC/val.jsonl"
+KINDS: Row = {
+    "text": str,
+    "target": {"span1_text": str, "span1_index": int, "span2_text": str, "span2_index": int},
+    "label": OneOf((False, True)),
+    "idx": (int, str),
+}
 DESCRIPTION = (
     "Final Exam with Answer Key\n"
     "Instructions: Please carefully read the following passages. For each passage, you must identify which noun the "
@@ -39,28 +42,28 @@ def read_wsc(file: Found) -> list[Example]:
 
     `references` is whether the pronoun refers to that noun: only then can it be shown as a demonstration.
     """
-    examples = []
-    for row in file.rows("text", "target", "label"):
-        with laid_out(file, LAYOUT):
-            passage = _APART.sub(r"\1", marked_pronoun(row)).replace("( ", "(").strip()
-            question = f'In the passage above, what does the pronoun "*{row["target"]["span2_text"]}*" refer to?'
-            prompt = f"Passage: {passage}\nQuestion: {question}\nAnswer:"
-            noun = f" {row['target']['span1_text'].lower()}"  # figure G.33 has "mr. moncrieff"
-            right = bool(row["label"])
-            examples.append(Example(str(row["idx"]), prompt, (noun,), shown=f"{prompt}{noun}\n", references=right))
-    return examples
+
+    def example(_: int, row: Row) -> Example:
+        passage = _APART.sub(r"\1", marked_pronoun(row)).replace("( ", "(").strip()
+        question = f'In the passage above, what does the pronoun "*{row["target"]["span2_text"]}*" refer to?'
+        prompt = f"Passage: {passage}\nQuestion: {question}\nAnswer:"
+        noun = f" {row['target']['span1_text'].lower()}"  # figure G.33 has "mr. moncrieff"
+        right = bool(row["label"])
+        return Example(str(row["idx"]), prompt, (noun,), shown=f"{prompt}{noun}\n", references=right)
+
+    return file.each(example, **KINDS)
 
 
 def read_wsc_as_harness(file: Found) -> list[Example]:
     """The passages of a file with the harness's question, whether the pronoun refers to the noun: no or yes."""
-    examples = []
-    for row in file.rows("text", "target", "label"):
-        with laid_out(file, LAYOUT):
-            pronoun, noun = row["target"]["span2_text"], noun_in_text(row)
-            question = f'In the passage above, does the pronoun "*{pronoun}*" refer to "*{noun}*"?'
-            prompt = f"Passage: {_joined_as_harness(marked_pronoun(row))}\nQuestion: {question}\nAnswer:"
-            examples.append(Example(str(row["idx"]), prompt, (" no", " yes"), int(row["label"])))
-    return examples
+
+    def example(_: int, row: Row) -> Example:
+        pronoun, noun = row["target"]["span2_text"], noun_in_text(row)
+        question = f'In the passage above, does the pronoun "*{pronoun}*" refer to "*{noun}*"?'
+        prompt = f"Passage: {_joined_as_harness(marked_pronoun(row))}\nQuestion: {question}\nAnswer:"
+        return Example(str(row["idx"]), prompt, (" no", " yes"), int(row["label"]))
+
+    return file.each(example, **KINDS)
 
 
 def marked_pronoun(row: Row) -> str:

@@ -1,0 +1,36 @@
+"""All tasks with what they need. In: the table. Out: a row a task: its files, and what a guess scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fewshot.evaluate.tasks.files import NeedsData
+from fewshot.evaluate.tasks.table import TASKS, make_task
+
+# The share of right answers of a guess, of sets in files whose questions have all as many choices
+CHANCE = {
+    **dict.fromkeys(("hellaswag", "openbookqa", "race_h", "race_m"), 1 / 4),
+    **dict.fromkeys(("story_cloze", "winograd", "winogrande", "piqa", "boolq", "copa", "rte", "wic", "wsc"), 1 / 2),
+    **dict.fromkeys(("cb", "anli_r1", "anli_r2", "anli_r3"), 1 / 3),
+    "sat_analogies": 1 / 5,
+}
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One task: the files that it is read from, or how it is made; the main measure of a guess, where it is known."""
+
+    name: str
+    files: str
+    chance: float | None
+
+
+def listed() -> Iterator[Listed]:
+    """Every task, in the order of names."""
+    for name in sorted(TASKS):
+        try:
+            task = make_task(name)
+            yield Listed(name, task.source, task.chance)
+        except NeedsData as error:
+            yield Listed(name, error.files, CHANCE.get(name))

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fewshot.base.errors import BadValue
+from fewshot.base.lock import hold
+from fewshot.checkpoint.folder import check_is_new, checkpoint_folders, folder_of, making, step_of
+
+
+@pytest.mark.parametrize("step", [0, 7, 99_999_999, 100_000_000, 12_345_678_901])
+def test_a_checkpoint_is_named_by_its_step(step: int) -> None:
+    assert step_of(folder_of(step)) == step
+
+
+NOT_OURS = [
+    "step-00000160-best",
+    "step-old",
+    "step-notes.txt",
+    "step-00000101.damaged",
+    "step-101",
+    "step-000000101",  # one digit too many for its number: nobody but a user writes it
+    "step-٠٠٠٠٠١٠١",  # digits, but not those that the program writes
+    "step-00000101 ",
+    "step-00000101\n",
+    "Step-00000101",
+    "step--0000101",
+    "step-00000101.old",
+    ".step-00000101.abc.partial",
+    "copy-of-step-00000101",
+]
+
+
+@pytest.mark.parametrize("name", NOT_OURS)
+def test_a_name_that_the_program_does_not_write_is_no_checkpoint(tmp_path: Path, name: str) -> None:
+    assert step_of(name) is None
+    for each in (name, folder_of(5)):
+        (tmp_path / "checkpoints" / each).mkdir(parents=True)
+    assert [path.name for path in checkpoint_folders(tmp_path)] == [folder_of(5)]
+
+
+def test_checkpoints_are_folders_and_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    assert checkpoint_folders(tmp_path) == []
+    for step in (100_000_000, 99_999_999, 3):
+        (tmp_path / "checkpoints" / folder_of(step)).mkdir()
+    (tmp_path / "checkpoints" / folder_of(4)).touch()
+    assert [step_of(path.name) for path in checkpoint_folders(tmp_path)] == [3, 99_999_999, 100_000_000]
+    assert checkpoint_folders(tmp_path / "none") == []
+
+
+def file(name: str, text: str = "mine") -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+    return make
+
+
+TAKEN: dict[str, tuple[Callable[[Path], object], str]] = {
+    "weights": (lambda folder: (folder / "checkpoints" / folder_of(0)).mkdir(parents=True), "a converted model"),
+    "a copy of weights": (file("checkpoints/step-00000160-best/model.safetensors"), r"\(it holds checkpoints\)"),
+    "metrics": (file("metrics.jsonl", '{"epoch": 3}\n'), r"\(it holds metrics\.jsonl\)"),
+    "a tokenizer": (file("tokenizer.json"), "not empty"),
+    "data": (file("data/text-train-00000.bin"), r"\(it holds data\)"),
+    "an empty data folder": (lambda folder: (folder / "data").mkdir(), r"\(it holds data\)"),
+    "a thesis": (file("thesis.tex"), r"\(it holds thesis\.tex\): give a new folder"),
+    "a hidden file": (file(".gitignore"), r"\(it holds \.gitignore\)"),
+    "results": (file("evaluations/lambada.json", "{}"), "not empty"),
+    "a report": (file("report.html"), "not empty"),
+    "a dangling link": (lambda folder: (folder / "metrics.jsonl").symlink_to("nowhere"), r"metrics\.jsonl"),
+    "a run": (file("config.yaml"), "already holds a run: continue it with 'fewshot resume"),
+    "a run whose making was cut at its end": (
+        lambda folder: [file(name)(folder) for name in ("config.yaml", ".unfinished")],
+        "already holds a run",
+    ),
+    "many books": (
+        lambda folder: [file(f"{letter}.txt")(folder) for letter in "edcba"],
+        r"\(it holds a\.txt, b\.txt, c\.txt and 2 more\)",
+    ),
+    "somebody's .unfinished folder": (lambda folder: (folder / ".unfinished").mkdir(), "not empty"),
+}
+
+
+@pytest.mark.parametrize("what", TAKEN)
+def test_a_folder_with_anything_that_could_be_overwritten_is_refused(tmp_path: Path, what: str) -> None:
+    make, message = TAKEN[what]
+    make(tmp_path)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    for refuse in (lambda: check_is_new(tmp_path), lambda: making(tmp_path).__enter__()):
+        with pytest.raises(BadValue, match=message) as caught:
+            refuse()
+        assert "\n" not in str(caught.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_a_file_or_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "f").touch()
+    with pytest.raises(BadValue, match="f is a file; give the name of a new folder"):
+        check_is_new(tmp_path / "f")
+    with pytest.raises(BadValue, match="caf� is a name that is not UTF-8"):
+        check_is_new(Path(os.fsdecode(b"caf\xe9")))
+
+
+def test_what_was_not_there_was_empty_or_only_held_is_new(tmp_path: Path) -> None:
+    check_is_new(tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+    check_is_new(tmp_path)
+    with hold(tmp_path, doing="this"):
+        check_is_new(tmp_path)
+    check_is_new(tmp_path)
+
+
+def test_what_was_begun_and_not_finished_may_be_begun_again(tmp_path: Path) -> None:
+    with contextlib.suppress(KeyboardInterrupt), making(tmp_path):
+        (tmp_path / "data").mkdir()
+        raise KeyboardInterrupt
+    with making(tmp_path):
+        (tmp_path / "config.yaml").touch()
+    with pytest.raises(BadValue, match="already holds a run"):
+        check_is_new(tmp_path)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []

@@ -1,0 +1,334 @@
+"""Whatever is evaluated after what: no result and no answer that was there is gone, or another than it was."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fewshot.base.errors import FewshotError
+from fewshot.evaluate.measure import accuracy, greedy_accuracy
+from fewshot.evaluate.protocol import HARNESS
+from fewshot.evaluate.statistics import calibration_error, in_order
+from fewshot.evaluate.stored import evaluate_into, read_results, read_steps
+from fewshot.evaluate.task import Example, Task, drawn_episodes
+
+WORDS = {"hot": "cold", "up": "down", "big": "small", "old": "new", "wet": "dry", "far": "near", "low": "high"}
+SHOWN = [Example(word, f"{word} ->", (f" {other}", " or"), 0) for word, other in {"in": "out", "on": "off"}.items()]
+
+
+def opposites(words=WORDS, *, shown=SHOWN, name="opposites", source="words.txt", gold=0, **fields) -> Task:
+    asked = [Example(word, f"{word} ->", (f" {other}", " or"), gold) for word, other in words.items()]
+    episodes = drawn_episodes(name, asked, shown)
+    return Task(**{"name": name, "kind": "choose", "episodes": episodes, "measures": (accuracy(),), "source": source,
+                   **fields})  # fmt: skip
+
+
+@pytest.fixture
+def measured(tmp_path, copier, small_tokenizer):
+    """A function that evaluates into one folder, as a command would."""
+    tokenizer = small_tokenizer()
+    reader = copier(tokenizer.n_vocab, 200, 1)
+
+    def measure(where: Path = tmp_path / "evaluations", task: Task | None = None, **changed):
+        settings = {"weights": "w1", "step": 10, "shots": (0, 1), "limit": 4, "seed": 0, "batch_size": 4, **changed}
+        return evaluate_into(where, reader, tokenizer, task or opposites(), **settings)
+
+    return measure
+
+
+def snapshot(root: Path) -> dict[object, object]:
+    """Every result by all that it is of, and every answer, wherever it lies."""
+    found: dict[object, object] = {}
+    for path in root.rglob("*.json"):
+        stored = json.loads(path.read_text())
+        for one in stored.get("results", []):
+            asked = one["n"] + one["n_skipped"]
+            key = (stored["weights"], stored["step"], one["task"], one["protocol"], one["metric"], one["shots"])
+            found[*key, one["seed"], asked, one.get("questions", "")] = one
+    for path in root.rglob("*.jsonl"):
+        weights, *rows = [json.loads(line) for line in path.read_text().splitlines()]
+        found |= {(weights["weights"], path.name, row["asked"]): row for row in rows}
+    return found
+
+
+NEIGHBOURS = {
+    "fewer questions after more": [{"limit": 6}, {"limit": 3}],
+    "another K on more questions": [{"shots": (0, 1), "limit": 4}, {"shots": (2,), "limit": 6}],
+    "another K on fewer questions": [{"shots": (0, 1), "limit": 6}, {"shots": (2,), "limit": 2}],
+    "one K of several measured again": [{"shots": (0, 1, 2)}, {"shots": (1,)}],
+    "another seed on fewer questions": [{"seed": 0, "limit": 6}, {"seed": 1, "limit": 2}],
+    "a training done anew in the same folder": [{"weights": "w1"}, {"weights": "w2"}, {"weights": "w1", "limit": 6}],
+    "three trainings in turns": [{"weights": w, "limit": n} for n in (2, 5) for w in ("w1", "w2", "w3")],
+    "a newer checkpoint on fewer questions": [{"step": 10, "limit": 6}, {"step": 20, "weights": "w2", "limit": 2}],
+    "an older checkpoint after a newer one": [{"step": 20, "weights": "w2"}, {"step": 10, "limit": 6}],
+    "the same weights at two steps": [{"step": 10}, {"step": 20}],
+    "two data sets of one name and size": [{}, {"task": opposites(dict.fromkeys(WORDS, "no")), "shots": (0, 1)}],
+    "the same questions with other answers": [{}, {"task": opposites(gold=1)}],
+    "the same questions with other demonstrations": [{}, {"task": opposites(shown=SHOWN[:1])}],
+    "a corrected set of fewer rows": [{"limit": 99}, {"task": opposites(dict(list(WORDS.items())[:5])), "limit": 99}],
+    "the harness's protocol after the paper's": [{}, {"task": opposites(protocol=HARNESS)}],
+    "one measure more, then less": [
+        {"task": opposites(measures=(accuracy(), calibration_error()))},
+        {"task": opposites(), "limit": 6},
+    ],
+    "another order of demonstrations": [
+        {"shots": (2,)},
+        {"task": in_order(opposites(), 1), "shots": (2,), "keep_results": False},
+    ],
+    "a model of others beside a run": [{}, {"weights": "hf", "step": 0, "name": "gpt2"}],
+    "two models of others of one name": [{"weights": w, "step": 0, "name": "m"} for w in ("a", "b", "a")],
+    "one model of others under three names": [{"weights": "a", "step": 0, "name": n} for n in ("m", "good", "..")],
+}
+
+
+@pytest.mark.parametrize("steps", NEIGHBOURS.values(), ids=NEIGHBOURS)
+def test_results_are_never_lost(tmp_path, measured, steps):
+    root = tmp_path / "evaluations"
+    before: dict[object, object] = {}
+    for settings in steps:
+        answered = measured(**settings)
+        after = snapshot(root)
+        assert {key: after.get(key) for key in before} == before
+        if settings.get("keep_results", True):
+            stored = [one for one in after.values() if "metric" in one]
+            assert all(json.loads(json.dumps(one.to_json())) in stored for many in answered for one in many.results())
+        before = after
+    assert all(path.parent.name != "evaluations" for path in root.rglob("*.json"))
+
+
+def test_results_of_several_evaluations_at_once_are_merged(tmp_path, measured):
+    threads = [threading.Thread(target=measured, kwargs={"shots": (k,), "limit": 7}) for k in (0, 1, 2)]
+    threads += [threading.Thread(target=measured, kwargs={"shots": (0,), "seed": seed}) for seed in (1, 2)]
+    threads += [threading.Thread(target=measured, kwargs={"shots": (0,), "weights": w}) for w in ("w2", "w3")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = snapshot(tmp_path / "evaluations").values()
+    of = [(one["shots"], one["seed"], one["n"]) for one in found if "metric" in one]
+    assert sorted(of) == sorted([(0, 0, 7), (1, 0, 7), (2, 0, 7), (0, 1, 4), (0, 2, 4), (0, 0, 4), (0, 0, 4)])
+    folders = {path.name[:13] for path in (tmp_path / "evaluations").glob("step-*")}
+    assert folders == {"step-00000010"}
+    assert len(list((tmp_path / "evaluations").glob("step-*"))) == 3  # a folder for each of the three weights
+
+
+def test_the_results_folder_holds_what_its_docs_say(tmp_path, measured):
+    root = tmp_path / "evaluations"
+    measured()
+    measured(task=opposites(protocol=HARNESS, measures=(greedy_accuracy("acc"),), kind="perplexity"))
+    measured(weights="w2")
+    measured(weights="x", step=0, name="gpt2")
+    found = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+    (other,) = {path.name for path in root.glob("step-00000010-*")}
+    (foreign,) = {path.name for path in root.glob("gpt2-*")}
+    answers = "answers/opposites.gpt3.jsonl"
+    assert found == {
+        ".lock",
+        "step-00000010/opposites.json",
+        "step-00000010/opposites.lm-eval.json",
+        f"step-00000010/{answers}",
+        "step-00000010/answers/opposites.lm-eval.jsonl",
+        *(f"{folder}/{file}" for folder in (other, foreign) for file in ("opposites.json", answers)),
+    }
+
+
+def test_former_files_are_read_beside_new_ones_and_never_written(tmp_path, measured):
+    root = tmp_path / "evaluations"
+    measured(tmp_path / "made", limit=5)
+    (made,) = (tmp_path / "made").glob("step-*/opposites.json")
+    plain = json.loads(made.read_text())
+    del plain["checksums"]
+    for one in plain["results"]:
+        del one["questions"]
+    (root / "steps" / "step-00000005").mkdir(parents=True)
+    former = {root / "opposites.json": 10, root / "steps" / "step-00000005" / "opposites.json": 5}
+    for path, step in former.items():
+        path.write_text(json.dumps(plain | {"step": step}))
+    (root / "answers").mkdir()
+    (root / "answers" / "opposites.gpt3.jsonl").write_text('{"weights": "w1"}\n')
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    assert {step: [one.n for one in found] for step, found in read_steps(root).items()} == {5: [5, 5], 10: [5, 5]}
+    measured(limit=4, shots=(0, 1, 2))
+    measured(limit=3, weights="w2", step=20)
+    assert {path: path.read_bytes() for path in before} == before
+    found = {step: [(one.shots, one.n) for one in found] for step, found in read_steps(root).items()}
+    assert found == {5: [(0, 5), (1, 5)], 10: [(0, 5), (1, 5), (2, 4)], 20: [(0, 3), (1, 3)]}
+    assert [(one.shots, one.n) for one in read_results(root)] == [(0, 3), (1, 3)]
+
+
+def test_a_folder_that_fewshot_did_not_name_is_no_checkpoints_results(tmp_path, measured):
+    root = tmp_path / "evaluations"
+    measured()
+    (root / "step-00000010").rename(root / "step-00000010-best")
+    (root / "step-notes").mkdir()
+    (root / "step-notes" / "mine.json").write_text("{}")
+    assert read_steps(root) == {}
+
+
+IDENTITY = {
+    "the source's name": {"source": "data/words.txt"},
+    "the measures": {"measures": (accuracy(), calibration_error())},
+    "the paper's name": {"paper_name": "Opposites"},
+    "the description": {"description": "Opposites:"},
+}
+
+
+@pytest.mark.parametrize("fields", IDENTITY.values(), ids=IDENTITY)
+def test_a_set_of_questions_is_its_content_and_not_what_it_is_called(measured, fields):
+    (one, _), (two, _) = measured(), measured(task=opposites(**fields))
+    assert one.questions == two.questions != ""
+
+
+OTHER_SETS = {
+    "fewer": {"limit": 3},
+    "another question": {"task": opposites({**WORDS, "hot": "cool"})},
+    "another context": {"task": opposites({"HOT" if word == "hot" else word: other for word, other in WORDS.items()})},
+    "another right answer": {"task": opposites(gold=1)},
+    "other demonstrations": {"task": opposites(shown=SHOWN[1:])},
+    "no demonstrations": {"task": opposites(shown=[]), "shots": (0,)},
+    "another order": {"task": opposites(), "reverse": True},
+    "a second right answer": {"also_right": (1,)},
+    "another wrong answer": {"wrong": " nor"},
+    "one context a completion": {"contexts": True},
+    "another family": {"task": opposites(name="contrasts")},  # takes others of the same questions
+}
+
+
+@pytest.mark.parametrize("change", OTHER_SETS.values(), ids=OTHER_SETS)
+def test_another_set_of_questions_has_another_digest(measured, change):
+    settings = {key: change[key] for key in ("task", "limit", "shots") if key in change}
+    task = settings.pop("task", opposites())
+    if change.keys() & {"reverse", "also_right", "wrong", "contexts"}:
+
+        def episodes(n, shots, seed, drawn=task.episodes):
+            found = list(drawn(n, shots, seed))[:: -1 if "reverse" in change else 1]
+            first = found[0].example
+            other = replace(
+                first,
+                also_right=change.get("also_right", ()),
+                completions=(first.completions[0], change.get("wrong", " or")),
+                contexts=("a", "b") if "contexts" in change else (),
+            )
+            return [replace(found[0], example=other), *found[1:]]
+
+        task = replace(task, episodes=episodes)
+    one, *_ = measured()
+    two, *_ = measured(task=task, **settings)
+    assert one.questions != two.questions
+
+
+def test_k_and_seeds_of_one_set_have_one_digest(measured):
+    found = {one.questions for seed in (0, 1) for one in measured(seed=seed, shots=(0, 1, 2))}
+    assert len(found) == 1
+
+
+def the_file(root: Path) -> Path:
+    (path,) = root.glob("step-*/opposites.json")
+    return path
+
+
+CHANGES = {
+    "a value": lambda one: {**one, "value": 0.965},
+    "an interval": lambda one: {**one, "low": 0.0, "high": 0.1},
+    "the number of questions": lambda one: {**one, "n": 2000},
+    "the metric": lambda one: {**one, "metric": "f1"},
+    "the questions": lambda one: {**one, "questions": "0" * 16},
+    "the seed": lambda one: {**one, "seed": 8},
+    "chance": lambda one: {**one, "chance": None if one["chance"] else 0.5},
+    "the source": lambda one: {**one, "source": "other.txt"},
+    "a sample": lambda one: {**one, "samples": []},
+    "the paper's name": lambda one: {**one, "paper_name": "HellaSwag"},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_what_was_changed_by_hand_is_said_and_stays_said_when_more_is_measured(tmp_path, measured, capsys, change):
+    root = tmp_path / "evaluations"
+    measured()
+    plain = json.loads(the_file(root).read_text())
+    plain["results"][0] = change(plain["results"][0])
+    the_file(root).write_text(json.dumps(plain, indent=7))  # how it is laid out is no change
+    for _ in range(2):
+        capsys.readouterr()
+        read_results(root)
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        assert "opposites.json: 1 of its results were changed after they were measured" in said
+        measured(shots=(2,))
+
+
+def test_files_as_they_were_written_are_read_without_a_word(tmp_path, measured, capsys):
+    measured()
+    measured(limit=6)
+    capsys.readouterr()
+    assert read_results(tmp_path / "evaluations")
+    assert capsys.readouterr().err == ""
+
+
+DAMAGED = {
+    "a value that is NaN": lambda text: re.sub(r'"value": [\d.]+', '"value": NaN', text, count=1),
+    "an interval that is infinite": lambda text: re.sub(r'"high": [\d.]+', '"high": Infinity', text, count=1),
+    "brackets without end": lambda text: "[" * 100_000,
+    "a number of thousands of digits": lambda text: text.replace('"step": 10', f'"step": {"9" * 5000}'),
+    "no results": lambda text: "{}",
+    "a list": lambda text: "[]",
+    "nothing": lambda text: "",
+    "half of it": lambda text: text[: len(text) // 2],
+    "a step in words": lambda text: text.replace('"step": 10', '"step": "ten"'),
+    "results that are numbers": lambda text: '{"results": [1, 2]}',
+    "fewer checksums than results": lambda text: text.replace('"checksums": [', '"checksums": ["a",'),
+    "a text for a number": lambda text: text.replace('"shots": 0', '"shots": "none"'),
+    "a field that is missing": lambda text: text.replace('"metric": "accuracy",', "", 1),
+    "a binary file": lambda text: "\0\1",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_file_is_one_line_with_its_name_to_read_and_to_write(tmp_path, measured, damage):
+    root = tmp_path / "evaluations"
+    measured()
+    path = the_file(root)
+    path.write_text(damage(path.read_text()))
+    before = path.read_bytes()
+    with pytest.raises(FewshotError, match=r"opposites\.json"):
+        read_results(root)
+    with contextlib.suppress(FewshotError):
+        measured(shots=(2,))
+    with pytest.raises(FewshotError, match=r"opposites\.json"):
+        read_results(root)
+    assert b"NaN" not in before or path.read_bytes() == before
+
+
+def test_results_of_a_former_training_are_kept_and_not_drawn_with_the_new(tmp_path, measured, capsys):
+    root = tmp_path / "evaluations"
+    for step in (10, 20, 30):
+        measured(step=step, weights=f"former {step}", limit=6)
+    measured(step=10, weights="new 10", limit=3)
+    measured(step=20, weights="new 20", limit=3)
+    capsys.readouterr()
+    found = read_steps(root, {10: "new 10", 20: "new 20"})
+    assert {step: {one.n for one in results} for step, results in found.items()} == {10: {3}, 20: {3}}
+    assert "3 of 5 files of results are not shown" in capsys.readouterr().err
+    assert {step: {one.n for one in results} for step, results in read_steps(root, {20: "new 20"}).items()} == {
+        10: {3},  # whose checkpoint is gone: what was measured last
+        20: {3},
+    }
+    assert len(list(root.glob("step-*"))) == 5
+
+
+def test_of_one_measure_that_on_most_questions_is_read_and_of_as_many_both(tmp_path, measured):
+    root = tmp_path / "evaluations"
+    measured(limit=3)
+    measured(limit=6, shots=(1, 2))
+    measured(limit=5, shots=(2,))
+    assert [(one.shots, one.n) for one in read_results(root)] == [(0, 3), (1, 6), (2, 6)]
+    measured(limit=6, shots=(2,), task=opposites(gold=1))
+    found = read_results(root)
+    assert [(one.shots, one.n) for one in found] == [(0, 3), (1, 6), (2, 6), (2, 6)]
+    assert len({one.questions for one in found[2:]}) == 2
