@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
 from fewshot.model.plan import activation_bytes
 from fewshot.train import plan as planning
+from fewshot.train import run as running
 from fewshot.train.config import OptimizerConfig
 from fewshot.train.data import DataConfig, SourceConfig
 from fewshot.train.optim import OPTIMIZERS, Optimizers
@@ -168,6 +170,27 @@ def test_the_state_is_what_training_keeps(name: str, monkeypatch: pytest.MonkeyP
     optimizers.step(1.0)
     kept += sum(tensor.nbytes for tensor in optimizers.tensors().values())
     assert state_bytes(config, name) == pytest.approx(kept, rel=0.05)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 7])
+def test_rows_are_chosen_from_what_the_weights_and_their_state_leave(
+    rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    (tmp_path / "a.txt").write_text("the old river bends under a stone bridge.\n" * 40)
+    given = {"text": str(tmp_path / "a.txt"), "n_tokens": 640, "model": SHAPE, "data": {"tokenizer": "chars"}}
+    given["schedule"] = {"batch_tokens": 320, "batch_start_tokens": 320}
+    given["loop"] = {"compile": "never"}
+    model = GPTConfig(**{**SHAPE, "n_vocab": len(set("the old river bends under a stone bridge.\n")) + 1})
+    free = state_bytes(model, "muon") + 4 * rows * activation_bytes(model)
+    monkeypatch.setattr(running, "free_memory_bytes", lambda device: free)
+    monkeypatch.setattr(planning, "free_memory_bytes", lambda device: free)
+    said: list[str] = []
+    reports = running.start(given, tmp_path / "run", say=said.append)
+    next(reports)
+    reports.close()
+    assert running.read_run_config(tmp_path / "run").loop.micro_rows == rows
+    assert [line for line in said if line.startswith("plan: ")]
 
 
 @pytest.mark.parametrize(
