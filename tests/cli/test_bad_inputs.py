@@ -132,6 +132,8 @@ CASES = {
     "train --text=~/nowhere.txt": "/nowhere.txt does not exist",
     "train --text good.txt --optimizer.beta2 1.5": "beta1 is 0.9 and beta2 1.5, both must be in [0, 1)",
     "train --text good.txt --model.init_std 1e30": "init_std is 1e+30, must be above 0 and at most 10",
+    "train --text good.txt --n_layers 3": "n_layers is a field of model: give --model.n_layers",
+    "train --text good.txt --lr 3": "lr is a field of optimizer: give --optimizer.lr",
     "train --text good.txt --model.bogus 3": "unknown key in model 'bogus'",
     "train --text good.txt --preset.x 1": "preset is {'x': 1}, str is needed",
     "train --text good.txt --config number.yaml": "unknown key '1'",

@@ -11,19 +11,12 @@ import inspect
 import io
 import tokenize
 from collections.abc import Iterator
+from typing import Any
 
-from fewshot.model.config import GPTConfig
-from fewshot.train.config import LoopConfig, OptimizerConfig, ScheduleConfig
-from fewshot.train.data import DataConfig, SourceConfig
+from fewshot.train.data import SourceConfig
+from fewshot.train.resolve import KINDS
 
-SECTIONS = {
-    "data": DataConfig,
-    "data.sources[]": SourceConfig,
-    "model": GPTConfig,
-    "schedule": ScheduleConfig,
-    "optimizer": OptimizerConfig,
-    "loop": LoopConfig,
-}
+SECTIONS: dict[str, Any] = {"data": KINDS["data"], "data.sources[]": SourceConfig, **KINDS}
 CHOSEN = ("schedule",)  # sections whose fields all have a value that follows the others
 OPENING = """\
 # Every field of a training configuration

@@ -25,6 +25,13 @@ from fewshot.train.schedule import about_clocks, whole_rows
 from fewshot.train.throughput import matmul_flops_per_second
 
 SECTIONS = ("preset", *SPELLINGS, "data", "model", "schedule", "optimizer", "loop", "yes")
+KINDS: dict[str, Any] = {
+    "data": DataConfig,
+    "model": GPTConfig,
+    "schedule": ScheduleConfig,
+    "optimizer": OptimizerConfig,
+    "loop": LoopConfig,
+}
 SIZES = ("tiny-1m", "tiny-4m", "tiny-10m", "tiny-30m", "gpt3-small")  # what may be chosen where no model is named
 TOKENS_PER_PARAMETER = 20  # compute-optimal: Hoffmann et al. 2022
 MAX_EPOCHS = 4  # more passes over the same text gain little: Muennighoff et al. 2023
@@ -59,6 +66,8 @@ def check_sections(given: Mapping[str, Any]) -> None:
     """Raise for an unknown section, preset or optimizer, before any text is read."""
     for key in given:
         if key not in SECTIONS:
+            owner = next((name for name, kind in KINDS.items() if key in kind.__dataclass_fields__), None)
+            check(owner is None, f"{key} is a field of {owner}: give --{owner}.{key}, or put it into that section")
             raise UnknownName("key", str(key), SECTIONS)
     given = one_spelling(given)
     preset = cast(given.get("preset"), str | None, "preset")
