@@ -12,6 +12,7 @@ from typing import Any
 
 from fewshot.base.config import cast, from_plain, lay_over, to_plain
 from fewshot.base.errors import BadValue, UnknownName, check, look_up
+from fewshot.kernels.choose import KERNELS
 from fewshot.model.config import GPTConfig
 from fewshot.model.plan import n_parameters
 from fewshot.model.presets import PRESETS, PUBLISHED, SPARSE_TRANSFORMERS
@@ -80,7 +81,9 @@ def check_sections(given: Mapping[str, Any]) -> None:
     )
     base = to_plain(look_up("preset", preset, PRESETS)) if preset else EXAMPLE
     from_plain(GPTConfig, lay_over(base, shape), where="model")
-    from_plain(LoopConfig, section(given, "loop"), where="loop")
+    loop = from_plain(LoopConfig, section(given, "loop"), where="loop")
+    for kernel in loop.kernel.values() if isinstance(loop.kernel, dict) else [loop.kernel]:
+        look_up("kernel", str(kernel), {"auto": None, **KERNELS})
     optimizer = from_plain(OptimizerConfig, section(given, "optimizer"), where="optimizer")
     look_up("optimizer", optimizer.name, OPTIMIZERS)
     _length(given)
