@@ -117,6 +117,27 @@ CASES = {
     "train --text good.txt --optimizer.lr 1e30 --n_tokens 9000": "start again with a lower optimizer.lr",
     "train --text good.txt --optimizer.weight_decay nan": "optimizer.weight_decay is nan, a finite number is needed",
     "train --text good.txt --model.n_vocab 1e2": "n_vocab",
+    "train --text good.txt --data.n_vocab 1000000000000": "n_vocab is 1,000,000,000,000, must be at most 16,777,216",
+    "train --text good.txt --data.n_vocab 10": "n_vocab=10 is too small: 256 bytes",
+    "train --text good.txt --data.n_vocab 500 --data.tokenizer chars": "data.tokenizer is chars: leave one out",
+    "train --text good.txt --data.n_vocab 500 --preset st-enwik8": "data.tokenizer is bytes: leave one out",
+    "tokenizer train --text good.txt --n_vocab 1000000000": "n_vocab is 1,000,000,000, must be at most 16,777,216",
+    "train --text good.txt --model.d_model 1000000000": "take a smaller model",
+    "train --text good.txt --preset tiny-1m --model.n_layers 100000": "are free: take a smaller model",
+    "train --text good.txt --schedule.batch_tokens 1000000000000": "are free: lower --schedule.batch_tokens",
+    "train --text good.txt --n_tokens 1000000000000000000": "years on this machine",
+    "train --text good.txt --model.n_layers 6": "lacks d_model, n_heads: give all of n_layers, d_model, n_heads, or a",
+    "train --text good.txt --n_tokens 60000 --schedule.batch_tokens 3000000": "is above n_tokens 60,000",
+    "train --text good.txt --schedule.decay_tokens -5": "decay_tokens is -5, must not be negative",
+    "train --text good.txt --n_tokens 64000 --schedule.decay_tokens 0": "must be above schedule.warmup_tokens 0",
+    "train --text good.txt --loop.compile no": "compile is 'no', allowed: auto, always, never",
+    "train --text good.txt --loop.compile false": "compile is 'false', allowed: auto, always, never",
+    "train --text good.txt --loop.kernel off": "unknown kernel 'off'",
+    "train --text=~/nowhere.txt": "/nowhere.txt does not exist",
+    "train --text good.txt --optimizer.beta2 1.5": "beta1 is 0.9 and beta2 1.5, both must be in [0, 1)",
+    "train --text good.txt --model.init_std 1e30": "init_std is 1e+30, must be above 0 and at most 10",
+    "train --text good.txt --n_layers 3": "n_layers is a field of model: give --model.n_layers",
+    "train --text good.txt --lr 3": "lr is a field of optimizer: give --optimizer.lr",
     "train --text good.txt --model.bogus 3": "unknown key in model 'bogus'",
     "train --text good.txt --preset.x 1": "preset is {'x': 1}, str is needed",
     "train --text good.txt --config number.yaml": "unknown key '1'",
@@ -210,3 +231,28 @@ def test_ctrl_c_before_training_is_130_without_a_traceback(
     monkeypatch.setattr("fewshot.train.run.resolve", interrupted)
     assert main(["train", "--text", "good.txt", "--out", "new"]) == 130
     assert capsys.readouterr().err.endswith("fewshot: interrupted\n")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "train --config=~/a.yaml",
+        "train --text=~/a.yaml",
+        "train --text good.txt --text ~/a.yaml",
+        "train --text good.txt --data.tokenizer=~/a.yaml",
+        "train --data.sources [{name:\tx,text:\t[~/a.yaml]}]",
+        "generate ~/a.yaml",
+        "report ~/a.yaml",
+        "resume ~/a.yaml",
+        "convert ~/a.yaml there",
+        "tokenizer encode ~/a.yaml x",
+        "tokenizer train --text ~/a.yaml",
+        "bench attention --show=~/a.yaml",
+    ],
+)
+def test_a_tilde_is_the_home_of_the_user_in_every_path(
+    here: Path, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", "/at/home")
+    assert main([word.replace("\t", " ") for word in words.split(" ")]) == 2
+    assert "/at/home/a.yaml" in capsys.readouterr().err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -175,7 +174,7 @@ def test_the_home_of_the_user_stands_for_a_tilde(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     "name", ["../../escaped", "a/b", "", "/tmp/x", ".", "..", "a b", "a.b", "x" * 101, "a\n", "~", "*"]
 )
-def test_the_name_of_a_source_is_no_path(name: str, tmp_path: Path) -> None:
+def test_the_name_of_a_source_is_no_path(name: str) -> None:
     with pytest.raises(BadValue, match="give letters, digits, - and _"):
         data_config({"data": {"sources": [{"name": name, "text": ["a.txt"]}]}})
 

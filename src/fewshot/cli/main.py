@@ -13,6 +13,7 @@ import importlib
 import io
 import os
 import sys
+from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from fewshot import __version__
@@ -184,7 +185,16 @@ def _run(words: list[str]) -> int:
         args = parser.parse_intermixed_args(words[1:])
     else:
         args = parser.parse_args(words[1:])
+    for key, value in vars(args).items():
+        setattr(args, key, _at_home(value))
     return module.run(args)
+
+
+def _at_home(value: Any) -> Any:
+    """A path, or a list of paths, with the user's home in the place of ~, which a shell leaves in --out=~/x."""
+    if isinstance(value, list):
+        return [_at_home(item) for item in value]
+    return Path(os.path.expanduser(value)) if isinstance(value, Path) else value  # noqa: PTH111 - "~nobody" is a name
 
 
 def _fail(message: str, *, code: int = 2) -> int:

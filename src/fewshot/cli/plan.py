@@ -17,6 +17,7 @@ def run(args: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from fewshot.base.errors import check, look_up
+    from fewshot.base.machine import in_bytes
     from fewshot.cli.show import print_json, print_table
     from fewshot.model.plan import make_plan
     from fewshot.model.presets import PRESETS
@@ -39,8 +40,8 @@ def run(args: argparse.Namespace) -> int:
             f"{plan.n_parameters:,}",
             f"{plan.flops:.2E}",
             f"{plan.pf_days:.2E}",
-            *(_bytes(n) for n in (plan.training_state_bytes, plan.activation_bytes)),
-            *(_bytes(n) for n in (plan.inference_weight_bytes, plan.cache_bytes)),
+            *(in_bytes(n) for n in (plan.training_state_bytes, plan.activation_bytes)),
+            *(in_bytes(n) for n in (plan.inference_weight_bytes, plan.cache_bytes)),
         )
         for plan in plans
     ]
@@ -51,11 +52,3 @@ def run(args: argparse.Namespace) -> int:
     for pattern, names in names_of.items():
         print(f"{pattern}: {', '.join(names)}")
     return 0
-
-
-def _bytes(n: float) -> str:
-    for unit in ("B", "KB", "MB", "GB"):
-        if n < 1000:
-            return f"{n:.3g} {unit}"
-        n /= 1000
-    return f"{n:.3g} TB"

@@ -5,8 +5,9 @@
   fewshot train --preset gpt3-small --text PATH --optimizer.lr 3e-4
 
 Any field of the configuration can be given as --section.field VALUE; sections are data, model, schedule, optimizer
-and loop; all fields stand, with their values, in the config.yaml of any run. Ctrl-C stops after a whole step and a
-checkpoint; 'fewshot resume RUN' goes on.
+and loop. 'fewshot train --fields' prints every field (docs/configuration.md); their values stand in the config.yaml of
+any run. What is given later wins: the file, then the options above, then --section.field. What the run costs, memory
+and time, is said before it starts. Ctrl-C stops after a whole step and a checkpoint; 'fewshot resume RUN' goes on.
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="files and folders: .txt .md .rst .jsonl(.gz .zst) .parquet",
     )
     parser.add_argument("--n_tokens", metavar="N", help="tokens to train on")
+    parser.add_argument(
+        "--fields", action="store_true", help="print every field of the configuration, and nothing else"
+    )
     parser.add_argument("--yes", action="store_true", default=None, help="train although the plan says it is too much")
     parser.add_argument(
         "--out", type=new_folder, metavar="RUN", help="the run folder (default: out/ and the name of the config)"
@@ -46,6 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Start a new run."""
+    if args.fields:
+        from fewshot.train.fields import page
+
+        print(page(), end="")
+        return 0
     from fewshot.cli.show import followed
     from fewshot.train.given import laid_over
     from fewshot.train.run import start

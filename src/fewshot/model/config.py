@@ -26,13 +26,13 @@ class GPTConfig:
     d_model: int
     n_heads: int
     n_ctx: int = 2048  # tokens
-    n_vocab: int = 50257
-    d_head: int | None = None
-    d_ff: int | None = None
+    n_vocab: int = 50257  # entries; of a run: those of its tokenizer
+    d_head: int | None = None  # width of one head; None: d_model / n_heads
+    d_ff: int | None = None  # width of the feed-forward layer; None: 4 * d_model
     d_qk: int | None = None  # width of one head's queries and keys, at most d_head; None: d_head
     pattern: str = "dense"  # who may read whom, cycled over the layers: "alternate(dense, banded(256))"
     positions: str = "learned"  # or "rows(128)", "image(32, 32, 3)": see model/positions.py
-    block: str = "pre-ln"
+    block: str = "pre-ln"  # or "post-ln", "sparse-transformer"
     tied: bool = True  # the output matrix is the token embedding
     dropout: float = 0.0  # on attention weights, residual additions and embeddings; GPT-1 and GPT-2 used 0.1
     init_std: float | None = None  # of matrices; times 1/sqrt(inputs) in "sparse-transformer". None: the block's

@@ -22,6 +22,7 @@ from jaxtyping import UInt32
 
 from fewshot.base.errors import check
 from fewshot.base.files import read_json, read_text
+from fewshot.base.machine import check_fits
 from fewshot.base.text import without_surrogates
 from fewshot.tokenizer.pieces import pieces
 from fewshot.tokenizer.vocab import EOT, Tokenizer
@@ -43,6 +44,8 @@ SPLIT = "|".join(
 LONG_WORD = re.compile(r"(\S{1000}|\s{1000})")
 GPT2_FILES = [("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt")]
 MIN_PAIR_COUNT = 2  # a pair seen once is no pattern
+MAX_VOCAB = 2**24
+TRAINER_BYTES = 80  # that the trainer takes for an entry before it reads a word: measured 70
 
 
 def _alphabet() -> dict[str, int]:
@@ -189,13 +192,24 @@ def load_gpt2(folder: Path) -> BPE:
     return BPE(ids, _pairs(line for line in lines if line and not line.startswith("#version")))
 
 
+def check_size(n_vocab: int) -> None:
+    """Raise BadValue for a vocabulary that cannot be trained; the trainer takes its memory at once, and aborts."""
+    check(n_vocab >= 257, f"n_vocab={n_vocab} is too small: 256 bytes and {EOT} need 257")
+    check(
+        n_vocab <= MAX_VOCAB,
+        f"n_vocab is {n_vocab:,}, must be at most {MAX_VOCAB:,}: every entry is a pair that comes twice in the text, "
+        "and a row of the embedding",
+    )
+    check_fits(TRAINER_BYTES * n_vocab, f"training {n_vocab:,} entries", "lower n_vocab")
+
+
 def train_bpe(texts: Iterable[str], *, n_vocab: int) -> BPE:
     """A BPE trained on `texts`: 256 bytes, then merges by frequency, then `<|endoftext|>` as the last id.
 
     Its `n_vocab` is smaller where the texts have fewer pairs that occur twice. The same texts give the same BPE.
-    Raises BadValue if `n_vocab` is below 257.
+    Raises BadValue if `n_vocab` is below 257 or too large to be trained.
     """
-    check(n_vocab >= 257, f"n_vocab={n_vocab} is too small: 256 bytes and {EOT} need 257")
+    check_size(n_vocab)
     trained = tokenizers.Tokenizer(tokenizers.models.BPE())
     trained.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = tokenizers.trainers.BpeTrainer(

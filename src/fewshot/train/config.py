@@ -41,12 +41,12 @@ class ScheduleConfig:
 class OptimizerConfig:
     """Adam's values are the paper's; `muon` and `normuon` move the blocks' matrices and leave the rest to AdamW."""
 
-    name: str = "adamw"
+    name: str = "adamw"  # or "muon", "normuon"
     lr: float = 6e-4  # AdamW's peak
     matrix_lr: float = 0.01  # Muon's peak, on the scale of AdamW's: an update has the same root mean square
-    beta1: float = 0.9
-    beta2: float = 0.95
-    eps: float = 1e-8
+    beta1: float = 0.9  # Adam's: of the mean gradient
+    beta2: float = 0.95  # Adam's: of the mean square; NorMuon's too
+    eps: float = 1e-8  # Adam's
     weight_decay: float = 0.1  # decoupled; on matrices only
     momentum: float = 0.95  # Muon's
     clip: float = 1.0  # global norm of the gradient
@@ -73,10 +73,10 @@ class OptimizerConfig:
 class LoopConfig:
     """What happens around the steps."""
 
-    seed: int = 0
+    seed: int = 0  # of the weights, the order of rows and dropout
     micro_rows: int | None = None  # rows in one forward pass; None: as many as fit in a quarter of the free memory
-    precision: str = "auto"
-    compile: str = "auto"
+    precision: str = "auto"  # of the matrix products: "float32", "bfloat16"
+    compile: str = "auto"  # of the blocks: "always", "never"
     kernel: str | dict[str, str] = "auto"  # of attention: "auto", a name of kernels/choose.py, or one by pattern
     recompute: bool = False  # blocks in the backward pass: less memory, a third more arithmetic, the same gradients
     document_masking: bool = False  # GPT-3 has none: positions read across document borders inside a row

@@ -12,9 +12,11 @@ from typing import Any
 
 from fewshot.base.config import cast, from_plain, lay_over, to_plain
 from fewshot.base.errors import BadValue, UnknownName, check, look_up
+from fewshot.kernels.choose import KERNELS
 from fewshot.model.config import GPTConfig
 from fewshot.model.plan import n_parameters
 from fewshot.model.presets import PRESETS, PUBLISHED, SPARSE_TRANSFORMERS
+from fewshot.tokenizer.bpe import check_size
 from fewshot.train.config import LoopConfig, OptimizerConfig, ScheduleConfig
 from fewshot.train.data import DataConfig, Say
 from fewshot.train.given import MODEL_SIZES, SPELLINGS, at_home, one_spelling, paths, section
@@ -24,6 +26,13 @@ from fewshot.train.schedule import about_clocks, whole_rows
 from fewshot.train.throughput import matmul_flops_per_second
 
 SECTIONS = ("preset", *SPELLINGS, "data", "model", "schedule", "optimizer", "loop", "yes")
+KINDS: dict[str, Any] = {
+    "data": DataConfig,
+    "model": GPTConfig,
+    "schedule": ScheduleConfig,
+    "optimizer": OptimizerConfig,
+    "loop": LoopConfig,
+}
 SIZES = ("tiny-1m", "tiny-4m", "tiny-10m", "tiny-30m", "gpt3-small")  # what may be chosen where no model is named
 TOKENS_PER_PARAMETER = 20  # compute-optimal: Hoffmann et al. 2022
 MAX_EPOCHS = 4  # more passes over the same text gain little: Muennighoff et al. 2023
@@ -58,6 +67,8 @@ def check_sections(given: Mapping[str, Any]) -> None:
     """Raise for an unknown section, preset or optimizer, before any text is read."""
     for key in given:
         if key not in SECTIONS:
+            owner = next((name for name, kind in KINDS.items() if key in kind.__dataclass_fields__), None)
+            check(owner is None, f"{key} is a field of {owner}: give --{owner}.{key}, or put it into that section")
             raise UnknownName("key", str(key), SECTIONS)
     given = one_spelling(given)
     preset = cast(given.get("preset"), str | None, "preset")
@@ -70,7 +81,9 @@ def check_sections(given: Mapping[str, Any]) -> None:
     )
     base = to_plain(look_up("preset", preset, PRESETS)) if preset else EXAMPLE
     from_plain(GPTConfig, lay_over(base, shape), where="model")
-    from_plain(LoopConfig, section(given, "loop"), where="loop")
+    loop = from_plain(LoopConfig, section(given, "loop"), where="loop")
+    for kernel in loop.kernel.values() if isinstance(loop.kernel, dict) else [loop.kernel]:
+        look_up("kernel", str(kernel), {"auto": None, **KERNELS})
     optimizer = from_plain(OptimizerConfig, section(given, "optimizer"), where="optimizer")
     look_up("optimizer", optimizer.name, OPTIMIZERS)
     _length(given)
@@ -88,6 +101,8 @@ def data_config(given: Mapping[str, Any]) -> DataConfig:
         f"data.n_vocab is {data.n_vocab}, but only a BPE that is trained here has a size to choose, and data.tokenizer "
         f"is {data.tokenizer}: leave one out",
     )
+    if data.n_vocab is not None:
+        check_size(data.n_vocab)
     sources = tuple(dataclasses.replace(one, text=tuple(paths(one.text, "text"))) for one in data.sources)
     return dataclasses.replace(data, sources=sources, tokenizer=at_home(data.tokenizer))
 

@@ -1,0 +1,84 @@
+"""Every field of a training configuration as a page of Markdown, made from the dataclasses and their comments.
+
+fewshot train --fields > docs/configuration.md
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import io
+import tokenize
+from collections.abc import Iterator
+from typing import Any
+
+from fewshot.train.data import SourceConfig
+from fewshot.train.resolve import KINDS
+
+SECTIONS: dict[str, Any] = {"data": KINDS["data"], "data.sources[]": SourceConfig, **KINDS}
+CHOSEN = ("schedule",)  # sections whose fields all have a value that follows the others
+OPENING = """\
+# Every field of a training configuration
+
+Made by `fewshot train --fields` from the code. A field is given as `--section.field VALUE`, or in the YAML file of
+`--config`. What is given later wins: the file, then `--preset`, `--text`, `--n_tokens`, then `--section.field`.
+`n_tokens` is short for `schedule.n_tokens`, `text` for one source in `data.sources`; `preset` stands for the sizes of a
+model of `fewshot plan all`, and `model` refines it. `yes: true` (`--yes`) trains although the plan says it is too much.
+"""
+
+
+def page() -> str:
+    """The page of all sections."""
+    parts = [OPENING]
+    for name, kind in SECTIONS.items():
+        rows = [f"| `{field}` | {default} | {note} |" for field, default, note in _rows(name, kind)]
+        doc = " ".join((inspect.getdoc(kind) or "").split())
+        parts.append("\n".join([f"## {name}\n", f"{doc}\n", "| field | default | |", "|---|---|---|", *rows, ""]))
+    return "\n".join(parts)
+
+
+def _rows(name: str, kind: type) -> Iterator[tuple[str, str, str]]:
+    notes = _notes(kind)
+    for field in dataclasses.fields(kind):
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            default = "chosen" if name in CHOSEN else "needed"
+        else:
+            default = f"`{_spelled(field.default)}`"
+        yield field.name, default, f"{_spelled_type(field.type)}{': ' if notes[field.name] else ''}{notes[field.name]}"
+
+
+def _spelled(value: object) -> str:
+    """A default as YAML has it."""
+    names = {None: "null", True: "true", False: "false"}
+    if value is None or isinstance(value, bool):
+        return names[value]
+    return "[]" if value == () else str(value)
+
+
+def _spelled_type(hint: object) -> str:
+    words = {"int": "whole number", "float": "number", "str": "text", "bool": "true or false", "None": "null"}
+    words["dict[str, str]"] = "keys and values"
+    return " or ".join(words.get(kind, "list") for kind in str(hint).split(" | "))
+
+
+def _notes(kind: type) -> dict[str, str]:
+    """The comment of every field: behind it, or on the lines above."""
+    source = inspect.getsource(kind)
+    comments, alone = {}, set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            comments[token.start[0]] = token.string.lstrip("# ")
+            if token.line.strip().startswith("#"):
+                alone.add(token.start[0])
+    notes = {}
+    for node in ast.parse(source).body[0].body:  # type: ignore[attr-defined]
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            above: list[str] = []
+            line = node.lineno - 1
+            while line in alone:
+                above.insert(0, comments[line])
+                line -= 1
+            behind = [comments[node.end_lineno]] if node.end_lineno in comments else []
+            notes[node.target.id] = " ".join([*above, *behind]).replace("None", "null").replace("|", "\\|")
+    return notes

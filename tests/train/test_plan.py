@@ -1,0 +1,209 @@
+"""A run that cannot work is refused before anything is read or built; what it costs is said before it starts."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fewshot.base.errors import BadValue
+from fewshot.model.config import GPTConfig
+from fewshot.model.gpt import GPT
+from fewshot.model.plan import activation_bytes
+from fewshot.train import plan as planning
+from fewshot.train import run as running
+from fewshot.train.config import OptimizerConfig
+from fewshot.train.data import DataConfig, SourceConfig
+from fewshot.train.optim import OPTIMIZERS, Optimizers
+from fewshot.train.plan import MAX_DAYS, check_early, check_whole, in_words, is_sure, plan_run, state_bytes
+from fewshot.train.resolve import RunConfig, resolve
+
+GIB = 2**30
+DATA = DataConfig(sources=(SourceConfig(name="text", text=("nowhere.txt",)),))
+SHAPE: dict[str, Any] = {"n_layers": 2, "d_model": 16, "n_heads": 2, "n_ctx": 32}
+Given = dict[str, Any]
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine of 8 GiB and 10 GFLOP/s on which nothing is built."""
+
+    def built(*args: object, **kwargs: object) -> None:
+        raise AssertionError("a model is built")
+
+    monkeypatch.setattr(planning, "free_memory_bytes", lambda device: 8 * GIB)
+    monkeypatch.setattr(planning, "matmul_flops_per_second", lambda device, **how: 1e10)
+    monkeypatch.setattr(GPT, "__init__", built)
+
+
+IMPOSSIBLE: dict[str, tuple[Given, str]] = {
+    "width": ({"model": {"d_model": 10**9}}, "take a smaller model"),
+    "width of a preset": ({"preset": "tiny-1m", "model": {"d_model": 4 * 10**8}}, "take a smaller model"),
+    "layers": ({"preset": "tiny-1m", "model": {"n_layers": 100_000}, "n_tokens": 6400}, "take a smaller model"),
+    "layers without end": ({"model": {**SHAPE, "n_layers": 10**15}}, "take a smaller model"),
+    "heads": ({"model": {**SHAPE, "n_heads": 10**9, "d_head": 64}}, "take a smaller model"),
+    "head width": ({"model": {**SHAPE, "d_head": 10**10}}, "take a smaller model"),
+    "feed-forward": ({"preset": "tiny-1m", "model": {"d_ff": "1e12"}}, "take a smaller model"),
+    "context": ({"model": {**SHAPE, "n_ctx": 10**9}}, "lower --loop.micro_rows or --model.n_ctx"),
+    "context of tables": ({"model": {**SHAPE, "n_ctx": 10**10, "positions": "rows(100000)"}}, "--model.n_ctx"),
+    "vocabulary": ({"model": {**SHAPE, "n_vocab": 10**12}}, "take a smaller model"),
+    "untied vocabulary": ({"model": {**SHAPE, "n_vocab": 2 * 10**7, "tied": False}}, "take a smaller model"),
+    "a preset": ({"preset": "gpt3-175b"}, "training (173,986,713,600 parameters 2.78 TB"),
+    "batch": ({"model": SHAPE, "schedule": {"batch_tokens": 10**12}}, "lower --schedule.batch_tokens"),
+    "batch with its length": (
+        {"model": SHAPE, "n_tokens": 10**13, "schedule": {"batch_tokens": 10**12}},
+        "lower --schedule.batch_tokens",
+    ),
+    "rows at once": (
+        {"model": SHAPE, "loop": {"micro_rows": 10**7}, "schedule": {"batch_tokens": 10**8, "batch_start_tokens": 32}},
+        "lower --loop.micro_rows",
+    ),
+    "length": ({"model": SHAPE, "n_tokens": 10**18}, "lower --n_tokens"),
+    "length of no model": ({"schedule": {"n_tokens": "1e18"}}, "lower --n_tokens"),
+    "length of a preset": ({"preset": "gpt3-small", "n_tokens": 3e11}, "years on this machine"),
+    "steps": ({"model": SHAPE, "n_tokens": 10**12, "schedule": {"batch_tokens": 32}}, "lower --n_tokens"),
+    "a batch beyond its run": (
+        {"model": SHAPE, "n_tokens": 60_000, "schedule": {"batch_tokens": 3_000_000}},
+        "batch_tokens 3,000,000 is above n_tokens 60,000",
+    ),
+    "a decay inside the warm-up": (
+        {"model": SHAPE, "n_tokens": 6400, "schedule": {"warmup_tokens": 500, "decay_tokens": 400}},
+        "decay_tokens 400 must be above schedule.warmup_tokens 500",
+    ),
+    "a decay inside the warm-up of a run without a length": (
+        {"schedule": {"warmup_tokens": 500, "decay_tokens": 400, "batch_tokens": 4000}},
+        "decay_tokens 400 must be above schedule.warmup_tokens 500",
+    ),
+    "a start above the batch": (
+        {"model": SHAPE, "n_tokens": 6400, "schedule": {"batch_tokens": 64, "batch_start_tokens": 128}},
+        "batch_start_tokens 128 is above batch_tokens 64",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_what_cannot_work_is_refused_before_any_text_is_read(name: str) -> None:
+    given, message = IMPOSSIBLE[name]
+    with pytest.raises(BadValue) as caught:
+        check_early(given, DATA, device="cpu")
+    assert message in str(caught.value)
+
+
+POSSIBLE: dict[str, Given] = {
+    "nothing said": {},
+    "a length": {"n_tokens": 6400},
+    "a preset": {"preset": "tiny-4m", "n_tokens": 10_000_000},
+    "a width that some preset divides": {"model": {"d_model": 65}},
+    "a batch": {"schedule": {"batch_tokens": 4096}},
+    "a batch as long as the run": {"model": SHAPE, "n_tokens": 640, "schedule": {"batch_tokens": 640}},
+    "one row above the run": {"model": SHAPE, "n_tokens": 10},
+    "clocks beyond the run": {"model": SHAPE, "n_tokens": 640, "schedule": {"warmup_tokens": 10**6}},
+    "ramp alone": {"model": SHAPE, "schedule": {"ramp_tokens": 0}},
+}
+
+
+@pytest.mark.parametrize("name", POSSIBLE)
+def test_what_can_work_is_not_refused(name: str) -> None:
+    check_early(POSSIBLE[name], DATA, device="cpu")
+
+
+def configured(given: Given, say: Any = lambda line: None) -> RunConfig:
+    return resolve(given, DATA, n_vocab=66, n_text_tokens=10**6, device="cpu", say=say)
+
+
+def test_a_yes_goes_over_the_plan() -> None:
+    long = {"model": SHAPE, "n_tokens": 10**18}
+    large = {"preset": "gpt3-13b", "n_tokens": 10**9}
+    for given, message in ((long, f"give --yes (asked for beyond {MAX_DAYS} days)"), (large, "8.59 GB are free")):
+        with pytest.raises(BadValue) as caught:
+            check_whole(configured(given), device="cpu", sure=False, say=lambda line: None)
+        assert message in str(caught.value)
+        check_early({**given, "yes": True}, DATA, device="cpu")
+    said: list[str] = []
+    check_whole(configured(large), device="cpu", sure=True, say=said.append)
+    assert said
+    assert said[0].startswith("plan: 202 GB for weights, gradients and optimizer")
+    assert is_sure({"yes": "on"})
+    assert not is_sure({})
+    with pytest.raises(BadValue, match="yes is 'perhaps', bool is needed"):
+        is_sure({"yes": "perhaps"})
+
+
+def test_the_plan_is_said_with_memory_steps_and_time() -> None:
+    said: list[str] = []
+    config = configured({"preset": "tiny-4m", "n_tokens": 10_000_000, "schedule": {"batch_tokens": 4096}})
+    check_whole(config, device="cpu", sure=False, say=said.append)
+    (line,) = said
+    seconds = 6 * plan_run(config).n_parameters * 1e7 / 5e9  # half of the machine's peak
+    assert line.startswith("plan: ")
+    assert "of 8.59 GB free" in line
+    assert "2,5" in line  # steps, some of them smaller
+    assert line.endswith(in_words(seconds + plan_run(config).block_seconds))
+
+
+def test_a_plan_holds_a_hand_worked_run() -> None:
+    given = {"model": {**SHAPE, "n_vocab": 66}, "n_tokens": 6400, "schedule": {"batch_tokens": 640}}
+    given["optimizer"] = {"name": "adamw"}
+    plan = plan_run(configured(given))
+    block = 4 * 16 + 16 * 48 + 48 + 16 * 16 + 16 + 16 * 64 + 64 + 64 * 16 + 16
+    assert plan.n_parameters == 2 * block + 16 * (66 + 32 + 2)
+    assert plan.state_bytes == 16 * plan.n_parameters
+    assert plan.row_bytes == activation_bytes(configured(given).model)
+    assert plan.batch_bytes == 20 * 33 * 16
+    assert (plan.n_steps, plan.flops) == (10, 6.0 * plan.n_parameters * 6400)
+    rows = dataclasses.replace(configured(given).loop, micro_rows=7)
+    assert plan_run(dataclasses.replace(configured(given), loop=rows)).row_bytes == 7 * plan.row_bytes
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_state_is_what_training_keeps(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    config = GPTConfig(**{**SHAPE, "n_vocab": 66})
+    model = GPT(config)
+    optimizers = Optimizers(model, OptimizerConfig(name=name))
+    model.loss(torch.zeros(1, 32, dtype=torch.long), torch.zeros(1, 32, dtype=torch.long)).backward()
+    weights = [tensor for p in model.parameters() if p.grad is not None for tensor in (p, p.grad)]
+    kept = sum(tensor.nbytes for tensor in weights)
+    optimizers.step(1.0)
+    kept += sum(tensor.nbytes for tensor in optimizers.tensors().values())
+    assert state_bytes(config, name) == pytest.approx(kept, rel=0.05)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 7])
+def test_rows_are_chosen_from_what_the_weights_and_their_state_leave(
+    rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    (tmp_path / "a.txt").write_text("the old river bends under a stone bridge.\n" * 40)
+    given = {"text": str(tmp_path / "a.txt"), "n_tokens": 640, "model": SHAPE, "data": {"tokenizer": "chars"}}
+    given["schedule"] = {"batch_tokens": 320, "batch_start_tokens": 320}
+    given["loop"] = {"compile": "never"}
+    model = GPTConfig(**{**SHAPE, "n_vocab": len(set("the old river bends under a stone bridge.\n")) + 1})
+    free = state_bytes(model, "muon") + 4 * rows * activation_bytes(model)
+    monkeypatch.setattr(running, "free_memory_bytes", lambda device: free)
+    monkeypatch.setattr(planning, "free_memory_bytes", lambda device: free)
+    said: list[str] = []
+    reports = running.start(given, tmp_path / "run", say=said.append)
+    next(reports)
+    reports.close()
+    assert running.read_run_config(tmp_path / "run").loop.micro_rows == rows
+    assert [line for line in said if line.startswith("plan: ")]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.5, "a few seconds"),
+        (61, "about 61 seconds"),
+        (400, "about 7 minutes"),
+        (8000, "about 2 hours"),
+        (3e6, "about 35 days"),
+        (4e10, "about 1,268 years"),
+        (1e20, "about 3.2e+12 years"),
+    ],
+)
+def test_times_are_said_in_words(seconds: float, words: str) -> None:
+    assert in_words(seconds) == words
