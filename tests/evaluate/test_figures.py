@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import xml.etree.ElementTree as ElementTree
 
@@ -49,7 +50,7 @@ def test_labels_of_a_logarithmic_axis_do_not_overlap(scale, places):
     bottom = max(y for _, _, y in axis)
     ticks = sorted((x, text) for text, x, y in axis if abs(y - bottom) < 1)
     assert ticks
-    for (x, text), (next_x, next_text) in zip(ticks, ticks[1:], strict=False):
+    for (x, text), (next_x, next_text) in itertools.pairwise(ticks):
         assert next_x - x > 2.7 * (len(text) + len(next_text)), (text, next_text)
 
 

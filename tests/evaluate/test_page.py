@@ -152,7 +152,7 @@ FOREIGN = {
 def test_a_file_of_others_is_refused_and_stays(tmp_path, content):
     path = tmp_path / "mine.html"
     path.write_bytes(content)
-    with pytest.raises(BadFile, match=r"mine\.html exists and is no page that fewshot wrote: give another --out"):
+    with pytest.raises(BadFile, match=r"mine\.html exists and was not written by fewshot: give another --out"):
         write_page(path, "title", [])
     assert path.read_bytes() == content
 
@@ -180,7 +180,7 @@ def test_report_refuses_a_file_of_others_before_it_loads_anything(tmp_path, caps
     monkeypatch.setattr("fewshot.checkpoint.run.load_run", loads)
     for runs in (["run"], ["run", "run2"]):
         assert main(["report", *runs, "--out", str(tmp_path / "thesis.html")]) == 2
-        assert "is no page that fewshot wrote" in capsys.readouterr().err
+        assert "was not written by fewshot" in capsys.readouterr().err
     assert (tmp_path / "thesis.html").read_text() == "mine"
 
 

@@ -79,6 +79,23 @@ def test_answers_of_other_weights_are_neither_taken_nor_touched(tmp_path):
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("start", ["", '{"wei', "\0" * 9])
+def test_a_first_line_that_was_cut_off_is_written_again(tmp_path, start):
+    path = tmp_path / "a.jsonl"
+    path.write_text(start)
+    AnswerFile(path, "w").add(TASK, [answer(1)])
+    assert [row.get("id") for row in lines(path)] == [None, "q1"]
+
+
+@pytest.mark.parametrize("content", ["mine", "x" * 9000, '{"weights": "others"'])
+def test_a_file_of_others_without_a_line_break_stays(tmp_path, content):
+    path = tmp_path / "a.jsonl"
+    path.write_text(content)
+    with pytest.raises(BadFile, match=r"a\.jsonl is damaged \(line 1"):
+        AnswerFile(path, "w")
+    assert path.read_text() == content
+
+
 def test_a_file_that_was_deleted_meanwhile_is_begun_anew(tmp_path):
     path = tmp_path / "a.jsonl"
     file = AnswerFile(path, "w")

@@ -82,7 +82,7 @@ def check_page(path: Path) -> None:
     with path.open("rb") as file:
         begins = file.read(200)
     if not begins.startswith(tuple(text.encode() for text in BEGINNINGS)):
-        raise BadFile(f"{path} exists and is no page that fewshot wrote: give another --out, or move it away")
+        raise BadFile(f"{path} exists and was not written by fewshot: give another --out, or move it away")
 
 
 def in_figure(caption: str, svg: str) -> str:

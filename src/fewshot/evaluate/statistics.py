@@ -135,7 +135,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
     Source: McNemar 1947; the exact form is the binomial test.
     """
-    check(min(only_first, only_second) >= 0, f"{only_first} and {only_second} are no counts")
+    check(min(only_first, only_second) >= 0, f"{only_first} and {only_second} must be counts from 0 up")
     n, fewer = only_first + only_second, min(only_first, only_second)
     tail = sum(math.comb(n, k) for k in range(fewer + 1))
     return min(1.0, 2 * tail / 2**n)

@@ -101,10 +101,15 @@ class AnswerFile:
 
 
 def begin(path: Path, weights: str) -> None:
-    """Write the first line of a file that is not there yet, or that a kill left without it."""
+    """Write the first line of a file that is not there yet, or in which a kill left a part of that line."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.is_file() or not _first_line(path).endswith(b"\n"):
-        path.write_bytes(to_bytes(to_json({"weights": weights}, where=path) + "\n"))
+    header = to_bytes(to_json({"weights": weights}, where=path) + "\n")
+    line = _first_line(path) if path.is_file() else b""
+    if line.endswith(b"\n"):
+        return
+    if not header.startswith(line) and line.strip(b"\0"):
+        raise BadFile(f"{path} is damaged (line 1: it does not name the weights): move it away")
+    path.write_bytes(header)
 
 
 def weights_of_answers(path: Path) -> str:
