@@ -45,6 +45,7 @@ def test_a_nested_configuration_goes_through_yaml_and_back(tmp_path: Path) -> No
         ({"spokes": 2**60 + 1}, Wheel(spokes=2**60 + 1)),  # beyond the whole numbers of a float
         ({"spokes": 3, "load": None}, Wheel(spokes=3)),
         ({"spokes": 3, "load": "4"}, Wheel(spokes=3, load=4)),
+        ({"spokes": 3, "name": True}, Wheel(spokes=3, name="true")),
         ({"spokes": 3, "name": 5}, Wheel(spokes=3, name="5")),  # a name that looks like a number
         ({"spokes": 3, "spare": "yes"}, Wheel(spokes=3, spare=True)),
         ({"spokes": 3, "spare": "off"}, Wheel(spokes=3)),
@@ -64,10 +65,10 @@ def test_numbers_are_cast_to_the_type_that_is_asked_for(plain: dict[str, Any], e
         ({"spokes": 3.5}, "wheel.spokes is 3.5, a whole number is needed"),
         ({"spokes": float("nan")}, "wheel.spokes is nan, a whole number is needed"),
         ({"spokes": float("inf")}, "wheel.spokes is inf, a whole number is needed"),
-        ({"spokes": True}, "wheel.spokes is True, int is needed"),
+        ({"spokes": True}, "wheel.spokes is true, int is needed"),
         ({"spokes": [3]}, "wheel.spokes is [3], int is needed"),
-        ({"spokes": None}, "wheel.spokes is None, int is needed"),
-        ({"spokes": 3, "radius": False}, "wheel.radius is False, float is needed"),
+        ({"spokes": None}, "wheel.spokes is null, int is needed"),
+        ({"spokes": 3, "radius": False}, "wheel.radius is false, float is needed"),
         ({"spokes": 3, "name": [5]}, "wheel.name is [5], str is needed"),
         ({"spokes": 3, "spare": "maybe"}, "wheel.spare is 'maybe', bool is needed"),
         ({"spokes": 3, "spare": 1}, "wheel.spare is 1, bool is needed"),
@@ -190,3 +191,13 @@ def test_a_bad_yaml_file_is_refused_in_one_line(tmp_path: Path, text: str, messa
     with pytest.raises(BadFile) as caught:
         read_yaml(tmp_path / "a.yaml")
     assert str(caught.value) == f"{tmp_path / 'a.yaml'} {message}"
+
+
+NOT_FINITE = (float("nan"), float("inf"), float("-inf"), ".inf", "nan", "-inf", "Infinity", "1e999", "-1e400", 10**400)
+
+
+@pytest.mark.parametrize("value", NOT_FINITE, ids=lambda value: str(value)[:9])
+def test_a_number_that_is_not_finite_is_refused_wherever_a_number_is_asked_for(value: Any) -> None:
+    for kind, plain in ((Wheel, {"spokes": 3, "radius": value}), (Cart, {"gears": [1.0, value]})):
+        with pytest.raises(BadValue, match=r"(wheel\.radius|gears\[1\]) is .*, a (finite )?number is needed"):
+            from_plain(kind, plain, where="wheel")

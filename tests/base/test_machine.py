@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fewshot.base import machine
+from fewshot.base.errors import BadValue
 
 
 def test_the_cache_is_where_the_user_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,3 +72,49 @@ def test_a_limit_on_the_address_space_counts() -> None:
     limited = f"ulimit -v 2000000; exec {sys.executable} -c '{script}'"
     free = int(subprocess.run(["bash", "-c", limited], capture_output=True, text=True, check=True).stdout)
     assert 0 < free < 2_000_000 * 1024
+
+
+IMPORT_ALL = """
+import importlib, os, pkgutil, sys
+for name in sys.argv[1:]:
+    delattr(os, name)
+import fewshot
+for found in pkgutil.walk_packages(fewshot.__path__, "fewshot."):
+    if found.name == "fewshot.__main__":
+        continue  # it is the command line itself
+    try:
+        importlib.import_module(found.name)
+    except ModuleNotFoundError as error:
+        assert (error.name or "fewshot").partition(".")[0] != "fewshot", error
+        print(found.name, error.name)
+"""
+EXTRAS = {"fewshot.evaluate.lm_eval_model": "lm_eval", "fewshot.kernels.triton_code": "triton"}
+
+
+@pytest.mark.parametrize(
+    "absent", [["sched_getaffinity"], ["getuid"], ["sched_getaffinity", "getuid", "sysconf"]], ids=str
+)
+def test_every_module_is_imported_where_the_system_lacks_what_linux_has(absent: list[str]) -> None:
+    """As on macOS and Windows; only modules that are named here may need what is no dependency."""
+    named = os.environ | {"USERNAME": "someone"}  # Windows always says who it is
+    command = [sys.executable, "-c", IMPORT_ALL, *absent]
+    done = subprocess.run(command, env=named, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for line in done.stdout.splitlines():
+        module, extra = line.split()
+        assert EXTRAS.get(module) == extra
+
+
+def test_what_does_not_fit_in_memory_is_told_with_both_sizes_and_the_way_out() -> None:
+    machine.check_fits(1000, "a table", free_bytes=1000)
+    with pytest.raises(BadValue, match=r"^a table needs 4 TB of memory, 1.5 GB are free: lower --n$"):
+        machine.check_fits(4e12, "a table", "lower --n", free_bytes=1_500_000_000)
+    with pytest.raises(BadValue, match=r"needs 4.0e\+33 bytes of memory, .* are free"):
+        machine.check_fits(4e33, "a table")
+
+
+@pytest.mark.parametrize(
+    ("n", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 KB"), (2.5e12, "2.5 TB"), (7e15, "7 PB")]
+)
+def test_bytes_are_shown_in_the_largest_unit_below_them(n: float, text: str) -> None:
+    assert machine.in_bytes(n) == text

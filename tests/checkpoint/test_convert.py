@@ -9,12 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fewshot.base.errors import BadFile, BadValue, FewshotError
-from fewshot.checkpoint.convert import from_gpt2_state, read_hugging_face, write_hugging_face
+from fewshot.checkpoint.convert import from_gpt2_state, read_hugging_face, write_hugging_face, write_tokenizer
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
+from fewshot.tokenizer.bpe import train_bpe
+from fewshot.tokenizer.bytes import Bytes
+from fewshot.tokenizer.chars import train_chars
+from fewshot.tokenizer.load import load_tokenizer
+from fewshot.tokenizer.vocab import Tokenizer
 
 GPT2_SHAPE = {"n_layer": 2, "n_embd": 24, "n_head": 3, "n_positions": 13, "vocab_size": 17}
 
@@ -211,3 +217,147 @@ def test_a_model_that_gpt2_cannot_express_is_not_written(tmp_path: Path, changed
         write_hugging_face(tmp_path / "out", model, eot=0)
     assert str(next(iter(changed.values()))) in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+NOT_OF_ONE_MODEL: dict[str, tuple[dict[str, Any], Callable[[dict[str, Tensor]], dict[str, Tensor]] | None, str]] = {
+    "fewer layers said": ({"n_layer": 1}, None, "says n_layer 1, the weights are of 2"),
+    "more layers said": ({"n_layer": 10**6}, None, "says n_layer 1000000, the weights are of 2"),
+    "no layers said": ({"n_layer": 0}, None, "says n_layer 0"),
+    "a negative width": ({"n_embd": -4}, None, "says n_embd -4, the weights are of 24"),
+    "another width": ({"n_embd": 48}, None, "says n_embd 48"),
+    "another vocabulary": ({"vocab_size": 50257}, None, "says vocab_size 50257, the weights are of 17"),
+    "another context": ({"n_positions": 1024}, None, "says n_positions 1024, the weights are of 13"),
+    "another context, older name": ({"n_ctx": 1024}, None, "says n_ctx 1024"),
+    "another inner width": ({"n_inner": 40}, None, "says n_inner 40, the weights are of 96"),
+    "a width that is a word": ({"n_embd": "24"}, None, "says n_embd '24'"),
+    "a width that is true": ({"n_layer": True}, None, "says n_layer True"),
+    "a width in brackets": ({"n_embd": [24]}, None, r"says n_embd \[24\]"),
+    "heads that are a word": ({"n_head": "four"}, None, "n_head is 'four', must be a whole number"),
+    "no heads": ({"n_head": 0}, None, "n_head is 0, must be a whole number of at least 1"),
+    "heads that are no whole number": ({"n_head": 3.0}, None, r"n_head is 3\.0, must be a whole number"),
+    "dropout that is a word": ({"resid_pdrop": "some"}, None, "resid_pdrop is 'some', must be in"),
+    "dropout above 1": ({"resid_pdrop": 1.5}, None, r"resid_pdrop is 1\.5, must be in"),
+    "untied and no head": ({"tie_word_embeddings": False}, None, "the weights lack lm_head.weight"),
+    "tied and another head": (
+        {},
+        lambda state: state | {"lm_head.weight": state["transformer.wte.weight"] + 1},
+        "hold two different ones",
+    ),
+    "tied by a word": ({"tie_word_embeddings": "yes"}, None, "tie_word_embeddings is 'yes'"),
+    "a lost layer": (
+        {},
+        lambda state: {name: tensor for name, tensor in state.items() if ".h.0." not in name},
+        r"not GPT-2 weights: .*h\.0",
+    ),
+    "a layer of a million": (
+        {},
+        lambda state: state | {"transformer.h.999999.ln_1.bias": torch.zeros(24)},
+        r"a layer before h\.999999 is missing",
+    ),
+    "a layer without a number": (
+        {},
+        lambda state: state | {"transformer.h.x.ln_1.bias": torch.zeros(24)},
+        r"not GPT-2 weights: .*h\.x",
+    ),
+    "a table without rows": (
+        {},
+        lambda state: state | {"transformer.wte.weight": torch.zeros(24)},
+        r"wte\.weight is torch\.float32 of shape \(24,\)",
+    ),
+    "whole numbers": (
+        {},
+        lambda state: state | {"transformer.ln_f.bias": torch.zeros(24, dtype=torch.int64)},
+        r"ln_f\.bias is torch\.int64",
+    ),
+    "a NaN": (
+        {},
+        lambda state: state | {"transformer.ln_f.bias": torch.full((24,), float("nan"))},
+        r"ln_f\.bias holds numbers that are not finite",
+    ),
+    "an infinity in half precision": (
+        {},
+        lambda state: {name: (tensor * 1e6).half() for name, tensor in state.items()},
+        "holds numbers that are not finite",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NOT_OF_ONE_MODEL)
+def test_what_is_not_of_one_model_is_refused_in_one_line(hugging_face: Any, name: str) -> None:
+    changed, change, message = NOT_OF_ONE_MODEL[name]
+    _, folder = hugging_face()
+    plain = json.loads((folder / "config.json").read_text()) | changed
+    (folder / "config.json").write_text(json.dumps(plain))
+    if change is not None:
+        state = change(load_file(folder / "model.safetensors"))
+        save_file({key: tensor.contiguous().clone() for key, tensor in state.items()}, folder / "model.safetensors")
+    with pytest.raises(FewshotError, match=message) as caught:
+        read_hugging_face(folder)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("safe", [True, False])
+@torch.no_grad()
+def test_weights_in_several_files_are_read_as_transformers_reads_them(
+    hugging_face: Any, tied: bool, safe: bool
+) -> None:
+    theirs, folder = hugging_face(tie_word_embeddings=tied)
+    theirs.save_pretrained(folder, max_shard_size="20KB")
+    (folder / "model.safetensors").unlink(missing_ok=True)
+    if not safe:
+        index = json.loads((folder / "model.safetensors.index.json").read_text())
+        for part in set(index["weight_map"].values()):
+            torch.save(load_file(folder / part), folder / f"{part}.bin")
+            (folder / part).unlink()
+        index["weight_map"] = {name: f"{part}.bin" for name, part in index["weight_map"].items()}
+        (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+        (folder / "model.safetensors.index.json").unlink()
+    assert len([*folder.glob("model-*")]) > 2
+    tokens = torch.randint(17, (2, 11))
+    torch.testing.assert_close(read_hugging_face(folder)(tokens), theirs(tokens).logits, rtol=1e-4, atol=1e-4)
+
+
+TEXT = "Two lines\r\nof text,\tné 日本 \u2028 \x00 end <|endo ft|>"
+
+
+@pytest.mark.parametrize("make", [lambda: train_chars([TEXT]), Bytes, lambda: train_bpe([TEXT * 9], n_vocab=300)])
+def test_a_written_tokenizer_gives_the_same_ids_in_transformers_and_back(
+    transformers: Any, tmp_path: Path, make: Callable[[], Tokenizer]
+) -> None:
+    ours = make()
+    write_tokenizer(tmp_path, ours, n_ctx=13)
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    texts = [TEXT, "", " ", "\n\n\n", "  of  text", "日", *TEXT]
+    for text in texts:
+        ids = ours.encode(text)
+        assert theirs.encode(text) == ids == load_tokenizer(tmp_path).encode(text)
+        assert theirs.decode(ids) == text
+    assert (theirs.eos_token_id, theirs.bos_token_id, len(theirs)) == (ours.eot, ours.eot, ours.n_vocab)
+    theirs.save_pretrained(tmp_path / "again")
+    assert load_tokenizer(tmp_path / "again").encode(TEXT) == ours.encode(TEXT)
+
+
+@pytest.mark.parametrize(
+    ("vocab", "message"),
+    [
+        ({"a": 0, "bc": 1, "<|endoftext|>": 2}, "it must hold characters"),
+        ({"a": 0, "b": 2, "<|endoftext|>": 3}, "the ids must be 0 to 2"),
+        ({"a": 1, "<|endoftext|>": 0}, "it must hold characters"),
+        ({"a": 0, "b": 1}, "it must hold characters"),
+        ({"a": 0.5, "<|endoftext|>": 1}, "has no ids"),
+        ({}, "it must hold characters"),
+        (["a"], "has no ids"),
+    ],
+)
+def test_a_vocabulary_of_words_is_no_character_tokenizer(tmp_path: Path, vocab: Any, message: str) -> None:
+    plain = json.loads(train_chars(["ab"]).to_library_json())
+    plain["model"]["vocab"] = vocab
+    (tmp_path / "tokenizer.json").write_text(json.dumps(plain))
+    with pytest.raises(BadFile, match=message):
+        load_tokenizer(tmp_path)
+    plain["pre_tokenizer"] = {"type": "Whitespace"}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(plain))
+    with pytest.raises(BadFile, match="only if each character is one"):
+        load_tokenizer(tmp_path)

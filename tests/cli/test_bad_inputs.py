@@ -26,6 +26,8 @@ def here(tmp_path: Path, small_run: Path, text_file: Path, monkeypatch: pytest.M
     Path("short.txt").write_text("too short")
     Path("binary.txt").write_bytes(b"\0\1\2\3")
     Path("latin1.txt").write_bytes("Grüße".encode("latin1"))
+    Path("one.txt").write_text("x")
+    Path("body.jsonl").write_text('{"body": "text"}')
     Path("broken.jsonl").write_text('{"text": \n')
     Path("book.pdf").write_bytes(b"%PDF")
     Path("nothing").mkdir()
@@ -75,6 +77,10 @@ CASES = {
     "train --text latin1.txt": "latin1.txt is not UTF-8",
     "train --text broken.jsonl": "broken.jsonl line 1 is not JSON",
     "train --text book.pdf": "unknown kind '.pdf'",
+    "train --text one.txt": "of 1 characters in 1 documents none is training text",
+    "train --text body.jsonl": "body.jsonl line 1 has no field 'text'; it has: body; set --data.text_field to one",
+    "tokenizer train --text body.jsonl": "body.jsonl line 1 has no field 'text'; it has: body; set --text_field to one",
+    "tokenizer train --text body.jsonl --text_field bdy": "line 1 has no field 'bdy'; it has: body; set --text_field",
     "train --text nothing": "nothing holds no readable document",
     "train --text short.txt": "give more text or lower n_ctx",
     "train --text good.txt --preset gpt3-smal": "unknown preset 'gpt3-smal'; nearest: 'gpt3-small'",
@@ -105,7 +111,7 @@ CASES = {
     "resume run --loop 3": "loop must hold keys and values, found 3",
     "train --text good.txt --n_tokens 0": "n_tokens is 0, must be at least 1",
     "train --text good.txt --optimizer.lr 1e30 --n_tokens 9000": "start again with a lower optimizer.lr",
-    "train --text good.txt --optimizer.weight_decay nan": "weight_decay is nan, must be at least 0",
+    "train --text good.txt --optimizer.weight_decay nan": "optimizer.weight_decay is nan, a finite number is needed",
     "train --text good.txt --model.n_vocab 1e2": "n_vocab",
     "train --text good.txt --model.bogus 3": "unknown key in model 'bogus'",
     "train --text good.txt --preset.x 1": "preset is {'x': 1}, str is needed",
@@ -154,6 +160,16 @@ def test_one_clear_line_and_exit_code_2(here: Path, words: str, capsys: pytest.C
     assert "━" not in captured.err  # no empty progress bar beside the line
     assert "Traceback" not in captured.err
     assert CASES[words] in lines[0]
+
+
+@pytest.mark.parametrize(
+    "words", [["train"], ["tokenizer", "train"], ["contamination", "run", "--tasks", "arithmetic_2d_add"]]
+)
+def test_an_empty_path_is_not_the_current_folder(
+    here: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "--text", ""]) == 2
+    assert "the path of a text is empty: name a file or a folder; the current folder is ." in capsys.readouterr().err
 
 
 def test_a_prompt_longer_than_the_context_is_counted(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

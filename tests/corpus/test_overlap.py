@@ -18,7 +18,7 @@ from fewshot.corpus.document import Document
 from fewshot.corpus.overlap import Collision, which_collide, words
 from fewshot.corpus.sources import read_documents
 
-WORD = re.compile(r"[^\W_]+")
+WORD = re.compile(r"[日本]|[^\W_日本]+")
 TEXTS = st.text(alphabet="abAB éÉßΣς日本\u2019'-_.\n\u00a0\u2028🙂1", max_size=40)
 
 
@@ -77,7 +77,17 @@ def test_words_are_those_of_the_13_grams_that_the_paper_published(shared_data: P
 
 
 def test_words_know_every_alphabet() -> None:
-    assert words("ÇA va? zwölf_Äpfel, 世界。हिन्दी №5 x²") == ["ça", "va", "zwölf", "äpfel", "世界", "हिन्दी", "5", "x²"]
+    assert words("ÇA va? zwölf_Äpfel, 世界。हिन्दी №5 x²") == [
+        "ça",
+        "va",
+        "zwölf",
+        "äpfel",
+        "世",
+        "界",
+        "हिन्दी",
+        "5",
+        "x²",
+    ]
     assert words("İI ΟΔΟΣ \ud83d") == ["ii", "οδοσ"]
     assert words(" ’–\n") == words("") == []
 

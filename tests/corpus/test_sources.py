@@ -5,7 +5,10 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import os
+import shutil
 import sys
+import unicodedata
 from functools import partial
 from pathlib import Path
 
@@ -48,7 +51,8 @@ def parquet(path: Path, **columns) -> Path:
 @pytest.mark.parametrize("name", ["a.txt", "a.md", "a.rst", "A.TXT"])
 def test_a_text_file_is_one_document_named_by_its_path(tmp_path: Path, name: str) -> None:
     path = written(tmp_path / name, "\ufeffThé end\n")
-    assert list(read_documents([path], source="mine")) == [Document(id=str(path), text="Thé end\n", source="mine")]
+    document = Document(id=str(path), text="Thé end\n", source="mine", key=name)
+    assert list(read_documents([path], source="mine")) == [document]
 
 
 @pytest.mark.parametrize(
@@ -138,11 +142,25 @@ def test_a_folder_without_a_document_is_refused(tmp_path: Path) -> None:
         ("a.csv", b"a,b", "of an unknown kind '.csv'; readable: .txt, .md"),
         ("a.gz", packed(b"a"), "of an unknown kind '.gz'"),
         ("a.jsonl", b'{"text": "a"}\n{"text": "b"', "line 2 is not JSON"),
+        ("a.json", b'{\n  "text": "a"\n}', "one whole record a line is needed"),
         ("a.jsonl", b'\n["a"]', "line 2 holds a list; an object with the field 'text' is needed"),
         ("a.jsonl", b'{"body": "a", "url": "b"}', "line 1 has no field 'text'; it has: body, url"),
         ("a.jsonl", b'{"text": 3}', "line 1: the field 'text' holds a int"),
-        ("a.jsonl", b'{"text": "z\xf6"}', "line 1 is not UTF-8"),
-        ("a.jsonl", b"[" * 100_000, "line 1 is nested too deeply"),
+        (
+            "a.jsonl",
+            b'{"text": "z"}\n{"text": "z\xf6"}',
+            "is not UTF-8 (byte 0xf6 in line 2): convert it, for example with: ",
+        ),
+        ("a.jsonl", b'{"text": "z"}\n{"text": "z\x93"}', "iconv -f cp1252 -t utf-8 a.jsonl"),
+        ("a.jsonl", b'{"text": "z\xc3\xb6"}\n{"text": "z\xc3\xb6\xff"}', "iconv -c -f utf-8 -t utf-8 a.jsonl"),
+        ("a.jsonl", '{"text": "z"}'.encode("utf-16"), "is UTF-16: convert it"),
+        ("a.jsonl", b"[" * 100_000, "line 1 is not usable JSON: it is nested too deeply"),
+        (
+            "a.jsonl",
+            b'{"text": "a", "n": ' + b"9" * 6000 + b"}",
+            "line 1 is not usable JSON: it holds a number of thous",
+        ),
+        ("a.jsonl", b'{"text": "a", "n": ' + b"[" * 600 + b"]" * 600 + b"}", "nested more than 500 deep"),
         ("a.jsonl", b'{"text": " "}\n{"text": null}', "holds no text"),
         ("a.jsonl.gz", b"not gzip", "cannot be read"),
         ("a.jsonl.gz", packed(LINES)[:-12], "cannot be read"),
@@ -189,3 +207,106 @@ def test_every_suffix_is_reached_by_a_file_of_that_name(tmp_path: Path) -> None:
     for suffix in SUFFIXES:
         message = refusal(written(tmp_path / f"empty{suffix}", ""))
         assert message.endswith("is empty")
+
+
+def test_the_advice_on_another_field_names_what_the_caller_has(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.jsonl", '{"content": "a"}')
+    assert refusal(path).endswith("it has: content; set text_field to one")
+    assert refusal(path, field_option="--text_field").endswith("set --text_field to one")
+    lines: list[str] = []
+    refusal(tmp_path, field_option="--data.text_field", on_skip=lines.append)
+    assert lines[0].endswith("set --data.text_field to one")
+    assert texts(tmp_path, text_field="content") == ["a"]
+
+
+def test_bad_records_in_a_folder_are_skipped_with_the_advice_of_a_named_file(tmp_path: Path) -> None:
+    written(tmp_path / "good.txt", "good")
+    written(tmp_path / "number.jsonl", b'{"text": "a", "n": ' + b"9" * 6000 + b"}")
+    written(tmp_path / "quotes.jsonl", b'{"text": "\x93a\x94"}')
+    written(tmp_path / "wide.md", "wide".encode("utf-16"))
+    lines: list[str] = []
+    assert texts(tmp_path, on_skip=lines.append) == ["good"]
+    assert "number of thousands of digits" in lines[0]
+    assert "iconv -f cp1252 -t utf-8 quotes.jsonl" in lines[1]
+    assert "iconv -f utf-16 -t utf-8 wide.md" in lines[2]
+
+
+@pytest.mark.parametrize("n_others", [1, 150])
+def test_a_file_name_that_is_not_utf8_gives_ids_that_are(tmp_path: Path, n_others: int) -> None:
+    for number in range(n_others):
+        written(tmp_path / f"{number:03}.txt", "x")
+    name = os.fsdecode(b"z caf\xe9.jsonl")
+    written(tmp_path / name, '{"text": "a"}\n{"text": "b"}')
+    written(tmp_path / os.fsdecode(b"z\xff.txt"), b"\0")
+    lines: list[str] = []
+    documents = list(read_documents([tmp_path], on_skip=lines.append))
+    assert [document.key for document in documents[n_others:]] == ["z caf\\xe9.jsonl#1", "z caf\\xe9.jsonl#2"]
+    assert [document.id.encode() for document in documents[n_others:]] == [
+        f"{tmp_path}/z caf\\xe9.jsonl#{number}".encode() for number in (1, 2)
+    ]
+    assert len(lines) == 1
+    assert lines[0].startswith(f"skipped: {tmp_path}/z\udcff.txt is a binary file")
+
+
+def keys(*paths: Path | str) -> list[str]:
+    return [document.key for document in read_documents(paths)]
+
+
+SPELLINGS = {
+    "relative": "books",
+    "with a dot": "./books",
+    "with a slash": "books/",
+    "with two slashes": "books//",
+    "there and back": "books/deep/..",
+    "above and back": "../here/books",
+    "absolute": "{here}/books",
+    "home": "~/books",
+    "a link": "link",
+    "a link to a link": "link2/",
+    "moved": "elsewhere/of/another/name",
+    "from within": ".",
+    "from below": "..",
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_keys_do_not_depend_on_how_a_folder_is_spelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spelling: str
+) -> None:
+    here = tmp_path / "here"
+    written(here / "books/a.txt", "a")
+    written(here / "books/deep/b.jsonl", '{"text": "b"}\n\n{"text": "c"}')
+    (here / "link").symlink_to("books")
+    (here / "link2").symlink_to(here / "link")
+    shutil.copytree(here / "books", here / "elsewhere/of/another/name")
+    monkeypatch.setenv("HOME", str(here))
+    monkeypatch.chdir(here / {"from within": "books", "from below": "books/deep"}.get(spelling, "."))
+    assert keys(SPELLINGS[spelling].format(here=here)) == ["a.txt", "deep/b.jsonl#1", "deep/b.jsonl#3"]
+
+
+@pytest.mark.parametrize("spelling", ["a.txt", "./a.txt", "x/../a.txt", "{here}/a.txt", "~/a.txt", "x/link/a.txt"])
+def test_keys_do_not_depend_on_how_a_file_is_spelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spelling: str
+) -> None:
+    written(tmp_path / "a.txt", "a")
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x/link").symlink_to("..")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert keys(spelling.format(here=tmp_path)) == ["a.txt"]
+
+
+def test_a_name_keeps_its_key_on_systems_that_store_accents_apart(tmp_path: Path) -> None:
+    for folder, form in (("one", "NFC"), ("other", "NFD")):
+        written(tmp_path / folder / unicodedata.normalize(form, "café.txt"), "a")
+    assert keys(tmp_path / "one") == keys(tmp_path / "other") == ["café.txt"]
+
+
+def test_an_empty_path_is_refused() -> None:
+    with pytest.raises(BadValue, match="the path of a text is empty: name a file or a folder"):
+        next(read_documents([""]))
+
+
+def test_a_pipe_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.txt")
+    assert "a.txt is a pipe or a device" in refusal(tmp_path / "a.txt")

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fewshot.base.errors import BadValue
+from fewshot.corpus.document import Document
 from fewshot.dataset.pack import Packed, document_numbers
+from fewshot.dataset.shards import build_shards
 
 TEXTS = ["a" * 3, "b", "cdefghijk", "lm", "nopqrstuvwx"]
 EOT = 59_999
@@ -64,3 +67,12 @@ def test_a_row_that_is_not_there_is_refused(pack: Callable, index: int) -> None:
 def test_document_numbers_count_the_ends_before_each_position() -> None:
     tokens = np.array([[5, 0, 6, 7, 0, 0, 8], [0, 1, 2, 3, 4, 5, 0]])
     assert document_numbers(tokens, 0).tolist() == [[0, 0, 1, 1, 1, 2, 3], [0, 1, 1, 1, 1, 1, 1]]
+
+
+@pytest.mark.parametrize(("name", "said"), [("my-books-train", "training"), ("my-books-val", "validation")])
+def test_too_little_text_names_its_source(tmp_path: Path, code_points: Callable, name: str, said: str) -> None:
+    shards = build_shards(lambda: iter([Document(id="d", text="ab", source="s")]), code_points(), tmp_path, name=name)
+    with pytest.raises(
+        BadValue, match=f"the {said} text of source 'my-books' has 3 tokens, one row of n_ctx 32 needs 33"
+    ):
+        Packed(shards, 32)

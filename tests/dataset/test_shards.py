@@ -198,3 +198,55 @@ def test_progress_counts_bytes_up_to_all_of_them(tmp_path: Path, code_points: Ca
     seen: list[int] = []
     build_shards(Source(TEXTS), code_points(), tmp_path, name="train", on_progress=seen.append)
     assert seen == [5, 5 + 13, 5 + 13 + 13]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dtype": "uint12"},
+        {"dtype": "float64"},
+        {"dtype": 3},
+        {"n_tokens": -1},
+        {"n_bytes": None},
+        {"eot": "a"},
+        {"x": 1},
+    ],
+)
+def test_an_index_with_wrong_values_is_damaged(tmp_path: Path, code_points: Callable, change: dict) -> None:
+    build_shards(Source(TEXTS), code_points(), tmp_path, name="train")
+    index = json.loads((tmp_path / "train.json").read_text())
+    index["shards"][0].update(change)
+    (tmp_path / "train.json").write_text(json.dumps(index))
+    with pytest.raises(BadFile, match=r"train.json is missing or damaged: start a new run"):
+        load_shards(tmp_path, name="train")
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"shards": ' + "[" * 600 + "]" * 600 + "}", '{"shards": [1' + "0" * 5000 + "]}"]
+)
+def test_an_index_that_is_a_bomb_is_damaged(tmp_path: Path, text: str) -> None:
+    (tmp_path / "train.json").write_text(text)
+    with pytest.raises(BadFile, match=r"train.json is missing or damaged: start a new run"):
+        load_shards(tmp_path, name="train")
+
+
+def test_shards_know_the_rule_by_which_their_documents_were_chosen(
+    tmp_path: Path, code_points: Callable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build_shards(Source(TEXTS), code_points(), tmp_path, name="val", rule="document 1")
+    (shard,) = build_shards(Source(TEXTS), Untouchable(code_points()), tmp_path, name="val", rule="document 1")
+    assert shard.rule == "document 1"
+    (shard,) = build_shards(Source(TEXTS), code_points(), tmp_path, name="val", rule="document 2")
+    assert shard.rule == "document 2"
+    assert "tokenising again: validation text chosen by another rule" in capsys.readouterr().err
+    assert load_shards(tmp_path, name="val") == (shard,)
+
+
+def test_a_long_document_is_tokenised_in_pieces(
+    tmp_path: Path, code_points: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fewshot.tokenizer.pieces.PIECE_CHARS", 4)
+    seen: list[int] = []
+    (shard,) = build_shards(Source(TEXTS), code_points(), tmp_path, name="train", on_progress=seen.append)
+    assert shard.tokens().tolist() == ids(TEXTS, code_points())
+    assert seen == [5, 5 + 6, 5 + 13, 5 + 13 + 9, 5 + 13 + 13]

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from fewshot.base.errors import BadValue
 from fewshot.corpus.document import Document
-from fewshot.dataset.split import split
+from fewshot.dataset.split import VERSIONS, part_chars, rule_name, split
 
 
 def documents(n: int, length: int) -> list[Document]:
@@ -45,6 +47,51 @@ def test_by_document_a_document_keeps_its_part_when_others_go() -> None:
 
     whole = documents(100, 5)
     assert val(whole[::3]) == val(whole) & {d.id for d in whole[::3]}
+
+
+def held_out(whole: list[Document]) -> list[str]:
+    return [d.text for d in split(whole, part="val", val_fraction=0.3, by="document")]
+
+
+def test_by_document_the_part_depends_on_key_and_text_alone() -> None:
+    texts = [f"text {i}" for i in range(100)]
+
+    def made(folder: str, *, key: str = "{}.txt") -> list[Document]:
+        return [
+            Document(id=f"{folder}/{i}.txt", text=text, source=folder, key=key.format(i))
+            for i, text in enumerate(texts)
+        ]
+
+    there = held_out(made("a"))
+    assert 15 < len(there) < 45
+    assert held_out(made("./a")) == held_out(made("/moved/elsewhere")) == there
+    assert sorted(held_out(made("a")[::-1])) == sorted(there)
+    assert held_out(made("a", key="other/{}.txt")) != there
+    changed = [dataclasses.replace(d, text=d.text + "!") for d in made("a")]
+    assert [text.rstrip("!") for text in held_out(changed)] != there
+
+
+def test_equal_names_in_two_folders_do_not_share_their_draw() -> None:
+    one, other = (
+        [Document(id=f"{of}/{i}", text=f"{of} {i}", source=of, key=str(i)) for i in range(200)] for of in ("a", "b")
+    )
+    first, second = ({text[2:] for text in held_out(of)} for of in (one, other))
+    assert 5 < len(first & second) < 40  # 18 +- 4 standard deviations of 4 where they are independent
+
+
+def test_the_rule_by_document_draws_what_it_drew_when_its_version_was_given() -> None:
+    whole = [Document(id="any", text=f"text {i}", source="test", key=f"{i}.txt") for i in range(30)]
+    assert rule_name("document") == "document 2"
+    assert rule_name("tail") == "tail 1"
+    assert held_out(whole) == [f"text {i}" for i in (5, 6, 7, 10, 11, 12, 14, 18, 24, 26, 28)]
+
+
+def test_part_chars_counts_what_split_gives() -> None:
+    for by in VERSIONS:
+        for document in documents(50, 7):
+            parts = [list(split([document], part=part, val_fraction=0.3, by=by)) for part in ("train", "val")]
+            counts = tuple(sum(len(d.text) for d in part) for part in parts)
+            assert part_chars(document, val_fraction=0.3, by=by) == counts
 
 
 @pytest.mark.parametrize("by", ["tail", "document"])

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from fewshot.base.errors import BadFile, BadValue, NotFinite
 from fewshot.bench.harness import save_small_model
 from fewshot.evaluate.models import load
 from fewshot.evaluate.score import Scorer, Span
-from fewshot.evaluate.transformers_model import TransformersReader, TransformersTokenizer
+from fewshot.evaluate.transformers_model import TransformersReader
+from fewshot.evaluate.transformers_tokenizer import TransformersTokenizer
 from fewshot.generate.beam import beam_search
 from fewshot.tokenizer.bpe import train_bpe
 
@@ -33,11 +35,14 @@ MODELS = {
 
 def make(name: str):
     torch.manual_seed(0)
-    model = MODELS[name][1](transformers).eval()
+    return far_from_uniform(MODELS[name][1](transformers).eval())
+
+
+def far_from_uniform(model):
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:
-                parameter.mul_(8)  # far from uniform
+                parameter.mul_(8)
     return model
 
 
@@ -134,7 +139,125 @@ def test_a_sentencepiece_tokens_bytes_are_its_text_with_spaces():
 
 
 def test_what_cannot_be_loaded_is_one_line(tmp_path):
-    from fewshot.base.errors import BadFile
-
-    with pytest.raises(BadFile, match="transformers cannot load"):
+    with pytest.raises(BadFile, match="does not exist"):
         load(f"hf:{tmp_path / 'absent'}")
+
+
+BERT = {**SMALL, "intermediate_size": 64}
+DECODER = {"decoder_layers": 2, "decoder_attention_heads": 2, "decoder_ffn_dim": 64}
+XLM = {"vocab_size": 97, "emb_dim": 32, "n_layers": 2, "n_heads": 4}
+AHEAD = {
+    "bert": lambda t: t.BertLMHeadModel(t.BertConfig(**BERT)),
+    "roberta": lambda t: t.RobertaForCausalLM(t.RobertaConfig(**BERT)),
+    "electra": lambda t: t.ElectraForCausalLM(t.ElectraConfig(**BERT, embedding_size=32)),
+    "xlm": lambda t: t.XLMWithLMHeadModel(t.XLMConfig(**XLM)),
+    "xlnet": lambda t: t.XLNetLMHeadModel(t.XLNetConfig(vocab_size=97, d_model=32, n_layer=2, n_head=4, d_inner=64)),
+    "big-bird": lambda t: t.BigBirdForCausalLM(t.BigBirdConfig(**BERT)),
+    "camembert": lambda t: t.CamembertForCausalLM(t.CamembertConfig(**BERT)),
+    "data2vec": lambda t: t.Data2VecTextForCausalLM(t.Data2VecTextConfig(**BERT)),
+    "megatron-bert": lambda t: t.MegatronBertForCausalLM(t.MegatronBertConfig(**BERT)),
+    "xlm-roberta": lambda t: t.XLMRobertaForCausalLM(t.XLMRobertaConfig(**BERT)),
+}
+NOT_AHEAD = {
+    "bert as a decoder": lambda t: t.BertLMHeadModel(t.BertConfig(**BERT, is_decoder=True)),
+    "roberta as a decoder": lambda t: t.RobertaForCausalLM(t.RobertaConfig(**BERT, is_decoder=True)),
+    "causal xlm": lambda t: t.XLMWithLMHeadModel(t.XLMConfig(**XLM, causal=True)),
+    "bart's decoder": lambda t: t.BartForCausalLM(t.BartConfig(vocab_size=97, d_model=32, **DECODER)),
+    "experts": lambda t: t.MixtralForCausalLM(t.MixtralConfig(**BERT, num_key_value_heads=2, num_local_experts=3)),
+    "openai's first": lambda t: t.OpenAIGPTLMHeadModel(
+        t.OpenAIGPTConfig(vocab_size=97, n_embd=32, n_layer=2, n_head=2)
+    ),
+    "rwkv": lambda t: t.RwkvForCausalLM(t.RwkvConfig(vocab_size=97, hidden_size=32, num_hidden_layers=2)),
+}
+
+
+@pytest.mark.parametrize("untrained", [True, False])
+@pytest.mark.parametrize("name", AHEAD)
+def test_a_model_that_reads_ahead_is_refused(name, untrained):
+    """Also as it is made: untrained, its scores hang least on the tokens that follow."""
+    torch.manual_seed(0)
+    model = AHEAD[name](transformers)
+    if not untrained:
+        model = far_from_uniform(model).to(torch.bfloat16)
+    with pytest.raises(BadValue, match="reads ahead: its scores change with the tokens that follow"):
+        TransformersReader(model)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", [*NOT_AHEAD, *MODELS])
+def test_a_causal_model_is_not_taken_for_one_that_reads_ahead(name, dtype):
+    torch.manual_seed(0)
+    model = NOT_AHEAD[name](transformers) if name in NOT_AHEAD else make(name)
+    TransformersReader(model.to(dtype))
+
+
+@pytest.mark.parametrize("name", NOT_AHEAD)
+def test_the_batch_size_does_not_change_scores(name):
+    torch.manual_seed(0)
+    reader = TransformersReader(NOT_AHEAD[name](transformers))
+    generator = torch.Generator().manual_seed(3)
+    spans = [Span(tuple(torch.randint(5, 97, (n,), generator=generator).tolist()), n - 2) for n in (5, 9, 17, 18, 30)]
+    alone, together = (Scorer(reader, batch_size=n).score(spans) for n in (1, 5))
+    assert [one.logprob for one in alone] == pytest.approx([one.logprob for one in together], abs=1e-3)
+
+
+BLOOM = {"vocab_size": 97, "hidden_size": 32, "n_layer": 1, "n_head": 2}
+LENGTHS = {
+    "gpt2": (48, lambda t: t.GPT2LMHeadModel(
+        t.GPT2Config(vocab_size=97, n_embd=32, n_layer=1, n_head=2, n_positions=48))),
+    "mpt": (48, lambda t: t.MptForCausalLM(
+        t.MptConfig(vocab_size=97, d_model=32, n_layers=1, n_heads=2, max_seq_len=48))),
+    "ctrl": (48, lambda t: t.CTRLLMHeadModel(
+        t.CTRLConfig(vocab_size=97, n_embd=32, n_layer=1, n_head=2, dff=64, n_positions=48))),
+    "rwkv": (48, lambda t: t.RwkvForCausalLM(
+        t.RwkvConfig(vocab_size=97, hidden_size=32, num_hidden_layers=2, context_length=48))),
+    "llama": (48, lambda t: t.LlamaForCausalLM(t.LlamaConfig(**BERT, max_position_embeddings=48))),
+    "a length of -1": (2048, lambda t: t.LlamaForCausalLM(t.LlamaConfig(**BERT, max_position_embeddings=-1))),
+    "a length of 0": (2048, lambda t: t.LlamaForCausalLM(t.LlamaConfig(**BERT, max_position_embeddings=0))),
+    "no length": (2048, lambda t: t.BloomForCausalLM(t.BloomConfig(**BLOOM))),
+    "an older name": (48, lambda t: t.BloomForCausalLM(t.BloomConfig(**BLOOM, seq_length=48))),
+    "positions kept for padding": (48, lambda t: t.RobertaForCausalLM(
+        t.RobertaConfig(**BERT, is_decoder=True, max_position_embeddings=50, pad_token_id=1))),
+    "an offset of two": (48, lambda t: t.OPTForCausalLM(
+        t.OPTConfig(**SMALL, ffn_dim=64, word_embed_proj_dim=32, max_position_embeddings=48))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LENGTHS)
+def test_a_model_reads_as_many_tokens_as_it_can_and_no_more(name, capsys):
+    n_ctx, model = LENGTHS[name]
+    torch.manual_seed(0)
+    reader = TransformersReader(model(transformers))
+    assert reader.n_ctx == n_ctx
+    span = Span(tuple(5 + i % 90 for i in range(n_ctx + 1)), n_ctx - 1)
+    assert Scorer(reader, batch_size=2).score([span])[0].n_tokens == 2
+    assert ("names no context length: 2,048" in capsys.readouterr().err) == (n_ctx == 2048)
+
+
+def test_a_context_too_short_for_any_question_is_refused():
+    config = transformers.GPT2Config(vocab_size=97, n_embd=32, n_layer=1, n_head=2, n_positions=2)
+    with pytest.raises(BadValue, match="reads 2 tokens, which is too few"):
+        TransformersReader(transformers.GPT2LMHeadModel(config))
+
+
+def test_weights_that_are_no_numbers_are_said_before_anything_else(capsys):
+    model = make("gpt2")
+    with torch.no_grad():
+        model.transformer.ln_f.weight.fill_(float("nan"))
+    with pytest.raises(NotFinite, match="log-probabilities are not finite"):
+        TransformersReader(model)
+    assert "as a tree" not in capsys.readouterr().err
+
+
+def test_numbers_that_overflow_for_some_tokens_alone_are_no_score():
+    model = make("gpt2")
+    reader = TransformersReader(model)
+    with torch.no_grad():
+        model.transformer.wte.weight[96] = float("inf")
+    with pytest.raises(NotFinite, match="log-probabilities are not finite"):
+        Scorer(reader, batch_size=1).score([Span((1, 2, 3, 96, 4), 4)])
+
+
+def test_layers_that_read_by_chunks_are_not_read_as_trees():
+    config = transformers.LlamaConfig(**BERT, attention_chunk_size=8)
+    assert not TransformersReader(transformers.LlamaForCausalLM(config)).branching

@@ -68,6 +68,23 @@ def test_temperature_zero_is_greedy_and_not_taken_for_the_default() -> None:
         assert choose_tokens(LOGITS, GREEDY, torch.tensor([draw])).tolist() == [2]
 
 
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        *(Sampling(temperature=t) for t in (1e-6, 1e-30, 6e-38, 1e-39, 1e-45, 1e-46, 1e-300, 5e-324)),
+        *(Sampling(top_p=p) for p in (1e-39, 1e-46, 5e-324)),
+        Sampling(temperature=1e-39, top_k=3, top_p=0.9),
+    ],
+    ids=str,
+)
+def test_the_limit_of_small_settings_is_greedy(sampling: Sampling) -> None:
+    logits = torch.tensor([[3.0, -1.0, 3.5, -torch.inf], [-80.0, -81.0, -90.0, -79.0]])
+    expected = torch.nn.functional.one_hot(torch.tensor([2, 3]), 4).float()
+    assert torch.equal(probabilities(logits, sampling), expected)
+    for draw in (0.0, 0.5, 1 - 2**-53):
+        assert choose_tokens(logits, sampling, torch.full((2,), draw, dtype=torch.float64)).tolist() == [2, 3]
+
+
 def test_a_draw_is_looked_up_in_the_cumulated_distribution() -> None:
     edges = [0.0, 0.25, 0.29, 0.79, 0.94, 1.0]
     for token in range(5):
@@ -104,6 +121,8 @@ def test_the_least_and_the_greatest_draw_find_kept_tokens(draw: float) -> None:
     [
         ({"temperature": -0.1}, "temperature is -0.1, must be at least 0 (0 is greedy)"),
         ({"temperature": float("nan")}, "temperature is nan, must be at least 0 (0 is greedy)"),
+        ({"temperature": float("inf")}, "temperature is inf, must be at most 1e6 (tokens are as good as equal then)"),
+        ({"temperature": 1e39}, "temperature is 1e+39, must be at most 1e6 (tokens are as good as equal then)"),
         ({"top_k": 0}, "top_k is 0, must be at least 1"),
         ({"top_p": 0.0}, "top_p is 0.0, must be in (0, 1]"),
         ({"top_p": 1.1}, "top_p is 1.1, must be in (0, 1]"),

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -60,7 +62,8 @@ def test_a_cache_that_cannot_be_written_is_a_reason_not_a_crash(
 
 def test_the_library_is_compiled_once_and_then_found(fresh_library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     needs_compiler()
-    (compiled,) = fresh_library.iterdir()
+    kept = sorted(fresh_library.iterdir())
+    assert [file.suffix for file in kept] == [".sha256", ".so"]
     native.library.cache_clear()
 
     def no_compiling(command: list[str], **kwargs: object) -> object:
@@ -70,7 +73,7 @@ def test_the_library_is_compiled_once_and_then_found(fresh_library: Path, monkey
     run = native.subprocess.run
     monkeypatch.setattr(native.subprocess, "run", no_compiling)
     assert native.library().problem is None
-    assert list(fresh_library.iterdir()) == [compiled]
+    assert sorted(fresh_library.iterdir()) == kept
 
 
 def test_what_it_cannot_do_is_said() -> None:
@@ -112,18 +115,70 @@ def test_large_scores_neither_overflow_nor_vanish() -> None:
     torch.testing.assert_close(native.attend(q, k, v, Fixed(64, 8)), exact, rtol=0, atol=5e-3)
 
 
-def test_a_damaged_library_is_compiled_again(
-    fresh_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def flipped(data: bytes, at: int) -> bytes:
+    place = at % len(data)
+    return data[:place] + bytes([data[place] ^ 0x10]) + data[place + 1 :]
+
+
+DAMAGES: dict[str, Callable[[Path, Path], object]] = {  # library, digest
+    "empty": lambda code, digest: code.write_bytes(b""),
+    "cut in half": lambda code, digest: code.write_bytes(code.read_bytes()[: code.stat().st_size // 2]),
+    "last byte cut off": lambda code, digest: code.write_bytes(code.read_bytes()[:-1]),
+    "cut to whole pages": lambda code, digest: code.write_bytes(code.read_bytes()[:8192]),
+    "first byte flipped": lambda code, digest: code.write_bytes(flipped(code.read_bytes(), 0)),
+    "header flipped": lambda code, digest: code.write_bytes(flipped(code.read_bytes(), 40)),
+    "middle flipped": lambda code, digest: code.write_bytes(flipped(code.read_bytes(), code.stat().st_size // 2)),
+    "last byte flipped": lambda code, digest: code.write_bytes(flipped(code.read_bytes(), -1)),
+    "zeros": lambda code, digest: code.write_bytes(bytes(code.stat().st_size)),
+    "longer": lambda code, digest: code.write_bytes(code.read_bytes() + b"\0"),
+    "gone": lambda code, digest: code.unlink(),
+    "a link to nothing": lambda code, digest: (code.unlink(), code.symlink_to("nothing.so")),
+    "digest gone": lambda code, digest: digest.unlink(),
+    "digest empty": lambda code, digest: digest.write_text(""),
+    "digest cut": lambda code, digest: digest.write_text(digest.read_text()[:10]),
+    "digest flipped": lambda code, digest: digest.write_bytes(flipped(digest.read_bytes(), 5)),
+    "digest of something else": lambda code, digest: digest.write_text("0" * 64),
+    "both of something else": lambda code, digest: (code.write_bytes(b"else"), digest.write_text("0" * 64)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+def test_a_damaged_library_is_never_loaded_but_compiled_again(
+    fresh_library: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path, Path], object]
 ) -> None:
+    """Loading it would end the process of the tests, so what is loaded is looked at, and compiling is copying."""
+    whole, loaded, n_compiled = b"\x7fELF" + bytes(range(256)) * 100, [], 0
+
+    def compile_or_tell_version(command: list[str], **kwargs: object) -> SimpleNamespace:
+        nonlocal n_compiled
+        if "-o" in command:
+            Path(command[-1]).write_bytes(whole)
+            n_compiled += 1
+        return SimpleNamespace(stdout="a compiler")
+
+    monkeypatch.setattr(native.shutil, "which", lambda name: "g++")
+    monkeypatch.setattr(native.subprocess, "run", compile_or_tell_version)
+    monkeypatch.setattr(native.ctypes, "CDLL", lambda path: loaded.append(Path(path).read_bytes()))
+    native.library()
+    digest, code = sorted(fresh_library.iterdir())
+    damage(code, digest)
+    for _ in range(2):  # the second time it is found
+        native.library.cache_clear()
+        assert native.library().problem is None
+    assert loaded == [whole] * 3
+    assert n_compiled == 2
+
+
+def test_a_damaged_library_is_mended_by_the_compiler(fresh_library: Path) -> None:
     needs_compiler()
-    (compiled,) = fresh_library.iterdir()
-    damaged = tmp_path / "other" / compiled.name
-    damaged.parent.mkdir()
-    damaged.write_bytes(b"")
-    monkeypatch.setenv("FEWSHOT_CACHE", str(damaged.parent))
+    digest, code = sorted(fresh_library.iterdir())
+    whole = code.read_bytes()
+    code.unlink()  # a new file: the old one is in use
+    code.write_bytes(whole[: len(whole) // 2])
     native.library.cache_clear()
     assert native.library().problem is None
-    assert damaged.stat().st_size == compiled.stat().st_size
+    assert digest.read_text() == hashlib.sha256(code.read_bytes()).hexdigest()
+    assert code.stat().st_size == len(whole)
 
 
 def test_a_single_column_may_have_any_stride() -> None:

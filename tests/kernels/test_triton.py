@@ -78,7 +78,7 @@ def test_tables_walk_over_every_pair_and_mark_as_whole_only_tiles_that_are(patte
     n_queries, n_keys = 16, 32
     for T, S, q_start in [(1, 1, 0), (1, 90, 89), (100, 100, 0), (70, 120, 40)]:
         seen = torch.zeros(T, S, dtype=torch.int64)
-        plan = triton_strips._plan(pattern.text, T, S, q_start, torch.device("cpu"))
+        plan = triton_strips._plan(pattern.text, 2, T, S, q_start, torch.device("cpu"))
         for one in plan.kinds[0]:
             tile, other = (n_keys, n_queries) if by_key else (n_queries, n_keys)
             table = (triton_strips._key_tiles if by_key else triton_strips._query_tiles)(one, n_queries, n_keys)

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from fewshot.model.config import GPTConfig
-from fewshot.model.gpt import GPT
-from fewshot.model.plan import activation_bytes, make_plan
+from fewshot.model.gpt import GPT, count_parameters
+from fewshot.model.plan import activation_bytes, make_plan, n_block_parameters, n_parameters
 from fewshot.model.presets import PRESETS
 
 SMALL = GPTConfig(n_layers=3, d_model=10, n_heads=2, d_head=4, d_ff=30, n_ctx=7, n_vocab=19, pattern="banded(3)")
@@ -94,3 +94,28 @@ def test_recomputation_keeps_the_inputs_of_all_blocks_and_one_block() -> None:
     assert activation_bytes(SMALL, recompute=True) == 4 * 7 * (3 * 10 + block + 20)
     plan = make_plan("st-enwik8", PRESETS["st-enwik8"])
     assert plan.recomputed_bytes < plan.activation_bytes / 11
+
+
+VARIANTS = {
+    "widths": SMALL,
+    "untied": GPTConfig(n_layers=2, d_model=12, n_heads=3, n_ctx=5, n_vocab=11, tied=False),
+    "post-ln": GPTConfig(n_layers=2, d_model=12, n_heads=3, n_ctx=5, n_vocab=11, block="post-ln"),
+    "narrow": GPTConfig(n_layers=3, d_model=12, n_heads=2, d_qk=4, n_ctx=15, n_vocab=7, positions="rows(4)"),
+    "image": GPTConfig(n_layers=1, d_model=12, n_heads=2, n_ctx=30, n_vocab=7, positions="image(2, 5, 3)"),
+    **PRESETS,
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_parameters_by_arithmetic_are_those_of_the_model_that_is_built(name: str) -> None:
+    assert n_parameters(VARIANTS[name]) == count_parameters(VARIANTS[name])["total"]
+
+
+def test_parameters_of_the_blocks_are_those_in_them() -> None:
+    for config in (SMALL, VARIANTS["narrow"]):
+        built = sum(p.numel() for name, p in GPT(config).named_parameters() if name.startswith("h."))
+        assert n_block_parameters(config) == built
+
+
+def test_a_model_that_could_never_be_built_is_counted_at_once() -> None:
+    assert n_parameters(GPTConfig(n_layers=10**9, d_model=10**9, n_heads=1)) > 10**27

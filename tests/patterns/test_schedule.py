@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fewshot.base.errors import BadValue, FewshotError, UnknownName
+from fewshot.patterns import schedule as schedule_module
 from fewshot.patterns.pattern import Banded, Block, Columns, Dense, Fixed, PerHead, Strided
 from fewshot.patterns.schedule import Schedule, alternate, parse
 
@@ -123,3 +124,15 @@ def test_a_schedule_needs_patterns() -> None:
         alternate()
     with pytest.raises(BadValue, match="holds patterns, got 'alternate"):
         alternate(Dense(), alternate(Dense(), Banded(2)))  # type: ignore[arg-type]
+
+
+def test_a_text_is_parsed_once_however_often_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = parse("alternate(dense, banded(77))")
+    monkeypatch.setattr(schedule_module, "_Parser", None)
+    assert parse("alternate(dense, banded(77))") is first
+
+
+def test_a_text_that_is_no_schedule_is_refused_each_time() -> None:
+    for _ in range(2):
+        with pytest.raises(BadValue, match="expected a pattern"):
+            parse("banded(3) |")

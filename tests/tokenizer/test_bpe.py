@@ -179,6 +179,14 @@ def test_a_megabyte_without_a_break_takes_seconds(trained: BPE, word: str) -> No
     assert retrained.n_vocab > 260
 
 
+def test_merges_with_the_line_ends_of_windows_are_read(trained: BPE, tmp_path: Path) -> None:
+    (tmp_path / "vocab.json").write_text(json.dumps(trained._ids))
+    lines = ["#version: 0.2", *map(" ".join, trained._merges), ""]
+    for end in ("\n", "\r\n"):
+        (tmp_path / "merges.txt").write_bytes(end.join(lines).encode())
+        assert load_gpt2(tmp_path).fingerprint == trained.fingerprint
+
+
 def test_an_error_in_the_stream_of_texts_comes_through() -> None:
     def texts():
         yield "abc"

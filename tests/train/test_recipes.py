@@ -9,6 +9,7 @@ import pytest
 from fewshot.base.config import read_yaml
 from fewshot.model.gpt import count_parameters
 from fewshot.model.presets import PRESETS, SPARSE_TRANSFORMERS
+from fewshot.train.given import laid_over
 from fewshot.train.recipes import RECIPES, optimizer_for, recipe_for, schedule_for
 from fewshot.train.resolve import check_sections, data_config, resolve, wanted_vocab
 
@@ -118,7 +119,7 @@ def test_a_published_sparse_transformer_is_trained_with_the_papers_adam() -> Non
     "path", [path for path in RUNS if not path.stem.startswith("meta_")], ids=lambda path: path.stem
 )
 def test_every_run_of_training_resolves_without_an_unknown_key(path: Path) -> None:
-    given = {**read_yaml(path), "text": ["a.txt"]}
+    given = laid_over([(path.name, read_yaml(path)), ("the options", {"text": ["a.txt"]})], say=lambda line: None)
     check_sections(given)
     said: list[str] = []
     config = resolve(given, data_config(given), n_vocab=66, n_text_tokens=10**6, device="cpu", say=said.append)

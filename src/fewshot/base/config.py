@@ -7,6 +7,8 @@ made of them, so that what is not said can still be chosen.
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
 import re
 import types
 import typing
@@ -98,25 +100,32 @@ def cast(value: Any, hint: Any, where: str) -> Any:
         if not isinstance(value, (list, tuple)):
             raise BadValue(f"{where} is {value!r}, a list is needed")
         return tuple(cast(item, hint.__args__[0], f"{where}[{i}]") for i, item in enumerate(value))
-    if hint is str and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return str(value)  # a name that looks like a number is a name
+    if hint is str and isinstance(value, (int, float)):  # a name that looks like a number is a name
+        return _shown(value) if isinstance(value, bool) else str(value)
     if hint is bool and isinstance(value, str) and value.lower() in SPELLED_BOOLS:
         return SPELLED_BOOLS[value.lower()]
     if hint in (int, float) and isinstance(value, (int, float, str)) and not isinstance(value, bool):
         return _number(value, hint, where)
     if isinstance(value, hint) and isinstance(value, bool) == (hint is bool):  # to Python, True is an int
         return value
-    raise BadValue(f"{where} is {value!r}, {hint.__name__} is needed")
+    raise BadValue(f"{where} is {_shown(value)}, {hint.__name__} is needed")
+
+
+def _shown(value: Any) -> str:
+    """A value as it was typed: YAML's names for what has another one in Python."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
 
 
 def _number(value: int | float | str, hint: type, where: str) -> int | float:
-    if type(value) is hint:
-        return value  # type: ignore[return-value]
+    if type(value) is hint is int:
+        return value
     try:
         number = float(value)
     except (ValueError, OverflowError):
         raise BadValue(f"{where} is {value!r}, a number is needed") from None
     if hint is float:
+        if not math.isfinite(number):
+            raise BadValue(f"{where} is {value}, a finite number is needed")
         return number
     if not number.is_integer():
         raise BadValue(f"{where} is {value!r}, a whole number is needed")

@@ -167,17 +167,20 @@ def read_text(path: Path) -> str:
     return decode_text(read_bytes(path), path)
 
 
-def decode_text(data: bytes, name: object) -> str:
-    """Return bytes as UTF-8 text; others raise `BadFile` that says what they seem to be and how to convert them."""
+def decode_text(data: bytes, name: object, *, first_line: int = 1) -> str:
+    """Return bytes as UTF-8 text; others raise `BadFile` that says what they seem to be and how to convert them.
+
+    `name` is the path of the file that they are, or that they stand in from `first_line` on, or other words for them.
+    """
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise BadFile(f"{name} is UTF-16: convert it, for example with: {_iconv('utf-16', name)}")
     if b"\0" in data:
-        line = data.count(b"\n", 0, data.index(b"\0")) + 1
+        line = data.count(b"\n", 0, data.index(b"\0")) + first_line
         raise BadFile(f"{name} is a binary file (a zero byte in line {line}); text in UTF-8 is needed")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
+        line = data.count(b"\n", 0, error.start) + first_line
         wrong = f"{name} is not UTF-8 (byte {data[error.start]:#04x} in line {line})"
         if len(data.decode("utf-8", errors="ignore").encode()) > len(data.decode("ascii", errors="ignore")):
             raise BadFile(
@@ -189,8 +192,8 @@ def decode_text(data: bytes, name: object) -> str:
 
 def _iconv(encoding: str, name: object) -> str:
     """A shell command that turns a file into UTF-8; without an encoding, one that drops what is not UTF-8."""
-    file = Path(str(name)).name
-    return f"iconv {f'-f {encoding}' if encoding else '-c -f utf-8'} -t utf-8 {file}"
+    file = f" {name.name}" if isinstance(name, Path) else ""
+    return f"iconv {f'-f {encoding}' if encoding else '-c -f utf-8'} -t utf-8{file}"
 
 
 def read_bytes(path: Path) -> bytes:

@@ -7,6 +7,8 @@ import platform
 import tempfile
 from pathlib import Path
 
+from fewshot.base.errors import BadValue
+
 MEMORY_UNKNOWN = 4 * 2**30  # bytes, where a system does not tell: the smallest machine worth training on
 
 
@@ -32,6 +34,25 @@ def n_cores() -> int:
 def free_memory() -> int:
     """Return the bytes that this process can still take: the least of what system, control group and limits leave."""
     return max(0, min([_free_of_system(), *_left_in_cgroup(), *_left_of_limit()]))
+
+
+def check_fits(n_bytes: float, what: str, way_out: str = "take less", *, free_bytes: int | None = None) -> None:
+    """Raise `BadValue` where `what` needs more memory than can be taken; `free_bytes` of None: that of this process.
+
+    Counted before anything is made, so that sizes that cannot work are answered at once.
+    """
+    free_bytes = free_memory() if free_bytes is None else free_bytes
+    if not n_bytes <= free_bytes:  # a NaN does not fit either
+        raise BadValue(f"{what} needs {in_bytes(n_bytes)} of memory, {in_bytes(free_bytes)} are free: {way_out}")
+
+
+def in_bytes(n: float) -> str:
+    """Such as "4.1 GB"; what is beyond all units in powers of ten."""
+    for unit in ("B", "KB", "MB", "GB", "TB"):
+        if n < 1000:
+            return f"{n:.3g} {unit}"
+        n /= 1000
+    return f"{n:,.0f} PB" if n < 1e6 else f"{n * 1e15:.1e} bytes"
 
 
 def _free_of_system() -> int:

@@ -22,7 +22,8 @@ from fewshot.evaluate.run import evaluate
 from fewshot.evaluate.task import Episode, Episodes, Example, Task, harness_episodes
 from fewshot.evaluate.tasks.files import DataFolder
 from fewshot.evaluate.tasks.table import make_task
-from fewshot.evaluate.transformers_model import TransformersReader, TransformersTokenizer
+from fewshot.evaluate.transformers_model import TransformersReader
+from fewshot.evaluate.transformers_tokenizer import TransformersTokenizer
 from fewshot.tokenizer.bpe import load_gpt2
 
 POOL = 300  # examples that demonstrations are drawn from

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -14,6 +16,7 @@ from fewshot.dataset.loader import load_batch, validation_batches
 from fewshot.dataset.mixture import Mixture
 from fewshot.dataset.pack import Packed
 from fewshot.train.data import load_tokens
+from fewshot.train.loop import Report
 from fewshot.train.resolve import RunConfig
 from fewshot.train.run import DATA, read_run_config, start, training_mixture
 
@@ -30,17 +33,19 @@ def race(
     they take turns of 20 steps, so that a noisy machine disturbs both alike. Only training is timed (compilation and
     data loading included), validation is not.
     """
-    reports = start(given, run, say=say)
-    first = next(reports)
-    config = read_run_config(run)
-    tokens = load_tokens(config.data, run / DATA)
-    check(bool(tokens.validation), "a race needs validation text: data.val_fraction must be above 0")
-    peer = _Peer(config, training_mixture(config, tokens))
-    ours, reached, trail = first, None, []
-    while peer.step < peer_steps or reached is None:
-        for _ in range(TURN_STEPS if reached is None else 0):
-            ours = next(reports, None) or ours
-            if ours.val_loss is not None:
+    reached, trail = None, []
+    # Left open, our training would take the first Ctrl-C for itself while only the peer is still at work.
+    with contextlib.closing(cast("Generator[Report, None, None]", start(given, run, say=say))) as reports:
+        ours = next(reports)
+        config = read_run_config(run)
+        tokens = load_tokens(config.data, run / DATA)
+        check(bool(tokens.validation), "a race needs validation text: data.val_fraction must be above 0")
+        peer = _Peer(config, training_mixture(config, tokens))
+        while True:
+            n_taken = 0
+            for n_taken, ours in enumerate(itertools.islice(reports, TURN_STEPS), start=1):  # noqa: B007
+                if ours.val_loss is None:
+                    continue
                 trail.append(
                     {"step": ours.step, "seconds": round(ours.seconds, 2), "val_loss": round(ours.val_loss, 4)}
                 )
@@ -48,12 +53,16 @@ def race(
                 if ours.val_loss <= until_loss:
                     reached = ours
                     break
-        if reached is None and ours.step == ours.n_steps:
-            raise BadValue(f"our run ended at {ours.val_loss:.4f}, above {until_loss}: nothing to compare")
-        for _ in range(min(TURN_STEPS, peer_steps - peer.step)):
-            peer.train_step()
+            if reached is not None:
+                break
+            if ours.step == ours.n_steps:
+                raise BadValue(f"our run ended at {ours.val_loss:.4f}, above {until_loss}: nothing to compare")
+            if n_taken < TURN_STEPS:
+                raise KeyboardInterrupt  # our training was asked to stop, and did
+            peer.take_turn(peer_steps)
+    while peer.step < peer_steps:
+        peer.take_turn(peer_steps)
     peer_loss = peer.validation_loss(Packed(tokens.validation, config.model.n_ctx))
-    assert reached is not None
     return {
         "until_loss": until_loss,
         "ours": {"steps": reached.step, "seconds": reached.seconds, "val_loss": reached.val_loss, "trail": trail},
@@ -89,6 +98,11 @@ class _Peer:
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=PEER_LR)
         self.mixture, self.n_rows = mixture, config.schedule.batch_tokens // shape.n_ctx
         self.step, self.seconds = 0, 0.0
+
+    def take_turn(self, most_steps: int) -> None:
+        """As many steps as ours has in a turn, or as are left of `most_steps` in all."""
+        for _ in range(min(TURN_STEPS, most_steps - self.step)):
+            self.train_step()
 
     def train_step(self) -> None:
         """One step, timed."""

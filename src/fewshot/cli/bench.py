@@ -86,9 +86,10 @@ def run(args: argparse.Namespace) -> int:
         result = measure_meta(rounds=args.rounds)
     elif args.bench == "train":
         from fewshot.bench.train import race
+        from fewshot.train.given import laid_over
 
         with tempfile.TemporaryDirectory() as folder:
-            given = {**read_yaml(args.config), "text": args.text}
+            given = laid_over([(str(args.config), read_yaml(args.config)), ("--text", {"text": args.text})], say=note)
             result = race(given, Path(folder), until_loss=args.until, peer_steps=args.peer_steps, say=note)
     elif args.bench == "evaluate":
         from fewshot.base.errors import check

@@ -27,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="RUN")
     parser.add_argument("--tasks", required=True, help="names with commas")
     parser.add_argument("--data", help="folder or zip archive with the original files of the tasks, or: hub")
-    parser.add_argument("--text", nargs="+", type=Path, metavar="PATH", help="the training text, instead of the run's")
+    parser.add_argument("--text", nargs="+", metavar="PATH", help="the training text, instead of the run's")
+    parser.add_argument("--text_field", default="text", metavar="NAME", help="of .jsonl and .parquet (%(default)s)")
     parser.add_argument("--shots", type=int, default=0, help="demonstrations (%(default)s)")
     parser.add_argument("--limit", type=int, default=100_000, help="items of each task (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the demonstrations (%(default)s)")
@@ -117,6 +118,6 @@ def _documents(args: argparse.Namespace, tokenizer: Tokenizer) -> Iterator[Docum
     from fewshot.train.run import DATA, read_run_config
 
     if args.text:
-        return read_documents(args.text)
+        return read_documents(args.text, text_field=args.text_field, field_option="--text_field")
     shards = load_tokens(read_run_config(args.folder).data, args.folder / DATA).training
     return documents_of_shards(chain.from_iterable(shards), tokenizer)

@@ -18,24 +18,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert."""
-    from fewshot.base.errors import BadFile, BadValue
-    from fewshot.checkpoint.convert import read_hugging_face, write_hugging_face
+    from fewshot.base.errors import BadFile
+    from fewshot.base.lock import hold
+    from fewshot.checkpoint.convert import (
+        check_convertible,
+        check_is_gpt2,
+        read_hugging_face,
+        write_hugging_face,
+        write_tokenizer,
+    )
+    from fewshot.checkpoint.folder import TOKENIZER, check_is_new, checkpoint_folders, making
+    from fewshot.checkpoint.manifest import MANIFEST
     from fewshot.checkpoint.run import load_run
     from fewshot.checkpoint.save import save
     from fewshot.tokenizer.load import load_tokenizer
 
+    needed = "a run or a Hugging Face GPT-2 folder, with its config.json, is needed"
     if not args.source.is_dir():
-        raise BadFile(f"{args.source} is not a folder; a run or a Hugging Face GPT-2 folder is needed")
-    if args.target.exists() and any(args.target.iterdir()):
-        raise BadValue(f"{args.target} is not empty; give a new folder")
-    if (args.source / "config.json").is_file():
-        tokenizer = load_tokenizer(args.source)
-        model = read_hugging_face(args.source)
-        save(args.target, model, step=0)
-        tokenizer.save(args.target / "tokenizer.json")
+        raise BadFile(f"{args.source} is not a folder; {needed}")
+    to_run = (args.source / "config.json").is_file()
+    if not to_run and not checkpoint_folders(args.source) and not (args.source / MANIFEST).is_file():
+        raise BadFile(f"{args.source} holds no model: {needed}")
+    check_is_new(args.target)
+    if to_run:
+        tokenizer, model = load_tokenizer(args.source), read_hugging_face(args.source)
     else:
         model, tokenizer, _ = load_run(args.source)
-        write_hugging_face(args.target, model, eot=tokenizer.eot)
-        tokenizer.save(args.target / "tokenizer.json")
+        check_is_gpt2(model.config)
+    check_convertible(model, n_tokens=tokenizer.n_vocab, source=args.source)
+    with hold(args.target, doing="fewshot convert"), making(args.target):
+        if to_run:
+            save(args.target, model, step=0)
+            tokenizer.save(args.target / TOKENIZER)
+        else:
+            write_tokenizer(args.target, tokenizer, n_ctx=model.config.n_ctx)
+            write_hugging_face(args.target, model, eot=tokenizer.eot)
     print(args.target)
     return 0

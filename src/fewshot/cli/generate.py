@@ -7,6 +7,7 @@ fewshot generate RUN --temperature 0 --stop "\\n" "2 + 2 ="
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
     """Generate."""
     from fewshot.base.errors import check
     from fewshot.cli.show import print_json
+    from fewshot.cli.typed import argument
     from fewshot.generate.complete import complete, stream
     from fewshot.generate.sampling import Sampling
 
@@ -39,16 +41,17 @@ def run(args: argparse.Namespace) -> int:
     from fewshot.checkpoint.run import load_run
 
     model, tokenizer, _ = load_run(args.folder)
-    prompt = tokenizer.encode(args.prompt) or [tokenizer.eot]
-    stop = [text.replace("\\n", "\n").replace("\\t", "\t") for text in args.stop]
+    prompt = tokenizer.encode(argument(args.prompt, "the prompt")) or [tokenizer.eot]
+    stop = [argument(text, "--stop").replace("\\n", "\n").replace("\\t", "\t") for text in args.stop]
     how = {"max_tokens": args.n_tokens, "sampling": sampling, "stop": stop, "slide": True}
     if args.json:
         done = complete(model, tokenizer, [prompt] * args.n, seed=args.seed, **how)
         print_json([{"prompt": args.prompt, **vars(completion)} for completion in done])
         return 0
     for sample in range(args.n):
-        sys.stdout.write(args.prompt)
-        for piece in stream(model, tokenizer, prompt, seed=args.seed, place=sample, **how):
+        pieces = stream(model, tokenizer, prompt, seed=args.seed, place=sample, **how)
+        begun = args.prompt + next(pieces, "")  # what is refused is refused before the prompt is shown
+        for piece in itertools.chain([begun], pieces):
             sys.stdout.write(piece)
             sys.stdout.flush()
         sys.stdout.write("\n" if sample == args.n - 1 else "\n\n" + "-" * 40 + "\n")

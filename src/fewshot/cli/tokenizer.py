@@ -8,7 +8,7 @@ fewshot tokenizer encode tokenizer.json "Hello, world"
 from __future__ import annotations
 
 import argparse
-import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 
@@ -18,7 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     train = verbs.add_parser(
         "train", allow_abbrev=False, help="train a byte-level BPE, collect characters, or take bytes"
     )
-    train.add_argument("--text", nargs="+", default=[], type=Path, metavar="PATH", help="needed unless --kind bytes")
+    train.add_argument("--text", nargs="+", default=[], metavar="PATH", help="needed unless --kind bytes")
+    train.add_argument("--text_field", default="text", metavar="NAME", help="of .jsonl and .parquet (%(default)s)")
     train.add_argument("--n_vocab", type=int, default=8192, help="entries, <|endoftext|> included (%(default)s)")
     train.add_argument("--kind", choices=["bpe", "chars", "bytes"], default="bpe")
     train.add_argument("--out", type=Path, default=Path("tokenizer.json"))
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     """Train or encode."""
     from fewshot.base.errors import check
     from fewshot.cli.show import print_json
-    from fewshot.corpus.sources import read_documents
+    from fewshot.cli.typed import argument, standard_input
     from fewshot.tokenizer.bpe import train_bpe
     from fewshot.tokenizer.bytes import Bytes
     from fewshot.tokenizer.chars import train_chars
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     if args.verb == "train":
         check(args.kind == "bytes" or bool(args.text), f"--kind {args.kind} is trained on text: give --text PATH...")
         check(args.kind != "bytes" or not args.text, "--kind bytes is not trained: leave --text out")
-        texts = (document.text for document in read_documents(args.text))
+        texts = _texts(args.text, args.text_field)
         trained: Tokenizer
         match args.kind:
             case "bpe":
@@ -57,9 +58,24 @@ def run(args: argparse.Namespace) -> int:
         print(f"{args.out}: {trained.n_vocab:,} entries")
         return 0
     tokenizer = load_tokenizer(args.tokenizer)
-    ids = tokenizer.encode(sys.stdin.read() if args.text is None else args.text)
+    ids = tokenizer.encode(standard_input() if args.text is None else argument(args.text, "the text"))
     if args.json:
         print_json({"ids": ids, "pieces": [tokenizer.decode([i]) for i in ids]})
     else:
         print(*ids)
     return 0
+
+
+def _texts(paths: Sequence[str], text_field: str) -> Iterator[str]:
+    """The texts of files and folders in pieces, with a bar."""
+    from fewshot.base.progress import byte_bar
+    from fewshot.corpus.sources import read_documents
+    from fewshot.tokenizer.pieces import pieces
+
+    n_bytes = 0
+    with byte_bar("reading") as on_bytes:
+        for document in read_documents(paths, text_field=text_field, field_option="--text_field"):
+            for piece in pieces(document.text):
+                yield piece
+                n_bytes += len(piece.encode())
+                on_bytes(n_bytes)

@@ -16,7 +16,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fewshot.base.config import from_overrides, lay_over, read_yaml
+from fewshot.base.config import from_overrides, read_yaml
 from fewshot.base.errors import check
 from fewshot.base.log import note
 
@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="files and folders: .txt .md .rst .jsonl(.gz .zst) .parquet",
     )
     parser.add_argument("--n_tokens", metavar="N", help="tokens to train on")
+    parser.add_argument("--yes", action="store_true", default=None, help="train although the plan says it is too much")
     parser.add_argument(
         "--out", type=new_folder, metavar="RUN", help="the run folder (default: out/ and the name of the config)"
     )
@@ -46,12 +47,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Start a new run."""
     from fewshot.cli.show import followed
+    from fewshot.train.given import laid_over
     from fewshot.train.run import start
 
-    given: dict[str, Any] = read_yaml(args.config) if args.config else {}
-    named = {"preset": args.preset, "text": args.text, "n_tokens": args.n_tokens}
-    given = lay_over(given, {key: value for key, value in named.items() if value is not None})
-    given = lay_over(given, from_overrides(args.overrides))
+    named = {"preset": args.preset, "text": args.text, "n_tokens": args.n_tokens, "yes": args.yes}
+    layers: list[tuple[str, dict[str, Any]]] = [
+        (str(args.config), read_yaml(args.config) if args.config else {}),
+        ("the named options", {key: value for key, value in named.items() if value is not None}),
+        ("the dotted options", from_overrides(args.overrides)),
+    ]
+    given = laid_over(layers, say=note)
     folder = args.out or Path("out") / (args.config.stem if args.config else str(given.get("preset") or "run"))
     return finish(folder, followed(start(given, folder, say=note)))
 

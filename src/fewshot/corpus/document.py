@@ -12,6 +12,7 @@ from dataclasses import dataclass
 class Document:
     """One text with the place it came from."""
 
-    id: str  # the path, or path#record number, counted from 1
+    id: str  # where it was found: the path, or path#record number, counted from 1
     text: str  # valid Unicode: no lone surrogates
     source: str  # name of the dataset it came from
+    key: str = ""  # the id inside the folder or file that was given, the same wherever that lies; "": the id is

@@ -19,14 +19,15 @@ import numpy as np
 
 from fewshot.base.errors import check
 from fewshot.corpus.document import Document
+from fewshot.corpus.spelling import SPACELESS, alike
 
 K = TypeVar("K", bound=Hashable)
 Array = np.ndarray[Any, Any]
 
 BATCH_CHARS = 1 << 18  # normalised and hashed at once: small enough for the processor's cache
 SPACE = 0x20
-# Where a long text may be cut: each of these separates words. Others do too, but these need no table.
-GAP = re.compile(r"[\s!-/:-@\[-`{-~\u2000-\u206f\u3000-\u3003]")
+# Where a long text may be cut: a word ends before each of these. There are other places, but these need no table.
+GAP = re.compile(rf"[\s!-/:-@\[-`{{-~\u2010-\u2027\u3000-\u3003{SPACELESS}]")
 MULTIPLIER = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2^64
 FILTER_BITS = 3  # the filter has more than 2^3 places for each n-gram: of foreign ones fewer than one in 8 passes
 KEPT_NEEDLES = 4096  # whose words are at hand for comparison
@@ -44,10 +45,11 @@ class Collision:
 def words(text: str) -> list[str]:
     """The words of `text`: lower-case runs of letters, digits and marks; everything else separates, also inside words.
 
-    So "don't" is two words, as in the 13-grams that were published with the paper ("i m going").
+    So "don't" is two words, as in the 13-grams that were published with the paper ("i m going"). The same text gives
+    the same words however Unicode spells it, and scripts without spaces a word a character: see `spelling.alike`.
     Each character is lowered by itself, so that a word never depends on what stands around it.
     """
-    return _spelled(_normalised(text))
+    return _spelled(_normalised(alike(text)))
 
 
 def which_collide(
@@ -80,7 +82,7 @@ def _letter_of() -> Array:
 
 
 def _normalised(text: str) -> Array:
-    """One lower-case letter or SPACE for each character of `text`; uint32 [C]."""
+    """One lower-case letter or SPACE for each character of a text that `alike` gave; uint32 [C]."""
     letters: Array = _letter_of()[np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")]
     return letters
 
@@ -112,7 +114,7 @@ class _Batch(Generic[K]):
 
 
 def _batches(texts: Iterable[tuple[K, str]]) -> Iterator[_Batch[K]]:
-    """Named texts, many short ones or a long one in each batch; none is cut."""
+    """Named texts that `alike` gave, many short ones or a long one in each batch; none is cut."""
     waiting: list[tuple[K, str]] = []
     n_chars = 0
     for named in texts:
@@ -158,24 +160,26 @@ def _powers(count: int) -> tuple[Array, Array]:
 def _pieces(documents: Iterable[Document], n_shared: int) -> Iterator[tuple[str, str]]:
     """(id, text) of the documents; long ones in pieces, each of which begins with the last words of the one before."""
     for document in documents:
-        text, start, end = document.text, 0, 0
-        while end < len(text):
-            gap = GAP.search(text, end + BATCH_CHARS)
+        text, start, shared = document.text, 0, ""
+        while start < len(text):
+            gap = GAP.search(text, start + BATCH_CHARS)
             end = gap.start() if gap else len(text)
-            yield document.id, text[start:end]
-            start = _last_words(text, start, end, n_shared)
+            piece = shared + alike(text[start:end])
+            yield document.id, piece
+            shared = piece[_last_words(piece, n_shared) :] if gap else ""
+            start = end
 
 
-def _last_words(text: str, start: int, end: int, count: int) -> int:
-    """Where the last `count` words of text[start:end] begin; `start` where that is not sure."""
+def _last_words(text: str, count: int) -> int:
+    """Where the last `count` words of `text` begin; 0 where that is not sure."""
     width = 16 * count
-    while 0 < width < end - start:
-        inside = _normalised(text[end - width : end]) != SPACE
+    while 0 < width < len(text):
+        inside = _normalised(text[-width:]) != SPACE
         begins = np.flatnonzero(inside[1:] & ~inside[:-1]) + 1
         if len(begins) >= count:
-            return end - width + int(begins[-count])
+            return len(text) - width + int(begins[-count])
         width *= 2
-    return start if count else end
+    return 0 if count else len(text)
 
 
 class _Search(Generic[K]):
@@ -234,7 +238,7 @@ def _gram_table(needles: Mapping[K, str], n: int) -> tuple[Array, Array, Array]:
     """Of each n-gram its hash, the number of its needle, and the number of its first word in that needle."""
     parts = []
     n_before = 0
-    for batch in _batches(needles.items()):
+    for batch in _batches((key, alike(text)) for key, text in needles.items()):
         first, hashes = batch.grams(n)
         owners = batch.owners[first]
         first_of_owner = np.searchsorted(batch.owners, owners)

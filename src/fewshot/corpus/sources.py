@@ -8,61 +8,89 @@ from __future__ import annotations
 
 import gzip
 import importlib
-import json
+import os
+import unicodedata
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fewshot.base.errors import BadFile, BadValue
-from fewshot.base.files import read_text
+from fewshot.base.files import decode_text, parse_json, read_text
 from fewshot.base.log import note
 from fewshot.base.text import without_surrogates
 from fewshot.corpus.document import Document
+from fewshot.corpus.folder import files_of
 
-Records = Iterator[tuple[str, str]]  # id and text
+Records = Iterator[tuple[str, str]]  # "#" and the record's number, or "" for a whole file; and the text
 MAX_SKIP_LINES = 10  # per folder; the rest is counted
 BLOCK_BYTES = 1 << 16  # of compressed input held at a time
 
 
+@dataclass(frozen=True)
+class _Field:
+    """The field of records that holds the text."""
+
+    name: str
+    option: str  # what the user sets to name another
+
+
 def read_documents(
-    paths: Iterable[Path],
+    paths: Iterable[Path | str],
     *,
     text_field: str = "text",
+    field_option: str = "text_field",
     source: str = "text",
     on_skip: Callable[[str], None] = note,
 ) -> Iterator[Document]:
     """The documents of files and folders, in the order given; folders recursively and sorted by path.
 
-    One document a text file; one a line of .jsonl or .json and one a row of .parquet, from `text_field`.
-    Blank records are left out. A path named here that cannot be read raises `BadFile`; a file found in a folder is
-    skipped with a line to `on_skip`, and a folder without any document raises. Records are streamed.
+    One document a text file; one a line of .jsonl or .json and one a row of .parquet, from `text_field`; errors tell
+    the user to name another by `field_option`. Blank records are left out. A path named here that cannot be read
+    raises `BadFile`; what is found in a folder and cannot be read is left out with a line to `on_skip`, and a folder
+    without any document raises. Records are streamed.
     """
-    paths = list(paths)
-    for path in paths:  # all of them first: a misspelt last one must not wait for hours of reading
+    given, field = [text_path(path) for path in paths], _Field(text_field, field_option)
+    for path in given:  # all of them first: a misspelt last one must not wait for hours of reading
         if not path.exists():
             raise BadFile(f"{path} does not exist")
         if path.is_file():
             _reader(path)
-    for path in paths:
-        records = _read_folder(path, text_field, on_skip) if path.is_dir() else _read_file(path, text_field)
-        for record_id, text in records:
-            yield Document(id=record_id, text=text, source=source)
+        elif not path.is_dir():
+            raise BadFile(f"{path} is a pipe or a device, which cannot be read twice: write it into a file first")
+    for path in given:
+        if path.is_dir():
+            yield from _read_folder(path, field, source, on_skip)
+        else:
+            yield from _read_file(path, path.parent, field, source)
 
 
-def _read_folder(folder: Path, text_field: str, on_skip: Callable[[str], None]) -> Records:
-    visible = [path for path in sorted(folder.rglob("*")) if not _is_hidden(path.relative_to(folder))]
-    files = [path for path in visible if path.is_file()]
+def text_path(path: Path | str) -> Path:
+    """`path` with ~ as the home folder; an empty one, which would be the current folder, raises `BadValue`."""
+    if path == "":
+        raise BadValue("the path of a text is empty: name a file or a folder; the current folder is .")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # ~name without such a user
+        return Path(path)
+
+
+def _read_folder(folder: Path, field: _Field, source: str, on_skip: Callable[[str], None]) -> Iterator[Document]:
+    not_read: Counter[str] = Counter()
+    files = list(files_of(folder, not_read))
     known = [path for path in files if _suffix(path)]
-    if len(known) < len(files):
-        on_skip(f"{folder}: {len(files) - len(known):,} files of other kinds are not read")
+    not_read["files of other kinds"] = len(files) - len(known)
+    if left_out := [f"{n:,} {what}" for what, n in not_read.items() if n]:
+        on_skip(f"{folder}: {', '.join(left_out)} are not read")
     n_documents = n_skipped = 0
     for path in known:
         n_before = n_documents
         try:
-            for record in _read_file(path, text_field):
+            for document in _read_file(path, folder, field, source):
                 n_documents += 1
-                yield record
+                yield document
         except BadFile as error:
             n_skipped += 1
             if n_skipped <= MAX_SKIP_LINES:
@@ -74,85 +102,92 @@ def _read_folder(folder: Path, text_field: str, on_skip: Callable[[str], None]) 
         raise BadFile(f"{folder} holds no readable document ({len(files):,} files); readable: {', '.join(SUFFIXES)}")
 
 
-def _read_file(path: Path, text_field: str) -> Records:
+def _read_file(path: Path, root: Path, field: _Field, source: str) -> Iterator[Document]:
+    """The documents of one file; their keys are its path below `root`, composed, as not every system stores names."""
+    name = _encodable(str(path))
+    key = unicodedata.normalize("NFC", _encodable(path.relative_to(root).as_posix()))
     n_documents = 0
     try:
         if path.stat().st_size == 0:
-            raise BadFile(f"{path} is empty")
-        for record_id, text in _reader(path)(path, text_field):
+            raise BadFile(f"{name} is empty")
+        for number, text in _reader(path)(path, field):
             if text and not text.isspace():
                 n_documents += 1
-                yield record_id, text
+                yield Document(id=name + number, text=text, source=source, key=key + number)
     except (OSError, EOFError, zlib.error) as error:
-        raise BadFile(f"{path} cannot be read, it may be damaged: {error}") from None
+        raise BadFile(f"{name} cannot be read, it may be damaged: {error}") from None
     if not n_documents:
-        raise BadFile(f"{path} holds no text, only blanks")
+        raise BadFile(f"{name} holds no text, only blanks")
 
 
-def _read_text_file(path: Path, text_field: str) -> Records:
-    yield str(path), read_text(path)
+def _encodable(path: str) -> str:
+    """A path as text that UTF-8 can hold: of a name in another encoding, bytes are written as \\xe9."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _read_json_lines(path: Path, text_field: str) -> Records:
+def _read_text_file(path: Path, field: _Field) -> Records:
+    yield "", read_text(path)
+
+
+def _read_json_lines(path: Path, field: _Field) -> Records:
     with path.open("rb") as lines:
-        yield from _records_of(lines, path, text_field)
+        yield from _records_of(lines, path, field)
 
 
-def _read_gzip(path: Path, text_field: str) -> Records:
+def _read_gzip(path: Path, field: _Field) -> Records:
     with gzip.open(path, "rb") as lines:
-        yield from _records_of(lines, path, text_field)
+        yield from _records_of(lines, path, field)
 
 
-def _read_zstd(path: Path, text_field: str) -> Records:
+def _read_zstd(path: Path, field: _Field) -> Records:
     zstandard = _extra("zstandard", path)
     try:
-        yield from _records_of(_split_lines(_decompress(path, zstandard)), path, text_field)
+        yield from _records_of(_split_lines(_decompress(path, zstandard)), path, field)
     except zstandard.ZstdError as error:
         raise BadFile(f"{path} cannot be read, it may be damaged: {error}") from None
 
 
-def _read_parquet(path: Path, text_field: str) -> Records:
+def _read_parquet(path: Path, field: _Field) -> Records:
     parquet, arrow = _extra("pyarrow.parquet", path), _extra("pyarrow", path)
     try:
         with parquet.ParquetFile(path) as file:
-            if text_field not in file.schema_arrow.names:
-                raise _no_field(str(path), text_field, file.schema_arrow.names)
+            if field.name not in file.schema_arrow.names:
+                raise _no_field(str(path), field, file.schema_arrow.names)
             number = 0
-            for batch in file.iter_batches(batch_size=256, columns=[text_field]):
+            for batch in file.iter_batches(batch_size=256, columns=[field.name]):
                 for value in batch.column(0).to_pylist():
                     number += 1
-                    yield f"{path}#{number}", _text_of(value, f"{path} row {number}", text_field)
+                    yield f"#{number}", _text_of(value, f"{path} row {number}", field)
     except (arrow.ArrowException, UnicodeDecodeError) as error:
         raise BadFile(f"{path} cannot be read, it may be damaged: {str(error).splitlines()[0]}") from None
 
 
-def _records_of(lines: Iterable[bytes], path: Path, text_field: str) -> Records:
+def _records_of(lines: Iterable[bytes], path: Path, field: _Field) -> Records:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         where = f"{path} line {number}"
+        text = decode_text(line, path, first_line=number)
         try:
-            record = json.loads(line.decode("utf-8-sig"))
-        except UnicodeDecodeError:
-            raise BadFile(f"{where} is not UTF-8") from None
-        except json.JSONDecodeError as error:
-            raise BadFile(f"{where} is not JSON ({error.msg}); one whole record a line is needed") from None
-        except RecursionError:
-            raise BadFile(f"{where} is nested too deeply") from None
+            record = parse_json(text, where)
+        except BadFile as error:
+            raise BadFile(f"{error}; one whole record a line is needed") from None
         if not isinstance(record, dict):
-            raise BadFile(f"{where} holds a {type(record).__name__}; an object with the field {text_field!r} is needed")
-        if text_field not in record:
-            raise _no_field(where, text_field, record)
-        yield f"{path}#{number}", _text_of(record[text_field], where, text_field)
+            raise BadFile(f"{where} holds a {type(record).__name__}; an object with the field {field.name!r} is needed")
+        if field.name not in record:
+            raise _no_field(where, field, record)
+        yield f"#{number}", _text_of(record[field.name], where, field)
 
 
-def _no_field(where: str, text_field: str, known: Iterable[str]) -> BadFile:
-    return BadFile(f"{where} has no field {text_field!r}; it has: {', '.join(known) or 'none'}; set text_field to one")
+def _no_field(where: str, field: _Field, known: Iterable[str]) -> BadFile:
+    return BadFile(
+        f"{where} has no field {field.name!r}; it has: {', '.join(known) or 'none'}; set {field.option} to one"
+    )
 
 
-def _text_of(value: Any, where: str, text_field: str) -> str:
+def _text_of(value: Any, where: str, field: _Field) -> str:
     if not isinstance(value, str | None):
-        raise BadFile(f"{where}: the field {text_field!r} holds a {type(value).__name__}; text is needed")
+        raise BadFile(f"{where}: the field {field.name!r} holds a {type(value).__name__}; text is needed")
     # JSON can spell lone surrogates, which no encoding can hold: they become U+FFFD
     return without_surrogates(value or "")
 
@@ -186,22 +221,18 @@ def _extra(module: str, path: Path) -> Any:
         raise BadValue(f"{path} needs {module.split('.')[0]} to be read: pip install -e '.[corpus]'") from None
 
 
-def _is_hidden(relative: Path) -> bool:
-    return any(part.startswith(".") for part in relative.parts)
-
-
 def _suffix(path: Path) -> str | None:
     return next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
 
 
-def _reader(path: Path) -> Callable[[Path, str], Records]:
+def _reader(path: Path) -> Callable[[Path, _Field], Records]:
     suffix = _suffix(path)
     if suffix is None:
         raise BadFile(f"{path} is of an unknown kind {path.suffix!r}; readable: {', '.join(SUFFIXES)}")
     return SUFFIXES[suffix]
 
 
-SUFFIXES: dict[str, Callable[[Path, str], Records]] = {
+SUFFIXES: dict[str, Callable[[Path, _Field], Records]] = {
     ".txt": _read_text_file,
     ".md": _read_text_file,
     ".rst": _read_text_file,

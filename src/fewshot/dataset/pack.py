@@ -31,9 +31,16 @@ class Packed:
         check(len({shard.tokenizer for shard in self.shards}) <= 1, "the shards were made by different tokenizers")
         if self.n_rows < 1:
             raise BadValue(
-                f"the data has {self.n_tokens:,} tokens, one row of n_ctx {self.n_ctx:,} needs {self.n_ctx + 1:,}: "
+                f"{self._name} has {self.n_tokens:,} tokens, one row of n_ctx {self.n_ctx:,} needs {self.n_ctx + 1:,}: "
                 "give more text or lower n_ctx"
             )
+
+    @property
+    def _name(self) -> str:
+        """What a person calls this text: a shard of the source `books` is named books-train-00000.bin."""
+        source, _, part = self.shards[0].path.stem.rpartition("-")[0].rpartition("-") if self.shards else ("", "", "")
+        what = {"train": "training", "val": "validation"}.get(part)
+        return f"the {what} text of source {source!r}" if what else "the data"
 
     @property
     def n_tokens(self) -> int:

@@ -20,7 +20,10 @@ from fewshot.base.errors import BadFile, FewshotError, check
 from fewshot.base.files import read_json, sha256_file, write_json, written_whole
 from fewshot.base.log import note
 from fewshot.corpus.document import Document
+from fewshot.tokenizer.pieces import pieces
 from fewshot.tokenizer.vocab import Tokenizer
+
+DTYPES = ("uint16", "uint32")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +31,7 @@ class TokenShard:
     """One file of token ids and where it came from."""
 
     path: Path
-    dtype: str  # "uint16" or "uint32", little-endian in the file
+    dtype: str  # of `DTYPES`, little-endian in the file
     n_tokens: int  # end-of-text tokens included
     n_documents: int
     n_bytes: int  # of the text in UTF-8: the denominator of bits per byte
@@ -36,6 +39,12 @@ class TokenShard:
     sha256: str  # of the token file
     source_sha256: str  # of all the texts of the source, in order; the same in each of its shards
     tokenizer: str  # fingerprint
+    rule: str = ""  # by which its part of the source was chosen, with a version; "" before rules had one
+
+    def __post_init__(self) -> None:
+        check(self.dtype in DTYPES, f"dtype is {self.dtype!r}, allowed: {', '.join(DTYPES)}")
+        counts = (self.n_tokens, self.n_documents, self.n_bytes, self.eot)
+        check(min(counts) >= 0, f"n_tokens, n_documents, n_bytes and eot are {counts}, none may be negative")
 
     def tokens(self) -> np.memmap:
         """The ids, read-only, [n_tokens]; a file that is missing or of another size raises `BadFile`."""
@@ -71,28 +80,31 @@ def build_shards(
     folder: Path,
     *,
     name: str,
+    rule: str = "",
     max_tokens_per_shard: int = 100_000_000,
     on_progress: Callable[[int], None] | None = None,
 ) -> tuple[TokenShard, ...]:
     """The shards of the documents that `read()` gives, made now or reused from an earlier call.
 
-    Reused when the index records this text (read once, for its hash), this tokenizer, and the sha256 of the files;
-    otherwise all are made anew and a note says why. Empty documents are left out. Only a document that is longer
-    than `max_tokens_per_shard` by itself makes a longer shard. `on_progress` gets the running number of bytes
-    tokenised. Raises `BadFile` if there is no text at all.
+    Reused when the index records this text (read once, for its hash), this tokenizer, this `rule` by which documents
+    were chosen, and the sha256 of the files; otherwise all are made anew and a note says why. Empty documents are left
+    out. Only a document that is longer than `max_tokens_per_shard` by itself makes a longer shard. `on_progress` gets
+    the running number of bytes tokenised. Of a document, its text and its ids are held, 2 to 4 bytes each, no more.
+    Raises `BadFile` if there is no text at all.
     """
     check(max_tokens_per_shard >= 1, f"max_tokens_per_shard is {max_tokens_per_shard}, it must be at least 1")
     index = folder / f"{name}.json"
     if index.exists():
         shards = _read_index(index)
-        why = _why_stale(shards, read, tokenizer)
+        why = _why_stale(shards, read, tokenizer, rule)
         if why is None:
             return shards
         note(f"{name}: tokenising again: {why}")
         index.unlink()  # first of all, so that an interruption never leaves an index beside files it does not describe
     for old in folder.glob(f"{glob.escape(name)}-[0-9][0-9][0-9][0-9][0-9].bin"):
         old.unlink()
-    shards = _write_shards(read, tokenizer, folder, name, max_tokens_per_shard, on_progress)
+    written = _write_shards(read, tokenizer, folder, name, max_tokens_per_shard, on_progress)
+    shards = tuple(dataclasses.replace(shard, rule=rule) for shard in written)
     if not shards:
         raise BadFile(f"{name}: there is no text to tokenise: give at least one document that is not empty")
     write_json(index, {"shards": [to_plain(shard) | {"path": shard.path.name} for shard in shards]})
@@ -110,13 +122,15 @@ def _read_index(index: Path) -> tuple[TokenShard, ...]:
 
 
 def _why_stale(
-    shards: tuple[TokenShard, ...], read: Callable[[], Iterator[Document]], tokenizer: Tokenizer
+    shards: tuple[TokenShard, ...], read: Callable[[], Iterator[Document]], tokenizer: Tokenizer, rule: str
 ) -> str | None:
     """Why recorded shards cannot be used; None if they can."""
     if not shards or not all(map(is_whole, shards)):
         return "file damaged"
     if shards[0].tokenizer != tokenizer.fingerprint:
         return "tokenizer changed"
+    if shards[0].rule != rule:
+        return "validation text chosen by another rule"
     digest = hashlib.sha256()
     for _ in _texts(read, digest):
         pass
@@ -128,8 +142,11 @@ def _texts(read: Callable[[], Iterator[Document]], digest: hashlib._Hash) -> Ite
     for document in read():
         if document.text:
             data = document.text.encode("utf-8")
-            digest.update(len(data).to_bytes(8, "little") + data)
-            yield document.text, len(data)
+            n_bytes = len(data)
+            digest.update(n_bytes.to_bytes(8, "little"))
+            digest.update(data)
+            del data  # not while its tokens are made
+            yield document.text, n_bytes
 
 
 def _write_shards(
@@ -150,11 +167,11 @@ def _write_shards(
         digest = hashlib.sha256()
         n_tokens = n_documents = n_bytes = 0
         with written_whole(path) as partial, partial.open("wb") as file:
-            while pending is not None and (n_tokens == 0 or n_tokens + len(pending[0]) <= max_tokens_per_shard):
-                ids, size_bytes = pending
-                file.write(ids.data)
-                digest.update(ids.data)
-                n_tokens, n_documents, n_bytes = n_tokens + len(ids), n_documents + 1, n_bytes + size_bytes
+            while pending is not None and (n_tokens == 0 or n_tokens + pending.n_tokens <= max_tokens_per_shard):
+                for ids in pending.ids:
+                    file.write(ids.data)
+                    digest.update(ids.data)
+                n_tokens, n_documents, n_bytes = n_tokens + pending.n_tokens, n_documents + 1, n_bytes + pending.n_bytes
                 pending = next(encoded, None)
         shards.append(
             TokenShard(
@@ -172,16 +189,31 @@ def _write_shards(
     return tuple(dataclasses.replace(shard, source_sha256=source_digest.hexdigest()) for shard in shards)
 
 
+@dataclass(frozen=True)
+class _Encoded:
+    """One document's ids, its end-of-text token included, and its size."""
+
+    ids: list[np.ndarray]  # of its pieces
+    n_bytes: int
+
+    @property
+    def n_tokens(self) -> int:
+        return sum(map(len, self.ids))
+
+
 def _encoded(
     texts: Iterator[tuple[str, int]], tokenizer: Tokenizer, dtype: np.dtype, on_progress: Callable[[int], None] | None
-) -> Iterator[tuple[np.ndarray, int]]:
-    """For each text its ids with the end-of-text token, and its size in bytes."""
-    n_bytes = 0
-    for text, size_bytes in texts:
-        yield np.append(tokenizer.encode_to_numpy(text), tokenizer.eot).astype(dtype), size_bytes
-        n_bytes += size_bytes
-        if on_progress is not None:
-            on_progress(n_bytes)
+) -> Iterator[_Encoded]:
+    """The documents one by one."""
+    n_done = 0
+    for text, n_bytes in texts:
+        ids = []
+        for piece in pieces(text):
+            ids.append(tokenizer.encode_to_numpy(piece).astype(dtype))
+            if on_progress is not None:
+                n_done += len(piece.encode())
+                on_progress(n_done)
+        yield _Encoded([*ids, np.array([tokenizer.eot], dtype)], n_bytes)
 
 
 def _stored(dtype: str) -> np.dtype:

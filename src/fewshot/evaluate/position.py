@@ -19,6 +19,7 @@ from fewshot.dataset.pack import Packed
 from fewshot.evaluate.measure import Z95
 from fewshot.evaluate.reader import Reader
 from fewshot.evaluate.score import LOGIT_ROWS
+from fewshot.model.logprobs import checked_logprobs
 
 BINS_A_DOUBLING = 2
 BATCH_ROWS = 16
@@ -73,5 +74,6 @@ def _losses(reader: Reader, rows: torch.Tensor) -> np.ndarray:
     hidden = reader.read(rows[:, :-1]).flatten(0, 1)
     losses = []
     for states, goals in zip(hidden.split(LOGIT_ROWS), rows[:, 1:].flatten().split(LOGIT_ROWS), strict=True):
-        losses.append(torch.nn.functional.cross_entropy(reader.logits(states).float(), goals, reduction="none"))
+        nats = torch.nn.functional.cross_entropy(reader.logits(states).float(), goals, reduction="none")
+        losses.append(checked_logprobs(nats))
     return torch.cat(losses).view(len(rows), -1).double().cpu().numpy()

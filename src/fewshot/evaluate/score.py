@@ -15,6 +15,7 @@ from torch import Tensor
 from fewshot.base.errors import ContextTooLong, check
 from fewshot.evaluate.forest import Forest, Row, plant
 from fewshot.evaluate.reader import Reader
+from fewshot.model.logprobs import checked_logprobs
 
 LOGIT_ROWS = 1024  # positions whose logits are held at once: 200 MB of float32 with GPT-3's vocabulary
 BATCH_TOKENS = 8192  # a batch has no more tokens, whatever batch_size allows
@@ -115,7 +116,7 @@ class Scorer:
         goals = torch.tensor(targets, device=hidden.device)
         for states, some in zip(hidden[places].split(LOGIT_ROWS), goals.split(LOGIT_ROWS), strict=True):
             logits = self.reader.logits(states).float()
-            logprobs += (logits.gather(1, some[:, None])[:, 0] - logits.logsumexp(1)).tolist()
+            logprobs += checked_logprobs(logits.gather(1, some[:, None])[:, 0] - logits.logsumexp(1)).tolist()
             greedy += (logits.argmax(1) == some).tolist()
         found: dict[int, Score] = {}
         end = 0

@@ -6,65 +6,68 @@ one does is tried when it is loaded, not assumed; one that does not is read text
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from fewshot.base.errors import BadFile, BadValue
+from fewshot.base.errors import BadValue, check
 from fewshot.base.log import note
+from fewshot.evaluate.transformers_load import load_parts
+from fewshot.evaluate.transformers_tokenizer import TransformersTokenizer
 from fewshot.generate.steps import Steps, n_shared
-from fewshot.tokenizer.bpe import ALPHABET
-from fewshot.tokenizer.vocab import Tokenizer
+from fewshot.model.logprobs import checked_logprobs
 
 DEFAULT_N_CTX = 2048  # where a configuration names no length
-PROBE_TOKENS = 12
+MIN_N_CTX, PROBE_TOKENS = 4, 12
 CLOSE = 1e-3  # nats: how far two ways to the same log-probabilities may differ
-LENGTHS = ("n_positions", "max_position_embeddings", "n_ctx")
-
-_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+# Of what changed tokens do to scores behind them: more of that before them is more than rounding, which there is
+# where experts read tokens in groups.
+LEAK, LEAK_IN_HALF_PRECISION = 1e-4, 2e-2
+PADDED_ROUNDING = 16  # how much more than one rounding a row may change with the rows beside it
+LENGTHS = (
+    "n_positions",
+    "max_position_embeddings",
+    "n_ctx",
+    "max_seq_len",  # MPT
+    "max_sequence_length",
+    "seq_length",
+    "context_length",  # RWKV
+    "max_target_positions",
+)
+POSITIONS = re.compile(r"(^|[._])(wpe|position_embeddings|positions_embed|embed_positions)$")
+WINDOW = re.compile("window|sliding|local|attention_chunk|chunked")  # in names of layers and of settings
+# What models raise that are not made for what is asked of them here.
+REFUSALS = (TypeError, ValueError, AttributeError, IndexError, RuntimeError, KeyError)
 
 
 def load_transformers(name: str) -> tuple[TransformersReader, TransformersTokenizer, str]:
-    """The model and tokenizer of a folder, or of a name on the hub where there is a network; and what identifies it.
+    """The model and tokenizer of a folder, or of a name on the hub where there is a network; and a digest of both.
 
-    Raises BadValue where the library is missing, BadFile where it cannot load the model.
+    Raises BadValue or BadFile for a model that would not be measured as itself.
     """
-    try:
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-    except ModuleNotFoundError:
-        raise BadValue(f"hf:{name} needs the transformers library: pip install 'fewshot[evaluate]'") from None
-    try:
-        model: Any = AutoModelForCausalLM.from_pretrained(name)
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError, KeyError) as error:
-        raise BadFile(f"transformers cannot load {name}: {str(error).strip().splitlines()[0]}") from None
-    reader = TransformersReader(model.to("cuda") if torch.cuda.is_available() else model)
-    return reader, TransformersTokenizer(tokenizer), _identity(name, model)
-
-
-def _identity(name: str, model: Any) -> str:
-    """Tells one model from another without reading gigabytes: files with their sizes and times, or the hub's commit."""
-    files = sorted(path for path in Path(name).glob("*") if path.is_file())
-    seen = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    return hashlib.sha256(repr((name, getattr(model.config, "_commit_hash", None), seen)).encode()).hexdigest()
+    model, tokenizer, digest = load_parts(name)
+    return TransformersReader(model.to("cuda") if torch.cuda.is_available() else model), tokenizer, digest
 
 
 class TransformersReader:
     """A causal model of transformers."""
 
     def __init__(self, model: Any) -> None:
+        """Raises BadValue for a model whose scores depend on tokens that come later, NotFinite for one without any."""
         self.model = model.eval()
         self.device = model.device
         config = model.config.get_text_config()
-        self.n_ctx = next((n for n in (getattr(config, key, None) for key in LENGTHS) if n), DEFAULT_N_CTX)
         self._n_vocab = model.get_input_embeddings().weight.shape[0]
+        self.n_ctx = _usable_length(model, config)
+        check(
+            self.n_ctx >= MIN_N_CTX, f"{type(model).__name__} reads {self.n_ctx} tokens, which is too few to score any"
+        )
+        self._split = False
+        self._check_causal()
         self._split = self._try(self._same_logits)
         self.branching = _reads_everything(config) and self._try(self._same_trees)
         self._caches = self._try(lambda tokens: hasattr(self._run(tokens, use_cache=True)[1], "batch_select_indices"))
@@ -112,17 +115,49 @@ class TransformersReader:
     @torch.inference_mode()
     def _try(self, probe: Callable[[Tensor], bool]) -> bool:
         """Whether the probe succeeds on a few tokens; a model that refuses its arguments fails it."""
-        self._split = getattr(self, "_split", True)
-        generator = torch.Generator().manual_seed(0)
-        tokens = torch.randint(self._n_vocab, (1, PROBE_TOKENS), generator=generator).to(self.device)
         try:
-            return probe(tokens)
-        except (TypeError, ValueError, AttributeError, IndexError, RuntimeError, KeyError):
+            return probe(self._some_tokens())
+        except REFUSALS:
             return False
+
+    def _some_tokens(self) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        return torch.randint(self._n_vocab, (1, min(PROBE_TOKENS, self.n_ctx)), generator=generator).to(self.device)
+
+    @torch.inference_mode()
+    def _check_causal(self) -> None:
+        """Other last tokens, or padding behind them, must leave the scores of all earlier positions as they are."""
+        tokens, what = self._some_tokens(), type(self.model).__name__
+        n_changed = tokens.shape[1] // 3
+        others, padded = tokens.clone(), tokens.clone()
+        others[0, -n_changed:] = (others[0, -n_changed:] + 1 + self._n_vocab // 2) % self._n_vocab
+        padded[0, -n_changed:] = 0
+        try:
+            first, changed, alone, beside = (
+                self.read(rows).float().log_softmax(-1)[-1]
+                for rows in (tokens, others, tokens[:, :-n_changed], torch.cat([tokens, padded]))
+            )
+        except REFUSALS as error:
+            if "memory" in str(error):
+                raise
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise BadValue(f"{what} cannot be read as a plain language model: {reason}") from None
+        checked_logprobs(first.amax(-1))
+        by_position = _differences(first, changed).amax(-1)
+        leak, effect = float(by_position[:-n_changed].max()), float(by_position[-n_changed:].max())
+        padding = float(_differences(alone, beside[:-n_changed]).max())
+        rounding = torch.finfo(self.model.dtype).eps * float(first[first.isfinite()].abs().max())
+        allowed = LEAK if self.model.dtype in (torch.float32, torch.float64) else LEAK_IN_HALF_PRECISION
+        if leak > allowed * effect or padding > CLOSE + PADDED_ROUNDING * rounding:
+            raise BadValue(
+                f"{what} reads ahead: its scores change with the tokens that follow, so what it says of a text is no "
+                "log-probability; a causal language model is needed (BERT and its kin are one if is_decoder is true)"
+            )
 
     def _same_logits(self, tokens: Tensor) -> bool:
         """Whether hidden states of the base model and the output matrix give the model's logits."""
-        expected = self.model(input_ids=tokens, use_cache=False).logits
+        expected = self.read(tokens)
+        self._split = True
         return _close(self.logits(self.read(tokens)), expected)
 
     def _same_trees(self, tokens: Tensor) -> bool:
@@ -137,17 +172,40 @@ class TransformersReader:
         return _close(self.logits(got[0]), self.logits(torch.cat(expected, dim=1)[0]))
 
 
+def _differences(a: Tensor, b: Tensor) -> Tensor:
+    """Distances of log-probabilities; none where both rule a token out."""
+    return torch.where(a == b, 0.0, (a - b).abs())
+
+
 def _close(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and bool((a.log_softmax(-1) - b.log_softmax(-1)).abs().max() < CLOSE)
+
+
+def _usable_length(model: Any, config: Any) -> int:
+    """Tokens that the model can read: what its configuration says, but no more than its position table has rows."""
+    named = [getattr(config, key, None) for key in LENGTHS]
+    lengths = [length for length in named if type(length) is int and length >= 1]
+    if not lengths:
+        note(f"the configuration of {type(model).__name__} names no context length: {DEFAULT_N_CTX:,} tokens are read")
+    return min([lengths[0] if lengths else DEFAULT_N_CTX, *_position_rows(model)])
+
+
+def _position_rows(model: Any) -> list[int]:
+    """Rows of the tables of positions; those up to the one for padding are for no token (RoBERTa)."""
+    return [
+        module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Embedding) and POSITIONS.search(name)
+    ]
 
 
 def _reads_everything(config: Any) -> bool:
     """Whether no configuration value speaks of a window: a window counts places in the row, not in the text."""
     plain = config.to_dict()
     kinds = {*map(str, plain.get("layer_types") or []), *map(str, plain.get("attention_layers") or [])}
-    windows = [plain[key] for key in plain if "window" in key and key != "use_sliding_window"]
+    windows = [plain[key] for key in plain if WINDOW.search(key) and key != "use_sliding_window"]
     used = plain.get("use_sliding_window", True)
-    return not any("sliding" in kind or "local" in kind for kind in kinds) and not (used and any(windows))
+    return not any(WINDOW.search(kind) for kind in kinds) and not (used and any(windows))
 
 
 def repeated(layers: Sequence[tuple[Tensor, Tensor]], n_rows: int) -> Any:
@@ -226,52 +284,3 @@ class RereadSteps:
         last = [len(text) - 1 for text in self.texts]
         hidden = self.reader.read(tokens.to(self.reader.device))
         return self.reader.logits(hidden[range(len(last)), last])
-
-
-class TransformersTokenizer(Tokenizer):
-    """A tokenizer of transformers; texts are encoded without special tokens."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        self.tokenizer = tokenizer
-        end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.bos_token_id
-        if end is None:
-            raise BadValue(f"{tokenizer.name_or_path}: its tokenizer has no token that ends a text")
-        self.eot = end
-        self._start = end if tokenizer.bos_token_id is None else tokenizer.bos_token_id
-        self.adds_start = tokenizer.encode("a")[:1] == [self._start]
-        self.n_vocab = len(tokenizer)
-        self._bytes = _byte_alphabet(tokenizer)
-
-    @property
-    def start(self) -> int:
-        """Its own token for that, where it has one."""
-        return int(self._start)
-
-    def encode_to_numpy(self, text: str) -> np.ndarray:
-        """The ids of `text`."""
-        return np.array(self.tokenizer.encode(text, add_special_tokens=False), dtype=np.uint32)
-
-    def to_json(self) -> str:
-        """What the library itself stores."""
-        return str(self.tokenizer.backend_tokenizer.to_str())
-
-    def _join(self, ids: list[int]) -> bytes:
-        return b"".join(self._piece(token) for token in self.tokenizer.convert_ids_to_tokens(ids))
-
-    def _piece(self, piece: str) -> bytes:
-        """The bytes of one token: in GPT-2's alphabet of bytes, or in SentencePiece's with its sign for a space."""
-        if piece in self.tokenizer.all_special_tokens:
-            return b""
-        if self._bytes:
-            return (
-                bytes(self._bytes[letter] for letter in piece) if set(piece) <= self._bytes.keys() else piece.encode()
-            )
-        spelled = _BYTE.fullmatch(piece)
-        return bytes([int(spelled[1], 16)]) if spelled else piece.replace("▁", " ").encode()
-
-
-def _byte_alphabet(tokenizer: Any) -> dict[str, int]:
-    """Letter to byte, of a tokenizer that works on bytes; else empty."""
-    if "ByteLevel" not in str(getattr(tokenizer.backend_tokenizer, "decoder", None)):
-        return {}
-    return ALPHABET

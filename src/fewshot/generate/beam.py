@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fewshot.base.errors import check
 from fewshot.generate.steps import Steps
+from fewshot.model.logprobs import checked_logprobs
 from fewshot.tokenizer.vocab import Tokenizer
 
 
@@ -83,6 +84,7 @@ def beam_search(
     logits = steps.start(prompts)
     while True:
         logprobs = logits[:, : tokenizer.n_vocab].float().log_softmax(dim=-1)
+        checked_logprobs(logprobs.amax(dim=-1))
         for search in searches:
             if search.live:
                 _extend(search, logprobs, tokenizer, stops, beams, penalty)
@@ -125,9 +127,8 @@ def _extend(
 def _grow(before: _Hypothesis, token: int, logprob: float, tokenizer: Tokenizer, stops: Sequence[bytes]) -> _Hypothesis:
     if token == tokenizer.eot:
         return _Hypothesis((*before.tokens, token), logprob, before.bytes, True, before.row)
-    text = before.bytes + tokenizer.decode_bytes([token])
-    since = max(0, len(before.bytes) - max(map(len, stops), default=0))
-    ends = [at for at in (text.find(stop, since) for stop in stops) if at >= 0]
+    text = tokenizer.decode_bytes([*before.tokens, token])  # as a whole: a token may be written by what it follows
+    ends = [at for at in map(text.find, stops) if at >= 0]
     return _Hypothesis((*before.tokens, token), logprob, text[: min(ends)] if ends else text, bool(ends), before.row)
 
 

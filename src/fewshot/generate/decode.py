@@ -14,6 +14,7 @@ from fewshot.generate.sampling import Sampling, choose_tokens
 from fewshot.generate.steps import next_logits
 from fewshot.model.cache import Cache
 from fewshot.model.gpt import GPT
+from fewshot.model.logprobs import checked_logprobs
 
 
 @torch.inference_mode()
@@ -48,7 +49,7 @@ def decode(
         logits = next_logits(model, fresh if use_cache else texts, cache)[:, :n_vocab]
         tokens = choose_tokens(logits, sampling, torch.tensor([draw.random() for draw in draws], dtype=torch.float64))
         logprobs = logits.float().log_softmax(dim=-1).gather(1, tokens[:, None]).squeeze(1)
-        yield tokens, logprobs
+        yield tokens, checked_logprobs(logprobs)
         fresh = [[token] for token in tokens.tolist()]
         for b, text in enumerate(texts):
             if len(text) < n_ctx:

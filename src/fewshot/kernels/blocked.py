@@ -75,11 +75,11 @@ class _Tile:
 
 
 @lru_cache(maxsize=64)
-def _plan(text: str, n_queries: int, n_keys: int, q_start: int, device: str, most: int) -> list[_Tile]:
+def _plan(text: str, n_heads: int, n_queries: int, n_keys: int, q_start: int, device: str, most: int) -> list[_Tile]:
     """All tiles, those of a pass after those of the one before; each has at most `most` pairs a head, or one strip."""
     return [
         tile
-        for heads, several in passes_by_head(text, n_queries, n_keys, q_start)
+        for heads, several in passes_by_head(text, n_heads, n_queries, n_keys, q_start)
         for one in several
         for _, same in itertools.groupby(one.strips, _form)
         for tile in _tiles(heads, list(same), q_start, device, most)
@@ -137,8 +137,7 @@ def _scores(q: Tensor, k: Tensor, forbidden: Tensor, scale: float) -> Tensor:
 def _tiles_of(q: Tensor, k: Tensor, text: str, q_start: int) -> list[_Tile]:
     B, H, T, _ = q.shape
     most = MAX_SCORES["cpu" if q.device.type == "cpu" else "cuda"] // (B * H)
-    tiles = _plan(text, T, k.shape[2], q_start, str(q.device), max(1, most))
-    return [tile for tile in tiles if tile.heads.start < H]
+    return _plan(text, H, T, k.shape[2], q_start, str(q.device), max(1, most))
 
 
 def _forward(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ N_HEADS, WIDTH = 4, 64
 ROUNDS = 3
 
 
-def measured(need: Need, kernels: Mapping[str, Attend]) -> dict[str, float]:
+def measured(
+    need: Need, kernels: Mapping[str, Attend], *, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
     """Milliseconds of each kernel for this need, at `LONGEST` positions at most: the fastest of some rounds.
 
     The outcome stays the same on this machine, so that a run that goes on computes as it did before.
@@ -30,7 +33,7 @@ def measured(need: Need, kernels: Mapping[str, Attend]) -> dict[str, float]:
     stored = _kept(path)
     if stored.keys() == kernels.keys():
         return stored
-    found = _measure(need, kernels)
+    found = _measure(need, kernels, clock)
     _keep(path, found)
     return found
 
@@ -48,17 +51,21 @@ def _kept(path: Path) -> dict[str, float]:
         stored = read_json(path)
     except (BadFile, OSError):
         return {}
-    return stored if isinstance(stored, dict) and all(isinstance(each, float) for each in stored.values()) else {}
+    return stored if isinstance(stored, dict) and all(map(_is_duration, stored.values())) else {}
+
+
+def _is_duration(value: Any) -> bool:
+    return isinstance(value, float) and math.isfinite(value) and value > 0
 
 
 def _keep(path: Path, found: dict[str, float]) -> None:
     try:
         write_json(path, found)
-    except OSError:
+    except (BadFile, OSError):
         return  # no place to keep it: it is measured again next time
 
 
-def _measure(need: Need, kernels: Mapping[str, Attend]) -> dict[str, float]:
+def _measure(need: Need, kernels: Mapping[str, Attend], clock: Callable[[], float]) -> dict[str, float]:
     """Interleaved, so that a noisy machine disturbs all alike."""
     n_keys = min(need.n_keys, LONGEST)
     n_queries = min(need.n_queries, n_keys)
@@ -72,7 +79,7 @@ def _measure(need: Need, kernels: Mapping[str, Attend]) -> dict[str, float]:
     place: dict[str, Any] = {"q_start": n_keys - n_queries, "documents": documents, "dropout": need.dropout}
 
     def milliseconds(attend: Attend) -> float:
-        began = time.perf_counter()
+        began = clock()
         with torch.set_grad_enabled(need.training):
             inputs = q_in, k_in, v_in = tuple(each.detach().requires_grad_(need.training) for each in (q, k, v))
             out = attend(q_in, k_in, v_in, need.pattern, **place)
@@ -80,7 +87,7 @@ def _measure(need: Need, kernels: Mapping[str, Attend]) -> dict[str, float]:
                 torch.autograd.grad(out, inputs, grad)
         if need.device == "cuda":
             torch.cuda.synchronize()
-        return 1e3 * (time.perf_counter() - began)
+        return 1e3 * (clock() - began)
 
     for attend in kernels.values():
         milliseconds(attend)  # a first call may compile: it does not count

@@ -111,7 +111,7 @@ def _blocks(
 ) -> list[Tensor]:
     """The position of query row 0, and BlockMask's TABLES, as tensors: a graph holds for any of their values."""
     (pattern,) = parse(text).patterns
-    kinds = pattern.by_head if pattern.needs_heads else pattern.by_head[:1]
+    kinds = pattern.for_heads(n_heads) if pattern.needs_heads else pattern.by_head[:1]
     pairs = np.stack([pairs_in_blocks(kind, n_queries, n_keys, BLOCK, q_start) for kind in kinds])
     pairs = pairs[np.arange(n_heads if pattern.needs_heads else 1) % len(kinds)]
     short = [max(0, 2 - n) for n in pairs.shape[1:]]  # a table of size 1 would need a graph of its own

@@ -1,8 +1,9 @@
 """Attention over strips by a C++ kernel: on a CPU, time and memory follow the pattern's allowed pairs.
 
-`native.cpp` is compiled by g++ or clang++ at first use (about a second) and kept in the user's cache. It needs no torch
-header: tensors go over as pointers and strides, so one library serves every torch version. Products are in float32,
-bfloat16 is widened on reading and rounded on writing.
+`native.cpp` is compiled by g++ or clang++ at first use (about a second) and kept in the user's cache, its sha256 beside
+it: loading a damaged library would end the process. It needs no torch header: tensors go over as pointers and strides,
+so one library serves every torch version. Products are in float32, bfloat16 is widened on reading and rounded on
+writing.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from fewshot.base.files import written_whole
+from fewshot.base.errors import BadFile
+from fewshot.base.files import read_text, sha256_file, write_text, written_whole
 from fewshot.base.machine import cache_folder, processor_features
 from fewshot.kernels.need import Need
 from fewshot.kernels.operator import make_operator, passes_by_head, positions_first, ready
@@ -87,20 +89,32 @@ def library() -> Library:
         version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
         what = "\n".join([SOURCE.read_text(encoding="utf-8"), *FLAGS, version, processor_features()])
         target = cache_folder() / f"native-{hashlib.sha256(what.encode()).hexdigest()[:16]}.so"
-        try:
-            return Library(ctypes.CDLL(str(target)), None)
-        except OSError:  # not there yet, or damaged
+        if not _is_whole(target):
             _compile(compiler, target)
         return Library(ctypes.CDLL(str(target)), None)
     except subprocess.CalledProcessError as error:
         return Library(None, f"{compiler} could not compile {SOURCE.name}: {error.stderr.strip()[:200]}")
-    except OSError as error:
+    except (OSError, BadFile) as error:
         return Library(None, f"the compiled kernel cannot be kept or loaded: {error}")
+
+
+def _is_whole(target: Path) -> bool:
+    """Whether the library is there, byte for byte as it was compiled."""
+    try:
+        return read_text(_digest_file(target)) == sha256_file(target)
+    except (OSError, BadFile):
+        return False
 
 
 def _compile(compiler: str, target: Path) -> None:
     with written_whole(target) as partial:
         subprocess.run([compiler, *FLAGS, str(SOURCE), "-o", str(partial)], capture_output=True, text=True, check=True)
+        digest = sha256_file(partial)
+    write_text(_digest_file(target), digest)
+
+
+def _digest_file(target: Path) -> Path:
+    return target.with_suffix(".sha256")
 
 
 # ---- what goes over -----------------------------------------------------------------------------------------------
@@ -155,25 +169,24 @@ class _Flat:
 
 
 @lru_cache(maxsize=64)
-def _plan(text: str, n_queries: int, n_keys: int, q_start: int) -> list[tuple[slice, _Flat]]:
+def _plan(text: str, n_heads: int, n_queries: int, n_keys: int, q_start: int) -> list[tuple[slice, _Flat]]:
     """Every pass of every kind of head, and those heads."""
-    found = passes_by_head(text, n_queries, n_keys, q_start)
+    found = passes_by_head(text, n_heads, n_queries, n_keys, q_start)
     return [(heads, _Flat.of(one)) for heads, several in found for one in several]
 
 
 def _calls(q: Tensor, k: Tensor, text: str, q_start: int, documents: Tensor | None) -> Iterator[_Work]:
     """One `_Work` a pass; the arrays stay alive in the plan's cache."""
     B, H, T, K = q.shape
-    for heads, flat in _plan(text, T, k.shape[2], q_start):
-        if heads.start < H:
-            yield _Work(
-                n_rows=B, n_heads=H, width=K, head_first=heads.start, head_step=heads.step or 1, q_start=q_start,
-                is_bf16=q.dtype == torch.bfloat16, n_strips=len(flat.query_ends), n_threads=torch.get_num_threads(),
-                scale=K**-0.5, query_ends=flat.query_ends.ctypes.data, key_ends=flat.key_ends.ctypes.data,
-                queries=flat.queries.ctypes.data, keys=flat.keys.ctypes.data, low=flat.low.ctypes.data,
-                high=flat.high.ctypes.data, documents=None if documents is None else documents.data_ptr(),
-                n_keys=k.shape[2],
-            )  # fmt: skip
+    for heads, flat in _plan(text, H, T, k.shape[2], q_start):
+        yield _Work(
+            n_rows=B, n_heads=H, width=K, head_first=heads.start, head_step=heads.step or 1, q_start=q_start,
+            is_bf16=q.dtype == torch.bfloat16, n_strips=len(flat.query_ends), n_threads=torch.get_num_threads(),
+            scale=K**-0.5, query_ends=flat.query_ends.ctypes.data, key_ends=flat.key_ends.ctypes.data,
+            queries=flat.queries.ctypes.data, keys=flat.keys.ctypes.data, low=flat.low.ctypes.data,
+            high=flat.high.ctypes.data, documents=None if documents is None else documents.data_ptr(),
+            n_keys=k.shape[2],
+        )  # fmt: skip
 
 
 def _fresh(like: Tensor) -> Tensor:

@@ -87,10 +87,12 @@ def ready(*tensors: Tensor) -> list[Tensor]:
 
 
 @functools.lru_cache(maxsize=64)
-def passes_by_head(text: str, n_queries: int, n_keys: int, q_start: int) -> list[tuple[slice, tuple[Pass, ...]]]:
-    """For each kind of head of a pattern: which heads, and its passes."""
+def passes_by_head(
+    text: str, n_heads: int, n_queries: int, n_keys: int, q_start: int
+) -> list[tuple[slice, tuple[Pass, ...]]]:
+    """For each kind of head of a pattern: which of `n_heads` heads, and its passes."""
     (pattern,) = parse(text).patterns
+    kinds = pattern.for_heads(n_heads)
     return [
-        (slice(h, None, len(pattern.by_head)), passes(each, n_queries, n_keys, q_start))
-        for h, each in enumerate(pattern.by_head)
+        (slice(h, None, len(kinds)), passes(each, n_queries, n_keys, q_start)) for h, each in enumerate(kinds[:n_heads])
     ]

@@ -59,8 +59,8 @@ def readable_keys(
     n_heads, n_keys, end = q.shape[1], k.shape[2], q_start + q.shape[2]
     queries = torch.arange(q_start, end, device=q.device)[:, None]
     keys = torch.arange(n_keys, device=q.device)
-    heads = torch.arange(n_heads, device=q.device).view(1, -1, 1, 1) if pattern.needs_heads else 0
-    readable = pattern.allows(queries, keys, heads)
+    heads = torch.arange(n_heads, device=q.device).view(1, -1, 1, 1)
+    readable = pattern.allows(queries, keys, heads)  # as long as the heads only if it looks at them
     if documents is not None:
         readable = readable & (documents[:, None, q_start:end, None] == documents[:, None, None, :])
     return readable

@@ -28,7 +28,7 @@ def attend(
 ) -> Float[Tensor, "B H T K"]:
     """Attention as `need.Attend` says it; dense attention without documents needs no mask."""
     n_queries, n_keys = q.shape[2], k.shape[2]
-    unmasked = isinstance(pattern, Dense) and documents is None
+    unmasked = type(pattern) is Dense and documents is None
     is_causal = unmasked and q_start == 0 and n_queries == n_keys
     reads_all = unmasked and n_queries == 1 and q_start == n_keys - 1  # the newest query of a decode
     readable = None

@@ -152,9 +152,9 @@ class _Plan:
 
 
 @lru_cache(maxsize=64)
-def _plan(text: str, n_queries: int, n_keys: int, q_start: int, device: torch.device) -> _Plan:
+def _plan(text: str, n_heads: int, n_queries: int, n_keys: int, q_start: int, device: torch.device) -> _Plan:
     (pattern,) = parse(text).patterns
-    kinds = [passes(each, n_queries, n_keys, q_start, n_queries) for each in pattern.by_head]
+    kinds = [passes(each, n_queries, n_keys, q_start, n_queries) for each in pattern.for_heads(n_heads)]
     firsts = [kind[0].strips for kind in kinds]
     n_reading = [sum(int((strip.high > strip.low).sum()) for strip in strips) for strips in firsts]
     n_read = [sum(len(strip.keys) for strip in strips) for strips in firsts]
@@ -304,7 +304,7 @@ def _forward(
 
     q, k, v = ready(q, k, v)
     documents = None if documents is None else documents.contiguous()
-    plan = _plan(pattern, q.shape[2], k.shape[2], q_start, q.device)
+    plan = _plan(pattern, q.shape[1], q.shape[2], k.shape[2], q_start, q.device)
     whole = plan.reads_all_at_first
     out = positions_first(q.shape, q, torch.float32 if plan.joins else q.dtype, zeros=not whole)
     lse = q.new_empty(q.shape[:3], dtype=torch.float32) if whole else q.new_full(q.shape[:3], -torch.inf).float()
@@ -328,7 +328,7 @@ def _backward(
     kind = q.dtype
     q, k, v, out, grad = ready(q, k, v, out, grad.to(kind))
     documents = None if documents is None else documents.contiguous()
-    plan = _plan(pattern, T, k.shape[2], q_start, q.device)
+    plan = _plan(pattern, H, T, k.shape[2], q_start, q.device)
     held = torch.float32 if plan.joins else kind
     grad_q = positions_first(q.shape, q, held, zeros=not plan.reads_all_at_first)
     grad_k, grad_v = (positions_first(k.shape, q, held, zeros=not plan.read_at_first) for _ in range(2))

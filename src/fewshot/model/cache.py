@@ -27,9 +27,9 @@ class LayerCache:
 
     def __init__(self, config: GPTConfig, pattern: Pattern, n_rows: int, *, device: torch.device, dtype: torch.dtype):
         self.pattern, self.n_rows = pattern, n_rows
-        kinds = pattern.by_head[: config.n_heads]
-        self.heads = [slice(first, None, len(pattern.by_head)) for first in range(len(kinds))]
-        self.kept = [kept(kind, config.n_ctx) for kind in kinds]
+        kinds = pattern.for_heads(config.n_heads)
+        self.heads = [slice(first, None, len(kinds)) for first in range(min(len(kinds), config.n_heads))]
+        self.kept = [kept(kind, config.n_ctx) for kind in kinds[: config.n_heads]]
         self.buffers = [
             torch.zeros(2, n_rows, len(range(config.n_heads)[heads]), each.capacity, config.head_width,
                         device=device, dtype=dtype)

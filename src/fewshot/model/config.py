@@ -9,6 +9,7 @@ from fewshot.model.positions import table_sizes
 from fewshot.patterns.schedule import Schedule, parse
 
 INIT_STDS = {"pre-ln": 0.02, "post-ln": 0.02, "sparse-transformer": 0.125}  # and the names of all blocks
+MAX_INIT_STD = 10.0  # far above any that trains: beyond, the first loss already overflows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,10 @@ class GPTConfig:
             check(size is None or size >= 1, f"{name} is {size}, must be at least 1")
         check(self.block in INIT_STDS, f"block is {self.block!r}, allowed: {', '.join(INIT_STDS)}")
         check(0 <= self.dropout < 1, f"dropout is {self.dropout}, must be in [0, 1)")
-        check(self.init_std is None or self.init_std > 0, f"init_std is {self.init_std}, must be above 0")
+        check(
+            self.init_std is None or 0 < self.init_std <= MAX_INIT_STD,
+            f"init_std is {self.init_std}, must be above 0 and at most {MAX_INIT_STD:g}",
+        )
         check(
             self.d_head is not None or self.d_model % self.n_heads == 0,
             f"d_model {self.d_model} is not a multiple of n_heads {self.n_heads}: change one, or give d_head",

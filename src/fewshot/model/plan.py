@@ -9,6 +9,7 @@ import torch
 from fewshot.model.cache import Cache
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import count_parameters
+from fewshot.model.positions import table_sizes
 
 FLOPS_PER_PF_DAY = 8.64e19  # one petaflop/s for a day
 PAPER_TOKENS = 300_000_000_000
@@ -69,6 +70,24 @@ def make_plan(name: str, config: GPTConfig, *, n_tokens: int = PAPER_TOKENS) -> 
         inference_weight_bytes=2 * total,
         cache_bytes=Cache(config, 1, device="meta", dtype=torch.bfloat16).n_bytes,
     )
+
+
+def n_parameters(config: GPTConfig) -> int:
+    """Parameters of the model by arithmetic: at once for any size, where building it would take minutes."""
+    return n_block_parameters(config) + _n_embedding(config)
+
+
+def n_block_parameters(config: GPTConfig) -> int:
+    """Those of them in the blocks: all but embeddings, output matrix and last norm."""
+    d, heads = config.d_model, config.n_heads * config.head_width
+    attention = (d + 1) * (2 * config.n_heads * config.qk_width + heads) + (heads + 1) * d
+    feed_forward = (d + 1) * config.ff_width + (config.ff_width + 1) * d
+    return config.n_layers * (attention + feed_forward + 4 * d)  # and two norms with gain and bias
+
+
+def _n_embedding(config: GPTConfig) -> int:
+    rows = config.n_vocab * (1 if config.tied else 2) + sum(table_sizes(config.positions, n_ctx=config.n_ctx))
+    return config.d_model * (rows + (0 if config.block == "post-ln" else 2))
 
 
 def activation_bytes(config: GPTConfig, *, recompute: bool = False) -> int:

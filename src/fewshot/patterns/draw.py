@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Int
 
 from fewshot.base.files import written_whole
-from fewshot.patterns.layout import block_counts, density, layers_until_heard, mean_keys_per_query
-from fewshot.patterns.pattern import Dense, Pattern
+from fewshot.patterns.layout import HEADS, block_counts, density, layers_until_heard, mean_keys_per_query
+from fewshot.patterns.pattern import AtHead, Dense, Pattern
 from fewshot.patterns.schedule import Schedule
 
 MAX_REACH = 2048  # positions for which it is counted how far information travels: seconds at this length
@@ -114,20 +114,24 @@ def _panels(schedule: Schedule) -> list[_Panel]:
     panels = []
     for layer_pattern in dict.fromkeys(schedule.patterns):
         layers = [i for i, pattern in enumerate(schedule.patterns) if pattern == layer_pattern]
-        for pattern in dict.fromkeys(layer_pattern.by_head):
-            heads = [h for h, other in enumerate(layer_pattern.by_head) if other == pattern]
+        kinds = layer_pattern.for_heads(HEADS)
+        for pattern in dict.fromkeys(kinds):
+            heads = [h for h, other in enumerate(kinds) if other == pattern]
             title = _which("layer", layers, n_layers)
             if layer_pattern.needs_heads:
-                title += ", " + _which("head", heads, len(layer_pattern.by_head))
+                title += ", " + _which(
+                    "head", heads, len(kinds), repeated=not any(isinstance(h, AtHead) for h in kinds)
+                )
             panels.append(_Panel(title, pattern))
     return panels
 
 
-def _which(noun: str, numbers: list[int], period: int) -> str:
-    """Such as `every layer`, `layer 1 of every 2`, `layers 0, 2 of every 3`; counted from 0."""
-    if len(numbers) == period:
+def _which(noun: str, numbers: list[int], period: int, *, repeated: bool = True) -> str:
+    """Such as `every layer`, `layer 1 of every 2`, `heads 0, 2 of the first 4`; counted from 0."""
+    if repeated and len(numbers) == period:
         return f"every {noun}"
-    return f"{noun}{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))} of every {period}"
+    of = f"of every {period}" if repeated else f"of the first {period}"
+    return f"{noun}{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))} {of}"
 
 
 def _side(n: int, max_cells: int) -> int:

@@ -2,7 +2,8 @@
 
 A band needs a ring of its window, a block a ring of its length, summary columns stay for good and everything else of
 `columns` is dropped; dense and strided attention keep all positions, strided ones in rows of equal residue, so that a
-query finds its keys side by side. In: a pattern, lengths. Out: NumPy arrays. Refuses to know tensors and devices.
+query finds its keys side by side. Of a kind that has no rule here all positions are kept, and `allows` finds the keys.
+In: a pattern, lengths. Out: NumPy arrays. Refuses to know tensors and devices.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Int
 
-from fewshot.patterns.pattern import Banded, Block, Columns, Dense, Pattern, Strided
+from fewshot.patterns.pattern import SIMPLE, Banded, Block, Columns, Dense, Pattern, Strided
 
 Positions = Int[np.ndarray, " n"]
 
@@ -89,6 +90,8 @@ class Kept:
     def span(self, q: int) -> slice | None:
         """The slots that the query at `q` reads, if its pattern is one of those whose keys always lie side by side."""
         match self.pattern:
+            case other if type(other) not in SIMPLE:
+                return None
             case Dense():
                 return slice(0, q + 1)
             case Banded():
@@ -106,6 +109,8 @@ class Kept:
         from there: for a band or a block what lies before can be cut off, for all others it is 0.
         """
         match self.pattern:
+            case other if type(other) not in SIMPLE:
+                return 0
             case Banded(window):
                 return max(0, q - window + 1)
             case Block(block):
@@ -121,6 +126,8 @@ def kept(pattern: Pattern, n_ctx: int) -> Kept:
     n_recent, stride, columns = 1, 1, []
     for part in pattern.parts:
         match part:
+            case other if type(other) not in SIMPLE:
+                n_recent = n_ctx
             case Dense():
                 n_recent = n_ctx
             case Strided(each):
@@ -147,6 +154,8 @@ def keys_of(pattern: Pattern, q: int) -> Positions:
     found = []
     for part in pattern.parts:
         match part:
+            case other if type(other) not in SIMPLE:
+                found.append(np.flatnonzero(other.allows(q, np.arange(q + 1))))
             case Dense():
                 found.append(np.arange(q + 1))
             case Banded(window):
@@ -157,8 +166,6 @@ def keys_of(pattern: Pattern, q: int) -> Positions:
                 found.append(np.arange(q // block * block, q + 1))
             case Columns():
                 found.append(np.append(_summary(part, q + 1), q))
-            case _:
-                raise AssertionError(f"no simple pattern: {part}")
     return np.unique(np.concatenate(found))
 
 

@@ -15,6 +15,7 @@ from fewshot.base.errors import check
 from fewshot.patterns.pattern import Pattern
 from fewshot.patterns.schedule import Schedule
 
+HEADS = 4  # looked at where `allows` tells heads apart, as nothing says after how many they repeat
 _ROWS = 512  # queries worked on at a time
 
 
@@ -32,8 +33,8 @@ def keys_per_query(pattern: Pattern, n: int, head: int = 0) -> Int[np.ndarray, "
 
 
 def mean_keys_per_query(pattern: Pattern, n: int) -> float:
-    """Keys that a query reads, averaged over `n` positions and over heads."""
-    return float(np.mean([keys_per_query(each, n).mean() for each in pattern.by_head]))
+    """Keys that a query reads, averaged over `n` positions and over heads (the first HEADS if they may all differ)."""
+    return float(np.mean([keys_per_query(each, n).mean() for each in pattern.for_heads(HEADS)]))
 
 
 def density(pattern: Pattern, n: int) -> float:
@@ -102,7 +103,7 @@ def _heard(schedule: Schedule, n: int) -> Iterator[Int[np.ndarray, "n bytes"]]:
 
 def _keys_read(pattern: Pattern, n: int) -> list[Int[np.ndarray, " keys"]]:
     """For each of `n` positions the keys that any head reads."""
-    rows = [np.any([mask(each, 1, q + 1, q)[0] for each in pattern.by_head], axis=0) for q in range(n)]
+    rows = [np.any([mask(each, 1, q + 1, q)[0] for each in pattern.for_heads(HEADS)], axis=0) for q in range(n)]
     return [np.flatnonzero(row).astype(np.int32) for row in rows]
 
 

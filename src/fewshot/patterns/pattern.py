@@ -3,6 +3,8 @@
 A pattern is a frozen value: it can be compared, hashed, printed and sent through a text file. Its one definition,
 `allows`, uses only `& | == - // %` and comparisons, so that tests, layouts and masks all share it. Every pattern is
 causal, and every query reads at least itself. It refuses to know tensors, kernels and the number of positions.
+
+Layouts, kernels and caches know fast ways for the kinds in `SIMPLE`; for any other they work from `allows` alone.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from fewshot.base.errors import check
 
 _LARGEST = 2**31 - 1  # positions and their differences must fit int32
@@ -22,6 +26,13 @@ _LARGEST = 2**31 - 1  # positions and their differences must fit int32
 @dataclass(frozen=True)
 class Pattern(abc.ABC):
     """Who may read whom. `A | B` merges two patterns into one head that reads what either allows."""
+
+    def __init_subclass__(cls) -> None:
+        """A kind that defines `allows` anew must not inherit how another kind falls apart."""
+        super().__init_subclass__()
+        if "allows" in vars(cls):
+            for name in {"parts", "by_head"} - set(vars(cls)):
+                setattr(cls, name, getattr(Pattern, name))
 
     @abc.abstractmethod
     def allows(self, q: Any, k: Any, h: Any = 0) -> Any:
@@ -34,24 +45,33 @@ class Pattern(abc.ABC):
 
     @property
     def by_head(self) -> tuple[Pattern, ...]:
-        """The patterns of heads 0, 1, ..., cycled: one entry if all heads are alike."""
+        """The patterns of heads 0, 1, ..., cycled: one entry if all heads are alike or `allows` tells them apart."""
         return (self,)
 
     @property
     def needs_heads(self) -> bool:
-        """Whether the answer depends on the head."""
-        return any(pattern != self.by_head[0] for pattern in self.by_head[1:])
+        """Whether the answer depends on the head: it is then as long as the heads that are asked for."""
+        return np.ndim(self.allows(0, 0, np.arange(2))) > 0
 
     def for_head(self, h: int) -> Pattern:
-        """The pattern of head `h` alone."""
-        return self.by_head[h % len(self.by_head)]
+        """Return the pattern of head `h` alone, which is alike in all heads."""
+        pattern = self.by_head[h % len(self.by_head)]
+        return AtHead(pattern, h) if pattern.needs_heads else pattern
+
+    def for_heads(self, n_heads: int) -> tuple[Pattern, ...]:
+        """Return the patterns of `n_heads` heads, each alike in all heads; where there are fewer they are cycled."""
+        if any(pattern.needs_heads for pattern in self.by_head):
+            return tuple(self.for_head(h) for h in range(n_heads))
+        return self.by_head
 
     @property
     def text(self) -> str:
         """The text that makes this pattern: `schedule.parse` reads it back."""
-        fields = [(getattr(self, field.name), field.default) for field in dataclasses.fields(self)]
-        arguments = [str(value) for value, default in fields if value != default]
-        return type(self).__name__.lower() + (f"({', '.join(arguments)})" if arguments else "")
+        values = [(getattr(self, field.name), field.default) for field in dataclasses.fields(self)]
+        while values and values[-1][0] == values[-1][1]:  # arguments have no names: only the last can be left out
+            values.pop()
+        name = next((name for name, kind in PATTERNS.items() if kind is type(self)), type(self).__name__.lower())
+        return name + (f"({', '.join(str(value) for value, _ in values)})" if values else "")
 
     def __str__(self) -> str:
         return self.text
@@ -186,9 +206,9 @@ class Union(Pattern):
         return " | ".join(member.text for member in self.members)
 
     def allows(self, q: Any, k: Any, h: Any = 0) -> Any:  # noqa: D102
-        allowed = self.members[0].allows(q, k)
+        allowed = self.members[0].allows(q, k, h)
         for member in self.members[1:]:
-            allowed = allowed | member.allows(q, k)
+            allowed = allowed | member.allows(q, k, h)
         return allowed
 
 
@@ -206,6 +226,11 @@ class PerHead(Pattern):
         object.__setattr__(self, "patterns", patterns)
 
     @property
+    def needs_heads(self) -> bool:  # noqa: D102
+        first, *others = self.patterns
+        return any(pattern != first for pattern in others) or first.needs_heads
+
+    @property
     def by_head(self) -> tuple[Pattern, ...]:  # noqa: D102
         return self.patterns
 
@@ -215,10 +240,25 @@ class PerHead(Pattern):
 
     def allows(self, q: Any, k: Any, h: Any = 0) -> Any:  # noqa: D102
         turn = h % len(self.patterns)
-        allowed = (turn == 0) & self.patterns[0].allows(q, k)
+        allowed = (turn == 0) & self.patterns[0].allows(q, k, h)
         for number, pattern in enumerate(self.patterns[1:], start=1):
-            allowed = allowed | (turn == number) & pattern.allows(q, k)
+            allowed = allowed | (turn == number) & pattern.allows(q, k, h)
         return allowed
+
+
+@dataclass(frozen=True)
+class AtHead(Pattern):
+    """What a pattern whose `allows` tells heads apart is in one of them; no text spells it."""
+
+    pattern: Pattern
+    head: int
+
+    @property
+    def text(self) -> str:  # noqa: D102
+        return f"{self.pattern.text} at head {self.head}"
+
+    def allows(self, q: Any, k: Any, h: Any = 0) -> Any:  # noqa: D102
+        return self.pattern.allows(q, k, self.head)
 
 
 PATTERNS: dict[str, type[Pattern]] = {
@@ -230,25 +270,33 @@ PATTERNS: dict[str, type[Pattern]] = {
     "strided": Strided,
     "perhead": PerHead,
 }
+SIMPLE = (Dense, Banded, Strided, Block, Columns)  # by their exact type: a subclass may read something else
 
 
 def _simple_parts(patterns: Iterable[Pattern]) -> tuple[Pattern, ...]:
     """All parts once, in the order of PATTERNS and then of their numbers: local parts come first."""
     kinds = list(PATTERNS.values())
-    parts = {part for pattern in patterns for part in pattern.parts}
-    return tuple(sorted(parts, key=lambda part: (kinds.index(type(part)), dataclasses.astuple(part))))
+
+    def place(part: Pattern) -> tuple[int, list[int], str]:
+        kind = kinds.index(type(part)) if type(part) in kinds else len(kinds)
+        values = [getattr(part, field.name) for field in dataclasses.fields(part)]
+        return kind, [value for value in values if isinstance(value, int)], part.text
+
+    return tuple(sorted({part for pattern in patterns for part in pattern.parts}, key=place))
 
 
 def _merge(patterns: list[Pattern]) -> Pattern:
     """The union in its one spelling: equal sets of parts give equal values."""
     n_heads = math.lcm(*(len(pattern.by_head) for pattern in patterns))
     if n_heads > 1:
-        return PerHead(*(_merge([pattern.for_head(h) for pattern in patterns]) for h in range(n_heads)))
+        return PerHead(
+            *(_merge([pattern.by_head[h % len(pattern.by_head)] for pattern in patterns]) for h in range(n_heads))
+        )
     match parts := _simple_parts(patterns):
         case (only,):
             return only
-        case (Dense(), *_):  # dense allows what any other does
-            return Dense()
-        case (Block(block), Columns(same, c, 0)) if block == same:
+        case (first, *_) if first == Dense():  # it allows what any other does
+            return first
+        case (Block(block), Columns(same, c)) if block == same and parts == Fixed(block, c).parts:
             return Fixed(block, c)
     return Union(parts)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NoReturn
 
 from fewshot.base.errors import BadValue, UnknownName, check
@@ -60,6 +61,11 @@ def parse(text: str) -> Schedule:
     Raises `BadValue` or `UnknownName` with the text, the position (counted from 1) and what is allowed there.
     """
     check(isinstance(text, str), f"a pattern is spelled as text such as 'banded(256)', got {text!r}")
+    return _parse(text)
+
+
+@lru_cache(maxsize=256)  # every layer, cache and kernel asks for it, at each call
+def _parse(text: str) -> Schedule:
     return _Parser(text).schedule()
 
 

@@ -3,7 +3,8 @@
 A strip is a list of query positions, a list of key positions, and for each query the interval of that key list that
 it may read. A band is a strip of neighbours; a stride is one strip for each residue; fixed attention is a strip a block
 and one of all summary columns. Overlaps of a merged head are cut away beforehand, so that no pair comes twice. A kernel
-that can attend over intervals then computes any pattern, in time and memory that follow its allowed pairs.
+that can attend over intervals then computes any pattern, in time and memory that follow its allowed pairs. A kind that
+has no strips of its own here gets one for each distance between query and key, from its `allows`: exact, and slow.
 
 Refuses to know tensors and devices.
 """
@@ -18,7 +19,7 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Int
 
-from fewshot.patterns.pattern import Banded, Block, Columns, Dense, Pattern, Strided
+from fewshot.patterns.pattern import SIMPLE, Banded, Block, Columns, Dense, Pattern, Strided
 
 Positions = Int[np.ndarray, " n"]
 
@@ -59,9 +60,11 @@ def passes(pattern: Pattern, n_queries: int, n_keys: int, q_start: int = 0, segm
     assert q_start + n_queries <= n_keys
     found: list[Pass] = []
     queries = np.arange(q_start, q_start + n_queries, dtype=np.int32)
-    for number, part in enumerate(pattern.parts):
-        earlier = pattern.parts[:number]
-        for strips in _strips(part, earlier, queries, segment):
+    parts = sorted(pattern.parts, key=lambda part: type(part) not in SIMPLE)  # what they allow is cut away from others
+    for number, part in enumerate(parts):
+        earlier = parts[:number]
+        strips_of = _strips if type(part) in SIMPLE else _strips_by_distance
+        for strips in strips_of(part, earlier, queries, segment):
             kept = tuple(strip for strip in map(_trimmed, strips) if strip is not None)
             if kept:
                 found.append(Pass(kept))
@@ -90,7 +93,7 @@ def pairs_in_blocks(
 
 
 def _strips(part: Pattern, earlier: Sequence[Pattern], queries: Positions, segment: int) -> Iterator[list[Strip]]:
-    """The strips of one simple part without what `earlier` parts allow, one list a pass."""
+    """The strips of a part of a kind in SIMPLE without what `earlier` parts, also of these, allow, one list a pass."""
     start, end = int(queries[0]), int(queries[-1]) + 1
     everything = np.arange(end, dtype=np.int32)
     match part:
@@ -129,8 +132,20 @@ def _strips(part: Pattern, earlier: Sequence[Pattern], queries: Positions, segme
                                everything[(residue - ahead) % period :: period], earlier)
                         for residue in range(min(period, end))
                     ]  # fmt: skip
-        case _:
-            raise AssertionError(f"no simple pattern: {part}")
+
+
+def _strips_by_distance(
+    part: Pattern, earlier: Sequence[Pattern], queries: Positions, segment: int
+) -> Iterator[list[Strip]]:
+    """The strips of any part, as `_strips` gives them: each query reads one key at a distance, no two the same."""
+    for distance in range(int(queries[-1]) + 1):
+        far = queries[queries >= distance].astype(np.int64)
+        allowed = part.allows(far, far - distance)
+        for other in earlier:
+            allowed = allowed & ~other.allows(far, far - distance)
+        reading = far[allowed].astype(np.int32)
+        here = np.arange(len(reading), dtype=np.int32)
+        yield [Strip(reading, reading - distance, here, here + 1)]
 
 
 def _strip(queries: Positions, keys: Positions, earlier: Sequence[Pattern], window: int | None = None) -> Strip:

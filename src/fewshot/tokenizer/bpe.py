@@ -23,6 +23,7 @@ from jaxtyping import UInt32
 from fewshot.base.errors import check
 from fewshot.base.files import read_json, read_text
 from fewshot.base.text import without_surrogates
+from fewshot.tokenizer.pieces import pieces
 from fewshot.tokenizer.vocab import EOT, Tokenizer
 
 # GPT-2's split into words. Possessive, and with white space taken in steps of 512: otherwise a megabyte of blanks
@@ -184,7 +185,7 @@ def load_gpt2(folder: Path) -> BPE:
     ids_name, merges_name = next((names for names in GPT2_FILES if (folder / names[0]).exists()), GPT2_FILES[0])
     ids = read_json(folder / ids_name)
     check(isinstance(ids, dict), f"{ids_name} must hold tokens and ids, found {type(ids).__name__}")
-    lines = read_text(folder / merges_name).split("\n")
+    lines = (line.rstrip("\r") for line in read_text(folder / merges_name).split("\n"))  # Windows' line ends too
     return BPE(ids, _pairs(line for line in lines if line and not line.startswith("#version")))
 
 
@@ -204,11 +205,13 @@ def train_bpe(texts: Iterable[str], *, n_vocab: int) -> BPE:
         special_tokens=[],
         show_progress=False,
     )
-    trained.train_from_iterator(_pieces(texts), trainer)
+    trained.train_from_iterator(_short_words(texts), trainer)
     model = json.loads(trained.to_str())["model"]
     return BPE(model["vocab"] | {EOT: len(model["vocab"])}, _pairs(model["merges"]))
 
 
-def _pieces(texts: Iterable[str]) -> Iterator[str]:
+def _short_words(texts: Iterable[str]) -> Iterator[str]:
+    """The texts in pieces of bounded size, long words cut."""
     for text in texts:
-        yield from LONG_WORD.split(without_surrogates(text))
+        for piece in pieces(text):
+            yield from LONG_WORD.split(without_surrogates(piece))

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import UInt32
 
 from fewshot.base.text import without_surrogates
+from fewshot.tokenizer.bpe import ALPHABET, BPE
 from fewshot.tokenizer.vocab import EOT, Tokenizer
 
 
@@ -36,3 +37,7 @@ class Bytes(Tokenizer):
     def to_json(self) -> str:
         """The tokenizer as JSON: its type says all."""
         return json.dumps({"type": "bytes"})
+
+    def to_library_json(self) -> str:
+        """As a byte-level BPE that merges nothing."""
+        return BPE(ALPHABET | {EOT: self.eot}, []).to_json()

@@ -14,9 +14,13 @@ from jaxtyping import UInt32
 
 from fewshot.base.errors import BadValue, check
 from fewshot.base.text import without_surrogates
+from fewshot.tokenizer.pieces import pieces
 from fewshot.tokenizer.vocab import EOT, Tokenizer
 
 UNKNOWN = np.uint32(2**32 - 1)
+# In the format of Hugging Face `tokenizers`:
+CUT = {"type": "Split", "pattern": {"Regex": r"[\s\S]"}, "behavior": "Isolated", "invert": False}
+END = {"content": EOT, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
 
 
 @final
@@ -55,6 +59,21 @@ class Chars(Tokenizer):
         """The tokenizer as JSON: its type and its characters."""
         return json.dumps({"type": "chars", "characters": self._characters}, ensure_ascii=False)
 
+    def to_library_json(self) -> str:
+        """As words of one character; another character is an error there too."""
+        value = {
+            "version": "1.0",
+            "truncation": None,
+            "padding": None,
+            "added_tokens": [END | {"id": self.eot}],
+            "normalizer": None,
+            "pre_tokenizer": CUT,
+            "post_processor": None,
+            "decoder": {"type": "Fuse"},
+            "model": {"type": "WordLevel", "vocab": {c: i for i, c in enumerate(self._tokens)}, "unk_token": "[none]"},
+        }
+        return json.dumps(value, ensure_ascii=False)
+
 
 def chars_from_json(value: Mapping[str, Any]) -> Chars:
     """The character tokenizer in a value that `Chars.to_json` made; another raises `BadValue`."""
@@ -64,11 +83,23 @@ def chars_from_json(value: Mapping[str, Any]) -> Chars:
     return Chars(characters)
 
 
+def chars_from_library(value: Mapping[str, Any]) -> Chars:
+    """The character tokenizer in a value that `Chars.to_library_json` made; another raises `BadValue`."""
+    check(value.get("pre_tokenizer") == CUT, "a vocabulary of words is supported only if each character is one")
+    vocab = value["model"].get("vocab")
+    check(isinstance(vocab, dict) and all(type(i) is int for i in vocab.values()), "its vocabulary has no ids")
+    tokens = sorted(vocab, key=vocab.__getitem__)
+    check(sorted(vocab.values()) == list(range(len(vocab))), f"the ids must be 0 to {len(vocab) - 1:,}, each once")
+    check(tokens[-1:] == [EOT] and all(len(c) == 1 for c in tokens[:-1]), f"it must hold characters, then {EOT}")
+    return Chars("".join(tokens[:-1]))
+
+
 def train_chars(texts: Iterable[str]) -> Chars:
     """The character tokenizer of all characters in `texts`; raises BadValue if there are none."""
     seen: set[str] = set()
     for text in texts:
-        seen.update(without_surrogates(text))
+        for piece in pieces(text):
+            seen.update(without_surrogates(piece))
     return Chars("".join(sorted(seen)))
 
 

@@ -11,7 +11,7 @@ from fewshot.base.errors import BadFile, BadValue
 from fewshot.base.files import read_json
 from fewshot.tokenizer.bpe import GPT2_FILES, bpe_from_json, load_gpt2
 from fewshot.tokenizer.bytes import Bytes
-from fewshot.tokenizer.chars import chars_from_json
+from fewshot.tokenizer.chars import chars_from_json, chars_from_library
 from fewshot.tokenizer.vocab import Tokenizer
 
 
@@ -41,4 +41,7 @@ def _from_json(path: Path) -> Tokenizer:
             return Bytes()
         case "chars":
             return chars_from_json(value)
+    model = value.get("model")
+    if isinstance(model, dict) and model.get("type") == "WordLevel":
+        return chars_from_library(value)
     return bpe_from_json(value)

@@ -40,6 +40,10 @@ class Tokenizer(abc.ABC):
     def to_json(self) -> str:
         """The whole tokenizer as JSON: what `save` writes."""
 
+    def to_library_json(self) -> str:
+        """The tokenizer as a `tokenizer.json` that the Hugging Face libraries load, for the same ids."""
+        return self.to_json()
+
     @abc.abstractmethod
     def _join(self, ids: list[int]) -> bytes:
         """The bytes of ids that are known to be in the vocabulary."""

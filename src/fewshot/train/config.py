@@ -33,7 +33,8 @@ class ScheduleConfig:
         )
         check(self.decay in DECAYS, f"decay is {self.decay!r}, allowed: {', '.join(DECAYS)}")
         check(0 <= self.final_fraction <= 1, f"final_fraction is {self.final_fraction}, must be in [0, 1]")
-        check(min(self.ramp_tokens, self.warmup_tokens) >= 0, "ramp_tokens and warmup_tokens must not be negative")
+        for name in ("ramp_tokens", "warmup_tokens", "decay_tokens"):
+            check(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}, must not be negative")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +58,15 @@ class OptimizerConfig:
         return f"{self.name}, lr {self.lr:g}{matrices}"
 
     def __post_init__(self) -> None:
-        check(0 <= self.weight_decay < math.inf, f"weight_decay is {self.weight_decay}, must be at least 0")
+        check(0 <= self.weight_decay < math.inf, f"weight_decay is {self.weight_decay}, must be at least 0 and finite")
         check(0 <= self.momentum < 1, f"momentum is {self.momentum}, must be in [0, 1)")
         check(self.eps > 0, f"eps is {self.eps}, must be > 0")
         check(self.lr > 0 and self.matrix_lr > 0, f"lr is {self.lr} and matrix_lr {self.matrix_lr}, both must be > 0")
         check(self.clip > 0, f"clip is {self.clip}, must be > 0")
-        check(0 <= self.beta1 < 1 and 0 <= self.beta2 < 1, "beta1 and beta2 must be in [0, 1)")
+        check(
+            0 <= self.beta1 < 1 and 0 <= self.beta2 < 1,
+            f"beta1 is {self.beta1} and beta2 {self.beta2}, both must be in [0, 1)",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,22 +1,28 @@
-"""From paths to tokens: which text a run reads, its tokenizer, its training mixture and its validation rows."""
+"""From paths to tokens: which text a run reads, its tokenizer, its training mixture and its validation rows.
+
+The text is streamed: once to be measured, once more if a tokenizer is trained, and once for each part that is
+tokenised. One document at a time is held.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
-from fewshot.base.errors import check
+from fewshot.base.errors import BadFile, check
+from fewshot.base.progress import byte_bar
 from fewshot.corpus.document import Document
-from fewshot.corpus.sources import read_documents
+from fewshot.corpus.sources import read_documents, text_path
 from fewshot.dataset.shards import TokenShard, build_shards, load_shards
-from fewshot.dataset.split import split
+from fewshot.dataset.split import VERSIONS, By, Part, part_chars, rule_name, split
 from fewshot.tokenizer.bpe import train_bpe
 from fewshot.tokenizer.bytes import Bytes
 from fewshot.tokenizer.chars import train_chars
 from fewshot.tokenizer.load import load_tokenizer
+from fewshot.tokenizer.pieces import pieces
 from fewshot.tokenizer.vocab import Tokenizer
 
 Say = Callable[[str], None]
@@ -30,9 +36,16 @@ class SourceConfig:
     name: str
     text: tuple[str, ...]  # files and folders
     weight: float = 1.0
+    text_field: str | None = None  # of records; None: data.text_field
 
     def __post_init__(self) -> None:
+        check(
+            re.fullmatch(r"[\w-]{1,100}", self.name) is not None,
+            f"a source is named {self.name!r}; its name becomes a file's: give letters, digits, - and _",
+        )
         check(bool(self.text), f"source {self.name!r} names no text: give files or folders")
+        for path in self.text:
+            text_path(path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +58,7 @@ class DataConfig:
     n_vocab: int | None = None  # of a BPE trained here; None: by the size of the text
     val_fraction: float = 0.1
     val_by: str | None = None  # the "tail" of every document, or whole "document"s; None: by their number
+    text_field: str = "text"  # of the records of .jsonl and .parquet
 
     def __post_init__(self) -> None:
         check(bool(self.sources), "there is no text to train on: give --text PATH... or data.sources in the YAML file")
@@ -62,26 +76,83 @@ class Tokens:
     validation: tuple[TokenShard, ...]
 
 
-def make_tokenizer(data: DataConfig, *, n_vocab: int | None, say: Say) -> Tokenizer:
+@dataclass(frozen=True)
+class TextSize:
+    """What the first pass through a source found."""
+
+    n_documents: int
+    n_bytes: int  # of all text, in UTF-8
+    n_training_chars: int
+    held_out_by: By
+
+
+def measure_text(data: DataConfig, *, say: Say) -> tuple[TextSize, ...]:
+    """Read every source once, a document at a time: its size, and how its validation text is held out.
+
+    The only pass that tells of what is left out. Raises for what cannot be read, and where a part would be empty.
+    """
+    return tuple(_measure(source, data, say) for source in data.sources)
+
+
+def _measure(source: SourceConfig, data: DataConfig, say: Say) -> TextSize:
+    n_documents = n_bytes = 0
+    n_chars: dict[By, tuple[int, int]] = dict.fromkeys(VERSIONS, (0, 0))  # training and validation
+    with byte_bar(f"reading {source.name}") as on_bytes:
+        for document in _read(source, data, on_skip=say):
+            n_documents += 1
+            n_bytes += _n_bytes(document.text)
+            on_bytes(n_bytes)
+            for by, (n_train, n_val) in n_chars.items():
+                train, val = part_chars(document, val_fraction=data.val_fraction, by=by)
+                n_chars[by] = n_train + train, n_val + val
+    enough = n_documents * data.val_fraction >= MIN_HELD_OUT
+    held_out_by: By = data.val_by or ("document" if enough else "tail")  # type: ignore[assignment]
+    n_train, n_val = n_chars[held_out_by]
+    for part, n in (("training", n_train), ("validation", n_val)):
+        check(
+            n > 0 or (part == "validation" and data.val_fraction == 0),
+            f"source {source.name!r}: of {n_train + n_val:,} characters in {n_documents:,} documents none is {part} "
+            f"text, with val_fraction {data.val_fraction} by {held_out_by}: give more text, or --data.val_fraction 0",
+        )
+    return TextSize(n_documents, n_bytes, n_train, held_out_by)
+
+
+def _n_bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def make_tokenizer(data: DataConfig, sizes: Sequence[TextSize], *, n_vocab: int | None, say: Say) -> Tokenizer:
     """The tokenizer that `data` names: trained on the text, or loaded; `n_vocab` is the preset's wish.
 
-    A BPE sees the training text alone; the characters are those of all text, so that the held-out one can be read.
+    `sizes` are those that `measure_text` gave. A BPE sees the training text alone; the characters are those of all
+    text, so that the held-out one can be read.
     """
     if data.tokenizer == "bytes":
         return Bytes()
     if data.tokenizer == "chars":
-        return train_chars(document.text for source in data.sources for document in _read(source))
+        return train_chars(document.text for source in data.sources for document in _read(source, data))
     if data.tokenizer != "bpe":
         return load_tokenizer(Path(data.tokenizer))
-    texts = [document.text for source in data.sources for document in _split(list(_read(source)), data, "train")]
-    n_chars = sum(map(len, texts))
-    size = data.n_vocab or n_vocab or _vocab_for(n_chars)
-    tokenizer = train_bpe(texts, n_vocab=size)
+    n_chars = sum(size.n_training_chars for size in sizes)
+    wanted = data.n_vocab or n_vocab or _vocab_for(n_chars)
+    tokenizer = train_bpe(_training_text(data, sizes), n_vocab=wanted)
     if data.n_vocab is None:
         why = "as the preset has it" if n_vocab else f"by the {n_chars:,} characters of text"
-        fewer = f" (of {size:,}: the text has no more pairs that come twice)" if tokenizer.n_vocab < size else ""
+        fewer = f" (of {wanted:,}: the text has no more pairs that come twice)" if tokenizer.n_vocab < wanted else ""
         say(f"tokenizer: byte-level BPE with {tokenizer.n_vocab:,} entries{fewer}, {why}")
     return tokenizer
+
+
+def _training_text(data: DataConfig, sizes: Sequence[TextSize]) -> Iterator[str]:
+    """The training text of all sources in pieces."""
+    n_done = 0
+    with byte_bar("counting words", n_bytes=sum(size.n_bytes for size in sizes)) as on_bytes:
+        for source, size in zip(data.sources, sizes, strict=True):
+            for document in _part_of(source, data, size.held_out_by, "train"):
+                for piece in pieces(document.text):
+                    yield piece
+                    n_done += _n_bytes(piece)
+                    on_bytes(n_done)
 
 
 def _vocab_for(n_chars: int) -> int:
@@ -92,44 +163,79 @@ def _vocab_for(n_chars: int) -> int:
     return 50257
 
 
-def _read(source: SourceConfig, on_skip: Callable[[str], None] = lambda line: None) -> Iterator[Document]:
-    return read_documents([Path(path) for path in source.text], source=source.name, on_skip=on_skip)
+def _read(
+    source: SourceConfig, data: DataConfig, on_skip: Callable[[str], None] = lambda line: None
+) -> Iterator[Document]:
+    return read_documents(
+        source.text,
+        text_field=source.text_field or data.text_field,
+        field_option="--data.text_field",
+        source=source.name,
+        on_skip=on_skip,
+    )
 
 
-def _split(documents: Sequence[Document], data: DataConfig, part: Literal["train", "val"]) -> Iterator[Document]:
-    """One part of a source: whole documents where there are enough of them, else the tail of each is held out."""
-    return split(documents, part=part, val_fraction=data.val_fraction, by=_held_out_by(data, len(documents)))
+def _part_of(source: SourceConfig, data: DataConfig, by: By, part: Part) -> Iterator[Document]:
+    """One part of a source, streamed."""
+    return split(_read(source, data), part=part, val_fraction=data.val_fraction, by=by)
 
 
-def _held_out_by(data: DataConfig, n_documents: int) -> Literal["tail", "document"]:
-    enough = n_documents * data.val_fraction >= MIN_HELD_OUT
-    return data.val_by or ("document" if enough else "tail")  # type: ignore[return-value]
+def build_tokens(
+    data: DataConfig, sizes: Sequence[TextSize], tokenizer: Tokenizer, folder: Path, *, say: Say
+) -> Tokens:
+    """Tokenise every source, or reuse the shards in `folder` where text, tokenizer and split are still the same.
 
-
-def build_tokens(data: DataConfig, tokenizer: Tokenizer, folder: Path, *, say: Say) -> Tokens:
-    """Tokenise every source, or reuse the shards in `folder` where text and tokenizer are still the same."""
+    `sizes` are those that `measure_text` gave.
+    """
     training: list[tuple[TokenShard, ...]] = []
     validation: list[TokenShard] = []
-    for source in data.sources:
-        documents = list(_read(source, on_skip=say))  # the only pass that tells of skipped files
-        by = _held_out_by(data, len(documents))
-        train, val = (partial(_split, documents, data, part) for part in ("train", "val"))
-        training.append(build_shards(train, tokenizer, folder, name=f"{source.name}-train"))
-        if data.val_fraction > 0:
-            validation += build_shards(val, tokenizer, folder, name=f"{source.name}-val")
+    for source, size in zip(data.sources, sizes, strict=True):
+        by = size.held_out_by
+        parts: dict[Part, tuple[TokenShard, ...]] = {}
+        with byte_bar(f"tokenising {source.name}", n_bytes=size.n_bytes) as on_bytes:
+            for part in _parts(data):
+                n_before = sum(shard.n_bytes for shards in parts.values() for shard in shards)
+                parts[part] = build_shards(
+                    partial(_part_of, source, data, by, part),
+                    tokenizer,
+                    folder,
+                    name=f"{source.name}-{part}",
+                    rule=rule_name(by),
+                    on_progress=lambda done, before=n_before: on_bytes(before + done),  # type: ignore[misc]
+                )
+        training.append(parts["train"])
+        validation += parts.get("val", ())
         n_tokens = sum(shard.n_tokens for shard in training[-1])
         held_out = "the end of every document" if by == "tail" else "whole documents"
         validated = (
             f"{data.val_fraction:.0%} held out for validation, {held_out}" if data.val_fraction else "none held out"
         )
-        say(f"text: {source.name}: {len(documents):,} documents, {n_tokens:,} training tokens; {validated}")
+        say(f"text: {source.name}: {size.n_documents:,} documents, {n_tokens:,} training tokens; {validated}")
     return Tokens(tuple(training), tuple(validation))
 
 
+def _parts(data: DataConfig) -> tuple[Part, ...]:
+    return ("train", "val") if data.val_fraction > 0 else ("train",)
+
+
 def load_tokens(data: DataConfig, folder: Path) -> Tokens:
-    """The tokens that `build_tokens` left in `folder`, checked; the text itself is not needed."""
-    training = tuple(load_shards(folder, name=f"{source.name}-train") for source in data.sources)
-    return Tokens(training, load_validation(data, folder))
+    """The tokens that `build_tokens` left in `folder`, checked; the text itself is not needed.
+
+    They stay as they are, by whatever version of the rule they were split; but both parts must be of the same one.
+    """
+    training: list[tuple[TokenShard, ...]] = []
+    validation: list[TokenShard] = []
+    for source in data.sources:
+        parts = [load_shards(folder, name=f"{source.name}-{part}") for part in _parts(data)]
+        rules = sorted({shard.rule or "an older one" for shards in parts for shard in shards})
+        if len(rules) > 1:
+            raise BadFile(
+                f"{folder}: training and validation text of {source.name} were split by different rules "
+                f"({' and '.join(rules)}), so that one may hold the other: start a new run"
+            )
+        training.append(parts[0])
+        validation += parts[-1] if len(parts) > 1 else ()
+    return Tokens(tuple(training), tuple(validation))
 
 
 def load_validation(data: DataConfig, folder: Path) -> tuple[TokenShard, ...]:

@@ -5,6 +5,7 @@ In: a partial mapping, the size of the text. Out: a `RunConfig`. Knows nothing o
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,15 +13,17 @@ from typing import Any
 from fewshot.base.config import cast, from_plain, lay_over, to_plain
 from fewshot.base.errors import BadValue, UnknownName, check, look_up
 from fewshot.model.config import GPTConfig
-from fewshot.model.gpt import count_parameters
+from fewshot.model.plan import n_parameters
 from fewshot.model.presets import PRESETS, PUBLISHED, SPARSE_TRANSFORMERS
 from fewshot.train.config import LoopConfig, OptimizerConfig, ScheduleConfig
 from fewshot.train.data import DataConfig, Say
+from fewshot.train.given import MODEL_SIZES, SPELLINGS, at_home, one_spelling, paths, section
 from fewshot.train.optim import OPTIMIZERS
-from fewshot.train.recipes import optimizer_for, recipe_for, schedule_for
+from fewshot.train.recipes import Recipe, optimizer_for, recipe_for, schedule_for
+from fewshot.train.schedule import about_clocks, whole_rows
 from fewshot.train.throughput import matmul_flops_per_second
 
-SECTIONS = ("preset", "text", "n_tokens", "data", "model", "schedule", "optimizer", "loop")
+SECTIONS = ("preset", *SPELLINGS, "data", "model", "schedule", "optimizer", "loop", "yes")
 SIZES = ("tiny-1m", "tiny-4m", "tiny-10m", "tiny-30m", "gpt3-small")  # what may be chosen where no model is named
 TOKENS_PER_PARAMETER = 20  # compute-optimal: Hoffmann et al. 2022
 MAX_EPOCHS = 4  # more passes over the same text gain little: Muennighoff et al. 2023
@@ -56,25 +59,37 @@ def check_sections(given: Mapping[str, Any]) -> None:
     for key in given:
         if key not in SECTIONS:
             raise UnknownName("key", str(key), SECTIONS)
+    given = one_spelling(given)
     preset = cast(given.get("preset"), str | None, "preset")
+    shape = section(given, "model")
+    missing = [name for name in MODEL_SIZES if name not in shape]
+    check(
+        bool(preset) or "n_layers" not in shape or not missing,
+        f"model gives n_layers and lacks {', '.join(missing)}: give all of {', '.join(MODEL_SIZES)}, or a --preset of "
+        "'fewshot plan all' that has them",
+    )
     base = to_plain(look_up("preset", preset, PRESETS)) if preset else EXAMPLE
-    from_plain(GPTConfig, lay_over(base, section(given, "model")), where="model")
+    from_plain(GPTConfig, lay_over(base, shape), where="model")
     from_plain(LoopConfig, section(given, "loop"), where="loop")
     optimizer = from_plain(OptimizerConfig, section(given, "optimizer"), where="optimizer")
     look_up("optimizer", optimizer.name, OPTIMIZERS)
-    length = cast(given.get("n_tokens"), int | None, "n_tokens")
-    check(length is None or length >= 1, f"n_tokens is {length}, must be at least 1")
+    _length(given)
+    cast(given.get("yes", False), bool, "yes")
 
 
 def data_config(given: Mapping[str, Any]) -> DataConfig:
     """The `data` section; `text` is short for one source. A Sparse Transformer reads bytes unless it is told not to."""
-    plain = dict(section(given, "data"))
-    if given.get("text"):
-        text = cast([given["text"]] if isinstance(given["text"], str) else given["text"], tuple[str, ...], "text")
-        plain["sources"] = [{"name": "text", "text": list(text)}]
+    plain = dict(section(one_spelling(given), "data"))
     if given.get("preset") in SPARSE_TRANSFORMERS:
         plain.setdefault("tokenizer", "bytes")
-    return from_plain(DataConfig, plain, where="data")
+    data = from_plain(DataConfig, plain, where="data")
+    check(
+        data.n_vocab is None or data.tokenizer == "bpe",
+        f"data.n_vocab is {data.n_vocab}, but only a BPE that is trained here has a size to choose, and data.tokenizer "
+        f"is {data.tokenizer}: leave one out",
+    )
+    sources = tuple(dataclasses.replace(one, text=tuple(paths(one.text, "text"))) for one in data.sources)
+    return dataclasses.replace(data, sources=sources, tokenizer=at_home(data.tokenizer))
 
 
 def wanted_vocab(given: Mapping[str, Any]) -> int | None:
@@ -87,7 +102,8 @@ def wanted_vocab(given: Mapping[str, Any]) -> int | None:
 def resolve(
     given: Mapping[str, Any], data: DataConfig, *, n_vocab: int, n_text_tokens: int, device: str, say: Say
 ) -> RunConfig:
-    """The whole configuration; `say` is told what was chosen."""
+    """The whole configuration; `say` is told what was chosen, and what of the given does not fit together."""
+    given = one_spelling(given)
     preset, shape = given.get("preset"), section(given, "model")
     if preset is None and "n_layers" not in shape:
         preset = _choose_preset(n_text_tokens, device, say)
@@ -95,21 +111,22 @@ def resolve(
     model = from_plain(GPTConfig, lay_over({**base, "n_vocab": n_vocab}, shape), where="model")
     if model.n_vocab < n_vocab:
         raise BadValue(f"model.n_vocab is {model.n_vocab}, below the tokenizer's {n_vocab}: leave it out")
-    n_parameters = count_parameters(model)["total"]
-    length = cast(section(given, "schedule").get("n_tokens", given.get("n_tokens")), int | None, "n_tokens")
-    n_tokens = length or _choose_length(n_parameters, n_text_tokens, device, say)
-    recipe = recipe_for(preset, n_parameters)
-    schedule = to_plain(schedule_for(recipe, n_tokens=n_tokens, n_ctx=model.n_ctx))
+    if preset and not _is_of(model, preset, shape):
+        say(f"model: not {preset}: its {', '.join(MODEL_SIZES)} are all given otherwise")
+        preset = None
+    n_model = n_parameters(model)
+    n_tokens = _length(given) or _choose_length(n_model, n_text_tokens, device, say)
+    recipe = recipe_for(preset, n_model)
     optimizer = to_plain(optimizer_for(recipe, name="adamw" if preset in PUBLISHED else "muon"))
     config = RunConfig(
         preset=preset,
         data=data,
         model=model,
-        schedule=from_plain(ScheduleConfig, lay_over(schedule, section(given, "schedule")), where="schedule"),
+        schedule=_schedule(section(given, "schedule"), recipe, n_tokens=n_tokens, n_ctx=model.n_ctx, say=say),
         optimizer=from_plain(OptimizerConfig, lay_over(optimizer, section(given, "optimizer")), where="optimizer"),
         loop=from_plain(LoopConfig, section(given, "loop"), where="loop"),
     )
-    say(f"model: {preset or 'as configured'}, {n_parameters:,} parameters, {model.n_layers} layers, {model.pattern}")
+    say(f"model: {_name_of(model, preset)}, {n_model:,} parameters, {model.n_layers} layers, {model.pattern}")
     say(
         f"training: {config.schedule.n_tokens:,} tokens in batches of {config.schedule.batch_tokens:,}, "
         f"{config.optimizer.summary}"
@@ -117,12 +134,46 @@ def resolve(
     return config
 
 
-def section(given: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """A section of a partial configuration; anything but keys and values raises BadValue."""
-    section = given.get(name, {})
-    if not isinstance(section, Mapping):
-        raise BadValue(f"{name} must hold keys and values, found {section!r}")
-    return section
+def _length(given: Mapping[str, Any]) -> int | None:
+    length = cast(section(given, "schedule").get("n_tokens"), int | None, "n_tokens")
+    check(length is None or length >= 1, f"n_tokens is {length}, must be at least 1")
+    return length
+
+
+def _is_of(model: GPTConfig, preset: str, shape: Mapping[str, Any]) -> bool:
+    """Whether a model still is the preset: not where all its sizes are given, and differ."""
+    as_published = all(getattr(model, name) == getattr(PRESETS[preset], name) for name in MODEL_SIZES)
+    return as_published or any(name not in shape for name in MODEL_SIZES)
+
+
+def _name_of(model: GPTConfig, preset: str | None) -> str:
+    """The preset and what differs from it, such as "tiny-1m with n_layers 6"."""
+    if preset is None:
+        return "as configured"
+    published = {**to_plain(PRESETS[preset]), "n_vocab": model.n_vocab}  # which follows the tokenizer
+    changed = [f"{key} {value}" for key, value in to_plain(model).items() if value != published[key]]
+    return f"{preset} with {', '.join(changed)}" if changed else preset
+
+
+def _schedule(said: Mapping[str, Any], recipe: Recipe, *, n_tokens: int, n_ctx: int, say: Say) -> ScheduleConfig:
+    """The schedule as it will be run: what is not said follows what is, batches are whole rows."""
+    known = {
+        key: cast(value, int, f"schedule.{key}")
+        for key, value in said.items()
+        if key in ("batch_tokens", "batch_start_tokens", "warmup_tokens", "decay_tokens")
+    }
+    chosen = to_plain(schedule_for(recipe, n_tokens=n_tokens, n_ctx=n_ctx, said=known))
+    asked = from_plain(ScheduleConfig, lay_over(chosen, {**said, "n_tokens": n_tokens}), where="schedule")
+    for line in about_clocks(asked, n_ctx=n_ctx):
+        say(line)
+    batch, start = (whole_rows(n, n_ctx) * n_ctx for n in (asked.batch_tokens, asked.batch_start_tokens))
+    for name, done, wanted in (
+        ("batch_tokens", batch, asked.batch_tokens),
+        ("batch_start_tokens", start, asked.batch_start_tokens),
+    ):
+        if done != wanted:
+            say(f"schedule: {name} {done:,} in whole rows, as {wanted:,} is no multiple of n_ctx {n_ctx:,}")
+    return dataclasses.replace(asked, batch_tokens=batch, batch_start_tokens=start)
 
 
 def _budget_flops(device: str) -> float:
@@ -133,18 +184,18 @@ def _choose_preset(n_text_tokens: int, device: str, say: Say) -> str:
     """The largest size whose compute-optimal training fits the text and six minutes on this machine."""
     by_time = (_budget_flops(device) / (6 * TOKENS_PER_PARAMETER)) ** 0.5
     most = min(by_time, MAX_EPOCHS * n_text_tokens / TOKENS_PER_PARAMETER)
-    fitting = [name for name in SIZES if count_parameters(PRESETS[name])["total"] <= most]
+    fitting = [name for name in SIZES if n_parameters(PRESETS[name]) <= most]
     preset = fitting[-1] if fitting else SIZES[0]
     say(f"size: {preset}, by {n_text_tokens:,} tokens of text and six minutes on this machine (--preset NAME)")
     return preset
 
 
-def _choose_length(n_parameters: int, n_text_tokens: int, device: str, say: Say) -> int:
+def _choose_length(n_model: int, n_text_tokens: int, device: str, say: Say) -> int:
     """Tokens to train on: 20 a parameter, at most 4 passes over the text and six minutes."""
     limits = {
-        f"{TOKENS_PER_PARAMETER} tokens a parameter": TOKENS_PER_PARAMETER * n_parameters,
+        f"{TOKENS_PER_PARAMETER} tokens a parameter": TOKENS_PER_PARAMETER * n_model,
         f"{MAX_EPOCHS} passes over the text": MAX_EPOCHS * n_text_tokens,
-        f"about {BUDGET_SECONDS // 60} minutes on this machine": int(_budget_flops(device) / (6 * n_parameters)),
+        f"about {BUDGET_SECONDS // 60} minutes on this machine": int(_budget_flops(device) / (6 * n_model)),
     }
     why = min(limits, key=lambda name: limits[name])
     say(f"length: {limits[why]:,} tokens = {why} (--n_tokens N)")

@@ -37,9 +37,10 @@ from fewshot.kernels.need import Need
 from fewshot.model.compile import compile_blocks
 from fewshot.model.device import machine_device
 from fewshot.model.gpt import GPT
-from fewshot.train.data import Say, Tokens, build_tokens, load_tokens, make_tokenizer
+from fewshot.train.data import Say, Tokens, build_tokens, load_tokens, make_tokenizer, measure_text
 from fewshot.train.loop import TrainState, training
 from fewshot.train.metrics import Report
+from fewshot.train.plan import check_early, check_whole, is_sure, state_bytes
 from fewshot.train.resolve import RunConfig, check_sections, data_config, resolve, section, wanted_vocab
 from fewshot.train.step import choose_precision, fitting_rows
 from fewshot.train.throughput import free_memory_bytes
@@ -72,7 +73,7 @@ def start(given: Mapping[str, Any], run: Path, *, say: Say, hooks: Sequence[Hook
     _check_alone()
     check_is_new(run)  # before a lock is put there, too
     check_sections(given)
-    data_config(given)
+    check_early(given, data_config(given), device=machine_device())
     with hold(run, doing="fewshot train"):
         yield from start_held(given, run, say=say, hooks=hooks)
 
@@ -87,13 +88,15 @@ def start_held(given: Mapping[str, Any], run: Path, *, say: Say, hooks: Sequence
 def _prepare(given: Mapping[str, Any], run: Path, say: Say) -> _Parts:
     """Make all of a run but its training: its tokens, its tokenizer and its configuration, in this order."""
     data = data_config(given)
-    tokenizer = make_tokenizer(data, n_vocab=wanted_vocab(given), say=say)
-    tokens = build_tokens(data, tokenizer, run / DATA, say=say)
+    sizes = measure_text(data, say=say)
+    tokenizer = make_tokenizer(data, sizes, n_vocab=wanted_vocab(given), say=say)
+    tokens = build_tokens(data, sizes, tokenizer, run / DATA, say=say)
     n_text_tokens = sum(shard.n_tokens for shards in tokens.training for shard in shards)
     config = resolve(
         given, data, n_vocab=tokenizer.n_vocab, n_text_tokens=n_text_tokens, device=machine_device(), say=say
     )
-    free_bytes = free_memory_bytes(machine_device())
+    check_whole(config, device=machine_device(), sure=is_sure(given), say=say)
+    free_bytes = free_memory_bytes(machine_device()) - state_bytes(config.model, config.optimizer.name)
     micro_rows = config.loop.micro_rows or fitting_rows(
         config.model, free_bytes=free_bytes, recompute=config.loop.recompute
     )

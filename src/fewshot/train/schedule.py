@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from fewshot.base.errors import check
 from fewshot.train.config import ScheduleConfig
 
 
@@ -27,7 +28,52 @@ def batch_rows(schedule: ScheduleConfig, tokens_seen: int, *, n_ctx: int) -> int
     if tokens_seen < schedule.ramp_tokens:
         start = schedule.batch_start_tokens
         full = start + (full - start) * tokens_seen // schedule.ramp_tokens
-    return max(1, round(full / n_ctx))
+    return whole_rows(full, n_ctx)
+
+
+def whole_rows(n_tokens: int, n_ctx: int) -> int:
+    """The number of rows nearest to so many tokens; at least one."""
+    return max(1, round(n_tokens / n_ctx))
+
+
+def about_clocks(schedule: ScheduleConfig, *, n_ctx: int) -> list[str]:
+    """A line for each clock that does not fit the run; one that cannot work raises BadValue."""
+    n_tokens, batch, warmup, decay = (
+        getattr(schedule, name) for name in ("n_tokens", "batch_tokens", "warmup_tokens", "decay_tokens")
+    )
+    check(
+        batch <= max(n_tokens, n_ctx),
+        f"schedule.batch_tokens {batch:,} is above n_tokens {n_tokens:,}: the run is not one whole batch; lower one or "
+        "raise the other",
+    )
+    check(
+        decay > warmup or warmup >= n_tokens,
+        f"schedule.decay_tokens {decay:,} must be above schedule.warmup_tokens {warmup:,}: both count from the start, "
+        "and the decay begins where the warm-up ends",
+    )
+    share = lr_fraction(schedule, n_tokens)
+    lines = []
+    if warmup >= n_tokens:
+        lines.append(
+            f"schedule: the warm-up takes {warmup:,} tokens, the run has {n_tokens:,}: the learning rate ends at "
+            f"{share:.2%} of its peak (--schedule.warmup_tokens)"
+        )
+    elif decay > n_tokens:
+        lines.append(
+            f"schedule: the decay takes {decay:,} tokens, the run has {n_tokens:,}: the learning rate ends at "
+            f"{share:.1%} of its peak (--schedule.decay_tokens)"
+        )
+    elif 2 * decay < n_tokens:
+        lines.append(
+            f"schedule: the decay ends after {decay:,} of {n_tokens:,} tokens: the learning rate stays at "
+            f"{share:.1%} of its peak from there (--schedule.decay_tokens)"
+        )
+    if schedule.ramp_tokens > n_tokens and schedule.batch_start_tokens < batch:
+        lines.append(
+            f"schedule: the batch grows over {schedule.ramp_tokens:,} tokens, the run has {n_tokens:,}: it ends at "
+            f"{batch_rows(schedule, n_tokens, n_ctx=n_ctx) * n_ctx:,} of {batch:,} (--schedule.ramp_tokens)"
+        )
+    return lines
 
 
 def count_steps(schedule: ScheduleConfig, *, n_ctx: int) -> int:

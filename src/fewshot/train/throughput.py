@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 
 import torch
@@ -9,9 +10,12 @@ import torch
 from fewshot.base.machine import free_memory
 
 
-def matmul_flops_per_second(device: str, *, size: int = 768, seconds: float = 0.3) -> float:
-    """Floating-point operations a second of float32 products of size x size matrices: the machine's practical peak."""
-    a, b = torch.randn(2, size, size, device=device).unbind(0)
+@functools.cache
+def matmul_flops_per_second(
+    device: str, *, size: int = 768, dtype: torch.dtype = torch.float32, seconds: float = 0.3
+) -> float:
+    """Floating-point operations a second of products of size x size matrices: the machine's practical peak."""
+    a, b = torch.randn(2, size, size, device=device, dtype=dtype).unbind(0)
     rates: list[float] = []
     until = time.perf_counter() + seconds
     while time.perf_counter() < until or len(rates) < 3:

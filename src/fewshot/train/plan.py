@@ -1,0 +1,163 @@
+"""What a run costs before it begins: memory and time, held against this machine. In: a configuration. Out: one line.
+
+A lower bound by arithmetic, so that sizes that cannot work are answered at once, most of them before any text is read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fewshot.base.config import cast
+from fewshot.base.errors import check
+from fewshot.base.machine import check_fits, in_bytes
+from fewshot.model.config import GPTConfig
+from fewshot.model.plan import activation_bytes, n_block_parameters, n_parameters
+from fewshot.train.data import DataConfig, Say
+from fewshot.train.given import one_spelling, section
+from fewshot.train.resolve import EFFICIENCY, EXAMPLE, RunConfig, resolve
+from fewshot.train.schedule import count_steps, whole_rows
+from fewshot.train.step import choose_precision
+from fewshot.train.throughput import free_memory_bytes, matmul_flops_per_second
+
+MAX_DAYS = 30  # a run that takes longer needs a yes
+BLOCK_SECONDS = (
+    0.5e-3  # that one block takes of a step however narrow it is: the calls themselves, forward and backward
+)
+CLOCKS = ("batch_tokens", "batch_start_tokens", "ramp_tokens", "warmup_tokens", "decay_tokens")
+QUICK_FLOPS = 1e11  # seconds on any machine: not worth measuring its speed
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPlan:
+    """What one run needs at the least."""
+
+    n_parameters: int
+    state_bytes: int  # weights, gradients and what the optimizer keeps
+    row_bytes: int  # activations of one forward pass: of `loop.micro_rows`, or of one row where that is not given
+    batch_bytes: int  # the tokens of one step
+    n_tokens: int
+    n_steps: int  # about: the batch taken at its full size
+    flops: float  # 6 a parameter and token
+    block_seconds: float  # of all steps: what the calls take, however fast the processor is
+
+    @property
+    def n_bytes(self) -> int:
+        """Everything together."""
+        return self.state_bytes + self.row_bytes + self.batch_bytes
+
+
+def state_bytes(model: GPTConfig, optimizer: str) -> int:
+    """Bytes of weights, gradients and the optimizer's state; Muon keeps one number a weight of the blocks, Adam two."""
+    total = n_parameters(model)
+    return 16 * total - (0 if optimizer == "adamw" else 4 * n_block_parameters(model))
+
+
+def plan_run(config: RunConfig) -> RunPlan:
+    """The costs of a run, by arithmetic."""
+    model, loop, n_tokens = config.model, config.loop, config.schedule.n_tokens
+    n_rows = whole_rows(config.schedule.batch_tokens, model.n_ctx)
+    n_steps = math.ceil(n_tokens / (n_rows * model.n_ctx))
+    return RunPlan(
+        n_parameters=n_parameters(model),
+        state_bytes=state_bytes(model, config.optimizer.name),
+        row_bytes=min(loop.micro_rows or 1, n_rows) * activation_bytes(model, recompute=loop.recompute),
+        batch_bytes=n_rows * 2 * 8 * (model.n_ctx + 1),  # read and copied, 8 bytes a token
+        n_tokens=n_tokens,
+        n_steps=n_steps,
+        flops=6.0 * n_parameters(model) * n_tokens,
+        block_seconds=n_steps * model.n_layers * BLOCK_SECONDS,
+    )
+
+
+def check_memory(plan: RunPlan, free_bytes: int) -> None:
+    """Raise BadValue where the run does not fit in memory, with what takes most of it and the way out."""
+    ways_out = {
+        plan.state_bytes: "take a smaller model (--preset, or lower model.n_layers, d_model, n_vocab)",
+        plan.row_bytes: "lower --loop.micro_rows or --model.n_ctx, or give --loop.recompute true",
+        plan.batch_bytes: "lower --schedule.batch_tokens",
+    }
+    what = (
+        f"training ({plan.n_parameters:,} parameters {in_bytes(plan.state_bytes)}, a forward pass "
+        f"{in_bytes(plan.row_bytes)}, a batch of tokens {in_bytes(plan.batch_bytes)})"
+    )
+    check_fits(plan.n_bytes, what, ways_out[max(ways_out)], free_bytes=free_bytes)
+
+
+def check_time(plan: RunPlan, seconds: float) -> None:
+    """Raise BadValue where the run takes longer than `MAX_DAYS`."""
+    check(
+        seconds <= MAX_DAYS * 24 * 3600,
+        f"this run would take {in_words(seconds)} on this machine, for {plan.n_tokens:,} tokens and "
+        f"{plan.n_parameters:,} parameters: lower --n_tokens, take a smaller --preset, or give --yes (asked for beyond "
+        f"{MAX_DAYS} days)",
+    )
+
+
+def in_one_line(plan: RunPlan, *, free_bytes: int, seconds: float) -> str:
+    """What is said before anything long begins."""
+    return (
+        f"plan: {in_bytes(plan.state_bytes)} for weights, gradients and optimizer and {in_bytes(plan.row_bytes)} a "
+        f"forward pass, of {in_bytes(free_bytes)} free; {plan.n_steps:,} steps, {in_words(seconds)}"
+    )
+
+
+def check_early(given: Mapping[str, Any], data: DataConfig, *, device: str) -> None:
+    """Raise for sizes that cannot work, whatever the text turns out to be; nothing is read or built.
+
+    What the text decides is taken as small as it can be: the vocabulary, the size and length where none is given.
+    """
+    given = one_spelling(given)
+    shape, schedule = section(given, "model"), section(given, "schedule")
+    has_length = schedule.get("n_tokens") is not None
+    if not given.get("preset") and "n_layers" not in shape:
+        given = {**given, "model": {**EXAMPLE, **shape}}
+    if not has_length:  # one that all clocks fit in
+        clocks = [cast(value, int | None, f"schedule.{key}") for key, value in schedule.items() if key in CLOCKS]
+        given = {**given, "schedule": {**schedule, "n_tokens": max([1, *filter(None, clocks)])}}
+    config = resolve(given, data, n_vocab=1, n_text_tokens=1, device=device, say=lambda line: None)
+    if not is_sure(given):
+        plan = plan_run(config)
+        check_memory(plan, free_memory_bytes(device))
+        if has_length:
+            check_time(plan, _seconds(plan, config, device))
+
+
+def check_whole(config: RunConfig, *, device: str, sure: bool, say: Say) -> None:
+    """Say what the resolved run costs; raise where it does not fit in memory or takes too long, unless one is sure."""
+    plan, free_bytes = plan_run(config), free_memory_bytes(device)
+    seconds = _seconds(plan, config, device)
+    if not sure:
+        check_memory(plan, free_bytes)
+        check_time(plan, seconds)
+    plan = dataclasses.replace(plan, n_steps=count_steps(config.schedule, n_ctx=config.model.n_ctx))  # exactly
+    say(in_one_line(plan, free_bytes=free_bytes, seconds=seconds))
+
+
+def is_sure(given: Mapping[str, Any]) -> bool:
+    """Whether the user said yes to whatever the plan says."""
+    return bool(cast(given.get("yes", False), bool, "yes"))
+
+
+def _seconds(plan: RunPlan, config: RunConfig, device: str) -> float:
+    """About how long the run takes, by the measured speed of this machine's matrix products."""
+    if plan.flops <= QUICK_FLOPS:
+        return plan.block_seconds
+    dtype = choose_precision(config.loop.precision, device, d_model=config.model.d_model).dtype
+    size = 768 if device == "cpu" else 4096  # what fills the processor
+    return plan.flops / (EFFICIENCY * matmul_flops_per_second(device, size=size, dtype=dtype)) + plan.block_seconds
+
+
+UNITS = (("years", 365.25 * 24 * 3600), ("days", 24 * 3600), ("hours", 3600), ("minutes", 60))
+
+
+def in_words(seconds: float) -> str:
+    """Such as "about 6 minutes" or "about 1,200 years"."""
+    for unit, length in UNITS:
+        if seconds >= 2 * length:
+            n = seconds / length
+            return f"about {n:,.0f} {unit}" if n < 1e9 else f"about {n:.1e} {unit}"
+    return f"about {seconds:.0f} seconds" if seconds >= 10 else "a few seconds"

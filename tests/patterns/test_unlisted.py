@@ -1,0 +1,183 @@
+"""A kind of pattern that no file knows works everywhere, from its `allows` alone: slowly, and exactly.
+
+Such kinds are put into the table of patterns, and the tests of kernels, caches, strips and layouts are run on them.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+from fewshot.cli.main import main
+from fewshot.kernels import choose as choose_module
+from fewshot.kernels import reference
+from fewshot.kernels.choose import choose_for
+from fewshot.model.gpt import GPT
+from fewshot.patterns.layout import density, mask
+from fewshot.patterns.pattern import PATTERNS, Dense, Pattern
+from fewshot.patterns.schedule import alternate, parse
+
+
+def loaded(path: str) -> ModuleType:
+    """Another file of the tests."""
+    name = f"for_unlisted_{Path(path).stem}"
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / path)
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+unlisted = loaded("patterns/unlisted.py")
+grid, caches = loaded("kernels/test_kernel_agreement.py"), loaded("model/test_cache.py")
+strips, kept = loaded("patterns/test_strips.py"), loaded("patterns/test_kept.py")
+quick_flex = grid._quick_flex
+all_patterns = pytest.mark.parametrize("number", range(unlisted.N_PATTERNS))
+
+
+@pytest.fixture(autouse=True)
+def patterns(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Pattern]]:
+    """The kinds, in the table that the parser and the printed names share."""
+    for name, kind in unlisted.UNLISTED.items():
+        monkeypatch.setitem(PATTERNS, name, kind)
+    patterns = unlisted.all_patterns()
+    assert len(patterns) == unlisted.N_PATTERNS
+    return patterns
+
+
+@all_patterns
+def test_they_are_causal_and_read_themselves_as_every_pattern_must(patterns: list[Pattern], number: int) -> None:
+    for head in range(6):
+        rows = mask(patterns[number], 41, 41, head=head)
+        assert rows.diagonal().all()
+        assert not np.triu(rows, 1).any()
+
+
+@pytest.mark.parametrize(("kernel", "dtype"), grid.covered(), ids=str)
+@all_patterns
+def test_every_kernel_agrees_with_the_reference_at_all_lengths(
+    patterns: list[Pattern], number: int, kernel: str, dtype: torch.dtype
+) -> None:
+    grid.compare_over_all_lengths(kernel, patterns[number], dtype)
+
+
+@all_patterns
+def test_the_reference_reads_exactly_what_is_allowed_in_each_head(patterns: list[Pattern], number: int) -> None:
+    n, n_heads = 13, 5
+    q = torch.zeros(1, n_heads, n, n)
+    weights = reference.attend(q, q, torch.eye(n).expand(1, n_heads, n, n), patterns[number])[0]
+    for h, q_, k_ in itertools.product(range(n_heads), range(n), range(n)):
+        assert bool(weights[h, q_, k_] > 0) == bool(patterns[number].allows(q_, k_, h))
+
+
+@all_patterns
+def test_a_cache_reads_what_the_whole_text_reads(patterns: list[Pattern], number: int) -> None:
+    text = patterns[number].text
+    for pieces in ([13], [1] * 13, [1, 5, 7], [6] + [1] * 7, [12, 1]):
+        caches.test_reading_in_pieces_with_a_cache_equals_reading_at_once(text, pieces)
+    caches.test_rows_of_different_lengths_read_as_if_each_were_alone(text)
+    caches.test_the_bytes_of_a_cache_are_those_of_the_plan(text)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 16])
+def test_a_cache_reads_a_long_text_too(patterns: list[Pattern], number: int) -> None:
+    caches.test_cached_logits_equal_uncached_ones_whatever_the_length_of_the_prompt(patterns[number].text)
+
+
+@all_patterns
+def test_strips_and_places_in_a_buffer_hold_of_every_head(
+    patterns: list[Pattern], number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(strips, "LENGTHS", strips.LENGTHS[:-1])
+    for pattern in patterns[number].for_heads(3):
+        assert not pattern.needs_heads
+        strips.test_strips_hold_every_allowed_pair_exactly_once(pattern)
+        strips.test_strips_of_a_pass_share_no_query_and_no_key(pattern)
+        strips.test_intervals_lie_within_the_keys_and_never_step_back(pattern)
+        strips.test_pairs_in_blocks_are_those_of_the_mask(pattern)
+        for piece, n_ctx in itertools.product((1, 3, 50), (1, 7, 41)):
+            kept.test_every_query_finds_exactly_its_keys_in_the_buffer(pattern, piece, n_ctx)
+        kept.test_the_slots_of_one_new_position_are_those_it_is_written_to(pattern)
+
+
+@all_patterns
+def test_a_printed_schedule_parses_back(patterns: list[Pattern], number: int) -> None:
+    schedule = alternate(patterns[number], Dense(), patterns[0] | patterns[number])
+    assert parse(schedule.text) == schedule
+    assert parse(schedule.text.upper().replace(" ", "")) == schedule
+
+
+@all_patterns
+def test_a_union_does_not_depend_on_order_and_reads_what_either_does(patterns: list[Pattern], number: int) -> None:
+    for other in patterns:
+        merged = patterns[number] | other
+        assert merged == other | patterns[number]
+        for head in range(7):
+            either = mask(patterns[number], 23, 23, head=head) | mask(other, 23, 23, head=head)
+            assert np.array_equal(mask(merged, 23, 23, head=head), either)
+
+
+@all_patterns
+def test_patterns_show_draws_and_counts_them(
+    patterns: list[Pattern], number: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = patterns[number].text
+    assert main(["patterns", "show", text, "--n", "9"]) == 0
+    shown = capsys.readouterr().out
+    for head in range(4):
+        rows = mask(patterns[number], 9, 9, head=head)
+        drawn = "\n".join("".join("#" if rows[q, k] else "." for k in range(q + 1)) for q in range(9))
+        assert drawn in shown
+    assert main(["patterns", "show", text, "--n", "9", "--json"]) == 0
+    (layer,) = json.loads(capsys.readouterr().out)["layers"]
+    assert layer == {
+        "pattern": text,
+        "density": density(patterns[number], 9),
+        "mean_keys_per_query": pytest.approx(5 * density(patterns[number], 9)),
+    }
+
+
+def test_heads_that_differ_are_drawn_by_their_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["patterns", "show", "perhead(headsteps(2), dense)", "--n", "5"]) == 0
+    shown = capsys.readouterr().out
+    assert "every layer, head 2 of the first 4: headsteps(2) at head 2" in shown
+    assert "every layer, heads 1, 3 of the first 4: dense" in shown
+
+
+def test_a_model_of_them_learns_by_the_kernels_that_auto_takes(
+    patterns: list[Pattern], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choose_module, "measured", lambda need, kernels: dict.fromkeys(kernels, 1.0))
+    model = caches.make(alternate(*patterns[:2]).text)
+    need = grid.need(patterns[0], 13, 13)
+    chosen = choose_for(patterns[:2], "auto", need)
+    assert choose_for(patterns[:2], chosen.names, need).names == chosen.names
+    other = GPT(model.config, attend=chosen.attend)
+    other.load_state_dict(model.state_dict())
+    tokens = torch.arange(13)[None] % 11
+    losses = [each.loss(tokens, tokens) for each in (model, other)]
+    torch.testing.assert_close(*losses)
+    for one, two in zip(*(torch.autograd.grad(loss, list(each.parameters())) for loss, each in
+                          zip(losses, (model, other), strict=True)), strict=True):  # fmt: skip
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+def test_tritons_kernels_agree_with_the_reference_in_its_interpreter() -> None:
+    """In a process of its own: Triton decides at import whether it interprets."""
+    script = Path(__file__).with_name("unlisted_in_triton.py")
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
