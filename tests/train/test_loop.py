@@ -291,8 +291,6 @@ APART: dict[str, tuple[dict[str, Any], str]] = {
     "normuon": ({"optimizer": {"name": "normuon", "matrix_lr": 1e38}}, "optimizer.lr or optimizer.matrix_lr"),
     "decay": ({"n_steps": 20, "optimizer": {"weight_decay": 1e9}}, "optimizer.weight_decay"),
     "huge decay, one step": ({"n_steps": 1, "optimizer": {"weight_decay": 1e300}}, "optimizer.weight_decay"),
-    "first weights": ({"model": {"init_std": 1e30}}, "model.init_std"),
-    "first weights, one step": ({"n_steps": 1, "model": {"init_std": 3e38}}, "model.init_std"),
     "post-ln": ({"n_steps": 1, "model": {"block": "post-ln"}, "optimizer": {"lr": 1e38}}, "optimizer.lr"),
 }
 
