@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fewshot.cli.demo import _make_room
 from fewshot.cli.main import main
 from fewshot.demo import recipe
 from fewshot.demo.texts import repeats, write_texts
@@ -96,3 +97,40 @@ def test_a_demo_that_learns_nothing_runs_through_and_exits_with_1(
     (tmp_path / "mine" / "thesis.txt").touch()
     assert main(["demo", "--out", str(tmp_path / "mine")]) == 2
     assert (tmp_path / "mine" / "thesis.txt").exists()
+
+
+BESIDE = [
+    "notes.txt",
+    "checkpoints/step-00001500-best/model.safetensors",
+    "checkpoints/step-old/manifest.json",
+    "checkpoints/notes.txt",
+    "checkpoints-2/step-00001500/manifest.json",
+    "config.yaml.bak",
+    "metrics-first.jsonl",
+    ".git/HEAD",
+    "lab.html",
+    "data.zip",
+]
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_a_demo_that_is_made_again_deletes_nothing_that_it_did_not_make(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = [".fewshot-demo", "config.yaml", "text/english.jsonl", "checkpoints/step-00001500/manifest.json"]
+    for each in [*own, name]:
+        (tmp_path / each).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / each).write_text("mine")
+    assert main(["demo", "--out", str(tmp_path)]) == 2
+    assert "not made by the demo: give a new folder" in capsys.readouterr().err
+    assert all((tmp_path / each).read_text() == "mine" for each in [*own, name])
+
+
+def test_results_stay_when_a_demo_is_made_again(tmp_path: Path) -> None:
+    for each in ("config.yaml", "metrics.jsonl", "checkpoints/step-00001500/manifest.json", "evaluations/lambada.json"):
+        (tmp_path / each).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / each).write_text("{}")
+    _make_room(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "evaluations"]
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+    assert (tmp_path / "evaluations" / "lambada.json").is_file()
