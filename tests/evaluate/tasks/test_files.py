@@ -52,6 +52,33 @@ def test_a_bad_row_is_named(tmp_path, text, message):
         read_released(DataFolder(tmp_path).find("a.jsonl"))
 
 
+def test_linked_folders_are_entered_once_and_never_in_a_circle(tmp_path):
+    there, inside = tmp_path / "elsewhere", tmp_path / "data"
+    (there / "deep").mkdir(parents=True)
+    (there / "deep" / "a.jsonl").write_text(json.dumps(ROW))
+    inside.mkdir()
+    (inside / "linked").symlink_to(there)
+    (inside / "again").symlink_to(there / "deep")
+    (there / "back").symlink_to(inside)
+    (there / "deep" / "self").symlink_to(there / "deep")
+    (inside / "nowhere").symlink_to(tmp_path / "absent")
+    (inside / "b.jsonl").symlink_to(there / "deep" / "a.jsonl")
+    data = DataFolder(inside)
+    assert data.names == ["b.jsonl", "again/a.jsonl", "linked/deep/a.jsonl"]
+    for name in ("a.jsonl", "b.jsonl", "linked/deep/a.jsonl"):
+        assert read_released(data.need("t", name))[0].context == ROW["context"]
+    (tmp_path / "whole").symlink_to(inside)
+    assert DataFolder(tmp_path / "whole").names == data.names
+
+
+def test_a_folder_without_end_of_links_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr("fewshot.evaluate.tasks.files.MAX_FILES", 3)
+    for number in range(5):
+        (tmp_path / f"{number}.jsonl").touch()
+    with pytest.raises(BadFile, match="holds more than 3 files"):
+        _ = DataFolder(tmp_path).names
+
+
 @pytest.mark.parametrize("data", [b"no gzip at all", packed(b"some text")[:-9]])
 def test_a_damaged_gzip_is_named(tmp_path, data):
     (tmp_path / "a.jsonl.gz").write_bytes(data)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import os
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
@@ -26,7 +27,7 @@ from fewshot.evaluate.tasks.kinds import Kind, Maybe, check_kind, tidied
 T = TypeVar("T")
 Row = dict[str, Any]
 
-MAX_FILES = 100_000  # a folder with more is hardly one of evaluation sets
+MAX_FILES = 100_000  # with the folders; a folder with more is hardly one of evaluation sets
 OPENERS: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".gz": gzip.decompress, ".bz2": bz2.decompress}
 
 
@@ -147,12 +148,7 @@ class DataFolder(Data):
     def names(self) -> list[str]:
         """Paths of all files inside, the least deep first."""
         if self.path.is_dir():
-            names = []
-            for file in self.path.rglob("*"):
-                if file.is_file():
-                    names.append(file.relative_to(self.path).as_posix())
-                if len(names) > MAX_FILES:
-                    raise BadFile(f"{self.path} holds more than {MAX_FILES:,} files: give the evaluation sets' folder")
+            names = [file.relative_to(self.path).as_posix() for file in _files(self.path)]
         else:
             with zipfile.ZipFile(self.path) as archive:
                 names = [one.filename for one in archive.infolist() if not one.is_dir()]
@@ -188,6 +184,18 @@ def _told(where: object) -> Iterator[None]:
         raise BadFile(f"{where}: {error}") from None
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise BadFile(f"{where}: {type(error).__name__} {error}") from None
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """All files inside; links to folders are entered, but none that leads back to a folder that it stands in."""
+    n_seen = 0
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        n_seen += 1 + len(files)
+        if n_seen > MAX_FILES:
+            raise BadFile(f"{folder} holds more than {MAX_FILES:,} files: give the evaluation sets' folder")
+        above = {os.path.realpath(one) for one in (Path(parent), *Path(parent).parents) if one.is_relative_to(folder)}
+        folders[:] = [name for name in folders if os.path.realpath(Path(parent, name)) not in above]
+        yield from (path for path in (Path(parent, name) for name in files) if path.is_file())
 
 
 def needed(task: str, data: Data | None, *ends: str) -> Data:
