@@ -86,6 +86,26 @@ def test_a_damaged_gzip_is_named(tmp_path, data):
         DataFolder(tmp_path).find("a.jsonl").text()
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.bz2"])
+@pytest.mark.parametrize("archived", [False, True])
+def test_a_file_that_grows_without_end_is_refused(tmp_path, monkeypatch, name, archived):
+    monkeypatch.setattr("fewshot.evaluate.tasks.files.MAX_BYTES", 9_999)
+    for n_bytes, refused in ((9_999, False), (10_000, True)):
+        data = {"jsonl": bytes, "gz": packed, "bz2": bz2.compress}[name.rpartition(".")[2]](b" " * n_bytes)
+        (tmp_path / name).write_bytes(data)
+        where = tmp_path
+        if archived:
+            where = tmp_path / "x.zip"
+            with zipfile.ZipFile(where, "w", zipfile.ZIP_DEFLATED) as archive:
+                archive.writestr(name, data)
+        file = DataFolder(where).need("t", "a.jsonl")
+        if refused:
+            with pytest.raises(BadFile, match=r"unpacks to more than 9,999 bytes"):
+                file.text()
+        else:
+            assert len(file.text()) == n_bytes
+
+
 def test_what_is_missing_is_named(tmp_path):
     with pytest.raises(BadFile, match="neither a folder nor a zip archive"):
         DataFolder(tmp_path / "absent")

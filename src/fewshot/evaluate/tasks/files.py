@@ -7,6 +7,7 @@ files is another `Data` (`tasks/hub.py`). Knows no task.
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
 import os
 import zipfile
@@ -20,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from fewshot.base.errors import BadFile, BadValue
-from fewshot.base.files import parse_json, read_bytes
+from fewshot.base.files import parse_json
 from fewshot.evaluate.task import Example
 from fewshot.evaluate.tasks.kinds import Kind, Maybe, check_kind, tidied
 
@@ -28,7 +29,8 @@ T = TypeVar("T")
 Row = dict[str, Any]
 
 MAX_FILES = 100_000  # with the folders; a folder with more is hardly one of evaluation sets
-OPENERS: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".gz": gzip.decompress, ".bz2": bz2.decompress}
+MAX_BYTES = 2**31  # of one file, unpacked; no set has a larger one
+OPENERS: dict[str, Callable[[Any], Any] | None] = {"": None, ".gz": gzip.open, ".bz2": bz2.open}
 
 
 @dataclass(frozen=True)
@@ -158,12 +160,16 @@ class DataFolder(Data):
     def text_of(self, name: str) -> str:
         """The file's text, unpacked; raises BadFile where it is damaged or not UTF-8."""
         try:
-            if self.path.is_dir():
-                raw = read_bytes(self.path / name)
-            else:
-                with zipfile.ZipFile(self.path) as archive:
-                    raw = archive.read(name)
-            return OPENERS.get(Path(name).suffix, bytes)(raw).decode("utf-8-sig")
+            with contextlib.ExitStack() as stack:
+                if self.path.is_dir():
+                    packed: Any = stack.enter_context((self.path / name).open("rb"))
+                else:
+                    packed = stack.enter_context(stack.enter_context(zipfile.ZipFile(self.path)).open(name))
+                unpack = OPENERS.get(Path(name).suffix)
+                data = (stack.enter_context(unpack(packed)) if unpack else packed).read(MAX_BYTES + 1)
+            if len(data) > MAX_BYTES:
+                raise BadFile(f"{self}/{name} unpacks to more than {MAX_BYTES:,} bytes: no evaluation set is so large")
+            return data.decode("utf-8-sig")
         except (zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError, zlib.error) as error:
             raise BadFile(f"{self}/{name} is damaged: {error}") from None
 
