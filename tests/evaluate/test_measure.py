@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -56,6 +57,15 @@ def test_a_choice_is_the_likeliest_after_normalisation_by_hand():
     assert answer.choice("byte") == 1  # -1.5 against -1.25: é has two bytes
     assert answer.choice("unconditional") == 0  # 3 against 0.5
     assert chosen(-1.0, -1.0).choice("sum") == 0  # the first of equals
+
+
+@pytest.mark.parametrize("normalisation", ["character", "byte"])
+@pytest.mark.parametrize("empty", [" ", ""])
+def test_a_choice_without_letters_is_never_the_likeliest_by_letter(normalisation, empty):
+    example = SimpleNamespace(completions=(empty, " b"))
+    answer = Answer(example=example, logprobs=(-0.1, -9.0), n_tokens=(1, 1))
+    assert answer.normalised(normalisation) == [-math.inf, -9.0]  # as the harness's division gives it
+    assert answer.choice(normalisation) == 1
 
 
 def test_accuracy_counts_every_right_completion():

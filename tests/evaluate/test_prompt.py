@@ -113,13 +113,29 @@ def test_the_harness_cuts_the_beginning_of_a_prompt_that_is_too_long(small_token
     tokenizer = small_tokenizer()
     whole = build_prompt(tokenizer, make("choose", protocol=HARNESS), EPISODE, shots=3, n_ctx=999)
     cut = build_prompt(tokenizer, make("choose", protocol=HARNESS), EPISODE, shots=3, n_ctx=30)
-    assert cut.shots == 3
+    assert (cut.shots, cut.text) == (1, "kyo\nOman -> Muscat\nPeru ->")  # what the model reads
+    assert (whole.shots, whole.text) == (3, "Italy -> Rome\nJapan -> Tokyo\nOman -> Muscat\nPeru ->")
     assert cut.spans[0].tokens == whole.spans[0].tokens[-31:]  # the last one is not read
     assert cut.spans[0].tokens[cut.spans[0].start :] == whole.spans[0].tokens[whole.spans[0].start :]
     writing = build_prompt(tokenizer, make(protocol=HARNESS, max_answer_tokens=9), EPISODE, shots=3, n_ctx=30)
     assert writing.tokens == whole.tokens[-21:]
+    assert (writing.shots, writing.text) == (0, "man -> Muscat\nPeru ->")
     full = make(protocol=HARNESS, max_answer_tokens=30)
     assert build_prompt(tokenizer, full, EPISODE, shots=3, n_ctx=30) is None
+
+
+@pytest.mark.parametrize("kind", ["choose", "complete", "perplexity"])
+@pytest.mark.parametrize("delimiter", ["\n", "\n\n", ""])
+def test_a_cut_prompt_counts_the_demonstrations_that_are_whole_in_what_is_read(small_tokenizer, kind, delimiter):
+    tokenizer = small_tokenizer()
+    task = make(kind, protocol=HARNESS, delimiter=delimiter, description="Name it.", max_answer_tokens=5)
+    whole = build_prompt(tokenizer, task, EPISODE, shots=3, n_ctx=999)
+    texts = [one.demonstration + delimiter for one in EPISODE.demonstrations]
+    for n_ctx in range(9, 80):
+        cut = build_prompt(tokenizer, task, EPISODE, shots=3, n_ctx=n_ctx)
+        assert whole.text.endswith(cut.text)
+        assert cut.shots == sum("".join(texts[k:]) + "Peru ->" in cut.text for k in range(3))
+    assert (cut.text, cut.shots) == (whole.text, 3)
 
 
 @pytest.mark.parametrize("n_ctx", [1, 3, 4, 7, 22, 23, 50])

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -10,9 +12,10 @@ import torch
 from fewshot.base.errors import BadValue
 from fewshot.evaluate import answers, run
 from fewshot.evaluate.measure import Answer, accuracy, greedy_accuracy, judged, perplexity, written_exactly
+from fewshot.evaluate.protocol import HARNESS
 from fewshot.evaluate.reader import GPTReader
 from fewshot.evaluate.run import Result
-from fewshot.evaluate.task import Episode, Example, Task, drawn_episodes
+from fewshot.evaluate.task import Episode, Example, Task, drawn_episodes, harness_episodes, own_episodes
 from fewshot.evaluate.tasks.table import make_task
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
@@ -104,17 +107,51 @@ def test_unconditional_normalisation_turns_the_choice_of_a_likely_text(small_tok
 
 
 def test_per_token_and_sum_choose_differently_between_a_short_and_a_long_text(small_tokenizer):
+    """By hand: a token costs log V nats, but within the alphabet one: "xy" 9.1, 4.6 a token; the long one 13.6, 1.4."""
     tokenizer = small_tokenizer()
-    model = tiny_gpt(tokenizer.n_vocab, 64)  # at random weights every token costs about the same
-    asked = [Example(str(i), f"{i}:", ("xy", "a much longer text")) for i in range(20)]
-    (result,) = evaluate(
-        model, tokenizer, listed({"kind": "choose", "measures": (accuracy("sum"),)}, asked, []), shots=(0,), **SETTINGS
+    table = torch.zeros(tokenizer.n_vocab, tokenizer.n_vocab)
+    for one, other in pairwise(tokenizer.encode("abcdefghij")):
+        table[one, other] = math.log((tokenizer.n_vocab - 1) / (math.e - 1))
+    reader = SimpleNamespace(
+        n_ctx=64,
+        device=torch.device("cpu"),
+        branching=False,
+        read=lambda tokens: table[tokens],
+        logits=lambda hidden: hidden,
     )
-    assert result.value == 1.0
-    (result,) = evaluate(
-        model, tokenizer, listed({"kind": "choose", "measures": (accuracy(),)}, asked, []), shots=(0,), **SETTINGS
-    )
-    assert result.value < 1.0 or result.samples[0].answer == "xy"
+    asked = [Example(str(i), f"{i}:", ("xy", "abcdefghij")) for i in range(20)]
+    for measure, value, chosen in ((accuracy("sum"), 1.0, "xy"), (accuracy("token"), 0.0, "abcdefghij")):
+        task = listed({"kind": "choose", "measures": (measure,)}, asked, [])
+        (result,) = evaluate(reader, tokenizer, task, shots=(0,), **SETTINGS)
+        assert (result.value, result.samples[0].answer) == (value, chosen)
+
+
+def test_a_perplexity_beyond_every_number_is_none_and_said(small_tokenizer, capsys):
+    tokenizer = small_tokenizer()
+    texts = [Example("long", "", ("x" * 300,)), Example("short", "", ("x" * 200 + " " + "y" * 40,))]
+    measures = (perplexity("word"), perplexity("byte", name="a byte"))
+    task = listed({"kind": "rolling", "measures": measures}, texts, [])
+    word, byte = evaluate(tiny_gpt(tokenizer.n_vocab, 64), tokenizer, task, shots=(0,), **SETTINGS)
+    assert (word.value, word.low, word.high, word.samples[0].value) == (None, None, None, None)
+    assert byte.low < byte.value < byte.high
+    assert "t: perplexity is too large for a number" in capsys.readouterr().err
+    json.dumps(word.to_json(), allow_nan=False)
+
+
+def test_of_choices_that_read_alike_each_is_right(small_tokenizer):
+    tokenizer = small_tokenizer()
+    reader = tiny_gpt(tokenizer.n_vocab, 64)
+    asked = [
+        Example(str(i), f"{i}:", (" the same", " the same", " a quite different and longer one"), 1) for i in range(9)
+    ]
+    measures = (accuracy("sum"),)
+    for episodes in (drawn_episodes("t", asked, []), own_episodes("t", asked)):
+        task = Task(name="t", source="test", kind="choose", measures=measures, episodes=episodes)
+        (result,) = evaluate(reader, tokenizer, task, shots=(0,), **SETTINGS)
+        assert result.value == 1.0
+    harness = replace(task, episodes=harness_episodes("t", asked, asked), protocol=HARNESS)
+    (result,) = evaluate(reader, tokenizer, harness, shots=(0,), **SETTINGS)
+    assert result.value == 0.0  # as in the harness, which takes the first of equals and compares its number
 
 
 def test_perplexity_gives_accuracy_of_whole_words_and_perplexity_per_word(small_tokenizer, copier):

@@ -62,9 +62,10 @@ class Answer:
         if normalisation == "unconditional":
             return logprob - self.unconditional[index]
         text = self.example.completions[index].removeprefix(" ")
-        if normalisation == "character":
-            return logprob / len(text)
-        return logprob / len(text.encode()) if normalisation == "byte" else logprob
+        if normalisation in ("character", "byte"):
+            length = len(text) if normalisation == "character" else len(text.encode())
+            return logprob / length if length else -math.inf  # never chosen, as in the harness
+        return logprob
 
 
 Statistics = Callable[[Sequence[Answer]], Sequence[float]]
@@ -90,7 +91,8 @@ class Measure:
         if self.share and set(np.unique(table)) <= {0.0, 1.0}:
             return wilson_interval(float(table[:, 0].sum()), len(table))
         values = [self.value(sums) for sums in resampled_sums(table, seed=seed)]
-        low, high = np.percentile(values, [2.5, 97.5])
+        with np.errstate(invalid="ignore"):  # between two infinities there is nothing
+            low, high = np.percentile(values, [2.5, 97.5])
         return float(low), float(high)
 
     def table(self, answers: Sequence[Answer]) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -122,6 +124,14 @@ def resampled_sums(table: np.ndarray[Any, Any], *, seed: int) -> list[list[float
 def ratio(sums: Sequence[float]) -> float:
     """The first sum over the second, which counts."""
     return sums[0] / sums[1] if sums[1] else math.nan
+
+
+def exp_of(nats: float) -> float:
+    """Exp; infinity beyond the largest number, as where a paragraph without spaces counts as one word."""
+    try:
+        return math.exp(nats)
+    except OverflowError:
+        return math.inf
 
 
 def mean_of(
@@ -176,7 +186,7 @@ def perplexity(unit: Literal["completion", "word", "byte"] = "word", *, name: st
     return Measure(
         name,
         lambda group: (sum(one.logprobs[0] for one in group), sum(map(count, group))),
-        lambda sums: math.exp(-ratio(sums)),
+        lambda sums: exp_of(-ratio(sums)),
     )
 
 

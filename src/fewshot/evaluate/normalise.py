@@ -24,6 +24,10 @@ def first_line(text: str) -> str:
 
 
 def matches_any(answer: str, accepted: Iterable[str]) -> float:
-    """1.0 if the answer's first line is, normalised, one of the accepted answers; else 0.0."""
-    said = normalise_answer(first_line(answer))
-    return float(any(said == normalise_answer(one) for one in accepted))
+    """1.0 if the answer's first line is, normalised, one of the accepted answers; else 0.0.
+
+    Where nothing is left of a line it is compared as it stands: the official script takes silence for ")" or "The".
+    """
+    said = first_line(answer)
+    plain = normalise_answer(said)
+    return float(any(plain == normalise_answer(one) if plain else said and said == one.strip() for one in accepted))

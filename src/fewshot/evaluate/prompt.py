@@ -23,7 +23,7 @@ class Prompt:
     text: str  # up to the answer, without <|endoftext|>
     tokens: tuple[int, ...]  # of `text`
     spans: tuple[Span, ...]  # the text with each completion behind it; empty where the model writes the answer
-    shots: int  # demonstrations in it
+    shots: int  # whole demonstrations in it
     example: Example
 
     @property
@@ -50,7 +50,7 @@ def build_prompt(tokenizer: Tokenizer, task: Task, episode: Episode, *, shots: i
     most = min(shots, len(episode.demonstrations))
     prompt = with_shots(most)
     if not task.protocol.whole_demonstrations:
-        return _cut(prompt, room) if room > 0 else None
+        return _cut(tokenizer, task, episode, prompt, room) if room > 0 else None
     if prompt.n_tokens <= room:
         return prompt
     too_many = bisect_left(range(most), True, key=lambda k: with_shots(k).n_tokens > room)
@@ -109,10 +109,28 @@ def _first(tokenizer: Tokenizer, protocol: Protocol, text: str) -> tuple[int, ..
     return (tokenizer.start,) if protocol.always_eot or tokenizer.adds_start or not text else ()
 
 
-def _cut(prompt: Prompt, room: int) -> Prompt:
-    """The prompt with so much of its beginning cut off that the rest fits: the harness's way."""
-    spans = tuple(cut_span(span, room) for span in prompt.spans)
-    return Prompt(prompt.text, prompt.tokens[-room:], spans, prompt.shots, prompt.example)
+def _cut(tokenizer: Tokenizer, task: Task, episode: Episode, prompt: Prompt, room: int) -> Prompt:
+    """The prompt with so much of its beginning cut off that the rest fits: the harness's way.
+
+    Its text is what the model reads before the right answer, its shots are the demonstrations that are whole in it.
+    """
+    spans, tokens, gold = (
+        tuple(cut_span(span, room) for span in prompt.spans),
+        prompt.tokens[-room:],
+        prompt.example.gold,
+    )
+    kept, whole = (spans[gold].start, prompt.spans[gold].start) if spans else (len(tokens), len(prompt.tokens))
+    if kept == whole:
+        return replace(prompt, tokens=tokens, spans=spans)
+    moved = prompt.text[len(prompt.text.rstrip()) :] if spans else ""  # white space that the completions begin with
+    text = tokenizer.decode(list(spans[gold].tokens[:kept] if spans else tokens)) + moved
+    left, shots = len(text) - len(prompt.example.pairs[gold][0]), 0
+    for shown in reversed(episode.demonstrations[: prompt.shots]):
+        left -= len(shown.demonstration) + len(task.delimiter)
+        if left < 0:
+            break
+        shots += 1
+    return Prompt(text, tokens, spans, shots, prompt.example)
 
 
 def cut_span(span: Span, n_ctx: int) -> Span:

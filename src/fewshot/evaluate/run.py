@@ -14,6 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 from fewshot.base.config import from_plain, to_plain
 from fewshot.base.dist import gather, n_ranks, rank
 from fewshot.base.errors import BadValue, NotFinite, check
+from fewshot.base.log import note
 from fewshot.evaluate.answers import Answerer
 from fewshot.evaluate.measure import Answer, Measure
 from fewshot.evaluate.prompt import Prompt, build_prompt
@@ -114,7 +115,12 @@ class Answered:
         return [self._result(measure, first=measure is self.task.measures[0]) for measure in self.task.measures]
 
     def _result(self, measure: Measure, *, first: bool) -> Result:
+        value = measure.of(self.answers) if self.answers else math.nan
+        if math.isinf(value):
+            note(f"{self.task.name}: {measure.name} is too large for a number, as a unit costs more than 709 nats")
         low, high = map(_finite, measure.interval(self.answers, seed=self.seed)) if self.answers else (None, None)
+        if low is None or high is None:
+            low, high = None, None
         return Result(
             task=self.task.name,
             paper_name=self.task.paper_name,
@@ -125,7 +131,7 @@ class Answered:
             shots_used=sum(answer.shots for answer in self.answers) / max(1, len(self.answers)),
             n=n_questions([answer.example for answer in self.answers]),
             n_skipped=self.n_skipped,
-            value=_finite(measure.of(self.answers)) if self.answers else None,
+            value=_finite(value),
             low=low,
             high=high,
             ideal=sum(self.ideals) / len(self.ideals) if self.ideals and first else None,

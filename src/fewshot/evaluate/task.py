@@ -126,7 +126,7 @@ def drawn_episodes(
     """
     asked = {(example.context, example.contexts) for example in evaluated}
     pool = [example for example in training if (example.context, example.contexts) not in asked]
-    order = sorted(evaluated, key=lambda example: seed_of("evaluated", task, example.group or example.id))
+    order = sorted(map(with_equals, evaluated), key=lambda one: seed_of("evaluated", task, one.group or one.id))
 
     def episodes(n: int, max_shots: int, seed: int) -> list[Episode]:
         check(n >= 1, f"limit is {n}, must be at least 1")
@@ -141,6 +141,12 @@ def drawn_episodes(
         return tuple(pool[index] for index in drawn)
 
     return episodes
+
+
+def with_equals(example: Example) -> Example:
+    """The example, every choice that reads like the gold one taken for right: no model can tell them apart."""
+    alike = [n for n, pair in enumerate(example.pairs) if pair == example.pairs[example.gold] and n != example.gold]
+    return replace(example, also_right=(*example.also_right, *alike)) if alike else example
 
 
 def first_questions(examples: Sequence[Example], n: int) -> list[Example]:

@@ -213,20 +213,26 @@ def bridged(small_model, tmp_path, monkeypatch):
     return run
 
 
+def assert_read(answered, prompt, theirs, ours):
+    """The same text, or its end where the prompt was cut, perhaps within a letter of several bytes."""
+    cut = prompt.shots < answered.shots or answered.task.description
+    assert theirs.endswith(ours.lstrip("\ufffd")) if cut else theirs == ours
+
+
 def assert_same(task, answered, expected, without):
     """Prompts and answers letter by letter, log-probabilities closely, every score to a millionth."""
     assert len(answered.answers) == len(expected["samples"])
     for answer, prompt, sample in zip(answered.answers, answered.prompts, expected["samples"], strict=True):
         asked, gold = sample["arguments"], answer.example.gold
         if task.kind == "complete":
-            assert prompt.text == asked[0][0]
+            assert_read(answered, prompt, asked[0][0], prompt.text)
             assert answer.text.lstrip() == sample["filtered_resps"][0].lstrip()
         elif task.kind == "rolling":
             assert answer.example.completions[0] == asked[0][0]
             assert answer.logprobs[0] == pytest.approx(float(sample["filtered_resps"][0]), rel=1e-6)
         else:
             right = asked[gold] if len(asked) > 1 else asked[0]
-            assert prompt.text + answer.example.completions[gold] == "".join(right)
+            assert_read(answered, prompt, "".join(right), prompt.text + answer.example.completions[gold])
             logprobs = [float(pair[0]) for pair in sample["filtered_resps"]]
             assert answer.logprobs == pytest.approx(logprobs, abs=1e-4)
     found = {result.metric: result.value for result in answered.results()}

@@ -94,6 +94,12 @@ def test_stories_are_shown_from_the_validation_set() -> None:
     assert shown == validation
 
 
+def test_a_table_whose_quotation_mark_never_closes_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('InputStoryid,InputSentence1\n"' + "a story without an end\n" * 9_999)
+    with pytest.raises(BadFile, match=r"a\.csv is not a table of comma-separated values: field larger than"):
+        read_story_cloze(Found("a.csv", DataFolder(tmp_path)))
+
+
 def test_the_papers_own_analogy_is_read_as_it_prints_it() -> None:
     first, second, *_ = read_sat_analogies(Found("SAT-package-V3.txt", DataFolder(SAMPLES / "sat_analogies")))
     assert first.context == "lull is to trust as"

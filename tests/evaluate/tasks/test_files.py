@@ -52,11 +52,58 @@ def test_a_bad_row_is_named(tmp_path, text, message):
         read_released(DataFolder(tmp_path).find("a.jsonl"))
 
 
+def test_linked_folders_are_entered_once_and_never_in_a_circle(tmp_path):
+    there, inside = tmp_path / "elsewhere", tmp_path / "data"
+    (there / "deep").mkdir(parents=True)
+    (there / "deep" / "a.jsonl").write_text(json.dumps(ROW))
+    inside.mkdir()
+    (inside / "linked").symlink_to(there)
+    (inside / "again").symlink_to(there / "deep")
+    (there / "back").symlink_to(inside)
+    (there / "deep" / "self").symlink_to(there / "deep")
+    (inside / "nowhere").symlink_to(tmp_path / "absent")
+    (inside / "b.jsonl").symlink_to(there / "deep" / "a.jsonl")
+    data = DataFolder(inside)
+    assert data.names == ["b.jsonl", "again/a.jsonl", "linked/deep/a.jsonl"]
+    for name in ("a.jsonl", "b.jsonl", "linked/deep/a.jsonl"):
+        assert read_released(data.need("t", name))[0].context == ROW["context"]
+    (tmp_path / "whole").symlink_to(inside)
+    assert DataFolder(tmp_path / "whole").names == data.names
+
+
+def test_a_folder_without_end_of_links_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr("fewshot.evaluate.tasks.files.MAX_FILES", 3)
+    for number in range(5):
+        (tmp_path / f"{number}.jsonl").touch()
+    with pytest.raises(BadFile, match="holds more than 3 files"):
+        _ = DataFolder(tmp_path).names
+
+
 @pytest.mark.parametrize("data", [b"no gzip at all", packed(b"some text")[:-9]])
 def test_a_damaged_gzip_is_named(tmp_path, data):
     (tmp_path / "a.jsonl.gz").write_bytes(data)
     with pytest.raises(BadFile, match="damaged"):
         DataFolder(tmp_path).find("a.jsonl").text()
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.bz2"])
+@pytest.mark.parametrize("archived", [False, True])
+def test_a_file_that_grows_without_end_is_refused(tmp_path, monkeypatch, name, archived):
+    monkeypatch.setattr("fewshot.evaluate.tasks.files.MAX_BYTES", 9_999)
+    for n_bytes, refused in ((9_999, False), (10_000, True)):
+        data = {"jsonl": bytes, "gz": packed, "bz2": bz2.compress}[name.rpartition(".")[2]](b" " * n_bytes)
+        (tmp_path / name).write_bytes(data)
+        where = tmp_path
+        if archived:
+            where = tmp_path / "x.zip"
+            with zipfile.ZipFile(where, "w", zipfile.ZIP_DEFLATED) as archive:
+                archive.writestr(name, data)
+        file = DataFolder(where).need("t", "a.jsonl")
+        if refused:
+            with pytest.raises(BadFile, match=r"unpacks to more than 9,999 bytes"):
+                file.text()
+        else:
+            assert len(file.text()) == n_bytes
 
 
 def test_what_is_missing_is_named(tmp_path):

@@ -7,7 +7,9 @@ files is another `Data` (`tasks/hub.py`). Knows no task.
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
+import os
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
@@ -19,15 +21,16 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from fewshot.base.errors import BadFile, BadValue
-from fewshot.base.files import parse_json, read_bytes
+from fewshot.base.files import parse_json
 from fewshot.evaluate.task import Example
 from fewshot.evaluate.tasks.kinds import Kind, Maybe, check_kind, tidied
 
 T = TypeVar("T")
 Row = dict[str, Any]
 
-MAX_FILES = 100_000  # a folder with more is hardly one of evaluation sets
-OPENERS: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".gz": gzip.decompress, ".bz2": bz2.decompress}
+MAX_FILES = 100_000  # with the folders; a folder with more is hardly one of evaluation sets
+MAX_BYTES = 2**31  # of one file, unpacked; no set has a larger one
+OPENERS: dict[str, Callable[[Any], Any] | None] = {"": None, ".gz": gzip.open, ".bz2": bz2.open}
 
 
 @dataclass(frozen=True)
@@ -147,12 +150,7 @@ class DataFolder(Data):
     def names(self) -> list[str]:
         """Paths of all files inside, the least deep first."""
         if self.path.is_dir():
-            names = []
-            for file in self.path.rglob("*"):
-                if file.is_file():
-                    names.append(file.relative_to(self.path).as_posix())
-                if len(names) > MAX_FILES:
-                    raise BadFile(f"{self.path} holds more than {MAX_FILES:,} files: give the evaluation sets' folder")
+            names = [file.relative_to(self.path).as_posix() for file in _files(self.path)]
         else:
             with zipfile.ZipFile(self.path) as archive:
                 names = [one.filename for one in archive.infolist() if not one.is_dir()]
@@ -162,12 +160,16 @@ class DataFolder(Data):
     def text_of(self, name: str) -> str:
         """The file's text, unpacked; raises BadFile where it is damaged or not UTF-8."""
         try:
-            if self.path.is_dir():
-                raw = read_bytes(self.path / name)
-            else:
-                with zipfile.ZipFile(self.path) as archive:
-                    raw = archive.read(name)
-            return OPENERS.get(Path(name).suffix, bytes)(raw).decode("utf-8-sig")
+            with contextlib.ExitStack() as stack:
+                if self.path.is_dir():
+                    packed: Any = stack.enter_context((self.path / name).open("rb"))
+                else:
+                    packed = stack.enter_context(stack.enter_context(zipfile.ZipFile(self.path)).open(name))
+                unpack = OPENERS.get(Path(name).suffix)
+                data = (stack.enter_context(unpack(packed)) if unpack else packed).read(MAX_BYTES + 1)
+            if len(data) > MAX_BYTES:
+                raise BadFile(f"{self}/{name} unpacks to more than {MAX_BYTES:,} bytes: no evaluation set is so large")
+            return data.decode("utf-8-sig")
         except (zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError, zlib.error) as error:
             raise BadFile(f"{self}/{name} is damaged: {error}") from None
 
@@ -188,6 +190,18 @@ def _told(where: object) -> Iterator[None]:
         raise BadFile(f"{where}: {error}") from None
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise BadFile(f"{where}: {type(error).__name__} {error}") from None
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """All files inside; links to folders are entered, but none that leads back to a folder that it stands in."""
+    n_seen = 0
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        n_seen += 1 + len(files)
+        if n_seen > MAX_FILES:
+            raise BadFile(f"{folder} holds more than {MAX_FILES:,} files: give the evaluation sets' folder")
+        above = {os.path.realpath(one) for one in (Path(parent), *Path(parent).parents) if one.is_relative_to(folder)}
+        folders[:] = [name for name in folders if os.path.realpath(Path(parent, name)) not in above]
+        yield from (path for path in (Path(parent, name) for name in files) if path.is_file())
 
 
 class NeedsData(BadValue):

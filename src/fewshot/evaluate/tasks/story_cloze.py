@@ -24,7 +24,10 @@ COLUMNS = ("InputStoryid", *SENTENCES, *ENDINGS, "AnswerRightEnding")
 
 def read_story_cloze(file: Found) -> list[Example]:
     """The stories of a table with a line of titles: four sentences, two endings, the number of the right one."""
-    rows = list(csv.DictReader(io.StringIO(file.text(), newline="")))
+    try:
+        rows = list(csv.DictReader(io.StringIO(file.text(), newline="")))
+    except csv.Error as error:
+        raise BadFile(f"{file} is not a table of comma-separated values: {error}") from None
     if not rows:
         raise BadFile(f"{file} holds no stories")
     examples = []

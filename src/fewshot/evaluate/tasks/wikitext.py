@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 
 from fewshot.base.errors import BadFile
-from fewshot.evaluate.measure import Answer, Measure, ratio
+from fewshot.evaluate.measure import Answer, Measure, exp_of, ratio
 from fewshot.evaluate.protocol import GPT3, Protocol
 from fewshot.evaluate.task import Episode, Example, Task
 from fewshot.evaluate.tasks.files import Data, Found, needed
@@ -95,8 +95,8 @@ def make_wikitext(*, data: Data | None = None, protocol: Protocol = GPT3) -> Tas
         protocol=protocol,
         kind="rolling",
         measures=(
-            _per("word_perplexity", n_words, math.exp),
-            _per("byte_perplexity", n_bytes, math.exp),
+            _per("word_perplexity", n_words, exp_of),
+            _per("byte_perplexity", n_bytes, exp_of),
             _per("bits_per_byte", n_bytes, lambda nats: nats / math.log(2)),
         ),
         episodes=lambda n, max_shots, seed: [Episode(page) for page in pages[:n]],
