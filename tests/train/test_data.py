@@ -265,12 +265,6 @@ def test_records_are_read_from_the_field_of_the_data_or_of_the_source(tmp_path: 
         measure_text(DataConfig(sources=sources), say=quiet)
 
 
-@pytest.mark.parametrize("tokenizer", ["chars", "bytes", "tokenizer.json"])
-def test_a_size_is_refused_where_the_vocabulary_has_its_own(here: Path, tokenizer: str) -> None:
-    with pytest.raises(BadValue, match=f"data.n_vocab is 10, but data.tokenizer {tokenizer} has its own size"):
-        measure_text(config("books", tokenizer=tokenizer, n_vocab=10), say=quiet)
-
-
 @pytest.mark.parametrize("kind", ["bpe", "chars"])
 def test_every_pass_tells_its_bar_all_its_bytes(here: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     seen: dict[str, list[int]] = {}

@@ -77,16 +77,17 @@ def _copied_into(path: Path) -> Iterator[Path]:
             shutil.copyfileobj(content, target)
 
 
-def _partial_folder(path: Path) -> Path:
+def _partial_folder(path: Path, *, asked: Path | None = None) -> Path:
     """A temporary folder beside `path`; what stands in the way is said with the name that was asked for."""
+    asked = asked or path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
     except OSError as error:
         blocked = next((parent for parent in path.parents if parent.exists() and not parent.is_dir()), None)
         if blocked is not None:
-            raise BadFile(f"{path} cannot be written: {blocked} is a file, not a folder") from None
-        error.filename = str(path)
+            raise BadFile(f"{asked} cannot be written: {blocked} is a file, not a folder") from None
+        error.filename = str(asked)
         raise
 
 
@@ -100,11 +101,13 @@ def _check_kind(inside: Path, path: Path) -> None:
 def check_writable(path: Path) -> None:
     """Raise what `written_whole(path)` would raise, before the work is done whose outcome shall go there.
 
-    A file that is not there yet is not left behind, but folders above it are made.
+    Nothing is left behind.
     """
     mode = _mode(path)
     if mode is None or stat.S_ISREG(mode):
-        shutil.rmtree(_partial_folder(Path(os.path.realpath(path)) if path.is_symlink() else path))
+        target = Path(os.path.realpath(path)) if path.is_symlink() else path
+        nearest = next((parent for parent in target.parents if parent.exists()), target.parent)
+        shutil.rmtree(_partial_folder(target if nearest == target.parent else nearest / target.name, asked=path))
     elif stat.S_ISDIR(mode):
         raise BadFile(f"{path} is a folder; give the name of a file")
 

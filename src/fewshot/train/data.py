@@ -91,10 +91,6 @@ def measure_text(data: DataConfig, *, say: Say) -> tuple[TextSize, ...]:
 
     The only pass that tells of what is left out. Raises for what cannot be read, and where a part would be empty.
     """
-    check(
-        data.n_vocab is None or data.tokenizer == "bpe",
-        f"data.n_vocab is {data.n_vocab}, but data.tokenizer {data.tokenizer} has its own size: leave one of them out",
-    )
     return tuple(_measure(source, data, say) for source in data.sources)
 
 
