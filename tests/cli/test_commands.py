@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from fewshot.checkpoint.folder import UNFINISHED
 from fewshot.checkpoint.run import load_run
 from fewshot.cli import main as entry
 from fewshot.cli.main import COMMANDS, main
