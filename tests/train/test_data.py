@@ -271,6 +271,15 @@ def test_a_size_is_refused_where_the_vocabulary_has_its_own(here: Path, tokenize
         measure_text(config("books", tokenizer=tokenizer, n_vocab=10), say=quiet)
 
 
+def test_a_missing_tokenizer_is_said_before_any_text_is_read(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_documents(*args: object, **options: object) -> None:
+        raise AssertionError("read")
+
+    monkeypatch.setattr(module, "read_documents", read_documents)
+    with pytest.raises(BadFile, match=r"nowhere.json does not exist"):
+        measure_text(config("books", tokenizer="nowhere.json"), say=quiet)
+
+
 @pytest.mark.parametrize("kind", ["bpe", "chars"])
 def test_every_pass_tells_its_bar_all_its_bytes(here: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     seen: dict[str, list[int]] = {}
