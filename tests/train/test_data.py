@@ -265,6 +265,15 @@ def test_records_are_read_from_the_field_of_the_data_or_of_the_source(tmp_path: 
         measure_text(DataConfig(sources=sources), say=quiet)
 
 
+def test_a_missing_tokenizer_is_said_before_any_text_is_read(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_documents(*args: object, **options: object) -> None:
+        raise AssertionError("read")
+
+    monkeypatch.setattr(module, "read_documents", read_documents)
+    with pytest.raises(BadFile, match=r"nowhere.json does not exist"):
+        measure_text(config("books", tokenizer="nowhere.json"), say=quiet)
+
+
 @pytest.mark.parametrize("kind", ["bpe", "chars"])
 def test_every_pass_tells_its_bar_all_its_bytes(here: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     seen: dict[str, list[int]] = {}

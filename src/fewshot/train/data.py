@@ -26,6 +26,7 @@ from fewshot.tokenizer.pieces import pieces
 from fewshot.tokenizer.vocab import Tokenizer
 
 Say = Callable[[str], None]
+MADE_HERE = ("bpe", "chars", "bytes")  # tokenizers; any other name is a path
 MIN_HELD_OUT = 10  # documents: with fewer, the tail of every document is held out instead
 
 
@@ -91,6 +92,8 @@ def measure_text(data: DataConfig, *, say: Say) -> tuple[TextSize, ...]:
 
     The only pass that tells of what is left out. Raises for what cannot be read, and where a part would be empty.
     """
+    if data.tokenizer not in MADE_HERE:
+        load_tokenizer(Path(data.tokenizer))  # one that is missing or damaged must not wait for hours of reading
     return tuple(_measure(source, data, say) for source in data.sources)
 
 
