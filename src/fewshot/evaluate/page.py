@@ -76,7 +76,8 @@ def write_page(path: Path, title: str, parts: Iterable[str]) -> None:
 
 def check_page(path: Path) -> None:
     """Raise what would be in the way of a page at `path`: above all a file there that is no page of ours."""
-    check_writable(path)
+    if path.parent.is_dir():  # else it is made when there is a page to write
+        check_writable(path)
     if not path.is_file() or path.stat().st_size == 0:
         return
     with path.open("rb") as file:
