@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from fewshot.cli import main as cli
+
 CASES = [
     ("generate run --n_tokens 2 the >&-", "standard output is closed"),
     ("generate run --n_tokens 2 --json the >&-", "standard output is closed"),
@@ -50,3 +52,42 @@ def test_a_reader_of_messages_who_goes_away_does_not_end_the_training(tmp_path: 
     subprocess.run(command, shell=True, cwd=tmp_path, check=True, timeout=120)
     assert (tmp_path / "code").read_text() == "0\n"
     assert len(list((tmp_path / "new" / "checkpoints").glob("step-*/model.safetensors"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "way_out"),
+    [
+        ("train", "lower --loop.micro_rows"),
+        ("resume", "--loop.recompute true"),
+        ("generate", "free some, or give less to do at once"),
+    ],
+)
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes"),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    ],
+)
+def test_out_of_memory_is_one_line_with_what_helps(
+    command: str, way_out: str, error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(words: list[str]) -> int:
+        raise error
+
+    monkeypatch.setattr(cli, "_run", run)
+    assert cli.main([command]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("fewshot: out of memory: ")
+    assert message.count("\n") == 1
+    assert way_out in message
+
+
+def test_other_errors_of_the_program_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(words: list[str]) -> int:
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr(cli, "_run", run)
+    with pytest.raises(RuntimeError, match="a mistake of ours"):
+        cli.main(["train"])
