@@ -11,7 +11,11 @@ from fewshot.cli.main import main
 
 @pytest.fixture
 def run(tmp_path: Path, small_run: Path) -> Path:
-    return Path(shutil.copytree(small_run, tmp_path / "run", ignore=shutil.ignore_patterns("evaluations", "data")))
+    return Path(
+        shutil.copytree(
+            small_run, tmp_path / "run", ignore=shutil.ignore_patterns("evaluations", "data", "report.html")
+        )
+    )
 
 
 ROWS = {
