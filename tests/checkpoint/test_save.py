@@ -157,3 +157,13 @@ def test_a_checkpoint_that_was_changed_by_hand_is_not_pruned(tmp_path: Path) -> 
     (tmp_path / FOLDER / folder_of(1) / "manifest.json").write_text("{")
     prune(tmp_path, keep=1)
     assert names(tmp_path / FOLDER) == ["step-00000001", "step-00000002", "step-00000004"]
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_who_may_read_a_checkpoint_is_what_the_umask_says(tmp_path: Path, mask: int, mode: int) -> None:
+    before = os.umask(mask)
+    try:
+        path = save(tmp_path, GPT(CONFIG), step=1, training={"m": torch.ones(3)})
+    finally:
+        os.umask(before)
+    assert {file.stat().st_mode & 0o777 for file in path.iterdir()} == {mode}

@@ -112,6 +112,13 @@ def check_writable(path: Path) -> None:
         raise BadFile(f"{path} is a folder; give the name of a file")
 
 
+def usual_mode() -> int:
+    """Return the rights that a new file gets, as the user's umask has it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
 def _fsync(path: Path) -> None:
     """Wait until a file or folder is on disk; a folder only where the system can (Windows cannot)."""
     try:

@@ -15,17 +15,18 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fewshot.base.errors import NotFinite, check
-from fewshot.base.files import written_whole
+from fewshot.base.files import usual_mode, written_whole
 from fewshot.checkpoint.folder import FOLDER, checkpoint_folders, folder_of
 from fewshot.checkpoint.manifest import TRAINING, WEIGHTS, is_as_written, write_manifest
 from fewshot.model.gpt import GPT
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Write a safetensors file; a full disk, or anything else that the system refuses, raises `OSError`."""
     ready = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     try:
-        save_file(ready, path, metadata={"format": "pt"})
+        save_file(ready, path, metadata=dict(metadata or {"format": "pt"}))
+        path.chmod(usual_mode())  # the library's files can be read by their owner alone
     except SafetensorError as error:
         system = re.search(r"os error (\d+)", str(error))  # all that the library says of what went wrong
         if system is None:

@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from fewshot.base.errors import BadFile
 from fewshot.base.files import parse_json, to_json, written_whole
 from fewshot.base.log import note
+from fewshot.checkpoint.save import write_tensors
 
 CHECKSUM = "sha256"  # the fact that is of all others and of the tensors
 SHOWN = 30  # characters of a value in a message
@@ -27,7 +27,7 @@ def write_state(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, A
     """Write tensors and facts, whole or not at all; a number in a fact that is not finite raises NotFinite."""
     texts = {name: to_json(fact, where=path) for name, fact in facts.items()}
     with written_whole(path) as partial:
-        save_file(dict(tensors), partial, metadata={**texts, CHECKSUM: _checksum(tensors, texts)})
+        write_tensors(partial, tensors, {**texts, CHECKSUM: _checksum(tensors, texts)})
 
 
 def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
