@@ -84,7 +84,7 @@ CASES = {
     "contamination run --tasks arithmetic_2d_add --text body.jsonl": "it has: body; set --text_field to one",
     "tokenizer train --text good.txt --out nothing": "nothing is a folder; give the name of a file",
     "tokenizer train --text missing.txt --out good.txt/t.json": "good.txt is a file, not a folder",  # before any text
-    "train --text good.txt --data.tokenizer chars --data.n_vocab 10": "only a BPE that is trained here has a size",
+    "train --text good.txt --data.tokenizer chars --data.n_vocab 10": "tokenizer chars has its own size",
     "train --text nothing": "nothing holds no readable document",
     "train --text short.txt": "give more text or lower n_ctx",
     "train --text good.txt --preset gpt3-smal": "unknown preset 'gpt3-smal'; nearest: 'gpt3-small'",

@@ -174,6 +174,12 @@ def test_a_vocabulary_that_cannot_be_trained_is_refused_before_text_is_read(n_vo
         data_config({"text": "a.txt", "data": {"n_vocab": n_vocab}})
 
 
+@pytest.mark.parametrize("tokenizer", ["chars", "bytes", "tokenizer.json", "~/t"])
+def test_the_size_of_a_vocabulary_that_has_none_to_choose_is_refused(tokenizer: str) -> None:
+    with pytest.raises(BadValue, match=f"data.n_vocab is 500, but data.tokenizer {tokenizer} has its own size"):
+        data_config({"text": "a.txt", "data": {"n_vocab": 500, "tokenizer": tokenizer}})
+
+
 @pytest.mark.parametrize("kernel", ["off", "no", False, {"dense": "flash"}, {"dense": "sdpa", "banded(3)": "on"}, 3])
 def test_an_unknown_kernel_is_named_before_text_is_read(kernel: Any) -> None:
     with pytest.raises(BadValue, match=r"unknown kernel '(off|no|false|flash|on|3)'.*allowed: auto, "):

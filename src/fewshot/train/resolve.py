@@ -96,7 +96,11 @@ def data_config(given: Mapping[str, Any]) -> DataConfig:
     if given.get("preset") in SPARSE_TRANSFORMERS:
         plain.setdefault("tokenizer", "bytes")
     data = from_plain(DataConfig, plain, where="data")
-    if data.n_vocab is not None and data.tokenizer == "bpe":
+    check(
+        data.n_vocab is None or data.tokenizer == "bpe",
+        f"data.n_vocab is {data.n_vocab}, but data.tokenizer {data.tokenizer} has its own size: leave one of them out",
+    )
+    if data.n_vocab is not None:
         check_size(data.n_vocab)
     sources = tuple(dataclasses.replace(one, text=tuple(paths(one.text, "text"))) for one in data.sources)
     return dataclasses.replace(data, sources=sources, tokenizer=at_home(data.tokenizer))
