@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from fewshot.base.errors import BadFile, NotFinite
+from fewshot.base.errors import BadFile, BadValue, NotFinite
 from fewshot.base.files import (
+    check_is_free,
     check_writable,
     read_bytes,
     read_json,
     read_text,
+    remove_litter,
     sha256_file,
     write_json,
     write_json_lines,
@@ -224,3 +226,22 @@ def test_a_system_that_cannot_sync_folders_is_served(tmp_path: Path, monkeypatch
     monkeypatch.setattr(os, "open", as_on_windows)
     write_text(tmp_path / "a", "x")
     assert (tmp_path / "a").read_text() == "x"
+
+
+def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    for name in (".a.json.x1.partial", "data/.shard-00000.bin.y2.partial", "data/inner/.deep.z3.partial"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "half").touch()
+    for name in ("a.partial", ".hidden", "data/mine.bin"):
+        (tmp_path / name).touch()
+    remove_litter(tmp_path)
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {"a.partial", ".hidden", "data/mine.bin", "data/inner/.deep.z3.partial/half"}
+
+
+def test_a_file_that_is_there_is_not_free(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    with pytest.raises(BadValue, match="a exists: give another name, or delete it first"):
+        check_is_free(tmp_path / "a")
+    check_is_free(tmp_path / "b")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from fewshot.base import interrupt
-from fewshot.base.interrupt import polite_stop
+from fewshot.base.interrupt import cleaning_up, polite_stop
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -51,3 +51,29 @@ def test_other_threads_leave_signals_alone() -> None:
     thread.start()
     thread.join()
     assert inside == [before]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_was_ignored_stays_ignored(number: int) -> None:
+    before = signal.signal(number, signal.SIG_IGN)  # as under nohup, or of a background job
+    try:
+        with polite_stop() as stop:
+            os.kill(os.getpid(), number)
+        assert not stop.asked
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+
+
+def test_the_same_request_is_still_heard_when_the_block_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: os.kill(os.getpid(), signal.SIGTERM))
+    with polite_stop() as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert stop.asked  # and this process lives
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_what_would_end_the_process_at_once_lets_it_clean_up(number: int) -> None:
+    with pytest.raises(KeyboardInterrupt), cleaning_up():
+        os.kill(os.getpid(), number)
+    assert signal.getsignal(number) is signal.SIG_DFL

@@ -105,7 +105,7 @@ CASES = {
     "train --text good.txt --loop.kernel flash": "unknown kernel 'flash'",
     "train --text good.txt --out run": "run already holds a run: continue it with 'fewshot resume run'",
     "train --text good.txt --data.tokenizer nowhere.json": "nowhere.json does not exist",
-    "resume nowhere": "nowhere is not a run",
+    "resume nowhere": "nowhere does not exist",
     "resume damaged": "its sha256 is not the recorded one",
     "resume run --model.n_ctx 16": "model cannot change when a run goes on; only loop.checkpoint_every",
     "tokenizer train --te good.txt": "unknown option --te",

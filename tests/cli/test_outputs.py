@@ -87,3 +87,24 @@ def test_a_link_is_followed(here: Path) -> None:
     assert main(f"{TOKENIZER} link".split()) == 0
     assert Path("link").is_symlink()
     assert Path("real/file").read_text() == '{"type": "bytes"}'
+
+
+@pytest.mark.parametrize("words", [f"{TOKENIZER} file", f"{PICTURE} file", f"{TOKENIZER} run/tokenizer.json"])
+def test_a_file_that_is_there_is_not_replaced(here: Path, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path(words.split()[-1])
+    before = path.read_bytes()
+    assert main(words.split()) == 2
+    assert f"{path} exists: give another name, or delete it first" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
+def test_a_run_inside_its_own_text_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("folder/a.txt").write_text("text " * 300)
+    assert main(["train", "--text", "folder", "--n_tokens", "64", "--preset", "tiny-1m", "--out", "folder/run"]) == 2
+    assert "folder/run lies in the folder of text folder, and would be read as text" in capsys.readouterr().err
+    assert [path.name for path in Path("folder").iterdir()] == ["a.txt"]
+
+
+def test_a_text_that_is_not_there_leaves_no_folder(here: Path) -> None:
+    assert main(["train", "--text", "nowhere.txt", "--out", "new"]) == 2
+    assert not Path("new").exists()

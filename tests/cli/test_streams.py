@@ -43,6 +43,14 @@ def test_a_closed_stream_is_one_line_or_nothing(
         assert message in run.stderr
 
 
+def test_messages_that_cannot_be_written_do_not_end_the_training(tmp_path: Path, text_file: Path) -> None:
+    shape = "--model.n_layers 1 --model.d_model 16 --model.n_heads 2 --model.n_ctx 32 --schedule.batch_tokens 64"
+    words = f"train --text {text_file} --out new --n_tokens 640 --data.tokenizer chars {shape}"
+    run = subprocess.run(f"{sys.executable} -m fewshot {words} 2>/dev/full", shell=True, cwd=tmp_path, check=False)
+    assert run.returncode == 0
+    assert len(list((tmp_path / "new" / "checkpoints").glob("step-*/model.safetensors"))) == 1
+
+
 def test_a_reader_of_messages_who_goes_away_does_not_end_the_training(tmp_path: Path, text_file: Path) -> None:
     shape = "--model.n_layers 1 --model.d_model 16 --model.n_heads 2 --model.n_ctx 32 --schedule.batch_tokens 64"
     words = f"train --text {text_file} --out new --n_tokens 3000 --data.tokenizer chars {shape} --loop.log_every 1"

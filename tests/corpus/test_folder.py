@@ -16,7 +16,7 @@ from fewshot.corpus.sources import read_documents
 
 def found(folder: Path) -> tuple[list[str], dict[str, int]]:
     not_read: Counter[str] = Counter()
-    return [path.relative_to(folder).as_posix() for path in files_of(folder, not_read)], dict(not_read)
+    return [path.relative_to(folder).as_posix() for path in files_of(folder, not_read, set())], dict(not_read)
 
 
 @pytest.fixture
@@ -104,4 +104,21 @@ def test_what_is_left_out_is_one_line(corpus: Path) -> None:
     assert lines == [
         f"{corpus}: 1 links that lead nowhere, 1 links to folders that are read under another name, "
         "1 files of other kinds are not read"
+    ]
+
+
+def test_the_same_file_under_another_name_is_read_once(tmp_path: Path) -> None:
+    (tmp_path / "d" / "sub").mkdir(parents=True)
+    for name in ("a.txt", "sub/b.txt"):
+        (tmp_path / "d" / name).write_text(name)
+    (tmp_path / "d" / "link.txt").symlink_to("a.txt")
+    (tmp_path / "d" / "hard.txt").hardlink_to(tmp_path / "d" / "a.txt")
+    said: list[str] = []
+    given = [tmp_path / "d", tmp_path / "d" / "sub", tmp_path / "d" / "a.txt"]
+    texts = [document.text for document in read_documents(given, on_skip=said.append)]
+    assert texts == ["a.txt", "sub/b.txt"]
+    assert said == [
+        f"{tmp_path}/d: 2 files that are read under another name are not read",
+        f"{tmp_path}/d/sub: 1 files that are read under another name are not read",
+        f"{tmp_path}/d/a.txt is given twice and read once",
     ]

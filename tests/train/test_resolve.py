@@ -124,7 +124,6 @@ def test_nothing_is_said_of_clocks_that_fit() -> None:
 @pytest.mark.parametrize(
     ("kind", "given", "message"),
     [
-        (ScheduleConfig, {"decay_tokens": -1}, "decay_tokens is -1, must not be negative"),
         (ScheduleConfig, {"ramp_tokens": -7}, "ramp_tokens is -7, must not be negative"),
         (ScheduleConfig, {"warmup_tokens": -1}, "warmup_tokens is -1, must not be negative"),
         (ScheduleConfig, {"batch_tokens": 0}, "batch_tokens is 0, must be at least 1"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,9 +20,13 @@ from safetensors.torch import load_file
 from fewshot.base.config import read_yaml, write_yaml
 from fewshot.base.errors import BadFile, BadValue, FewshotError, KernelUnsupported
 from fewshot.base.lock import hold
+from fewshot.checkpoint.folder import UNFINISHED
 from fewshot.checkpoint.load import find_checkpoint
+from fewshot.checkpoint.save import save
 from fewshot.cli.main import main
 from fewshot.kernels.need import Need
+from fewshot.model.config import GPTConfig
+from fewshot.model.gpt import GPT
 from fewshot.train import run as run_module
 from fewshot.train.run import resume, start
 
@@ -70,12 +75,17 @@ def test_whoever_comes_second_is_told_before_any_text_is_read(
     tmp_path: Path, stopped: Path, command: str, spelled: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = stopped if command == "resume" else tmp_path / "new"
+    (tmp_path / "empty.txt").touch()  # an error as soon as it is read
     (tmp_path / "link").symlink_to(folder)
     (tmp_path / "up").symlink_to(tmp_path)
     with hold(folder, doing="fewshot train"):
         before = content(folder)
         path = str(HELD[spelled](folder))
-        words = {"train": ["--text", "no-such-text.txt", "--out", path], "resume": [path], "demo": ["--out", path]}
+        words = {
+            "train": ["--text", str(tmp_path / "empty.txt"), "--out", path],
+            "resume": [path],
+            "demo": ["--out", path],
+        }
         assert main([command, *words[command]]) == 2
         assert content(folder) == before
     error = capsys.readouterr().err
@@ -114,7 +124,7 @@ def test_several_processes_under_torchrun_are_refused(
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("RANK", "2")
-    words = {"train": ["--text", "no-such-text.txt", "--out", str(tmp_path / "new")], "resume": [str(stopped)]}
+    words = {"train": ["--text", str(tmp_path / "empty.txt"), "--out", str(tmp_path / "new")], "resume": [str(stopped)]}
     before = content(stopped)
     assert main([command, *words[command]]) == 2
     assert "training in several processes is not there yet, and this is one of 4" in capsys.readouterr().err
@@ -165,7 +175,7 @@ def test_the_current_folder_is_not_trained_in_by_accident(
 
 def test_an_out_that_is_not_utf8_is_refused_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = os.fsdecode(os.fsencode(tmp_path) + b"/u2\xe9")
-    assert main(["train", "--text", "no-such-text.txt", "--out", out]) == 2
+    assert main(["train", "--text", str(tmp_path / "empty.txt"), "--out", out]) == 2
     assert "a name that is not UTF-8" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
@@ -190,7 +200,7 @@ def test_what_was_stopped_before_training_is_simply_given_again(
 
 
 def test_resuming_what_is_no_run_makes_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(BadFile, match="none is not a run"):
+    with pytest.raises(BadFile, match="none does not exist; a run folder"):
         next(resume(tmp_path / "none", say=quiet))
     assert not (tmp_path / "none").exists()
 
@@ -324,3 +334,33 @@ def test_every_refusal_is_one_line(stopped: Path) -> None:
         with pytest.raises(FewshotError, match="cannot change when a run goes on; only") as caught:
             next(resume(stopped, say=quiet, overrides=overrides))
         assert "\n" not in str(caught.value)
+
+
+def test_an_old_run_whose_values_are_refused_today_goes_on(tmp_path: Path, tiny: Any) -> None:
+    reports = start(tiny(loop={"checkpoint_every": 2}), tmp_path / "run", say=quiet)
+    for _ in range(3):
+        next(reports)
+    reports.close()
+    config = read_yaml(tmp_path / "run" / "config.yaml")
+    old = config["data"]["sources"][0]["name"]
+    config["data"]["sources"][0]["name"] = "my books.en"
+    config["schedule"]["decay_tokens"] = -5
+    write_yaml(tmp_path / "run" / "config.yaml", config)
+    for path in (tmp_path / "run" / "data").iterdir():
+        path.write_bytes(path.read_bytes().replace(f"{old}-".encode(), b"my books.en-"))
+        path.rename(path.with_name(path.name.replace(old, "my books.en")))
+    assert list(resume(tmp_path / "run", say=quiet))[-1].step > 3
+
+
+def test_a_finished_run_says_that_it_is(tmp_path: Path, tiny: Any) -> None:
+    list(start(tiny(), tmp_path / "run", say=quiet))
+    said: list[str] = []
+    assert list(resume(tmp_path / "run", say=said.append)) == []
+    assert re.search(r"run is complete: all of its \d+ steps are done", said[0])
+
+
+def test_what_another_command_began_is_not_trained_over(tmp_path: Path, tiny: Any) -> None:
+    save(tmp_path / "run", GPT(GPTConfig(n_layers=1, d_model=8, n_heads=1, n_ctx=8, n_vocab=9)), step=0)
+    (tmp_path / "run" / UNFINISHED).touch()  # a conversion that was killed
+    with pytest.raises(BadValue, match="holds a converted model"):
+        list(start(tiny(), tmp_path / "run", say=quiet))

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fewshot.base.errors import BadFile, NotFinite
+from fewshot.base.errors import BadFile, BadValue, NotFinite
 
 MAX_JSON_DEPTH = 500  # brackets inside brackets; anything deeper is no file that a program of this kind writes
 
@@ -89,6 +89,21 @@ def _partial_folder(path: Path, *, asked: Path | None = None) -> Path:
             raise BadFile(f"{asked} cannot be written: {blocked} is a file, not a folder") from None
         error.filename = str(asked)
         raise
+
+
+def check_is_free(path: Path) -> None:
+    """Raise `BadValue` where a file lies at `path`; and what `check_writable` raises."""
+    mode = _mode(path)
+    if mode is not None and stat.S_ISREG(mode):
+        raise BadValue(f"{path} exists: give another name, or delete it first")
+    check_writable(path)
+
+
+def remove_litter(folder: Path) -> None:
+    """Delete what killed processes left half written in `folder` and its own folders, which the caller holds."""
+    for place in [folder, *(entry for entry in folder.iterdir() if entry.is_dir() and not entry.is_symlink())]:
+        for litter in place.glob(".*.partial"):
+            shutil.rmtree(litter, ignore_errors=True)
 
 
 def _check_kind(inside: Path, path: Path) -> None:

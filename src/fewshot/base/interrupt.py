@@ -23,11 +23,31 @@ class StopRequest:
 
 
 @contextlib.contextmanager
+def cleaning_up() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into KeyboardInterrupt inside the block, so that what is half written is removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    deadly = [number for number in SIGNALS if signal.getsignal(number) is signal.SIG_DFL]
+    for number in deadly:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in deadly:
+            signal.signal(number, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
 def polite_stop(after: str = "this step") -> Iterator[StopRequest]:
     """Turn the first SIGINT, SIGTERM or SIGHUP inside the block into `asked`; a later one raises KeyboardInterrupt.
 
-    The first is answered on standard error at once, with `after`, what is still done. In other threads signals stay
-    as they are.
+    The first is answered on standard error at once, with `after`, what is still done. Signals that were ignored, as
+    under nohup, stay ignored; in other threads all stay as they are.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -45,9 +65,12 @@ def polite_stop(after: str = "this step") -> Iterator[StopRequest]:
         with contextlib.suppress(OSError):  # a handler must not print: what it interrupts may be printing
             os.write(2, f"\nstopping after {after}; once more stops at once\n".encode())
 
-    before = {number: signal.signal(number, ask) for number in SIGNALS}
+    heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # nohup, background jobs
+    before = {number: signal.signal(number, ask) for number in heard}
     try:
         yield request
     finally:
+        if request.asked:  # the same request may still be on its way
+            time.sleep(max(0.0, asked_at + SAME_SECONDS - time.monotonic()))
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -48,5 +48,9 @@ def _holder(path: Path) -> str:
 
 
 def is_empty(folder: Path) -> bool:
-    """Whether there is nothing in `folder`, or no folder at all; a lock is nothing."""
-    return not folder.exists() or all(entry.name == LOCK for entry in folder.iterdir())
+    """Whether there is nothing in `folder`, or no folder at all; a lock is nothing, and so is a half-written file."""
+    return not folder.exists() or all(entry.name == LOCK or _is_litter(entry) for entry in folder.iterdir())
+
+
+def _is_litter(entry: Path) -> bool:
+    return entry.name.startswith(".") and entry.name.endswith(".partial")

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fewshot.base.errors import BadValue
-from fewshot.base.files import write_text
+from fewshot.base.files import remove_litter, write_text
 from fewshot.base.lock import LOCK, is_empty
 
 CONFIG, TOKENIZER, FOLDER = "config.yaml", "tokenizer.json", "checkpoints"
@@ -56,7 +56,7 @@ def check_is_new(folder: Path) -> None:
         raise BadValue(
             f"{folder} already holds a run: continue it with 'fewshot resume {folder}', or give a new folder"
         )
-    if (folder / UNFINISHED).is_file():
+    if (folder / UNFINISHED).is_file() and not checkpoint_folders(folder):
         return
     if checkpoint_folders(folder):
         raise BadValue(f"{folder} holds {CONVERTED}: give a new folder")
@@ -72,6 +72,7 @@ def making(folder: Path) -> Iterator[None]:
     If the block fails, or its process is killed, the same may be tried again in the same folder.
     """
     check_is_new(folder)
+    remove_litter(folder)
     write_text(folder / UNFINISHED, "what is here was begun and not finished; it may be begun again\n")
     yield
     (folder / UNFINISHED).unlink()

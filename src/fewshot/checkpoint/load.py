@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fewshot.base.errors import BadFile, DamagedCheckpoint
-from fewshot.checkpoint.folder import FOLDER, checkpoint_folders, step_of
+from fewshot.checkpoint.folder import CONFIG, FOLDER, checkpoint_folders, step_of
 from fewshot.checkpoint.manifest import MANIFEST, TRAINING, WEIGHTS, Checkpoint, read_manifest
 from fewshot.kernels import sdpa
 from fewshot.kernels.need import Attend
@@ -25,6 +25,8 @@ def find_checkpoint(path: Path) -> Checkpoint:
     if (path / MANIFEST).is_file():
         return read_manifest(path)
     found = checkpoint_folders(path)
+    if not found and (path / CONFIG).is_file() and not (path / FOLDER).is_dir():
+        raise DamagedCheckpoint(f"{path} holds no checkpoint yet: its training goes on with 'fewshot resume {path}'")
     if not found:
         others = sorted(other.name for other in (path / FOLDER).glob("[!.]*"))
         held = f"; it holds {', '.join(others[:3])}, of which none is named step-N with eight digits" if others else ""

@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 
 from fewshot.base.errors import BadValue
+from fewshot.base.files import remove_litter
 from fewshot.base.lock import LOCK
 from fewshot.base.log import note
 from fewshot.checkpoint.folder import CONFIG, FOLDER, TOKENIZER, UNFINISHED, check_is_new, checkpoint_folders
@@ -95,6 +96,7 @@ def _run(folder: Path) -> int:
 
 def _make_room(folder: Path) -> None:
     """Delete what an earlier demo made; results stay, and anything that it did not make stops it before that."""
+    remove_litter(folder)
     others = {path.name for path in folder.iterdir()} - {*MADE, MARKER, LOCK, FOLDER, "evaluations"}
     checkpoints = checkpoint_folders(folder)
     if (folder / FOLDER).is_dir():

@@ -18,6 +18,7 @@ from typing import Any, NoReturn, TextIO
 
 from fewshot import __version__
 from fewshot.base.errors import FewshotError
+from fewshot.base.interrupt import cleaning_up
 
 COMMANDS = {
     "demo": "the whole river on built-in data, expected values checked",
@@ -69,7 +70,7 @@ class _ClosedStream(io.TextIOBase):
 
 
 class _PatientStream:
-    """Standard error whose reader may go away, as `2>&1 | head -1` does: long work does not end with it."""
+    """Standard error that may fail, as when its reader or terminal is gone: long work does not end with it."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -78,7 +79,7 @@ class _PatientStream:
         """Write, or forget, the text."""
         try:
             return self._stream.write(text)
-        except BrokenPipeError:
+        except OSError:
             self._stream = open(os.devnull, "w")  # noqa: PTH123, SIM115
             return len(text)
 
@@ -86,7 +87,7 @@ class _PatientStream:
         """Flush, or forget what was written."""
         try:
             self._stream.flush()
-        except BrokenPipeError:
+        except OSError:
             self._stream = open(os.devnull, "w")  # noqa: PTH123, SIM115
 
     def __getattr__(self, name: str) -> Any:
@@ -113,7 +114,8 @@ def main(argv: list[str] | None = None) -> int:
     errors = sys.stderr
     sys.stderr = _PatientStream(errors)
     try:
-        return _checked(words)
+        with cleaning_up():
+            return _checked(words)
     finally:
         sys.stderr = errors
 

@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Show a pattern."""
     from fewshot.base.errors import check
+    from fewshot.base.files import check_is_free
     from fewshot.cli.show import print_json
     from fewshot.patterns.draw import to_png, to_text
     from fewshot.patterns.layout import density, hops, mean_keys_per_query
@@ -43,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
             {"schedule": str(schedule), "n": args.n, "layers": layers, "layers_to_reach_all": hops(schedule, args.n)}
         )
     elif args.png:
+        check_is_free(args.png)
         to_png(schedule, args.n, args.png)
         print(args.png)
     else:

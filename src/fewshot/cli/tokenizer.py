@@ -22,7 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     train.add_argument("--text_field", default="text", metavar="NAME", help="of .jsonl and .parquet (%(default)s)")
     train.add_argument("--n_vocab", type=int, default=8192, help="entries, <|endoftext|> included (%(default)s)")
     train.add_argument("--kind", choices=["bpe", "chars", "bytes"], default="bpe")
-    train.add_argument("--out", type=Path, default=Path("tokenizer.json"))
+    train.add_argument(
+        "--out", type=Path, default=Path("tokenizer.json"), metavar="FILE", help="a new file (default: %(default)s)"
+    )
     encode = verbs.add_parser("encode", allow_abbrev=False, help="print the ids of a text, or of standard input")
     encode.add_argument(
         "tokenizer", type=Path, help="tokenizer.json, a run, or a folder with encoder.json and vocab.bpe"
@@ -34,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train or encode."""
     from fewshot.base.errors import check
-    from fewshot.base.files import check_writable
+    from fewshot.base.files import check_is_free
     from fewshot.cli.show import print_json
     from fewshot.cli.typed import argument, standard_input
     from fewshot.tokenizer.bpe import train_bpe
@@ -46,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     if args.verb == "train":
         check(args.kind == "bytes" or bool(args.text), f"--kind {args.kind} is trained on text: give --text PATH...")
         check(args.kind != "bytes" or not args.text, "--kind bytes is not trained: leave --text out")
-        check_writable(args.out)
+        check_is_free(args.out)
         texts = _texts(args.text, args.text_field)
         trained: Tokenizer
         match args.kind:

@@ -13,13 +13,16 @@ from pathlib import Path
 
 from fewshot.base.errors import BadFile
 
+READ_BEFORE = "files that are read under another name"
 
-def files_of(folder: Path, not_read: Counter[str]) -> Iterator[Path]:
+
+def files_of(folder: Path, not_read: Counter[str], seen: set[tuple[int, int]]) -> Iterator[Path]:
     """The files below `folder` in the order of their paths, hidden ones left out.
 
-    Links are followed, but not to folders above, which would never end, and no folder is entered twice, whatever its
-    names: the same text would be in training and in validation. What is left out is counted in `not_read`, by the
-    reason. Raises `BadFile` if `folder` itself cannot be opened.
+    Links are followed, but not to folders above, which would never end, and no folder is entered and no file given
+    twice, whatever its names: the same text would be in training and in validation. `seen` holds the files that were
+    given before. What is left out is counted in `not_read`, by the reason.
+    Raises `BadFile` if `folder` itself cannot be opened.
     """
     entered: set[Path] = set()
     waiting = [folder]
@@ -27,11 +30,24 @@ def files_of(folder: Path, not_read: Counter[str]) -> Iterator[Path]:
         path = waiting.pop()
         match _kind(path):
             case "file":
-                yield path
+                if is_new(path, seen):
+                    yield path
+                else:
+                    not_read[READ_BEFORE] += 1
             case "folder":
                 waiting += _inside(path, folder, entered, not_read)
             case reason:
                 not_read[reason] += 1
+
+
+def is_new(path: Path, seen: set[tuple[int, int]]) -> bool:
+    """Whether the file at `path` was not among those in `seen`, under whatever name; it is then."""
+    place = path.stat()
+    known = (place.st_dev, place.st_ino)
+    if place.st_ino and known in seen:  # some file systems have no numbers
+        return False
+    seen.add(known)
+    return True
 
 
 def _kind(path: Path) -> str:

@@ -22,7 +22,7 @@ from fewshot.base.files import decode_text, parse_json, read_text
 from fewshot.base.log import note
 from fewshot.base.text import without_surrogates
 from fewshot.corpus.document import Document
-from fewshot.corpus.folder import files_of
+from fewshot.corpus.folder import READ_BEFORE, files_of, is_new
 
 Records = Iterator[tuple[str, str]]  # "#" and the record's number, or "" for a whole file; and the text
 MAX_SKIP_LINES = 10  # per folder; the rest is counted
@@ -53,19 +53,31 @@ def read_documents(
     raises `BadFile`; what is found in a folder and cannot be read is left out with a line to `on_skip`, and a folder
     without any document raises. Records are streamed.
     """
-    given, field = [text_path(path) for path in paths], _Field(text_field, field_option)
-    for path in given:  # all of them first: a misspelt last one must not wait for hours of reading
+    given, field = check_paths(paths), _Field(text_field, field_option)
+    seen: set[tuple[int, int]] = set()
+    for path in given:
+        if path.is_dir():
+            yield from _read_folder(path, field, source, on_skip, seen)
+        elif is_new(path, seen):
+            yield from _read_file(path, path.parent, field, source)
+        else:
+            on_skip(f"{path} is given twice and read once")
+
+
+def check_paths(paths: Iterable[Path | str]) -> list[Path]:
+    """The paths as they can be opened; one that is not there, or of no kind that can be read, raises `BadFile`.
+
+    All of them are looked at before any is read: a misspelt last one must not wait for hours of reading.
+    """
+    given = [text_path(path) for path in paths]
+    for path in given:
         if not path.exists():
             raise BadFile(f"{path} does not exist")
         if path.is_file():
             _reader(path)
         elif not path.is_dir():
             raise BadFile(f"{path} is a pipe or a device, which cannot be read twice: write it into a file first")
-    for path in given:
-        if path.is_dir():
-            yield from _read_folder(path, field, source, on_skip)
-        else:
-            yield from _read_file(path, path.parent, field, source)
+    return given
 
 
 def text_path(path: Path | str) -> Path:
@@ -78,9 +90,11 @@ def text_path(path: Path | str) -> Path:
         return Path(path)
 
 
-def _read_folder(folder: Path, field: _Field, source: str, on_skip: Callable[[str], None]) -> Iterator[Document]:
+def _read_folder(
+    folder: Path, field: _Field, source: str, on_skip: Callable[[str], None], seen: set[tuple[int, int]]
+) -> Iterator[Document]:
     not_read: Counter[str] = Counter()
-    files = list(files_of(folder, not_read))
+    files = list(files_of(folder, not_read, seen))
     known = [path for path in files if _suffix(path)]
     not_read["files of other kinds"] = len(files) - len(known)
     if left_out := [f"{n:,} {what}" for what, n in not_read.items() if n]:
@@ -99,7 +113,7 @@ def _read_folder(folder: Path, field: _Field, source: str, on_skip: Callable[[st
                 on_skip(f"skipped{f' after {n_kept:,} documents' if n_kept else ''}: {error}")
     if n_skipped > MAX_SKIP_LINES:
         on_skip(f"{folder}: {n_skipped:,} files were skipped, the first {MAX_SKIP_LINES} are shown above")
-    if not n_documents:
+    if not n_documents and not not_read[READ_BEFORE]:
         raise BadFile(f"{folder} holds no readable document ({len(files):,} files); readable: {', '.join(SUFFIXES)}")
 
 

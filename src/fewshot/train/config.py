@@ -33,7 +33,7 @@ class ScheduleConfig:
         )
         check(self.decay in DECAYS, f"decay is {self.decay!r}, allowed: {', '.join(DECAYS)}")
         check(0 <= self.final_fraction <= 1, f"final_fraction is {self.final_fraction}, must be in [0, 1]")
-        for name in ("ramp_tokens", "warmup_tokens", "decay_tokens"):
+        for name in ("ramp_tokens", "warmup_tokens"):
             check(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}, must not be negative")
 
 

@@ -6,7 +6,6 @@ tokenised. One document at a time is held.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -40,10 +39,8 @@ class SourceConfig:
     text_field: str | None = None  # of records; None: data.text_field
 
     def __post_init__(self) -> None:
-        check(
-            re.fullmatch(r"[\w-]{1,100}", self.name) is not None,
-            f"a source is named {self.name!r}; its name becomes a file's: give letters, digits, - and _",
-        )
+        is_file_name = self.name == Path(self.name).name != ""
+        check(is_file_name, f"a source is named {self.name!r}, which is no file's name: give letters, digits, - and _")
         check(bool(self.text), f"source {self.name!r} names no text: give files or folders")
         for path in self.text:
             text_path(path)
@@ -65,7 +62,7 @@ class DataConfig:
         check(bool(self.sources), "there is no text to train on: give --text PATH... or data.sources in the YAML file")
         check(0 <= self.val_fraction < 1, f"val_fraction is {self.val_fraction}, must be in [0, 1)")
         check(self.val_by in (None, "tail", "document"), f"val_by is {self.val_by!r}, allowed: tail, document")
-        names = [source.name for source in self.sources]
+        names = [source.name.casefold() for source in self.sources]  # a file's name may ignore case
         check(len(names) == len(set(names)), f"two sources have the same name: {', '.join(names)}")
 
 

@@ -36,8 +36,10 @@ class Guard:
         """Return the error for `what` was found in this step, before or after the weights were `updated`."""
         kept = checkpoint_folders(self.run)
         last = f"the last good checkpoint is {kept[-1]}" if kept else "there is no checkpoint from before"
+        where = "" if kept else f", in a new folder or after deleting {self.run}"
         option = self._option(step - 1 + updated)
-        return Diverged(f"training came apart: in step {step:,} {what}; {last}; start again with a lower {option}")
+        advice = f"start again with a lower {option}{where}"
+        return Diverged(f"training came apart: in step {step:,} {what}; {last}; {advice}")
 
     def _option(self, n_updates: int) -> str:
         """Name what most likely was too large, after so many updates."""
@@ -50,11 +52,12 @@ class Guard:
         return "optimizer.lr or optimizer.matrix_lr" if has_matrix_lr else "optimizer.lr"
 
 
-@torch.no_grad()
-def loss_of_one_row(model: GPT, batch: Batch) -> float:
-    """Return the mean loss of the batch's first row; finite weights may be so huge that it is none."""
+def look_at_one_row(model: GPT, batch: Batch) -> tuple[float, float]:
+    """Return loss and gradient's norm of the batch's first row; finite weights may be so huge that they are none."""
     device = model.wte.weight.device
     documents = None if batch.documents is None else batch.documents[:1].to(device)
     model.eval()
     with torch.compiler.set_stance("force_eager"):  # another shape than in training: not worth compiling for
-        return model.loss(batch.tokens[:1].to(device), batch.targets[:1].to(device), documents).item()
+        loss = model.loss(batch.tokens[:1].to(device), batch.targets[:1].to(device), documents)
+        gradients = torch.autograd.grad(loss, [one for one in model.parameters() if one.requires_grad])
+    return loss.item(), torch.nn.utils.get_total_norm(gradients).item()

@@ -17,7 +17,7 @@ from fewshot.dataset.loader import Batch, validation_batches
 from fewshot.dataset.pack import Packed
 from fewshot.model.gpt import GPT
 from fewshot.train.config import LoopConfig
-from fewshot.train.guard import Guard, loss_of_one_row
+from fewshot.train.guard import Guard, look_at_one_row
 from fewshot.train.metrics import METRICS, Report, read_metrics
 from fewshot.train.optim import Optimizers
 
@@ -36,7 +36,9 @@ class Keeper:
 
     def saved(self, report: Report, batch: Batch) -> Path:
         """Write the checkpoint of this step; `Diverged` if its weights are good for nothing."""
-        self.guard.check("the loss after the update", loss_of_one_row(self.model, batch), step=report.step)
+        loss, norm = look_at_one_row(self.model, batch)
+        self.guard.check("the loss after the update", loss, step=report.step)
+        self.guard.check("the gradient's norm after the update", norm, step=report.step)
         counters = {
             "rows": report.tokens // self.model.config.n_ctx,
             "tokens": report.tokens,

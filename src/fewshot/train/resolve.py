@@ -6,6 +6,7 @@ In: a partial mapping, the size of the text. Out: a `RunConfig`. Knows nothing o
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -102,6 +103,11 @@ def data_config(given: Mapping[str, Any]) -> DataConfig:
     )
     if data.n_vocab is not None:
         check_size(data.n_vocab)
+    for one in data.sources:  # strict for what is new; a run of before may have other names
+        check(
+            re.fullmatch(r"[\w-]{1,100}", one.name) is not None,
+            f"a source is named {one.name!r}; its name becomes a file's: give letters, digits, - and _",
+        )
     sources = tuple(dataclasses.replace(one, text=tuple(paths(one.text, "text"))) for one in data.sources)
     return dataclasses.replace(data, sources=sources, tokenizer=at_home(data.tokenizer))
 

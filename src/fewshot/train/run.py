@@ -29,6 +29,7 @@ from fewshot.checkpoint.folder import (
 )
 from fewshot.checkpoint.load import find_checkpoint, load_model
 from fewshot.checkpoint.manifest import Checkpoint
+from fewshot.corpus.sources import check_paths
 from fewshot.dataset.mixture import Mixture
 from fewshot.dataset.pack import Packed
 from fewshot.kernels.choose import Choices, choose_for
@@ -37,11 +38,12 @@ from fewshot.kernels.need import Need
 from fewshot.model.compile import compile_blocks
 from fewshot.model.device import machine_device
 from fewshot.model.gpt import GPT
-from fewshot.train.data import Say, Tokens, build_tokens, load_tokens, make_tokenizer, measure_text
+from fewshot.train.data import DataConfig, Say, Tokens, build_tokens, load_tokens, make_tokenizer, measure_text
 from fewshot.train.loop import TrainState, training
 from fewshot.train.metrics import Report
 from fewshot.train.plan import check_early, check_whole, is_sure, state_bytes
 from fewshot.train.resolve import RunConfig, check_sections, data_config, resolve, section, wanted_vocab
+from fewshot.train.schedule import count_steps
 from fewshot.train.step import choose_precision, fitting_rows
 from fewshot.train.throughput import free_memory_bytes
 
@@ -73,9 +75,18 @@ def start(given: Mapping[str, Any], run: Path, *, say: Say, hooks: Sequence[Hook
     _check_alone()
     check_is_new(run)  # before a lock is put there, too
     check_sections(given)
-    check_early(given, data_config(given), device=machine_device())
+    data = data_config(given)
+    check_early(given, data, device=machine_device())
+    _check_text(data, run)
     with hold(run, doing="fewshot train"):
         yield from start_held(given, run, say=say, hooks=hooks)
+
+
+def _check_text(data: DataConfig, run: Path) -> None:
+    """Raise for text that is not there, and for a run that would be read as text the next time."""
+    for path in (path for source in data.sources for path in check_paths(source.text)):
+        if path.is_dir() and run.resolve().is_relative_to(path.resolve()):
+            raise BadValue(f"{run} lies in the folder of text {path}, and would be read as text: give another --out")
 
 
 def start_held(given: Mapping[str, Any], run: Path, *, say: Say, hooks: Sequence[Hook] = ()) -> Iterator[Report]:
@@ -120,13 +131,22 @@ def resume(
         stored, config = read_run_config(run), read_run_config(run, overrides)
         checkpoint = _newest(run)
         tokens = load_tokens(config.data, run / DATA)
-        say(f"going on from step {checkpoint.step:,}" if checkpoint else "no checkpoint yet: starting from step 0")
+        say(_where(run, checkpoint, count_steps(config.schedule, n_ctx=config.model.n_ctx)))
         parts = _Parts(config, tokens, checkpoint, say)
         chosen = {name: getattr(parts.config.loop, name) for name in CHOSEN}
         if chosen != {name: getattr(stored.loop, name) for name in CHOSEN}:
             stored = dataclasses.replace(stored, loop=dataclasses.replace(stored.loop, **chosen))
             write_yaml(run / CONFIG, to_plain(stored))
         yield from parts.train(run, hooks)
+
+
+def _where(run: Path, checkpoint: Checkpoint | None, n_steps: int) -> str:
+    """Where a run that goes on stands, in a few words."""
+    if checkpoint is None:
+        return "no checkpoint yet: starting from step 0"
+    if checkpoint.step >= n_steps:
+        return f"{run} is complete: all of its {n_steps:,} steps are done"
+    return f"going on from step {checkpoint.step:,} of {n_steps:,}"
 
 
 def _check_alone() -> None:
@@ -142,6 +162,8 @@ def _check_is_run(run: Path) -> None:
     """Raise `BadFile` with the way out if `run` cannot be resumed; nothing is written."""
     if (run / CONFIG).is_file():
         return
+    if not run.exists():
+        raise BadFile(f"{run} does not exist; a run folder (made by fewshot train) is needed")
     if (run / UNFINISHED).is_file():
         raise BadFile(
             f"{run} was stopped before its training began: give 'fewshot train' once more with the same --out"

@@ -41,6 +41,7 @@ def about_clocks(schedule: ScheduleConfig, *, n_ctx: int) -> list[str]:
     n_tokens, batch, warmup, decay = (
         getattr(schedule, name) for name in ("n_tokens", "batch_tokens", "warmup_tokens", "decay_tokens")
     )
+    check(decay >= 0, f"schedule.decay_tokens is {decay}, must not be negative")
     check(
         batch <= max(n_tokens, n_ctx),
         f"schedule.batch_tokens {batch:,} is above n_tokens {n_tokens:,}: the run is not one whole batch; lower one or "
