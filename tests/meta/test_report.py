@@ -158,3 +158,12 @@ def test_an_interval_that_is_cut_off_on_one_side_is_shown_with_its_wider_half():
     whole = point([0.5, 1.0], n_examples=1)
     cut = Curve(learner="a", kind="context", points=(replace(whole, low=0.1, high=1.0),))
     assert pivot(Measured(tasks="a", quantity="b", curves=(cut,)))[1] == [["a", "", "0.750 ± 0.650"]]
+
+
+def test_a_folder_without_a_result_says_what_it_is(tmp_path, capsys):
+    (tmp_path / "books").mkdir()
+    (tmp_path / "stopped").mkdir()
+    (tmp_path / "stopped" / "maml.safetensors").touch()
+    for name, said in (("books", "is no folder of 'fewshot meta'"), ("stopped", "is not finished: give its")):
+        assert main(["meta", "report", str(tmp_path / name), "--out", str(tmp_path / "page.html")]) == 2
+        assert f"{name} {said}" in capsys.readouterr().err

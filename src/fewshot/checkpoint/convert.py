@@ -141,13 +141,18 @@ def check_convertible(model: GPT, *, n_tokens: int, source: Path) -> None:
 def check_is_gpt2(config: GPTConfig) -> None:
     """Raise BadValue for a model that GPT-2's class cannot express."""
     patterns = {config.schedule().for_layer(i) for i in range(config.n_layers)}
-    widths = (config.qk_width * config.n_heads, config.head_width * config.n_heads)
-    is_gpt2 = (config.block, config.positions, *widths) == ("pre-ln", "learned", config.d_model, config.d_model)
-    if patterns != {Dense()} or not is_gpt2:
+    others = {
+        "pattern": (config.pattern, patterns == {Dense()}, "dense"),
+        "block": (config.block, config.block == "pre-ln", "pre-ln"),
+        "positions": (config.positions, config.positions == "learned", "learned"),
+        "d_head": (config.head_width, config.head_width * config.n_heads == config.d_model, "d_model / n_heads"),
+        "d_qk": (config.qk_width, config.qk_width * config.n_heads == config.d_model, "d_model / n_heads"),
+    }
+    wrong = [f"{name} {is_!r} (--model.{name} {wanted})" for name, (is_, fits, wanted) in others.items() if not fits]
+    if wrong:
         raise BadValue(
-            f"Hugging Face's GPT-2 knows only dense pre-LN layers with learned positions and d_head = d_qk = d_model / "
-            f"n_heads; this model has pattern {config.pattern!r}, block {config.block!r}, positions "
-            f"{config.positions!r}, d_head {config.head_width}, d_qk {config.qk_width}: only fewshot can use it"
+            f"only fewshot can use this model: Hugging Face's GPT-2 has dense pre-LN layers with learned positions, "
+            f"and this has {', '.join(wrong)}; train with what stands in brackets to convert"
         )
 
 

@@ -136,13 +136,19 @@ def _show(measured: Measured) -> None:
 def _report(args: argparse.Namespace) -> int:
     from fewshot.base.errors import BadValue, check
     from fewshot.base.files import read_json, write_text
-    from fewshot.meta.folder import RESULT
+    from fewshot.meta.folder import RESULT, STATE
     from fewshot.meta.measure import from_json
     from fewshot.meta.report import figures, grouped, merge, standalone, write_report
 
     if args.overrides or args.learner or args.config or args.json:
         raise BadValue("'fewshot meta report' takes folders, --out and --figures alone")
     check(bool(args.folders), "say which --out folders (or result files) the page is of")
+    for folder in filter(Path.is_dir, args.folders):
+        unfinished = any(folder.glob(f"*{STATE}"))
+        what = (
+            "is not finished: give its 'fewshot meta' command again" if unfinished else "is no folder of 'fewshot meta'"
+        )
+        check((folder / RESULT).is_file(), f"{folder} {what} (it holds no {RESULT})")
     paths = [path / RESULT if path.is_dir() else path for path in args.folders]
     results = [from_json(read_json(path), where=str(path)) for path in paths]
     page = args.out or Path("meta.html")
