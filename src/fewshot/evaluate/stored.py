@@ -53,13 +53,17 @@ class Stored:
     checksums: tuple[str, ...]
 
     def results(self) -> list[Result]:
-        """Its results; what was changed since it was written is said."""
-        n_changed = sum(
-            bool(known) and known != _checksum(row) for row, known in zip(self.rows, self.checksums, strict=True)
-        )
+        """Its results as they were measured; what was changed since then is left out, and that is said."""
+        known = [
+            row for row, checksum in zip(self.rows, self.checksums, strict=True) if checksum in ("", _checksum(row))
+        ]
+        n_changed = len(self.rows) - len(known)
         if n_changed:
-            note(f"{self.path}: {n_changed} of its results were changed after they were measured; measure them again")
-        return [Result.from_json(row, where=str(self.path)) for row in self.rows]
+            note(
+                f"{self.path}: {n_changed} of its results were changed after they were measured and are left out: "
+                "measure them again"
+            )
+        return [Result.from_json(row, where=str(self.path)) for row in known]
 
 
 def evaluate_into(
@@ -202,8 +206,8 @@ def read_steps(folder: Path, weights: Mapping[int, str] | None = None) -> dict[i
         known = step <= max(weights, default=step) if weights else True
         own = [one for one in files if one.weights == wanted and known]
         n_others += len(files) - len(own)
-        if own:
-            found[step] = on_most_questions(result for one in own for result in one.results())
+        if results := on_most_questions(result for one in own for result in one.results()):
+            found[step] = results
     if n_others:
         n_files = sum(map(len, by_step.values()))
         note(f"{folder}: {n_others} of {n_files} files of results are not shown: the run no longer holds their weights")
