@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from fewshot.base.errors import check
 from fewshot.evaluate.measure import accuracy
@@ -215,7 +214,7 @@ def read_record(file: Found, protocol: Protocol) -> list[Article]:
 
     def article(number: int, row: Row) -> Article:
         text = row["passage"]["text"]
-        named = [_mention(text, **entity) for entity in row["passage"]["entities"]]
+        named = [_mention(text, entity["start"], entity["end"]) for entity in row["passage"]["entities"]]
         entities = tuple(dict.fromkeys(_ordered(named, as_harness)))
         made = Article(text, entities, tuple(row["qas"]), as_harness)
         _ = made.asked  # what is wrong is told here, with the line
@@ -224,7 +223,7 @@ def read_record(file: Found, protocol: Protocol) -> list[Article]:
     return file.each(article, passage=RECORD_PASSAGE, qas=[RECORD_QUERY])
 
 
-def _mention(text: str, *, start: int, end: int, **others: Any) -> str:
+def _mention(text: str, start: int, end: int) -> str:
     check(0 <= start <= end < len(text), f"an entity stands at {start} to {end} of a text of {len(text)} letters")
     return text[start : end + 1]
 
