@@ -16,10 +16,11 @@ holds the folder and begins with what is there by then. Files from before there 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -194,24 +195,54 @@ def read_steps(folder: Path, weights: Mapping[int, str] | None = None) -> dict[i
     """All results in the folder by training step; of one metric, K and seed those on most questions.
 
     `weights` says whose checkpoints there are, by step: results of other weights at that step, or at a later one than
-    all, are of a former training and left out. Where two sets of as many questions were asked both are there.
+    all, are of a former training and left out. Where two sets of as many questions were asked both are there; former
+    results, which carry no digest of their questions, count as of the one set of their source and number that there is.
     """
     by_step: dict[int, list[Stored]] = {}
     for one in _all_stored(folder):
         by_step.setdefault(one.step, []).append(one)
     found: dict[int, list[Result]] = {}
-    n_others = 0
+    n_others = n_without = 0
     for step, files in sorted(by_step.items()):
         wanted = (weights or {}).get(step, files[-1].weights)
         known = step <= max(weights, default=step) if weights else True
         own = [one for one in files if one.weights == wanted and known]
         n_others += len(files) - len(own)
-        if results := on_most_questions(result for one in own for result in one.results()):
+        if results := [result for one in own for result in one.results()]:
             found[step] = results
+    digests = _only_digests(itertools.chain.from_iterable(found.values()))
+    for step, results in found.items():
+        joined = [
+            replace(one, questions=digests[_of_unknown_set(one)])
+            for one in results
+            if not one.questions and _of_unknown_set(one) in digests
+        ]
+        others = [one for one in results if one.questions or _of_unknown_set(one) not in digests]
+        found[step] = on_most_questions([*joined, *others])  # of the same measurement the last counts
+        n_without += sum(one is other for one in found[step] for other in joined)
+    if n_without:
+        note(
+            f"{folder}: {n_without} results carry no digest of their questions; they are shown with those of the same "
+            "source and as many questions"
+        )
     if n_others:
         n_files = sum(map(len, by_step.values()))
         note(f"{folder}: {n_others} of {n_files} files of results are not shown: the run no longer holds their weights")
     return found
+
+
+def _of_unknown_set(one: Result) -> tuple[str, str, str, int]:
+    """What a result tells of its set of questions without their digest."""
+    return one.task, one.protocol, one.source, one.n_asked
+
+
+def _only_digests(results: Iterable[Result]) -> dict[tuple[str, str, str, int], str]:
+    """The digest of the set of questions of each task, protocol, source and number that has one such set alone."""
+    digests: dict[tuple[str, str, str, int], set[str]] = {}
+    for one in results:
+        if one.questions:
+            digests.setdefault(_of_unknown_set(one), set()).add(one.questions)
+    return {key: next(iter(several)) for key, several in digests.items() if len(several) == 1}
 
 
 def on_most_questions(results: Iterable[Result]) -> list[Result]:
