@@ -233,7 +233,6 @@ NOT_OF_ONE_MODEL: dict[str, tuple[dict[str, Any], Callable[[dict[str, Tensor]], 
     "another width": ({"n_embd": 48}, None, "says n_embd 48"),
     "another vocabulary": ({"vocab_size": 50257}, None, "says vocab_size 50257, the weights are of 17"),
     "another context": ({"n_positions": 1024}, None, "says n_positions 1024, the weights are of 13"),
-    "another context, older name": ({"n_ctx": 1024}, None, "says n_ctx 1024"),
     "another inner width": ({"n_inner": 40}, None, "says n_inner 40, the weights are of 96"),
     "a width that is a word": ({"n_embd": "24"}, None, "says n_embd '24'"),
     "a width that is true": ({"n_layer": True}, None, "says n_layer True"),
@@ -300,6 +299,18 @@ def test_what_is_not_of_one_model_is_refused_in_one_line(hugging_face: Any, name
     with pytest.raises(FewshotError, match=message) as caught:
         read_hugging_face(folder)
     assert "\n" not in str(caught.value)
+
+
+@torch.no_grad()
+def test_n_ctx_beside_n_positions_is_ignored_as_transformers_does(transformers: Any, hugging_face: Any) -> None:
+    _, folder = hugging_face(n_positions=128)
+    plain = json.loads((folder / "config.json").read_text()) | {"n_ctx": 1024}
+    (folder / "config.json").write_text(json.dumps(plain))
+    theirs = transformers.GPT2LMHeadModel.from_pretrained(folder).eval()
+    ours = read_hugging_face(folder)
+    assert ours.config.n_ctx == theirs.config.n_positions == 128
+    tokens = torch.randint(17, (2, 128))
+    torch.testing.assert_close(ours(tokens), theirs(tokens).logits, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("tied", [True, False])

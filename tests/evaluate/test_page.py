@@ -201,6 +201,20 @@ def test_results_on_different_questions_are_lines_and_rows_of_their_own(tmp_path
     assert "t, 200 questions (aaaa), accuracy" in page
 
 
+def test_a_set_of_questions_without_a_digest_has_a_readable_name():
+    known = result(0, questions="aaaa")
+    former = [replace(known, questions="", source=source) for source in ("a.txt", "b.txt")]
+    assert list(by_measure(former[:1])) == [("t", "accuracy")]
+    assert [title for title, _ in by_measure([known, former[0]])] == [
+        "t, 200 questions (aaaa)",
+        "t, an unrecorded set of 200 questions",
+    ]
+    assert [title for title, _ in by_measure(former)] == [
+        "t, an unrecorded set of 200 questions of a.txt",
+        "t, an unrecorded set of 200 questions of b.txt",
+    ]
+
+
 def test_runs_that_were_asked_different_questions_are_not_joined_over_size(tmp_path):
     runs = [
         Learner(name=name, n_parameters=n, results=[result(k, questions=asked) for k in (0, 1)])

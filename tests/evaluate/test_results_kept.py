@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
+import os
 import re
 import threading
 from dataclasses import replace
@@ -162,6 +162,84 @@ def test_former_files_are_read_beside_new_ones_and_never_written(tmp_path, measu
     assert [(one.shots, one.n) for one in read_results(root)] == [(0, 3), (1, 3)]
 
 
+def of_before_digests(root: Path) -> None:
+    """Make every result in the folder one that was stored without a digest of its questions."""
+    for path in root.rglob("opposites*.json"):
+        plain = json.loads(path.read_text())
+        plain.pop("checksums", None)
+        for one in plain["results"]:
+            one.pop("questions", None)
+        path.write_text(json.dumps(plain))
+
+
+def sets(found) -> list[tuple[int, int, str]]:
+    return [(one.shots, one.seed, one.question_set) for one in found]
+
+
+def test_results_without_a_digest_are_one_set_with_those_that_have_one(tmp_path, measured, capsys):
+    root = tmp_path / "evaluations"
+    measured(shots=(0, 1, 2), step=10)
+    measured(shots=(0, 1), step=20, weights="w2")
+    of_before_digests(root)
+    capsys.readouterr()
+    assert {one.question_set for found in read_steps(root).values() for one in found} == {
+        "an unrecorded set of 4 questions of words.txt"
+    }
+    assert capsys.readouterr().err == ""
+    (now, _) = measured(shots=(1, 4), step=20, weights="w2")
+    measured(shots=(2,), seed=1, step=20, weights="w2")
+    capsys.readouterr()
+    found = read_steps(root)
+    (digest,) = {one.question_set for results in found.values() for one in results}
+    assert digest == now.questions
+    assert sets(found[10]) == [(0, 0, digest), (1, 0, digest), (2, 0, digest)]
+    assert sorted(sets(found[20])) == [(0, 0, digest), (1, 0, digest), (2, 1, digest), (4, 0, digest)]
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "4 results carry no digest of their questions" in said
+    assert str(root) in said
+
+
+def test_of_one_k_and_seed_the_result_with_a_digest_counts(tmp_path, measured):
+    root = tmp_path / "evaluations"
+    measured(shots=(0, 1))
+    of_before_digests(root)
+    for path in root.rglob("opposites.json"):
+        plain = json.loads(path.read_text())
+        for one in plain["results"]:
+            one["value"] = 0.125
+        path.write_text(json.dumps(plain))
+        later = root / "steps" / "step-00000010"
+        later.mkdir(parents=True)
+        path.rename(later / "opposites.json")
+    measured(shots=(1,))
+    os.utime(root / "steps" / "step-00000010" / "opposites.json", (2e9, 2e9))  # written last
+    zero, one = sorted(read_steps(root)[10], key=lambda result: result.shots)
+    assert zero.value == 0.125
+    assert one.value != 0.125
+    assert zero.question_set == one.question_set
+
+
+NOT_JOINED = {
+    "two sets of that size": [{}, {"task": opposites(gold=1), "shots": (4,)}],
+    "another source": [{"task": opposites(source="others.txt"), "shots": (4,)}],
+    "another number": [{"limit": 5, "shots": (4,)}],
+    "another protocol": [{"task": opposites(protocol=HARNESS), "shots": (4,)}],
+    "another task": [{"task": opposites(name="contrasts"), "shots": (4,)}],
+}
+
+
+@pytest.mark.parametrize("others", NOT_JOINED.values(), ids=NOT_JOINED)
+def test_results_without_a_digest_join_one_set_of_their_task_source_and_number_alone(tmp_path, measured, others):
+    root = tmp_path / "evaluations"
+    measured(shots=(7,))
+    of_before_digests(root)
+    for settings in others:
+        measured(**settings)
+    (alone,) = (one for one in read_steps(root)[10] if one.shots == 7)
+    assert alone.questions == ""
+
+
 def test_a_folder_that_fewshot_did_not_name_is_no_checkpoints_results(tmp_path, measured):
     root = tmp_path / "evaluations"
     measured()
@@ -248,19 +326,35 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_what_was_changed_by_hand_is_said_and_stays_said_when_more_is_measured(tmp_path, measured, capsys, change):
+def test_what_was_changed_by_hand_is_left_out_and_said_until_it_is_gone(tmp_path, measured, capsys, change):
     root = tmp_path / "evaluations"
     measured()
     plain = json.loads(the_file(root).read_text())
     plain["results"][0] = change(plain["results"][0])
     the_file(root).write_text(json.dumps(plain, indent=7))  # how it is laid out is no change
-    for _ in range(2):
+    for n_measured in (2, 3):
         capsys.readouterr()
-        read_results(root)
+        assert [one.shots for one in read_results(root)] == [1, 2][: n_measured - 1]
         said = capsys.readouterr().err
         assert said.count("\n") == 1
-        assert "opposites.json: 1 of its results were changed after they were measured" in said
+        assert "opposites.json: 1 of its results were changed after they were measured and are left out" in said
+        assert "measure them again" in said
         measured(shots=(2,))
+
+
+def test_a_changed_value_that_is_measured_again_is_shown_again(tmp_path, measured, capsys):
+    root = tmp_path / "evaluations"
+    measured()
+    before = read_results(root)
+    plain = json.loads(the_file(root).read_text())
+    for one in plain["results"]:
+        one["value"] = 0.965
+    the_file(root).write_text(json.dumps(plain))
+    assert read_steps(root) == {}
+    assert "2 of its results" in capsys.readouterr().err
+    measured()
+    assert read_results(root) == before
+    assert "left out" not in capsys.readouterr().err
 
 
 def test_files_as_they_were_written_are_read_without_a_word(tmp_path, measured, capsys):
@@ -290,19 +384,61 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("damage", DAMAGED.values(), ids=DAMAGED)
-def test_a_damaged_file_is_one_line_with_its_name_to_read_and_to_write(tmp_path, measured, damage):
+def test_a_damaged_file_is_one_line_with_its_name_to_read_and_to_write(tmp_path, measured, capsys, damage):
     root = tmp_path / "evaluations"
     measured()
+    measured(task=opposites(name="contrasts"))
     path = the_file(root)
     path.write_text(damage(path.read_text()))
     before = path.read_bytes()
+    for n_others in (2, 3):
+        capsys.readouterr()
+        assert [one.task for one in read_results(root)].count("contrasts") == n_others
+        said = capsys.readouterr().err
+        assert re.fullmatch(r".*opposites\.json.* left out: (move it away|measure them again).*\n", said)
+        with pytest.raises(FewshotError, match=r"opposites\.json"):
+            measured(shots=(2,))
+        assert path.read_bytes() == before
+        measured(task=opposites(name="contrasts"), shots=(2,))
+    assert {folder.name for folder in root.glob("step-*")} == {"step-00000010"}
+
+
+@pytest.mark.parametrize("damage", ["a value that is NaN", "a text for a number", "a field that is missing"])
+def test_of_a_file_without_checksums_what_is_no_result_leaves_out_the_file(tmp_path, measured, capsys, damage):
+    root = tmp_path / "evaluations"
+    measured()
+    measured(task=opposites(name="contrasts"))
+    path = the_file(root)
+    plain = json.loads(path.read_text())
+    del plain["checksums"]
+    path.write_text(DAMAGED[damage](json.dumps(plain)))
+    capsys.readouterr()
+    assert {one.task for one in read_results(root)} == {"contrasts"}
+    assert re.fullmatch(r".*opposites\.json .* left out: move it away .*\n", capsys.readouterr().err)
+
+
+def test_answers_that_cannot_be_read_are_named_and_only_their_own_task_is_refused(tmp_path, measured, capsys):
+    root = tmp_path / "evaluations"
+    measured()
+    (path,) = root.glob("step-*/answers/opposites.gpt3.jsonl")
+    path.write_bytes(b"no header\n\xff\0\n")
+    before = path.read_bytes()
+    capsys.readouterr()
+    measured(task=opposites(name="contrasts"))
+    assert re.fullmatch(r".*opposites\.gpt3\.jsonl .*: move it away .*\n", capsys.readouterr().err)
+    with pytest.raises(FewshotError, match=r"opposites\.gpt3\.jsonl is damaged"):
+        measured()
+    assert path.read_bytes() == before
+    assert {one.task for one in read_results(root)} == {"opposites", "contrasts"}
+
+
+def test_a_damaged_file_is_refused_before_anything_is_asked(tmp_path, measured):
+    measured()
+    the_file(tmp_path / "evaluations").write_text("{")
+    asked = []
     with pytest.raises(FewshotError, match=r"opposites\.json"):
-        read_results(root)
-    with contextlib.suppress(FewshotError):
-        measured(shots=(2,))
-    with pytest.raises(FewshotError, match=r"opposites\.json"):
-        read_results(root)
-    assert b"NaN" not in before or path.read_bytes() == before
+        measured(shots=(2,), on_progress=lambda *done: asked.append(done))
+    assert asked == []
 
 
 def test_results_of_a_former_training_are_kept_and_not_drawn_with_the_new(tmp_path, measured, capsys):

@@ -9,7 +9,7 @@ from fewshot.base.errors import BadFile, BadValue, NotFinite
 from fewshot.bench.harness import save_small_model
 from fewshot.evaluate.models import load
 from fewshot.evaluate.score import Scorer, Span
-from fewshot.evaluate.transformers_model import TransformersReader
+from fewshot.evaluate.transformers_model import TransformersReader, _reads_everything
 from fewshot.evaluate.transformers_tokenizer import TransformersTokenizer
 from fewshot.generate.beam import beam_search
 from fewshot.tokenizer.bpe import train_bpe
@@ -31,6 +31,8 @@ MODELS = {
         t.GPTNeoConfig(vocab_size=97, hidden_size=32, num_layers=2, num_heads=2, window_size=8,
                        attention_types=[[["global", "local"], 1]]))),
 }  # fmt: skip
+
+GEMMA = {**SMALL, "intermediate_size": 64, "num_key_value_heads": 2, "head_dim": 8}
 
 
 def make(name: str):
@@ -261,3 +263,54 @@ def test_numbers_that_overflow_for_some_tokens_alone_are_no_score():
 def test_layers_that_read_by_chunks_are_not_read_as_trees():
     config = transformers.LlamaConfig(**BERT, attention_chunk_size=8)
     assert not TransformersReader(transformers.LlamaForCausalLM(config)).branching
+
+
+READ_EVERYTHING = {
+    "mixtral": lambda t: t.MixtralForCausalLM(
+        t.MixtralConfig(**BERT, num_key_value_heads=2, num_local_experts=3, sliding_window=None)
+    ),
+    "granite": lambda t: t.GraniteMoeForCausalLM(
+        t.GraniteMoeConfig(**BERT, num_key_value_heads=2, num_local_experts=3)
+    ),
+}
+READ_BY_WINDOWS = {
+    "mixtral": lambda t: t.MixtralForCausalLM(
+        t.MixtralConfig(**BERT, num_key_value_heads=2, num_local_experts=3, sliding_window=8)
+    ),
+    "gpt-neo": MODELS["gpt-neo"][1],
+    "gemma 2": lambda t: t.Gemma2ForCausalLM(t.Gemma2Config(**GEMMA, sliding_window=64)),
+    "gemma 3": lambda t: t.Gemma3ForCausalLM(t.Gemma3TextConfig(**GEMMA, sliding_window=64)),
+}
+
+
+@pytest.mark.parametrize("name", READ_EVERYTHING)
+def test_models_of_local_experts_are_read_as_trees(name):
+    torch.manual_seed(0)
+    assert TransformersReader(READ_EVERYTHING[name](transformers)).branching
+
+
+@pytest.mark.parametrize("name", READ_BY_WINDOWS)
+def test_layers_with_windows_are_not_read_as_trees_even_where_the_window_is_longer_than_the_trial(name):
+    torch.manual_seed(0)
+    assert not TransformersReader(READ_BY_WINDOWS[name](transformers)).branching
+
+
+@pytest.mark.parametrize(
+    ("setting", "is_window"),
+    [
+        ("num_local_experts", False),
+        ("num_experts", False),
+        ("local_attention", True),
+        ("local_attention_window_len", True),
+        ("local_radius", True),
+        ("local_attn_chunk_length", True),
+        ("index_local_blocks", True),
+        ("window_size", True),
+        ("attention_chunk_size", True),
+        ("sliding_window_pattern", True),
+        ("max_window_layers", True),
+    ],
+)
+def test_which_settings_speak_of_a_window(setting, is_window):
+    config = transformers.PretrainedConfig(**{setting: 4})
+    assert _reads_everything(config) is not is_window

@@ -112,8 +112,7 @@ def _check_sizes(config: Mapping[str, Any], sizes: GPTConfig, where: Path) -> No
         "n_layer": sizes.n_layers,
         "n_embd": sizes.d_model,
         "n_inner": sizes.ff_width,
-        "n_positions": sizes.n_ctx,
-        "n_ctx": sizes.n_ctx,
+        "n_positions": sizes.n_ctx,  # n_ctx, which older files hold beside it, means nothing to transformers
         "vocab_size": sizes.n_vocab,
     }
     for name, size in found.items():

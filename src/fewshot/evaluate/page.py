@@ -116,15 +116,23 @@ def title_of(one: Result) -> str:
 
 def set_names(results: Iterable[Result]) -> dict[tuple[str, str], str]:
     """What to call each set of questions, by task and set: "" where a task has one set alone."""
-    sizes: dict[str, dict[str, int]] = {}
+    by_title: dict[str, dict[str, Result]] = {}
     for one in results:
-        sizes.setdefault(title_of(one), {})[one.question_set] = one.n_asked
-    names: dict[tuple[str, str], str] = {}
-    for title, sets in sizes.items():
-        for of_set, n in sets.items():
-            same = sum(size == n for size in sets.values()) > 1
-            names[title, of_set] = f"{n:,} questions{f' ({of_set})' if same else ''}" if len(sets) > 1 else ""
-    return names
+        by_title.setdefault(title_of(one), {})[one.question_set] = one
+    return {
+        (title, of_set): _set_name(one, list(sets.values())) if len(sets) > 1 else ""
+        for title, sets in by_title.items()
+        for of_set, one in sets.items()
+    }
+
+
+def _set_name(one: Result, sets: Sequence[Result]) -> str:
+    """What to call the set of questions of one result among those of several."""
+    same_size = [other for other in sets if other.n_asked == one.n_asked]
+    if not one.questions:
+        several = sum(not other.questions for other in same_size) > 1
+        return one.question_set if several else f"an unrecorded set of {one.n_asked:,} questions"
+    return f"{one.n_asked:,} questions" + (f" ({one.questions})" if len(same_size) > 1 else "")
 
 
 def by_measure(

@@ -80,7 +80,7 @@ class Result:
     @property
     def question_set(self) -> str:
         """What tells its set of questions from others: their digest, or what there is of a former result."""
-        return self.questions or f"{self.n_asked:,} of {self.source}"
+        return self.questions or f"an unrecorded set of {self.n_asked:,} questions of {self.source}"
 
     def to_json(self) -> dict[str, Any]:
         """The result as plain values."""

@@ -10,22 +10,24 @@ step-00002000-1a2b3c4d/            other weights of that step: of a training tha
 NAME-1a2b3c4d/                     a model of others', by a digest of its weights
 
 A measurement is known by its metric, K, seed and set of questions, and is replaced by the same one alone. Each write
-holds the folder and begins with what is there by then. Files from before there were such folders are read, not written.
+holds the folder and begins with what is there by then. A file that cannot be read is named and left out, and only
+writing that file is refused. Files from before there were such folders are read, not written.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from fewshot.base.dist import rank
-from fewshot.base.errors import BadFile, BadValue
+from fewshot.base.errors import BadFile, BadValue, NotFinite
 from fewshot.base.files import read_json, to_json, written_whole
 from fewshot.base.lock import hold
 from fewshot.base.log import note
@@ -53,13 +55,17 @@ class Stored:
     checksums: tuple[str, ...]
 
     def results(self) -> list[Result]:
-        """Its results; what was changed since it was written is said."""
-        n_changed = sum(
-            bool(known) and known != _checksum(row) for row, known in zip(self.rows, self.checksums, strict=True)
-        )
+        """Its results as they were measured; what was changed since then is left out, and that is said."""
+        known = [
+            row for row, checksum in zip(self.rows, self.checksums, strict=True) if checksum in ("", _checksum(row))
+        ]
+        n_changed = len(self.rows) - len(known)
         if n_changed:
-            note(f"{self.path}: {n_changed} of its results were changed after they were measured; measure them again")
-        return [Result.from_json(row, where=str(self.path)) for row in self.rows]
+            note(
+                f"{self.path}: {n_changed} of its results were changed after they were measured and are left out: "
+                "measure them again"
+            )
+        return [Result.from_json(row, where=str(self.path)) for row in known]
 
 
 def evaluate_into(
@@ -87,6 +93,8 @@ def evaluate_into(
     if folder is not None:
         file = f"{task.name}.{task.protocol.name}.jsonl"
         own = folder_of(folder, weights, step=step, name=name, begun=file)
+        if keep_results and _file_of(own, task).is_file():
+            read_stored(_file_of(own, task))  # a damaged one is refused before anything is asked
         store = AnswerFile(own / "answers" / file, weights, lock=folder)
     answered = evaluate(
         reader,
@@ -130,12 +138,27 @@ def _weights_in(folder: Path) -> set[str]:
     return {_weights_of(path, path.stat().st_mtime_ns, path.stat().st_size) for path in files} - {""}
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=4096)  # so that what cannot be read is said once
 def _weights_of(path: Path, mtime_ns: int, size_bytes: int) -> str:
-    if path.suffix == ".jsonl":
-        return weights_of_answers(path)
-    stored = read_json(path)
+    """Whose a file is; "" where it does not say."""
+    try:
+        if path.suffix == ".jsonl":
+            return weights_of_answers(path)
+        stored = read_json(path)
+    except (BadFile, OSError) as error:
+        say_left_out(path, error)
+        return ""
     return str(stored.get("weights", "")) if isinstance(stored, dict) else ""
+
+
+def say_left_out(path: Path, error: Exception) -> None:
+    """Note that a file is left out, with the reason and the way out: one damaged file is in the way of no other."""
+    reason = str(error).replace(str(path), path.name)
+    note(f"{path} cannot be read and is left out: move it away ({reason})")
+
+
+def _file_of(folder: Path, task: Task) -> Path:
+    return folder / f"{task.name}{'' if task.protocol is GPT3 else f'.{task.protocol.name}'}.json"
 
 
 def store_results(folder: Path, task: Task, results: Sequence[Result], *, step: int, weights: str) -> None:
@@ -145,8 +168,14 @@ def store_results(folder: Path, task: Task, results: Sequence[Result], *, step: 
         n_asked = row["n"] + row["n_skipped"]
         return row["metric"], row["shots"], row["seed"], n_asked, row.get("questions", ""), row["source"]
 
-    path = folder / f"{task.name}{'' if task.protocol is GPT3 else f'.{task.protocol.name}'}.json"
-    merge(path, [result.to_json() for result in results], key, step=step, weights=weights, lock=folder.parent)
+    merge(
+        _file_of(folder, task),
+        [result.to_json() for result in results],
+        key,
+        step=step,
+        weights=weights,
+        lock=folder.parent,
+    )
 
 
 def merge(
@@ -190,24 +219,63 @@ def read_steps(folder: Path, weights: Mapping[int, str] | None = None) -> dict[i
     """All results in the folder by training step; of one metric, K and seed those on most questions.
 
     `weights` says whose checkpoints there are, by step: results of other weights at that step, or at a later one than
-    all, are of a former training and left out. Where two sets of as many questions were asked both are there.
+    all, are of a former training and left out. Where two sets of as many questions were asked both are there; former
+    results, which carry no digest of their questions, count as of the one set of their source and number that there is.
     """
     by_step: dict[int, list[Stored]] = {}
     for one in _all_stored(folder):
         by_step.setdefault(one.step, []).append(one)
     found: dict[int, list[Result]] = {}
-    n_others = 0
+    n_others = n_without = 0
     for step, files in sorted(by_step.items()):
         wanted = (weights or {}).get(step, files[-1].weights)
         known = step <= max(weights, default=step) if weights else True
         own = [one for one in files if one.weights == wanted and known]
         n_others += len(files) - len(own)
-        if own:
-            found[step] = on_most_questions(result for one in own for result in one.results())
+        if results := [result for one in own for result in _results_of(one)]:
+            found[step] = results
+    digests = _only_digests(itertools.chain.from_iterable(found.values()))
+    for step, results in found.items():
+        joined = [
+            replace(one, questions=digests[_of_unknown_set(one)])
+            for one in results
+            if not one.questions and _of_unknown_set(one) in digests
+        ]
+        others = [one for one in results if one.questions or _of_unknown_set(one) not in digests]
+        found[step] = on_most_questions([*joined, *others])  # of the same measurement the last counts
+        n_without += sum(one is other for one in found[step] for other in joined)
+    if n_without:
+        note(
+            f"{folder}: {n_without} results carry no digest of their questions; they are shown with those of the same "
+            "source and as many questions"
+        )
     if n_others:
         n_files = sum(map(len, by_step.values()))
         note(f"{folder}: {n_others} of {n_files} files of results are not shown: the run no longer holds their weights")
     return found
+
+
+def _results_of(stored: Stored) -> list[Result]:
+    """The results of a file; none where one of them is no result, and that is said."""
+    try:
+        return stored.results()
+    except (BadValue, NotFinite) as error:
+        say_left_out(stored.path, error)
+        return []
+
+
+def _of_unknown_set(one: Result) -> tuple[str, str, str, int]:
+    """What a result tells of its set of questions without their digest."""
+    return one.task, one.protocol, one.source, one.n_asked
+
+
+def _only_digests(results: Iterable[Result]) -> dict[tuple[str, str, str, int], str]:
+    """The digest of the set of questions of each task, protocol, source and number that has one such set alone."""
+    digests: dict[tuple[str, str, str, int], set[str]] = {}
+    for one in results:
+        if one.questions:
+            digests.setdefault(_of_unknown_set(one), set()).add(one.questions)
+    return {key: next(iter(several)) for key, several in digests.items() if len(several) == 1}
 
 
 def on_most_questions(results: Iterable[Result]) -> list[Result]:
@@ -228,11 +296,17 @@ def on_most_questions(results: Iterable[Result]) -> list[Result]:
 
 
 def _all_stored(folder: Path) -> list[Stored]:
-    """Every file of results in a run's folder, the last written last."""
+    """Every file of results in a run's folder that can be read, the last written last."""
     own = [path for path in folder.glob("step-*") if OF_STEP.fullmatch(path.name)]
     places = [folder, *(folder / FORMER).glob("step-*"), *own]
     paths = [path for place in places for path in place.glob("*.json")]
-    return [read_stored(path) for path in sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path))]
+    files = []
+    for path in sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path)):
+        try:
+            files.append(read_stored(path))
+        except BadFile as error:
+            say_left_out(path, error)
+    return files
 
 
 def read_stored(path: Path) -> Stored:

@@ -39,7 +39,9 @@ LENGTHS = (
     "max_target_positions",
 )
 POSITIONS = re.compile(r"(^|[._])(wpe|position_embeddings|positions_embed|embed_positions)$")
-WINDOW = re.compile("window|sliding|local|attention_chunk|chunked")  # in names of layers and of settings
+WINDOWED_LAYER = re.compile("window|sliding|local|attention_chunk|chunked")  # in the name of a kind of layer
+# In the name of a setting; "local" experts are those of one machine.
+WINDOW = re.compile(r"window|sliding|(^|_)local_(?!experts)|attention_chunk|chunked")
 # What models raise that are not made for what is asked of them here.
 REFUSALS = (TypeError, ValueError, AttributeError, IndexError, RuntimeError, KeyError)
 
@@ -205,7 +207,7 @@ def _reads_everything(config: Any) -> bool:
     kinds = {*map(str, plain.get("layer_types") or []), *map(str, plain.get("attention_layers") or [])}
     windows = [plain[key] for key in plain if WINDOW.search(key) and key != "use_sliding_window"]
     used = plain.get("use_sliding_window", True)
-    return not any(WINDOW.search(kind) for kind in kinds) and not (used and any(windows))
+    return not any(WINDOWED_LAYER.search(kind) for kind in kinds) and not (used and any(windows))
 
 
 def repeated(layers: Sequence[tuple[Tensor, Tensor]], n_rows: int) -> Any:

@@ -212,6 +212,19 @@ def test_records_choices_are_the_query_with_each_entity_once() -> None:
     assert [measure.of(answers) for measure in task.measures] == [0.0, 0.0]
 
 
+def test_what_else_an_entity_of_record_holds_has_no_effect(tmp_path: Path) -> None:
+    expected = [one.example for one in make_task("record", data=MADE_UP).episodes(9, 0, 0)]
+    (tmp_path / "ReCoRD").mkdir()
+    text = MADE_UP.need("record", "ReCoRD/val.jsonl").text()
+    lines = [json.loads(line) for line in text.splitlines() if line.strip()]
+    for row in lines:
+        for entity in row["passage"]["entities"]:
+            entity |= {"text": "another", "type": "person", "1": None}
+    (tmp_path / "ReCoRD" / "val.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    task = make_task("record", data=DataFolder(tmp_path))
+    assert [one.example for one in task.episodes(9, 0, 0)] == expected
+
+
 def test_every_right_entity_of_record_is_right(shared_data: Path) -> None:
     task = sample("record", shared_data)
     n_right = {one.example.id: 1 + len(one.example.also_right) for one in task.episodes(9, 0, 0)}

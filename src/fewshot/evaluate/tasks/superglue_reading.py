@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from fewshot.base.errors import check
 from fewshot.evaluate.measure import accuracy
@@ -17,7 +16,7 @@ from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
 from fewshot.evaluate.qa_metrics import all_right, chosen_text, class_f1, exact, token_f1
 from fewshot.evaluate.task import Episodes, Example, Task, drawn_episodes
 from fewshot.evaluate.tasks.files import Data, Found, Row, needed
-from fewshot.evaluate.tasks.kinds import OneOf
+from fewshot.evaluate.tasks.kinds import ID, OneOf
 from fewshot.evaluate.tasks.passages import Separate, passage_splits
 from fewshot.evaluate.tasks.splits import Splits
 from fewshot.evaluate.tasks.superglue import SHOTS, sentence
@@ -30,8 +29,8 @@ MULTIRC_PASSAGE = {
     "questions": [
         {
             "question": str,
-            "idx": (int, str),
-            "answers": [{"text": str, "label": OneOf((0, 1)), "idx": (int, str)}],
+            "idx": ID,
+            "answers": [{"text": str, "label": OneOf((0, 1)), "idx": ID}],
         }
     ],
 }
@@ -165,7 +164,7 @@ def _chance_of_all(examples: Sequence[Example]) -> float:
 
 RECORD_FILES = ("ReCoRD/val.jsonl",)
 RECORD_PASSAGE = {"text": str, "entities": [{"start": int, "end": int}]}
-RECORD_QUERY = {"query": str, "idx": (int, str), "answers": [{"text": str}]}
+RECORD_QUERY = {"query": str, "idx": ID, "answers": [{"text": str}]}
 HIGHLIGHT = "\n@highlight\n"  # stands before each of an article's summary lines
 PLACEHOLDER = "@placeholder"
 
@@ -215,7 +214,7 @@ def read_record(file: Found, protocol: Protocol) -> list[Article]:
 
     def article(number: int, row: Row) -> Article:
         text = row["passage"]["text"]
-        named = [_mention(text, **entity) for entity in row["passage"]["entities"]]
+        named = [_mention(text, entity["start"], entity["end"]) for entity in row["passage"]["entities"]]
         entities = tuple(dict.fromkeys(_ordered(named, as_harness)))
         made = Article(text, entities, tuple(row["qas"]), as_harness)
         _ = made.asked  # what is wrong is told here, with the line
@@ -224,7 +223,7 @@ def read_record(file: Found, protocol: Protocol) -> list[Article]:
     return file.each(article, passage=RECORD_PASSAGE, qas=[RECORD_QUERY])
 
 
-def _mention(text: str, *, start: int, end: int, **others: Any) -> str:
+def _mention(text: str, start: int, end: int) -> str:
     check(0 <= start <= end < len(text), f"an entity stands at {start} to {end} of a text of {len(text)} letters")
     return text[start : end + 1]
 
