@@ -175,3 +175,18 @@ def test_identity_is_content_and_not_the_spelling_of_a_path(tmp_path, spelling, 
     assert path.parent.name.startswith("m-")
     assert len(next(Path(out).rglob("*.jsonl")).read_text().splitlines()) == 1 + 2 * 3
     assert load("hf:m").folder == Path("evaluations")
+
+
+def test_what_does_not_fit_into_the_context_is_said(small_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["evaluate", str(small_run), "--tasks", "novel_symbols,scramble_rw", "--shots", "0,16", "--limit", "5"]
+    assert main(words) == 0
+    said = capsys.readouterr().err
+    assert "novel_symbols: not all demonstrations of K = 16 fit into 32 tokens; 'K used' is their mean" in said
+
+
+def test_a_second_model_that_cannot_be_loaded_is_said_before_anything_is_asked(
+    small_run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fewshot.cli.evaluate.ask", lambda *rest: pytest.fail("asked"))
+    assert main(["evaluate", str(small_run), "--tasks", "novel_symbols", "--against", "nowhere"]) == 2
+    assert "nowhere does not exist" in capsys.readouterr().err

@@ -79,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
     check(not (args.checkpoints == "all" and args.against), "--against compares two models, not all checkpoints")
     tasks = make_tasks(args)
     seeds = numbers("--seeds", args.seeds)
+    other = load(args.against) if args.against else None  # what cannot be loaded is said before anything is asked
     found: dict[str, list[dict[str, Any]]] = {"models": [], "protocols": [], "comparison": []}
     for name in names_of_checkpoints(args.model) if args.checkpoints == "all" else [args.model]:
         loaded = load(name)
@@ -88,8 +89,7 @@ def run(args: argparse.Namespace) -> int:
         found["models"].append(shown(args.model, loaded, answered, args))
     if "," in args.protocol:
         found["protocols"] = protocols_compared(answered[0], args)
-    if args.against:
-        other = load(args.against)
+    if other is not None:
         check(
             (other.folder, other.weights) != (loaded.folder, loaded.weights),
             f"{args.model} and {args.against} are the same model in one folder: give another one to --against",
@@ -219,6 +219,7 @@ def shown(
     """What one model reached, printed as tables unless JSON is wanted; gives it as plain values."""
     from fewshot.base.config import to_plain
     from fewshot.base.dist import rank
+    from fewshot.base.log import note
     from fewshot.cli.show import show_results, show_varied
     from fewshot.evaluate.statistics import vary
 
@@ -228,11 +229,33 @@ def shown(
     if rank() == 0 and not args.json:
         many = args.against or args.checkpoints == "all"
         show_results(results, title=f"{name}, step {loaded.step:,}" if many else None)
+        for line in too_long(drawn, loaded.reader.n_ctx):
+            note(line)
         for over, rows in varied.items():
             if rows:
                 show_varied(rows, title=f"over {over} of the demonstrations")
     plain = {"model": name, "step": loaded.step, "results": [result.to_json() for result in results]}
     return plain | {over: [to_plain(row) for row in rows] for over, rows in varied.items()}
+
+
+def too_long(answered: Sequence[Answered], n_ctx: int) -> list[str]:
+    """A line for each task whose questions, or all of whose demonstrations, do not fit into the model's context."""
+    lines = []
+    for task in dict.fromkeys((one.task.name, one.task.protocol.name) for one in answered):
+        own = [one for one in answered if (one.task.name, one.task.protocol.name) == task]
+        skipped = max(own, key=lambda one: one.n_skipped)
+        cut = [one.shots for one in own if sum(answer.shots for answer in one.answers) < one.shots * len(one.answers)]
+        if skipped.n_skipped:
+            lines.append(
+                f"{task[0]}: {skipped.n_skipped:,} of {skipped.n_skipped + len(skipped.answers):,} questions are not "
+                f"measured, they are too long for the model's {n_ctx:,} tokens"
+            )
+        if cut:
+            shots = ", ".join(f"K = {k}" for k in sorted(set(cut)))
+            lines.append(
+                f"{task[0]}: not all demonstrations of {shots} fit into {n_ctx:,} tokens; 'K used' is their mean"
+            )
+    return lines
 
 
 def compared(first: Sequence[Answered], second: Sequence[Answered], args: argparse.Namespace) -> list[dict[str, Any]]:
