@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -387,24 +386,59 @@ DAMAGED = {
 @pytest.mark.parametrize("damage", DAMAGED.values(), ids=DAMAGED)
 def test_a_damaged_file_is_one_line_with_its_name_to_read_and_to_write(tmp_path, measured, capsys, damage):
     root = tmp_path / "evaluations"
-
-    def read() -> str:
-        capsys.readouterr()
-        try:
-            read_results(root)
-        except FewshotError as error:
-            return f"{error}\n"
-        return capsys.readouterr().err
-
     measured()
+    measured(task=opposites(name="contrasts"))
     path = the_file(root)
     path.write_text(damage(path.read_text()))
     before = path.read_bytes()
-    assert re.fullmatch(r".*opposites\.json.*\n", read())
-    with contextlib.suppress(FewshotError):
-        measured(shots=(2,))
-    assert re.fullmatch(r".*opposites\.json.*\n", read())
-    assert b"NaN" not in before or path.read_bytes() == before
+    for n_others in (2, 3):
+        capsys.readouterr()
+        assert [one.task for one in read_results(root)].count("contrasts") == n_others
+        said = capsys.readouterr().err
+        assert re.fullmatch(r".*opposites\.json.* left out: (move it away|measure them again).*\n", said)
+        with pytest.raises(FewshotError, match=r"opposites\.json"):
+            measured(shots=(2,))
+        assert path.read_bytes() == before
+        measured(task=opposites(name="contrasts"), shots=(2,))
+    assert {folder.name for folder in root.glob("step-*")} == {"step-00000010"}
+
+
+@pytest.mark.parametrize("damage", ["a value that is NaN", "a text for a number", "a field that is missing"])
+def test_of_a_file_without_checksums_what_is_no_result_leaves_out_the_file(tmp_path, measured, capsys, damage):
+    root = tmp_path / "evaluations"
+    measured()
+    measured(task=opposites(name="contrasts"))
+    path = the_file(root)
+    plain = json.loads(path.read_text())
+    del plain["checksums"]
+    path.write_text(DAMAGED[damage](json.dumps(plain)))
+    capsys.readouterr()
+    assert {one.task for one in read_results(root)} == {"contrasts"}
+    assert re.fullmatch(r".*opposites\.json .* left out: move it away .*\n", capsys.readouterr().err)
+
+
+def test_answers_that_cannot_be_read_are_named_and_only_their_own_task_is_refused(tmp_path, measured, capsys):
+    root = tmp_path / "evaluations"
+    measured()
+    (path,) = root.glob("step-*/answers/opposites.gpt3.jsonl")
+    path.write_bytes(b"no header\n\xff\0\n")
+    before = path.read_bytes()
+    capsys.readouterr()
+    measured(task=opposites(name="contrasts"))
+    assert re.fullmatch(r".*opposites\.gpt3\.jsonl .*: move it away .*\n", capsys.readouterr().err)
+    with pytest.raises(FewshotError, match=r"opposites\.gpt3\.jsonl is damaged"):
+        measured()
+    assert path.read_bytes() == before
+    assert {one.task for one in read_results(root)} == {"opposites", "contrasts"}
+
+
+def test_a_damaged_file_is_refused_before_anything_is_asked(tmp_path, measured):
+    measured()
+    the_file(tmp_path / "evaluations").write_text("{")
+    asked = []
+    with pytest.raises(FewshotError, match=r"opposites\.json"):
+        measured(shots=(2,), on_progress=lambda *done: asked.append(done))
+    assert asked == []
 
 
 def test_results_of_a_former_training_are_kept_and_not_drawn_with_the_new(tmp_path, measured, capsys):

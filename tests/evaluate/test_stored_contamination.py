@@ -61,6 +61,24 @@ def test_the_figure_shows_every_stored_task_where_it_was_measured_on_most(tmp_pa
     assert "quac" in both
 
 
+@pytest.mark.parametrize(
+    "text", ["{", "{}", '{"results": [{"scores": []}]}', '{"results": [{"scores": [{"all": 1}]}]}']
+)
+def test_a_damaged_file_of_another_task_is_left_out_of_the_figure(tmp_path, capsys, text):
+    own = tmp_path / "step-00000001"
+    kept = store_evidence(own, {"drop": evidence(6)}, step=1, weights="w")
+    (kept / "quac.json").write_text(text)
+    alone = (kept / "figure.svg").read_text()
+    capsys.readouterr()
+    store_evidence(own, {"drop": evidence(6)}, step=1, weights="w")
+    assert (kept / "figure.svg").read_text() == alone
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "quac.json cannot be read and is left out: move it away" in said
+    with pytest.raises(BadFile, match=r"quac\.json"):
+        store_evidence(own, {"quac": evidence(6)}, step=1, weights="w")
+
+
 def test_the_digest_of_a_text_is_that_of_its_documents_alone():
     documents = [Document(id=f"{i}", text=text, source="s") for i, text in enumerate(("one", "two"))]
 

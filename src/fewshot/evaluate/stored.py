@@ -10,7 +10,8 @@ step-00002000-1a2b3c4d/            other weights of that step: of a training tha
 NAME-1a2b3c4d/                     a model of others', by a digest of its weights
 
 A measurement is known by its metric, K, seed and set of questions, and is replaced by the same one alone. Each write
-holds the folder and begins with what is there by then. Files from before there were such folders are read, not written.
+holds the folder and begins with what is there by then. A file that cannot be read is named and left out, and only
+writing that file is refused. Files from before there were such folders are read, not written.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from fewshot.base.dist import rank
-from fewshot.base.errors import BadFile, BadValue
+from fewshot.base.errors import BadFile, BadValue, NotFinite
 from fewshot.base.files import read_json, to_json, written_whole
 from fewshot.base.lock import hold
 from fewshot.base.log import note
@@ -92,6 +93,8 @@ def evaluate_into(
     if folder is not None:
         file = f"{task.name}.{task.protocol.name}.jsonl"
         own = folder_of(folder, weights, step=step, name=name, begun=file)
+        if keep_results and _file_of(own, task).is_file():
+            read_stored(_file_of(own, task))  # a damaged one is refused before anything is asked
         store = AnswerFile(own / "answers" / file, weights, lock=folder)
     answered = evaluate(
         reader,
@@ -135,12 +138,27 @@ def _weights_in(folder: Path) -> set[str]:
     return {_weights_of(path, path.stat().st_mtime_ns, path.stat().st_size) for path in files} - {""}
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=4096)  # so that what cannot be read is said once
 def _weights_of(path: Path, mtime_ns: int, size_bytes: int) -> str:
-    if path.suffix == ".jsonl":
-        return weights_of_answers(path)
-    stored = read_json(path)
+    """Whose a file is; "" where it does not say."""
+    try:
+        if path.suffix == ".jsonl":
+            return weights_of_answers(path)
+        stored = read_json(path)
+    except (BadFile, OSError) as error:
+        say_left_out(path, error)
+        return ""
     return str(stored.get("weights", "")) if isinstance(stored, dict) else ""
+
+
+def say_left_out(path: Path, error: Exception) -> None:
+    """Note that a file is left out, with the reason and the way out: one damaged file is in the way of no other."""
+    reason = str(error).replace(str(path), path.name)
+    note(f"{path} cannot be read and is left out: move it away ({reason})")
+
+
+def _file_of(folder: Path, task: Task) -> Path:
+    return folder / f"{task.name}{'' if task.protocol is GPT3 else f'.{task.protocol.name}'}.json"
 
 
 def store_results(folder: Path, task: Task, results: Sequence[Result], *, step: int, weights: str) -> None:
@@ -150,8 +168,14 @@ def store_results(folder: Path, task: Task, results: Sequence[Result], *, step: 
         n_asked = row["n"] + row["n_skipped"]
         return row["metric"], row["shots"], row["seed"], n_asked, row.get("questions", ""), row["source"]
 
-    path = folder / f"{task.name}{'' if task.protocol is GPT3 else f'.{task.protocol.name}'}.json"
-    merge(path, [result.to_json() for result in results], key, step=step, weights=weights, lock=folder.parent)
+    merge(
+        _file_of(folder, task),
+        [result.to_json() for result in results],
+        key,
+        step=step,
+        weights=weights,
+        lock=folder.parent,
+    )
 
 
 def merge(
@@ -208,7 +232,7 @@ def read_steps(folder: Path, weights: Mapping[int, str] | None = None) -> dict[i
         known = step <= max(weights, default=step) if weights else True
         own = [one for one in files if one.weights == wanted and known]
         n_others += len(files) - len(own)
-        if results := [result for one in own for result in one.results()]:
+        if results := [result for one in own for result in _results_of(one)]:
             found[step] = results
     digests = _only_digests(itertools.chain.from_iterable(found.values()))
     for step, results in found.items():
@@ -229,6 +253,15 @@ def read_steps(folder: Path, weights: Mapping[int, str] | None = None) -> dict[i
         n_files = sum(map(len, by_step.values()))
         note(f"{folder}: {n_others} of {n_files} files of results are not shown: the run no longer holds their weights")
     return found
+
+
+def _results_of(stored: Stored) -> list[Result]:
+    """The results of a file; none where one of them is no result, and that is said."""
+    try:
+        return stored.results()
+    except (BadValue, NotFinite) as error:
+        say_left_out(stored.path, error)
+        return []
 
 
 def _of_unknown_set(one: Result) -> tuple[str, str, str, int]:
@@ -263,18 +296,24 @@ def on_most_questions(results: Iterable[Result]) -> list[Result]:
 
 
 def _all_stored(folder: Path) -> list[Stored]:
-    """Every file of results in a run's folder, the last written last."""
+    """Every file of results in a run's folder that can be read, the last written last."""
     own = [path for path in folder.glob("step-*") if OF_STEP.fullmatch(path.name)]
     places = [folder, *(folder / FORMER).glob("step-*"), *own]
     paths = [path for place in places for path in place.glob("*.json")]
-    return [read_stored(path) for path in sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path))]
+    files = []
+    for path in sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path)):
+        try:
+            files.append(read_stored(path))
+        except BadFile as error:
+            say_left_out(path, error)
+    return files
 
 
 def read_stored(path: Path) -> Stored:
     """One file of results as plain values; anything else raises `BadFile`."""
     stored = read_json(path)
     if not isinstance(stored, dict) or not isinstance(stored.get("results"), list):
-        raise BadFile(f"{path} holds no results of fewshot evaluate: delete or move it")
+        raise BadFile(f"{path} holds no results of fewshot evaluate: move it away")
     rows, checksums = stored["results"], stored.get("checksums")
     step, weights = stored.get("step", 0), stored.get("weights", "")
     checksums = [""] * len(rows) if checksums is None else checksums

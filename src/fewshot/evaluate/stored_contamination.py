@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from fewshot.base.config import to_plain
+from fewshot.base.errors import FewshotError
 from fewshot.base.files import write_text
 from fewshot.corpus.document import Document
 from fewshot.evaluate.contamination import Contamination, SplitScore, contamination_svg
-from fewshot.evaluate.stored import merge, read_stored
+from fewshot.evaluate.stored import merge, read_stored, say_left_out
 
 FOLDER, FIGURE = "contamination", "figure.svg"
 
@@ -60,7 +61,10 @@ def store_evidence(folder: Path, found: Mapping[str, Evidence], *, step: int, we
         merge(kept / f"{name}.json", [one.to_json()], key, step=step, weights=weights, lock=folder.parent)
     main = []  # of each task, the first measure where it was taken on most questions
     for path in sorted(kept.glob("*.json")):
-        scores = [row["scores"][0] for row in read_stored(path).rows]
-        main.append(SplitScore.from_json(max(scores, key=lambda score: score["all"]["n"]), where=str(path)))
+        try:
+            scores = [row["scores"][0] for row in read_stored(path).rows]
+            main.append(SplitScore.from_json(max(scores, key=lambda score: score["all"]["n"]), where=str(path)))
+        except (FewshotError, LookupError, TypeError, ValueError) as error:  # ValueError: it has no rows
+            say_left_out(path, error)
     write_text(kept / FIGURE, contamination_svg(main))
     return kept
