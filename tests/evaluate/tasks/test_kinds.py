@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +47,8 @@ FILES = {
     "record": "ReCoRD/val.jsonl",
 }
 GOLD = {"label", "gold", "answerKey"}  # numbers whose range is known
+WITH_IDS = {"anli_r1", "arc_easy", "openbookqa", "coqa", "drop", "hellaswag", "quac", "race_h", "squad_v2", "trivia_qa",
+            "winogrande", "boolq", "cb", "copa", "rte", "wic", "wsc", "multirc", "record"}  # fmt: skip
 MAY_BE_EMPTY = {"Aliases", "HumanAnswers", "validated_answers", "spans", "qas", "qa_pairs"}
 MAY_BE_NULL = {"HumanAnswers", "validated_answers", "additional_answers", "date", "day", "month", "year", "idx"}
 
@@ -125,6 +128,43 @@ def test_a_value_of_another_kind_is_refused_with_its_file_or_has_no_effect(task:
             assert (f"{file.short} line 1" if by_lines else file.short) in refused, said
             assert "\n" not in refused, said
     assert n >= 4
+
+
+IDS = {"id", "uid", "qID", "query_id", "turn_id", "QuestionId", "ind", "idx"}
+
+
+def with_ids(value: Any, make: Any) -> tuple[Any, int]:
+    """The value with another thing for each id, and how many there are."""
+    if isinstance(value, list):
+        made = [with_ids(item, make) for item in value]
+        return [one for one, _ in made], sum(n for _, n in made)
+    if not isinstance(value, dict):
+        return value, 0
+    changed, n = {}, 0
+    for key, item in value.items():
+        is_id = key in IDS and not isinstance(item, dict)
+        changed[key], here = (make(), 1) if is_id else with_ids(item, make)
+        n += here
+    return changed, n
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("task", FILES)
+def test_ids_may_be_whole_numbers_or_text(task: str, protocol: str) -> None:
+    if (task, protocol) == ("quac", "lm-eval"):
+        return  # the harness has no such task
+    file = DataFolder(SAMPLES).need(task, FILES[task])
+    by_lines = file.kind == ".jsonl"
+    lines = [line for line in file.text().split("\n") if line.strip()] if by_lines else [file.text()]
+    found = []
+    for kind in (int, str):
+        numbers = itertools.count(70)
+        rows = [with_ids(json.loads(line), lambda kind=kind, numbers=numbers: kind(next(numbers))) for line in lines]
+        made = Changed(file.name, "\n".join(json.dumps(row) for row, _ in rows))
+        found.append(episodes(task, made, protocol))
+    assert found[0] == found[1]
+    assert all(isinstance(one.example.id, str) for one in found[0])
+    assert task not in WITH_IDS or sum(n for _, n in rows) > 0
 
 
 REFUSED = {

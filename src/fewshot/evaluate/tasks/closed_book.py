@@ -18,7 +18,7 @@ from fewshot.evaluate.normalise import matches_any
 from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
 from fewshot.evaluate.task import Example, Kind, Task
 from fewshot.evaluate.tasks.files import Data, Found, laid_out, needed
-from fewshot.evaluate.tasks.kinds import Each, Many, Maybe, check_kind
+from fewshot.evaluate.tasks.kinds import ID, Each, Many, Maybe, check_kind
 from fewshot.evaluate.tasks.splits import Split, Splits, find_split, joined, need_split
 
 HARNESS_STOP = ("\n", ".", ",")
@@ -28,7 +28,7 @@ HARNESS_NOTE = "the harness takes an accepted answer as right if the model would
 TRIVIA = {
     "Data": [
         {
-            "QuestionId": (str, int),
+            "QuestionId": ID,
             "Question": str,
             "Answer": {"Value": str, "Aliases": Many(str), "HumanAnswers": Maybe(Many(str))},
         }

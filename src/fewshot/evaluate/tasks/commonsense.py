@@ -14,7 +14,7 @@ from fewshot.evaluate.measure import Measure, accuracy
 from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
 from fewshot.evaluate.task import Example, Task
 from fewshot.evaluate.tasks.files import Data, Found, needed
-from fewshot.evaluate.tasks.kinds import check_kind
+from fewshot.evaluate.tasks.kinds import ID, check_kind
 from fewshot.evaluate.tasks.splits import Splits, find_split, need_split
 
 PIQA_FILES = ("physicaliqa-train-dev/dev.jsonl", "piqa/valid.jsonl")
@@ -24,7 +24,7 @@ ARC_FILES = {
     "arc_easy": ("ARC (Easy)", "ARC-Easy", "arc_easy.jsonl"),
     "arc_challenge": ("ARC (Challenge)", "ARC-Challenge", "arc_challenge.jsonl"),
 }
-PUPIL = {"id": str, "question": {"stem": str, "choices": [{"text": str, "label": str}]}, "answerKey": str}
+PUPIL = {"id": ID, "question": {"stem": str, "choices": [{"text": str, "label": str}]}, "answerKey": str}
 ANSWER_CONTEXT = "Answer:"  # P(choice | question) is divided by P(choice | this)
 
 
@@ -62,7 +62,7 @@ def _pupil_original(row: dict[str, Any], question: bool) -> Example:
     letters, key = [choice["label"] for choice in choices], row["answerKey"].strip()
     check(key in letters, f"answerKey is {key!r}, {row['id']} has the choices {', '.join(letters)}")
     texts = [choice["text"] for choice in choices]
-    return _pupil(row["id"], row["question"]["stem"], texts, letters.index(key), question)
+    return _pupil(str(row["id"]), row["question"]["stem"], texts, letters.index(key), question)
 
 
 def _pupil_rendered(file: Found, number: int, row: dict[str, Any], question: bool) -> Example:

@@ -11,14 +11,14 @@ from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
 from fewshot.evaluate.qa_metrics import drop
 from fewshot.evaluate.task import Example, Task
 from fewshot.evaluate.tasks.files import Data, Found, laid_out, needed
-from fewshot.evaluate.tasks.kinds import Each, Many, Maybe
+from fewshot.evaluate.tasks.kinds import ID, Each, Many, Maybe
 from fewshot.evaluate.tasks.passages import Separate, passage_splits
 
 FILES = ("drop_dataset_dev.json",)
 TRAINING_FILES = ("drop_dataset_train.json",)
 DATE = ("day", "month", "year")
 ANSWER = {"number": (str, int), "spans": Many(str), "date": Maybe(dict.fromkeys(DATE, Maybe(str)))}
-QUESTION = {"question": str, "query_id": str, "answer": ANSWER, "validated_answers": Maybe(Many(ANSWER))}
+QUESTION = {"question": str, "query_id": ID, "answer": ANSWER, "validated_answers": Maybe(Many(ANSWER))}
 DROP = Each({"passage": str, "qa_pairs": Many(QUESTION)})
 HARNESS_SHOWN = "number,date,spans,worker_id,hit_id"  # the names of an answer's fields, which it joins for its values
 
@@ -38,9 +38,9 @@ def _example(passage: str, row: dict[str, Any], protocol: Protocol) -> Example:
     if protocol is HARNESS:
         text = f"{passage} {row['question']}"
         answers = tuple(",".join(spans) or " " for spans in accepted)
-        return Example(row["query_id"], text, answers, shown=text + HARNESS_SHOWN, references=accepted)
+        return Example(str(row["query_id"]), text, answers, shown=text + HARNESS_SHOWN, references=accepted)
     text = f"Passage: {passage.strip()}\nQuestion: {row['question'].strip()}\nAnswer:"
-    return Example(row["query_id"], text, tuple(" " + ", ".join(spans) for spans in accepted), references=accepted)
+    return Example(str(row["query_id"]), text, tuple(" " + ", ".join(spans) for spans in accepted), references=accepted)
 
 
 def spans_of(answer: dict[str, Any]) -> tuple[str, ...]:

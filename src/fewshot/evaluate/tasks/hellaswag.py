@@ -15,6 +15,7 @@ from fewshot.evaluate.measure import accuracy
 from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
 from fewshot.evaluate.task import Example, Task
 from fewshot.evaluate.tasks.files import Data, Found, needed
+from fewshot.evaluate.tasks.kinds import ID
 from fewshot.evaluate.tasks.splits import Splits, find_split, need_split
 
 VALIDATION_FILES = ("hellaswag_val.jsonl", "hellaswag_val_full.txt")
@@ -26,7 +27,7 @@ def read_hellaswag(file: Found, protocol: Protocol) -> list[Example]:
     if file.kind == ".jsonl":
         return file.each(
             lambda _, row: _example(row, protocol),
-            ind=(int, str),
+            ind=ID,
             activity_label=str,
             ctx_a=str,
             ctx_b=str,

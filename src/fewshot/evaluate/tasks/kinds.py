@@ -14,6 +14,7 @@ from fewshot.base.errors import BadValue
 from fewshot.base.text import without_surrogates
 
 Kind = Any
+ID = (int, str)  # of a question; files that were written anew often number theirs
 
 WORDS = {str: "text", int: "a whole number", bool: "true or false"}
 

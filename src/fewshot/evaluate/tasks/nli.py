@@ -11,7 +11,7 @@ from fewshot.evaluate.measure import accuracy
 from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
 from fewshot.evaluate.task import Example, Task
 from fewshot.evaluate.tasks.files import Data, Found, Row, needed
-from fewshot.evaluate.tasks.kinds import OneOf
+from fewshot.evaluate.tasks.kinds import ID, OneOf
 from fewshot.evaluate.tasks.splits import Splits, find_split, need_split
 
 ANSWERS = (" True", " Neither", " False")
@@ -24,9 +24,9 @@ def read_anli(file: Found, number: int, protocol: Protocol) -> list[Example]:
     def example(_: int, row: Row) -> Example:
         question = f"{row['context']}\nQuestion: {row['hypothesis']} True, False, or Neither?"
         text = f"{question}\nAnswer:" if protocol is HARNESS else f"anli {number}: anli {number}: {question}"
-        return Example(row["uid"], text, ANSWERS, LABELS[row["label"]])
+        return Example(str(row["uid"]), text, ANSWERS, LABELS[row["label"]])
 
-    return file.each(example, uid=str, context=str, hypothesis=str, label=OneOf(tuple(LABELS)))
+    return file.each(example, uid=ID, context=str, hypothesis=str, label=OneOf(tuple(LABELS)))
 
 
 def make_anli(number: int, *, data: Data | None = None, protocol: Protocol = GPT3) -> Task:

@@ -14,12 +14,12 @@ from fewshot.evaluate.measure import accuracy
 from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
 from fewshot.evaluate.task import Example, Task
 from fewshot.evaluate.tasks.files import Data, Found, laid_out, needed
-from fewshot.evaluate.tasks.kinds import OneOf
+from fewshot.evaluate.tasks.kinds import ID, OneOf
 from fewshot.evaluate.tasks.passages import all_asked, all_shown, splits_of
 from fewshot.evaluate.tasks.splits import Split, Splits
 
 LETTERS = "ABCD"
-RACE = {"id": str, "article": str, "questions": [str], "options": [[str]], "answers": [OneOf(tuple(LETTERS))]}
+RACE = {"id": ID, "article": str, "questions": [str], "options": [[str]], "answers": [OneOf(tuple(LETTERS))]}
 SCHOOLS = {"race_h": ("high", "RACE-h"), "race_m": ("middle", "RACE-m")}
 BLANK = "  _  ."  # where the harness fills an answer in
 
@@ -85,7 +85,7 @@ def read_article(file: Found) -> Article:
         problems = tuple(Problem(question, tuple(options), LETTERS.index(gold)) for question, options, gold in rows)
         if not problems or any(len(problem.options) != len(LETTERS) for problem in problems):
             raise ValueError("every question needs four options")
-        return Article(value["id"], value["article"], problems)
+        return Article(str(value["id"]), value["article"], problems)
 
 
 def _articles(data: Data, split: str, school: str) -> list[Article]:

@@ -16,14 +16,14 @@ from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
 from fewshot.evaluate.qa_metrics import CANNOT_ANSWER, coqa, exact, quac, squad, token_f1
 from fewshot.evaluate.task import Example, Task
 from fewshot.evaluate.tasks.files import Data, Found, laid_out, needed
-from fewshot.evaluate.tasks.kinds import Each, Many, Maybe
+from fewshot.evaluate.tasks.kinds import ID, Each, Many, Maybe
 from fewshot.evaluate.tasks.passages import Dialogue, Separate, Turn, passage_splits
 from fewshot.evaluate.tasks.splits import refuse_harness
 
 UNANSWERABLE = "unanswerable"  # SQuAD 2.0's answer where the passage has none; the harness's word
 HARNESS_TOKENS = 256  # the harness's default for a written answer
 
-_QUESTION = {"id": str, "question": str}
+_QUESTION = {"id": ID, "question": str}
 _QUAC_PARAGRAPH = {"context": str, "qas": [{**_QUESTION, "answers": [{"text": str}], "orig_answer": {"text": str}}]}
 QUAC = {"data": [{"title": str, "section_title": str, "paragraphs": [_QUAC_PARAGRAPH]}]}
 _SQUAD_PARAGRAPH = {"context": str, "qas": Many({**_QUESTION, "answers": Many({"text": str})})}
@@ -32,9 +32,9 @@ _SAID = [{"input_text": str}]
 COQA = {
     "data": [
         {
-            "id": str,
+            "id": ID,
             "story": str,
-            "questions": [{"input_text": str, "turn_id": int}],
+            "questions": [{"input_text": str, "turn_id": ID}],
             "answers": _SAID,
             "additional_answers": Maybe(Each(_SAID)),
         }
@@ -61,7 +61,7 @@ def read_quac(file: Found) -> list[Dialogue]:
 def _quac_turn(row: dict[str, Any]) -> Turn:
     references = tuple(answer["text"] for answer in row["answers"])
     answers = dict.fromkeys((row["orig_answer"]["text"], *references))
-    return Turn(row["id"], row["question"].strip(), tuple(answers), references)
+    return Turn(str(row["id"]), row["question"].strip(), tuple(answers), references)
 
 
 def read_squad(file: Found) -> list[Dialogue]:
@@ -79,7 +79,7 @@ def read_squad(file: Found) -> list[Dialogue]:
 
 def _squad_turn(row: dict[str, Any]) -> Turn:
     accepted = tuple(dict.fromkeys(answer["text"] for answer in row["answers"]))
-    return Turn(row["id"], row["question"].strip(), accepted or (UNANSWERABLE,), accepted)
+    return Turn(str(row["id"]), row["question"].strip(), accepted or (UNANSWERABLE,), accepted)
 
 
 def read_squad_as_harness(file: Found) -> list[Separate]:

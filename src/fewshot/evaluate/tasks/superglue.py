@@ -16,7 +16,7 @@ from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
 from fewshot.evaluate.qa_metrics import class_f1
 from fewshot.evaluate.task import Example, Task
 from fewshot.evaluate.tasks.files import Data, Found, Row, needed
-from fewshot.evaluate.tasks.kinds import Maybe, OneOf, check_kind
+from fewshot.evaluate.tasks.kinds import ID, Maybe, OneOf, check_kind
 from fewshot.evaluate.tasks.passages import in_folder
 from fewshot.evaluate.tasks.splits import Split, Splits
 
@@ -50,7 +50,7 @@ class Choice:
         """The kinds of its rows' values, labels aside."""
         return {
             **{field: int if field in ("start1", "end1") else str for field in self.fields},
-            "idx": Maybe((int, str)),
+            "idx": Maybe(ID),
         }
 
     @property

@@ -16,7 +16,7 @@ from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
 from fewshot.evaluate.qa_metrics import all_right, chosen_text, class_f1, exact, token_f1
 from fewshot.evaluate.task import Episodes, Example, Task, drawn_episodes
 from fewshot.evaluate.tasks.files import Data, Found, Row, needed
-from fewshot.evaluate.tasks.kinds import OneOf
+from fewshot.evaluate.tasks.kinds import ID, OneOf
 from fewshot.evaluate.tasks.passages import Separate, passage_splits
 from fewshot.evaluate.tasks.splits import Splits
 from fewshot.evaluate.tasks.superglue import SHOTS, sentence
@@ -29,8 +29,8 @@ MULTIRC_PASSAGE = {
     "questions": [
         {
             "question": str,
-            "idx": (int, str),
-            "answers": [{"text": str, "label": OneOf((0, 1)), "idx": (int, str)}],
+            "idx": ID,
+            "answers": [{"text": str, "label": OneOf((0, 1)), "idx": ID}],
         }
     ],
 }
@@ -164,7 +164,7 @@ def _chance_of_all(examples: Sequence[Example]) -> float:
 
 RECORD_FILES = ("ReCoRD/val.jsonl",)
 RECORD_PASSAGE = {"text": str, "entities": [{"start": int, "end": int}]}
-RECORD_QUERY = {"query": str, "idx": (int, str), "answers": [{"text": str}]}
+RECORD_QUERY = {"query": str, "idx": ID, "answers": [{"text": str}]}
 HIGHLIGHT = "\n@highlight\n"  # stands before each of an article's summary lines
 PLACEHOLDER = "@placeholder"
 

@@ -16,7 +16,7 @@ from fewshot.evaluate.measure import accuracy
 from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
 from fewshot.evaluate.task import Example, Task, harness_episodes, own_episodes
 from fewshot.evaluate.tasks.files import Data, Found, Row, needed
-from fewshot.evaluate.tasks.kinds import OneOf
+from fewshot.evaluate.tasks.kinds import ID, OneOf
 from fewshot.evaluate.tasks.splits import Splits, find_split, need_split
 
 WINOGRAD_FILES = ("WSCollection.xml", "winograd_wsc.jsonl")
@@ -102,7 +102,7 @@ def read_winogrande(file: Found, protocol: Protocol) -> list[Example]:
         return read_rendered(file, protocol, harness_spaces=1)
     return file.each(
         lambda _, row: _blank(row, protocol),
-        qID=str,
+        qID=ID,
         sentence=str,
         option1=str,
         option2=str,
@@ -114,7 +114,7 @@ def _blank(row: Row, protocol: Protocol) -> Example:
     before, blank, rest = row["sentence"].partition("_")
     check(bool(blank), f"{row['qID']} has no _ in its sentence")
     contexts, rest = [before + row["option1"], before + row["option2"]], rest.strip()
-    return partial_example(row["qID"], contexts, rest, int(row["answer"]) - 1, _gap(rest, protocol, 1))
+    return partial_example(str(row["qID"]), contexts, rest, int(row["answer"]) - 1, _gap(rest, protocol, 1))
 
 
 def _task(name: str, protocol: Protocol, **particular: Any) -> Task:

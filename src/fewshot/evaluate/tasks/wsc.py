@@ -14,7 +14,7 @@ from fewshot.evaluate.normalise import first_line
 from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
 from fewshot.evaluate.task import Example, Task, drawn_episodes, kept_apart
 from fewshot.evaluate.tasks.files import Data, Found, Row, needed
-from fewshot.evaluate.tasks.kinds import OneOf
+from fewshot.evaluate.tasks.kinds import ID, OneOf
 from fewshot.evaluate.tasks.passages import in_folder
 from fewshot.evaluate.tasks.splits import Split, Splits
 from fewshot.evaluate.tasks.superglue import SHOTS
@@ -24,7 +24,7 @@ KINDS: Row = {
     "text": str,
     "target": {"span1_text": str, "span1_index": int, "span2_text": str, "span2_index": int},
     "label": OneOf((False, True)),
-    "idx": (int, str),
+    "idx": ID,
 }
 DESCRIPTION = (
     "Final Exam with Answer Key\n"
