@@ -145,7 +145,6 @@ CASES = {
     "evaluate run --batch_size 0": "--batch_size is 0, must be at least 1",
     "evaluate run --data nowhere": "--data nowhere does not exist",
     "plan gpt3-small --n_tokens inf": "must be at least 1 and below 1e18",
-    "report stranger": "stranger.json holds no results of fewshot evaluate",
     "demo --out precious": "precious is not empty (it holds text, thesis.txt): give a new folder",
     "generate nowhere": "nowhere does not exist",
     "generate damaged": "its sha256 is not the recorded one",
@@ -185,6 +184,16 @@ def test_one_clear_line_and_exit_code_2(here: Path, words: str, capsys: pytest.C
     assert "━" not in captured.err  # no empty progress bar beside the line
     assert "Traceback" not in captured.err
     assert CASES[words] in lines[0]
+
+
+def test_a_file_of_something_else_among_the_results_is_one_line_and_the_report_is_written(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", "stranger"]) == 0
+    (line,) = (one for one in capsys.readouterr().err.splitlines() if "stranger.json" in one)
+    assert "stranger.json cannot be read and is left out: move it away" in line
+    assert "holds no results of fewshot evaluate" in line
+    assert (here / "stranger" / "report.html").is_file()
 
 
 @pytest.mark.parametrize(

@@ -313,7 +313,7 @@ def read_stored(path: Path) -> Stored:
     """One file of results as plain values; anything else raises `BadFile`."""
     stored = read_json(path)
     if not isinstance(stored, dict) or not isinstance(stored.get("results"), list):
-        raise BadFile(f"{path} holds no results of fewshot evaluate: delete or move it")
+        raise BadFile(f"{path} holds no results of fewshot evaluate: move it away")
     rows, checksums = stored["results"], stored.get("checksums")
     step, weights = stored.get("step", 0), stored.get("weights", "")
     checksums = [""] * len(rows) if checksums is None else checksums
