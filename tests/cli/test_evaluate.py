@@ -99,6 +99,13 @@ def test_two_checkpoints_of_one_run_are_compared(run, capsys):
     assert {path.parent.name for path in run.glob("evaluations/*/hidden_letter.json")} == {older.name, newer.name}
     assert main(["evaluate", str(run), *QUICK, "--against", str(newer)]) == 2
     assert "are the same model in one folder" in capsys.readouterr().err
+    capsys.readouterr()
+    assert main(["evaluate", str(run), *QUICK, "--against", str(run)]) == 2
+    assert (
+        capsys.readouterr()
+        .err.splitlines()[-1]
+        .endswith(f"--against is {run}, which is the first model itself: give another one")
+    )
 
 
 @contextmanager

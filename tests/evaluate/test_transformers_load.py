@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fewshot.base.errors import BadFile, FewshotError
+from fewshot.base.errors import BadFile, BadValue, FewshotError
 from fewshot.bench.harness import save_small_model
 from fewshot.evaluate.models import load
 
@@ -301,7 +301,7 @@ def test_another_model_has_another_identity(name, good, copy):
     assert identity(copy) != identity(good)
 
 
-@pytest.mark.parametrize("name", ["absent", "absent/", "./absent", "../absent", "~/absent", "a/b/c", "", "two words"])
+@pytest.mark.parametrize("name", ["absent", "absent/", "./absent", "../absent", "~/absent", "a/b/c", "two words"])
 def test_a_folder_that_is_not_there_is_said_so(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = str(tmp_path / name) if name in ("absent", "absent/") else name
@@ -316,10 +316,39 @@ def test_a_name_that_no_hub_gives_is_one_line_without_addresses(tmp_path, monkey
     def offline(*_, **__):
         raise OSError("We couldn't connect to 'https://huggingface.co' to load the files.\nCheck your connection.")
 
-    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", offline)
+    for kind in (transformers.AutoConfig, transformers.AutoModelForCausalLM):
+        monkeypatch.setattr(kind, "from_pretrained", offline)
     with pytest.raises(BadFile, match="gpt7 is no folder here, and no model of that name is to be had") as caught:
         load("hf:gpt7")
     assert "huggingface" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["hf:", "hf: "])
+def test_a_prefix_without_a_path_is_said_so(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadValue, match=r"^give a path after hf:"):
+        load(name)
+
+
+ENCODER_DECODERS = {
+    "t5": lambda t: t.T5ForConditionalGeneration(
+        t.T5Config(vocab_size=97, d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
+    ),
+    "bart": lambda t: t.BartForConditionalGeneration(
+        t.BartConfig(vocab_size=97, d_model=32, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+                     decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ENCODER_DECODERS)
+def test_an_encoder_decoder_is_called_one(kind, copy):
+    for name in (WEIGHTS, "config.json"):
+        (copy / name).unlink()
+    ENCODER_DECODERS[kind](transformers).save_pretrained(copy)
+    with pytest.raises(BadFile) as caught:
+        load(f"hf:{copy}")
+    assert str(caught.value) == (f"{copy} is an encoder-decoder ({kind}): only causal language models are measured")
 
 
 def test_a_file_is_no_folder(tmp_path):

@@ -77,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
     check(args.limit >= 1, f"--limit is {args.limit}, must be at least 1")
     check(args.orders >= 1, f"--orders is {args.orders}, must be at least 1")
     check(not (args.checkpoints == "all" and args.against), "--against compares two models, not all checkpoints")
+    check(args.against != args.model, f"--against is {args.against}, which is the first model itself: give another one")
     tasks = make_tasks(args)
     seeds = numbers("--seeds", args.seeds)
     found: dict[str, list[dict[str, Any]]] = {"models": [], "protocols": [], "comparison": []}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from fewshot.base.errors import BadValue
+from fewshot.base.errors import BadValue, check
 from fewshot.checkpoint.load import checkpoint_folders
 from fewshot.checkpoint.manifest import Checkpoint
 from fewshot.checkpoint.run import load_run
@@ -34,6 +34,7 @@ def load(name: str) -> Loaded:
         from fewshot.evaluate.transformers_model import load_transformers
 
         path = name.removeprefix(HUB)
+        check(bool(path.strip()), f"give a path after {HUB}, such as {HUB}models/gpt2")
         reader, its_tokenizer, weights = load_transformers(path)
         name = Path(path).resolve().name
         folder = Path("evaluations")

@@ -54,7 +54,7 @@ SHOWN_NAMES = 4
 def load_parts(name: str) -> tuple[Any, TransformersTokenizer, str]:
     """The library's model and our view of its tokenizer, and a digest of both; raises BadValue or BadFile."""
     try:
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
     except ModuleNotFoundError:
         raise BadValue(f"hf:{name} needs the transformers library: pip install 'fewshot[evaluate]'") from None
     path = Path(name).expanduser()
@@ -62,6 +62,11 @@ def load_parts(name: str) -> tuple[Any, TransformersTokenizer, str]:
         _check_folder(path)
         name = str(path)
     with _quiet(), _one_line(name):
+        config: Any = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        if getattr(config, "is_encoder_decoder", False):
+            raise BadFile(
+                f"{name} is an encoder-decoder ({config.model_type}): only causal language models are measured"
+            )
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             name, output_loading_info=True, ignore_mismatched_sizes=True, trust_remote_code=False
         )

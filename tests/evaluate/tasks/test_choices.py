@@ -172,7 +172,7 @@ def test_a_question_may_have_numbers_for_letters_and_three_choices(tmp_path: Pat
 def test_a_label_that_anli_has_not_is_named(tmp_path: Path) -> None:
     row = {"uid": "u", "context": "c", "hypothesis": "h", "label": "x"}
     (tmp_path / "test.jsonl").write_text(json.dumps(row))
-    with pytest.raises(BadFile, match=r"test\.jsonl line 1: label is .x., one of .e., .n., .c. is needed"):
+    with pytest.raises(BadFile, match=r"test\.jsonl line 1: label is .x., must be one of .e., .n., .c."):
         read_anli(Found("test.jsonl", DataFolder(tmp_path)), 1, GPT3)
 
 

@@ -168,18 +168,30 @@ def test_ids_may_be_whole_numbers_or_text(task: str, protocol: str) -> None:
 
 
 REFUSED = {
-    "a text for a list of answers": ("nq_open", {"question": "who?", "answer": "Madrid"}, "answer is 'Madrid', a list"),
-    "numbers in a list of answers": ("nq_open", {"question": "who?", "answer": [7]}, "answer[0] is 7, text is needed"),
-    "nothing in a list of answers": ("nq_open", {"question": "who?", "answer": []}, "answer is [], a list of text"),
-    "a list in a list": ("nq_open", {"question": "who?", "answer": [["a"]]}, "answer[0] is ['a'], text is needed"),
-    "null for a list": ("nq_open", {"question": "who?", "answer": None}, "answer is None, a list"),
-    "a text for endings": ("hellaswag", {"endings": "abcd"}, "endings is 'abcd', a list of text, not empty, is needed"),
+    "a text for a list of answers": (
+        "nq_open",
+        {"question": "who?", "answer": "Madrid"},
+        "answer is 'Madrid', must be a list of texts that is not empty",
+    ),
+    "numbers in a list of answers": ("nq_open", {"question": "who?", "answer": [7]}, "answer[0] is 7, must be text"),
+    "nothing in a list of answers": (
+        "nq_open",
+        {"question": "who?", "answer": []},
+        "answer is [], must be a list of texts that is not empty",
+    ),
+    "a list in a list": ("nq_open", {"question": "who?", "answer": [["a"]]}, "answer[0] is ['a'], must be text"),
+    "null for a list": ("nq_open", {"question": "who?", "answer": None}, "answer is None, must be a list of texts"),
+    "a text for endings": (
+        "hellaswag",
+        {"endings": "abcd"},
+        "endings is 'abcd', must be a list of texts that is not empty",
+    ),
     "a label below the endings": ("hellaswag", {"label": -1}, "(-1,) name no completion"),
     "a label beyond the endings": ("hellaswag", {"label": 4}, "(4,) name no completion"),
     "a label that is no number": ("hellaswag", {"label": "two"}, "'two'"),
     "a label that was left out": ("hellaswag", {"label": ""}, "ValueError"),
-    "a label that is true": ("hellaswag", {"label": True}, "label is True, a whole number or text is needed"),
-    "null in endings": ("hellaswag", {"endings": ["a", None, "c", "d"]}, "endings[1] is None, text is needed"),
+    "a label that is true": ("hellaswag", {"label": True}, "label is True, must be a whole number or text"),
+    "null in endings": ("hellaswag", {"endings": ["a", None, "c", "d"]}, "endings[1] is None, must be text"),
 }
 
 
@@ -197,20 +209,26 @@ def test_what_a_value_is_and_what_is_needed_is_said(case: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "right", "wrong", "message"),
     [
-        (str, "", 1, "it is 1, text is needed"),
-        (int, 0, True, "it is True, a whole number is needed"),
-        (int, -3, 1.0, "it is 1.0, a whole number is needed"),
-        (bool, False, 0, "it is 0, true or false is needed"),
-        ((str, int), 5, None, "it is None, text or a whole number is needed"),
-        ([str], ["a"], [], "it is [], a list of text, not empty, is needed"),
-        (Many(int), [], (), "it is (), a list of a whole number is needed"),
-        (Each([int]), {"a": [1]}, {"a": [1], "b": []}, "b is [], a list of a whole number, not empty, is needed"),
-        ({"a": {"b": [str]}}, {"a": {"b": ["x"]}}, {"a": {"b": ["x", 1]}}, "a.b[1] is 1, text is needed"),
+        (str, "", 1, "it is 1, must be text"),
+        (int, 0, True, "it is True, must be a whole number"),
+        (int, -3, 1.0, "it is 1.0, must be a whole number"),
+        (bool, False, 0, "it is 0, must be true or false"),
+        ((str, int), 5, None, "it is None, must be text or a whole number"),
+        ([str], ["a"], [], "it is [], must be a list of texts that is not empty"),
+        (Many(int), [], (), "it is (), must be a list of whole numbers"),
+        (Each([int]), {"a": [1]}, {"a": [1], "b": []}, "b is [], must be a list of whole numbers that is not empty"),
+        ({"a": {"b": [str]}}, {"a": {"b": ["x"]}}, {"a": {"b": ["x", 1]}}, "a.b[1] is 1, must be text"),
         ({"a": str}, {"a": "", "z": 9}, {"z": 9}, "it lacks 'a', text"),
         ([{"a": str}], [{"a": ""}], [{"a": ""}, {}], "[1] lacks 'a', text"),
-        ({"a": Maybe(str)}, {}, {"a": 0}, "a is 0, text is needed"),
-        (OneOf(("e", "n")), "n", "x", "it is 'x', one of 'e', 'n' is needed"),
-        (str, "a", ["x" * 99], f"it is ['{'x' * 38}..., text is needed"),
+        ({"a": Maybe(str)}, {}, {"a": 0}, "a is 0, must be text"),
+        (Many((int, str)), [1, "a"], 2, "it is 2, must be a list of whole numbers or texts"),
+        (Many([str]), [], 2, "it is 2, must be a list of lists"),
+        (Many({"a": str}), [], 2, "it is 2, must be a list of objects"),
+        (Many(bool), [], 2, "it is 2, must be a list of true or false"),
+        ([OneOf((1, 2))], [1], 2, "it is 2, must be a list of 1, 2 that is not empty"),
+        ({"a": [str]}, {"a": ["b"]}, {}, "it lacks 'a', a list of texts that is not empty"),
+        (OneOf(("e", "n")), "n", "x", "it is 'x', must be one of 'e', 'n'"),
+        (str, "a", ["x" * 99], f"it is ['{'x' * 38}..., must be text"),
     ],
 )
 def test_a_kind_takes_what_it_says(kind: Any, right: Any, wrong: Any, message: str) -> None:

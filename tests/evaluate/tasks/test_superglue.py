@@ -102,7 +102,7 @@ def test_an_unknown_label_is_named(tmp_path: Path) -> None:
     row = {"premise": "P", "hypothesis": "H", "label": "perhaps", "idx": 0}
     (tmp_path / "RTE/val.jsonl").write_text(json.dumps(row), encoding="utf-8")
     with pytest.raises(
-        BadFile, match=r"RTE/val\.jsonl line 1: label is 'perhaps', one of 'entailment', 'not_entailment' is needed"
+        BadFile, match=r"RTE/val\.jsonl line 1: label is 'perhaps', must be one of 'entailment', 'not_entailment'"
     ):
         make_task("rte", data=DataFolder(tmp_path))
 

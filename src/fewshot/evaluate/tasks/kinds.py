@@ -16,7 +16,7 @@ from fewshot.base.text import without_surrogates
 Kind = Any
 ID = (int, str)  # of a question; files that were written anew often number theirs
 
-WORDS = {str: "text", int: "a whole number", bool: "true or false"}
+WORDS = {str: ("text", "texts"), int: ("a whole number", "whole numbers"), bool: ("true or false", "true or false")}
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def check_kind(value: Any, kind: Kind, name: str = "") -> None:
         return
     if not _fits(value, kind):
         shown = repr(value) if len(repr(value)) <= 40 else f"{repr(value)[:40]}..."
-        raise BadValue(f"{name or 'it'} is {shown}, {_said(kind)} is needed")
+        raise BadValue(f"{name or 'it'} is {shown}, must be {_said(kind)}")
     for part, its_kind, its_name in _parts(value, kind, name):
         check_kind(part, its_kind, its_name.removeprefix("."))
 
@@ -89,17 +89,28 @@ def _parts(value: Any, kind: Kind, name: str) -> Iterator[tuple[Any, Kind, str]]
 
 def _said(kind: Kind) -> str:
     """The kind in words."""
+    if isinstance(kind, Maybe):
+        return _said(kind.kind)
     if isinstance(kind, OneOf):
-        return f"one of {', '.join(map(repr, kind.values))}"
+        return f"one of {_several(kind)}"
     if isinstance(kind, tuple):
         return " or ".join(map(_said, kind))
+    if isinstance(kind, Many):
+        return f"a list of {_several(kind.kind)}"
+    if isinstance(kind, list):
+        return f"a list of {_several(kind[0])} that is not empty"
+    return "an object" if isinstance(kind, (dict, Each)) else WORDS.get(kind, ("a value",))[0]
+
+
+def _several(kind: Kind) -> str:
+    """What is of the kind, in words."""
+    if isinstance(kind, OneOf):
+        return ", ".join(map(repr, kind.values))
+    if isinstance(kind, tuple):
+        return " or ".join(map(_several, kind))
     if isinstance(kind, (list, Many)):
-        inside = kind[0] if isinstance(kind, list) else kind.kind
-        of = "objects" if isinstance(inside, (dict, Each)) else "lists" if isinstance(inside, (list, Many)) else ""
-        return f"a list of {of or _said(inside)}" + (", not empty," if isinstance(kind, list) else "")
-    if isinstance(kind, (dict, Each)):
-        return "an object"
-    return _said(kind.kind) if isinstance(kind, Maybe) else WORDS.get(kind, "a value")
+        return "lists"
+    return "objects" if isinstance(kind, (dict, Each)) else WORDS.get(kind, ("", "values"))[1]
 
 
 def tidied(value: Any) -> Any:
