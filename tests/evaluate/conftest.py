@@ -16,6 +16,7 @@ class SmallTokenizer:
         self.longest_first = sorted(merges, key=len, reverse=True)
         self.eot = self.start = len(self.pieces)
         self.adds_start = False
+        self.pieces_stand_alone = True
         self.n_vocab = self.eot + 1
 
     def encode(self, text: str) -> list[int]:

@@ -69,6 +69,7 @@ class Letters:
     """A tokenizer of 97 letters; the last ends a text."""
 
     eot, n_vocab = 96, 97
+    pieces_stand_alone = True
 
     def decode_bytes(self, ids):
         return "".join(chr(33 + i) for i in ids).encode()

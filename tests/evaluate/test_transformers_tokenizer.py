@@ -142,6 +142,10 @@ NEIGHBOURS = {
 }
 
 
+NEED_THE_WHOLE = {"WordPiece", "WordPiece without clean-up", "WordPiece of another sign", "words that end in </w>",
+                  "words that end in _", "whole words", "a decoder that replaces", "ids with holes"}  # fmt: skip
+
+
 @pytest.mark.parametrize("name", NEIGHBOURS)
 def test_every_tokenizer_decodes_as_the_library_does(name):
     make, text = NEIGHBOURS[name]
@@ -175,6 +179,16 @@ def test_what_is_written_token_by_token_is_what_the_library_decodes(name):
     (written,) = beam_search(Sure(), ours, [[ours.eot]], n_ctx=500, max_tokens=400, beams=1)
     assert list(written.tokens) == [*ids, ours.eot]
     assert written.text.removeprefix(" ") == library.decode(ids, skip_special_tokens=True)
+
+
+@pytest.mark.parametrize("name", NEIGHBOURS)
+def test_pieces_that_stand_alone_give_the_whole_text_one_after_the_other(name):
+    make, text = NEIGHBOURS[name]
+    ours = TransformersTokenizer(make())
+    assert ours.pieces_stand_alone == (name not in NEED_THE_WHOLE)
+    ids = ours.encode(text)
+    if ours.pieces_stand_alone:
+        assert b"".join(ours.decode_bytes([i]) for i in ids) == ours.decode_bytes(ids)
 
 
 def test_bytes_of_a_cut_character_are_kept_where_tokens_are_bytes():

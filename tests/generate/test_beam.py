@@ -10,6 +10,10 @@ from fewshot.generate.beam import beam_search
 from fewshot.generate.steps import GPTSteps, n_common, n_shared
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
+from fewshot.tokenizer.bpe import train_bpe
+from fewshot.tokenizer.bytes import Bytes
+from fewshot.tokenizer.chars import train_chars
+from fewshot.tokenizer.vocab import Tokenizer
 
 END = 4
 
@@ -18,6 +22,7 @@ class Letters:
     """a, b, c, a line break, and the end of a text."""
 
     eot, n_vocab = END, 5
+    pieces_stand_alone = True
 
     def decode_bytes(self, ids):
         return "".join("abc\n"[i] for i in ids).encode()
@@ -89,6 +94,61 @@ def test_an_answer_ends_where_the_context_is_full(model):
 def test_settings_that_mean_nothing_are_refused(model, wrong):
     with pytest.raises(BadValue, match=next(iter(wrong))):
         beam_search(GPTSteps(model), Letters(), [[0]], n_ctx=24, max_tokens=2, **wrong)
+
+
+class Recorded:
+    """Another tokenizer that counts the ids it decodes."""
+
+    def __init__(self, tokenizer: Tokenizer, *, alone: bool) -> None:
+        self.tokenizer, self.pieces_stand_alone = tokenizer, alone
+        self.eot, self.n_vocab, self.n_calls, self.n_decoded = tokenizer.eot, tokenizer.n_vocab, 0, 0
+
+    def decode_bytes(self, ids):
+        self.n_calls, self.n_decoded = self.n_calls + 1, self.n_decoded + len(ids)
+        return self.tokenizer.decode_bytes(ids)
+
+
+TEXT = "né 日本\n\nA: a b ba\n"
+TOKENIZERS = {"chars": lambda: train_chars([TEXT]), "bytes": Bytes, "bpe": lambda: train_bpe([TEXT * 9], n_vocab=290)}
+STOPS = {"none": (), "a line": ("\n",), "two lines": ("\n\n",), "several": ("本\n\nA", "ba\n", "b a")}
+
+
+@pytest.mark.parametrize("stop", STOPS.values(), ids=STOPS)
+@pytest.mark.parametrize("beams", [1, 4])
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_tokens_that_stand_alone_are_decoded_once_and_give_the_same_answers(name, beams, stop):
+    tokenizer = TOKENIZERS[name]()
+    generator = torch.Generator().manual_seed(3)
+    script = [*tokenizer.encode(TEXT * 2), tokenizer.eot]
+
+    class Mostly:
+        """Steps that are nearly sure of the script, whatever was written."""
+
+        def start(self, prompts):
+            self.at = -1
+            generator.manual_seed(3)
+            return self.go_on(range(len(prompts)), [])
+
+        def go_on(self, rows, tokens):
+            self.at += 1
+            said = torch.randn(1, tokenizer.n_vocab, generator=generator).repeat(len(rows), 1)
+            said[:, script[min(self.at, len(script) - 1)]] += 6.0
+            return said
+
+    settings = {"n_ctx": 999, "max_tokens": 40, "beams": beams, "stop": stop}
+    once, whole = Recorded(tokenizer, alone=True), Recorded(tokenizer, alone=False)
+    found = beam_search(Mostly(), once, [[0], [1, 2]], **settings)
+    assert found == beam_search(Mostly(), whole, [[0], [1, 2]], **settings)
+    assert once.n_decoded == once.n_calls == whole.n_calls
+    assert whole.n_decoded > whole.n_calls
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_tokens_of_our_tokenizers_stand_alone(name):
+    tokenizer = TOKENIZERS[name]()
+    assert tokenizer.pieces_stand_alone
+    ids = [*range(tokenizer.n_vocab), *reversed(range(tokenizer.n_vocab))]
+    assert b"".join(tokenizer.decode_bytes([i]) for i in ids) == tokenizer.decode_bytes(ids)
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 5, 8])

@@ -52,6 +52,7 @@ class TransformersTokenizer(Tokenizer):
         word, self._word = self._known_word(ordinary)
         self.adds_start = bool(word) and self._encoded(word, add_special_tokens=True)[:1] == [self._start]
         self._piece = self._choose_pieces(ordinary[:: 1 + len(ordinary) // TRIED_TOKENS])
+        self.pieces_stand_alone = self._piece is not None
 
     @property
     def start(self) -> int:

@@ -127,7 +127,10 @@ def _extend(
 def _grow(before: _Hypothesis, token: int, logprob: float, tokenizer: Tokenizer, stops: Sequence[bytes]) -> _Hypothesis:
     if token == tokenizer.eot:
         return _Hypothesis((*before.tokens, token), logprob, before.bytes, True, before.row)
-    text = tokenizer.decode_bytes([*before.tokens, token])  # as a whole: a token may be written by what it follows
+    if tokenizer.pieces_stand_alone:
+        text = before.bytes + tokenizer.decode_bytes([token])
+    else:  # as a whole: a token may be written by what it follows
+        text = tokenizer.decode_bytes([*before.tokens, token])
     ends = [at for at in map(text.find, stops) if at >= 0]
     return _Hypothesis((*before.tokens, token), logprob, text[: min(ends)] if ends else text, bool(ends), before.row)
 

@@ -62,6 +62,8 @@ ALPHABET = _alphabet()
 class BPE(Tokenizer):
     """A byte-level BPE: 256 bytes, one token a merge, and `<|endoftext|>`."""
 
+    pieces_stand_alone = True
+
     def __init__(self, ids: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> None:
         """`ids` of all tokens and the pairs to merge, in order, both in GPT-2's alphabet.
 

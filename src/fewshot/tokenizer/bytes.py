@@ -22,6 +22,7 @@ class Bytes(Tokenizer):
 
     n_vocab = 257
     eot = 256
+    pieces_stand_alone = True
 
     def encode_to_numpy(self, text: str) -> UInt32[np.ndarray, " T"]:
         """The UTF-8 bytes of `text`."""

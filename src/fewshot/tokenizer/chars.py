@@ -27,6 +27,8 @@ END = {"content": EOT, "single_word": False, "lstrip": False, "rstrip": False, "
 class Chars(Tokenizer):
     """The characters of a corpus by code point, then `<|endoftext|>`."""
 
+    pieces_stand_alone = True
+
     def __init__(self, characters: str) -> None:
         """`characters` in the order of their ids, each once; else raises BadValue."""
         check(characters != "", "a character tokenizer needs at least one character")

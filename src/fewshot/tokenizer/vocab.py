@@ -26,6 +26,7 @@ class Tokenizer(abc.ABC):
     n_vocab: int
     eot: int
     adds_start = False  # whether its makers put `start` before every text
+    pieces_stand_alone = False  # whether a text's bytes are its tokens' bytes, one after the other
 
     @property
     def start(self) -> int:
