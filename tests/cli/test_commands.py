@@ -239,6 +239,8 @@ def test_two_models_are_compared_on_the_same_questions(
     assert main([*words, str(two)]) == 0
     assert "p (McNemar)" in capsys.readouterr().out
     assert main([*words, str(one)]) == 2
+    assert "which is the first model itself: give another one" in capsys.readouterr().err
+    assert main([*words, f"{one}/checkpoints/.."]) == 2
     assert "in one folder" in capsys.readouterr().err
 
 
