@@ -8,6 +8,8 @@ import pytest
 from fewshot.base.errors import BadFile
 from fewshot.checkpoint.run import load_run
 from fewshot.checkpoint.save import save
+from fewshot.corpus.document import Document
+from fewshot.dataset.shards import build_shards
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
 from fewshot.tokenizer.bytes import Bytes
@@ -60,3 +62,17 @@ def test_a_model_may_have_more_rows_than_the_tokenizer_has_entries_and_not_fewer
     with pytest.raises(BadFile, match=r"its tokenizer\.json has 257 entries, but the model only knows 256") as caught:
         load_run(tmp_path / "fewer")
     assert "\n" not in str(caught.value)
+
+
+def test_a_tokenizer_that_did_not_make_the_tokens_of_the_run_is_refused(tmp_path: Path) -> None:
+    checkpoint = make_run(tmp_path / "run")
+    texts = [Document(id="a", text="abc", source="text")]
+    build_shards(lambda: iter(texts), Bytes(), tmp_path / "run" / "data", name="text-train")
+    for path in (tmp_path / "run", checkpoint):
+        assert load_run(path)[1].n_vocab == 257
+    train_chars(["abc"]).save(tmp_path / "run" / "tokenizer.json")
+    for path in (tmp_path / "run", checkpoint):
+        with pytest.raises(BadFile, match=r"tokenizer\.json is not the tokenizer that the run was trained with"):
+            load_run(path)
+    (tmp_path / "run" / "data" / "text-train.json").write_text("damaged")  # which reading the tokens will tell
+    load_run(tmp_path / "run")

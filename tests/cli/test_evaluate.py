@@ -197,3 +197,14 @@ def test_a_second_model_that_cannot_be_loaded_is_said_before_anything_is_asked(
     monkeypatch.setattr("fewshot.cli.evaluate.ask", lambda *rest: pytest.fail("asked"))
     assert main(["evaluate", str(small_run), "--tasks", "novel_symbols", "--against", "nowhere"]) == 2
     assert "nowhere does not exist" in capsys.readouterr().err
+
+
+def test_an_evaluation_that_is_stopped_says_that_answers_are_kept(
+    small_run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*rest: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fewshot.cli.evaluate.ask", stopped)
+    assert main(["evaluate", str(small_run), "--tasks", "novel_symbols"]) == 130
+    assert "answers so far are kept in" in capsys.readouterr().err

@@ -15,7 +15,7 @@ from fewshot.base.errors import BadValue
 from fewshot.base.files import remove_litter, write_text
 from fewshot.base.lock import LOCK, is_empty
 
-CONFIG, TOKENIZER, FOLDER = "config.yaml", "tokenizer.json", "checkpoints"
+CONFIG, TOKENIZER, DATA, FOLDER = "config.yaml", "tokenizer.json", "data", "checkpoints"
 CONVERTED = "a converted model, which can be used; training from one is not there yet"
 UNFINISHED = ".unfinished"  # in a folder that was empty before something was begun there, which did not come to its end
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 
 from fewshot.base.errors import BadFile
-from fewshot.checkpoint.folder import FOLDER, TOKENIZER
+from fewshot.base.files import read_json, sha256_file
+from fewshot.checkpoint.folder import DATA, FOLDER, TOKENIZER
 from fewshot.checkpoint.load import find_checkpoint, load_model
 from fewshot.checkpoint.manifest import Checkpoint
 from fewshot.kernels.choose import choose_for
@@ -25,7 +26,9 @@ def load_run(folder: Path, *, attend: Attend | None = None) -> tuple[GPT, Tokeni
     Attention is computed by `attend`, or by what is fastest here for a model that is only read from.
     """
     checkpoint = find_checkpoint(folder)
-    tokenizer = load_tokenizer(_tokenizer_file(folder))
+    file = _tokenizer_file(folder)
+    tokenizer = load_tokenizer(file)
+    _check_is_its_own(file, tokenizer)
     if tokenizer.n_vocab > checkpoint.config.n_vocab:
         raise BadFile(
             f"{folder}: its {TOKENIZER} has {tokenizer.n_vocab:,} entries, but the model only knows "
@@ -42,6 +45,21 @@ def _tokenizer_file(folder: Path) -> Path:
         if (place / TOKENIZER).is_file():
             return place / TOKENIZER
     raise BadFile(f"{folder} has no {TOKENIZER}: a run folder made by fewshot train is needed")
+
+
+def _check_is_its_own(file: Path, tokenizer: Tokenizer) -> None:
+    """Raise `BadFile` if the tokens of the run, where they are still there, were made by another tokenizer."""
+    made_by = {name for index in (file.parent / DATA).glob("*.json") for name in _makers(index)}
+    if made_by and not made_by & {tokenizer.fingerprint, sha256_file(file)}:
+        raise BadFile(f"{file} is not the tokenizer that the run was trained with: put that one back")
+
+
+def _makers(index: Path) -> set[str]:
+    """The tokenizers' fingerprints in an index of tokens; none where it is damaged, which reading the tokens tells."""
+    try:
+        return {shard["tokenizer"] for shard in read_json(index)["shards"]}
+    except (BadFile, OSError, KeyError, TypeError):
+        return set()
 
 
 def _kernel(config: GPTConfig) -> Attend:

@@ -7,6 +7,7 @@ fewshot convert RUN HF_FOLDER       the newest checkpoint of a dense run -> a fo
 from __future__ import annotations
 
 import argparse
+import contextlib
 from pathlib import Path
 
 
@@ -19,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Convert."""
     from fewshot.base.errors import BadFile
-    from fewshot.base.lock import hold
+    from fewshot.base.lock import LOCK, hold
     from fewshot.checkpoint.convert import (
         check_convertible,
         check_is_gpt2,
@@ -53,5 +54,7 @@ def run(args: argparse.Namespace) -> int:
         else:
             write_tokenizer(args.target, tokenizer, n_ctx=model.config.n_ctx)
             write_hugging_face(args.target, model, eot=tokenizer.eot)
+            with contextlib.suppress(OSError):  # on Windows it stays: what is open cannot be removed there
+                (args.target / LOCK).unlink()  # no part of a model that is passed on
     print(args.target)
     return 0

@@ -10,14 +10,15 @@
 
 Every shot count is measured on the same items. Answers are stored as they come: run the same command again after an
 interruption and it goes on. Results go to RUN/evaluations/step-N/ and are shown by 'fewshot report'; those of a model
-of transformers go to evaluations/NAME-DIGEST/. A measurement is replaced by the same one alone: of the same weights,
-K, seed and questions.
+of transformers go to evaluations/NAME-DIGEST/. A result is overwritten only by repeating it with the same weights, K,
+seed and questions; all others are kept.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +87,8 @@ def run(args: argparse.Namespace) -> int:
         loaded = load(name)
         if args.checkpoints == "all":
             note(f"{name}: step {loaded.step:,}")
-        answered = ask(loaded, tasks, seeds, args)
+        with said_how_to_go_on(loaded):
+            answered = ask(loaded, tasks, seeds, args)
         found["models"].append(shown(args.model, loaded, answered, args))
     if "," in args.protocol:
         found["protocols"] = protocols_compared(answered[0], args)
@@ -95,13 +97,26 @@ def run(args: argparse.Namespace) -> int:
             (other.folder, other.weights) != (loaded.folder, loaded.weights),
             f"{args.model} and {args.against} are the same model in one folder: give another one to --against",
         )
-        others = ask(other, tasks, seeds, args)
+        with said_how_to_go_on(other):
+            others = ask(other, tasks, seeds, args)
         found["models"].append(shown(args.against, other, others, args))
         found["comparison"] = compared(answered[0], others[0], args)
     if rank() == 0 and args.json:
         print_json(found)
     finish()
     return 0
+
+
+@contextlib.contextmanager
+def said_how_to_go_on(loaded: Loaded) -> Iterator[None]:
+    """Say on Ctrl-C that what was answered is kept."""
+    from fewshot.base.log import note
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        note(f"stopped; answers so far are kept in {loaded.folder}, and the same command goes on from there")
+        raise
 
 
 def list_tasks() -> None:

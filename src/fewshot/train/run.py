@@ -20,6 +20,7 @@ from fewshot.base.rng import seed_of
 from fewshot.checkpoint.folder import (
     CONFIG,
     CONVERTED,
+    DATA,
     FOLDER,
     TOKENIZER,
     UNFINISHED,
@@ -47,7 +48,6 @@ from fewshot.train.schedule import count_steps
 from fewshot.train.step import choose_precision, fitting_rows
 from fewshot.train.throughput import free_memory_bytes
 
-DATA = "data"
 MIN_COMPILED_WIDTH = 256  # on a CPU: narrower models gain nothing from the half minute that compiling takes (LOG.md)
 
 MAY_CHANGE = (
