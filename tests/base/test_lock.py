@@ -65,3 +65,10 @@ def test_a_lock_left_behind_is_nothing(tmp_path: Path) -> None:
     assert is_empty(tmp_path / "run")
     (tmp_path / "run" / "config.yaml").touch()
     assert not is_empty(tmp_path / "run")
+
+
+def test_a_folder_that_cannot_be_written_is_named_without_its_lock(tmp_path: Path) -> None:
+    (tmp_path / "run" / ".lock").mkdir(parents=True)  # as root may write into read-only folders, another obstacle
+    with pytest.raises(OSError) as caught:
+        hold(tmp_path / "run", doing="this").__enter__()
+    assert caught.value.filename == str(tmp_path / "run")

@@ -25,13 +25,16 @@ def hold(folder: Path, *, doing: str, wait_seconds: float = 0.0) -> Iterator[Non
     Raises `FolderInUse`, with the other process and its machine, if it is still taken after `wait_seconds`. Long work
     holds its folder throughout and does not wait; short writes wait for each other.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK
     lock = filelock.FileLock(path, timeout=wait_seconds, poll_interval=0.02, thread_local=False)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except filelock.Timeout:
         raise FolderInUse(f"{folder} is in use by {_holder(path)}: wait until it is done, or stop it") from None
+    except OSError as error:
+        error.filename = str(folder)  # a user does not know of the lock
+        raise
     try:
         with contextlib.suppress(OSError):  # a full disk: who holds it is then not told
             path.write_text(f"process {os.getpid()} on {platform.node()} ({doing})", encoding="utf-8")
