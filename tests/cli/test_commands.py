@@ -164,6 +164,7 @@ def test_a_new_run_over_old_tokens_of_changed_text_makes_them_anew(
         text.write_text(content * 300)
         assert main(["train", "--text", str(text), "--out", str(run), *words]) == 0
         (run / "config.yaml").rename(run / UNFINISHED)  # as if killed before it was written
+        shutil.rmtree(run / "checkpoints")
     assert "text changed" in capsys.readouterr().err
 
 
