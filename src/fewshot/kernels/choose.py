@@ -60,7 +60,7 @@ def choose(name: str, need: Need) -> Choice:
     return Choice(name, KERNELS[name].attend, f"kernel {name} for {need.pattern}: asked for by name")
 
 
-def choose_for(patterns: Iterable[Pattern], wanted: str | Mapping[str, str], need: Need) -> Choices:
+def choose_for(patterns: Iterable[Pattern], wanted: str | Mapping[str, object], need: Need) -> Choices:
     """Return a kernel for each pattern of a model. `need.pattern` is not looked at.
 
     `wanted` is a name for all patterns, or names by the texts of patterns, as `Choices.names` has them.
@@ -75,10 +75,10 @@ def choose_for(patterns: Iterable[Pattern], wanted: str | Mapping[str, str], nee
     )
 
 
-def _names_by_pattern(patterns: Iterable[Pattern], wanted: str | Mapping[str, str]) -> dict[Pattern, str]:
+def _names_by_pattern(patterns: Iterable[Pattern], wanted: str | Mapping[str, object]) -> dict[Pattern, str]:
     if not isinstance(wanted, Mapping):
         return dict.fromkeys(patterns, wanted)
-    given = {parse(text).text: name for text, name in wanted.items()}  # however blanks and case are spelled
+    given = {parse(text).text: str(name) for text, name in wanted.items()}  # however blanks and case are spelled
     names = {}
     for pattern in patterns:
         if pattern.text not in given:
