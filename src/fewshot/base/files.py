@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shlex
 import shutil
 import stat
@@ -99,10 +100,16 @@ def check_is_free(path: Path) -> None:
     check_writable(path)
 
 
+def is_litter(entry: Path) -> bool:
+    """Whether this is the name of something half written, which a killed process leaves behind."""
+    return re.fullmatch(r"\..*\.partial", entry.name, re.DOTALL) is not None
+
+
 def remove_litter(folder: Path) -> None:
     """Delete what killed processes left half written in `folder` and its own folders, which the caller holds."""
-    for place in [folder, *(entry for entry in folder.iterdir() if entry.is_dir() and not entry.is_symlink())]:
-        for litter in place.glob(".*.partial"):
+    inside = [entry for entry in folder.iterdir() if entry.is_dir() and not entry.is_symlink()]
+    for place in [folder, *(entry for entry in inside if not is_litter(entry))]:
+        for litter in filter(is_litter, place.iterdir()):
             shutil.rmtree(litter, ignore_errors=True)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import filelock
 
 from fewshot.base.errors import FolderInUse
+from fewshot.base.files import is_litter
 
 LOCK = ".lock"  # in the folder; it stays there, as removing it would let two processes lock two files of one name
 
@@ -52,8 +53,4 @@ def _holder(path: Path) -> str:
 
 def is_empty(folder: Path) -> bool:
     """Whether there is nothing in `folder`, or no folder at all; a lock is nothing, and so is a half-written file."""
-    return not folder.exists() or all(entry.name == LOCK or _is_litter(entry) for entry in folder.iterdir())
-
-
-def _is_litter(entry: Path) -> bool:
-    return entry.name.startswith(".") and entry.name.endswith(".partial")
+    return not folder.exists() or all(entry.name == LOCK or is_litter(entry) for entry in folder.iterdir())

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from fewshot.base.files import write_json_lines
 from fewshot.evaluate.tasks.hub import Stored
 from fewshot.tokenizer.bpe import train_bpe
 from fewshot.tokenizer.vocab import EOT, Tokenizer
@@ -134,8 +135,7 @@ def _evaluate(model: Any, task: dict[str, Any], shots: int, **which: Any) -> Any
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     """The rows as JSON lines."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_json_lines(path, rows)
     return path
 
 
