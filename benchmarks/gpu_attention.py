@@ -24,11 +24,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from fewshot.kernels import flex, reference, triton_strips
-from fewshot.kernels.need import Need
+from fewshot.kernels import flex, reference
+from fewshot.kernels import triton as triton_strips
+from fewshot.kernels.interface import Requirements
+from fewshot.patterns.intervals import pairs_in_blocks
 from fewshot.patterns.pattern import Dense, Pattern
 from fewshot.patterns.schedule import parse
-from fewshot.patterns.strips import pairs_in_blocks
 
 OURS = {"triton": triton_strips, "flex": flex}
 CHECKED = parse(
@@ -54,7 +55,7 @@ def with_gradients(run: Run, qkv: list[Tensor], grad: Tensor) -> list[Tensor]:
 
 
 def problem_of(kernel: Any, pattern: Pattern, dtype: torch.dtype, n: int) -> str | None:
-    return kernel.supports(Need(pattern, "cuda", dtype, n, n, documents=True, dropout=0.0, training=True))
+    return kernel.supports(Requirements(pattern, "cuda", dtype, n, n, documents=True, dropout=0.0, training=True))
 
 
 def attempt(what: Callable[[], Any]) -> Any:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fewshot.evaluate.tasks.files import DataFolder
+from fewshot.evaluate.data.files import DataFolder
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ FACE = {  # name: the module that defines it
 
 
 def __getattr__(name: str) -> Any:
-    """The object called `name`, imported now."""
+    """Return the object called `name`, imported now."""
     if name not in FACE:
         raise AttributeError(f"module 'fewshot' has no attribute {name!r}; it has: {', '.join(FACE)}")
     return getattr(importlib.import_module(FACE[name]), name)

@@ -88,7 +88,7 @@ for found in pkgutil.walk_packages(fewshot.__path__, "fewshot."):
         assert (error.name or "fewshot").partition(".")[0] != "fewshot", error
         print(found.name, error.name)
 """
-EXTRAS = {"fewshot.evaluate.lm_eval_model": "lm_eval", "fewshot.kernels.triton_code": "triton"}
+EXTRAS = {"fewshot.evaluate.models.lm_eval": "lm_eval", "fewshot.kernels.triton_code": "triton"}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import torch
 
 from fewshot.base.errors import BadValue
 from fewshot.bench.attention import check_equal
-from fewshot.bench.machine import machine
+from fewshot.bench.hardware import machine
 from fewshot.cli.main import main
 
 

@@ -218,7 +218,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(
         raise OSError(28, os.strerror(28), "run/report.html")
 
     before = Path("run/metrics.jsonl").read_bytes()
-    monkeypatch.setattr("fewshot.evaluate.page.write_text", full)
+    monkeypatch.setattr("fewshot.evaluate.reports.page.write_text", full)
     assert main(["report", "run"]) == 2
     assert "no space left on the disk (run/report.html)" in capsys.readouterr().err
     assert Path("run/metrics.jsonl").read_bytes() == before

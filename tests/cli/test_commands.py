@@ -16,7 +16,7 @@ from fewshot.checkpoint.folder import UNFINISHED
 from fewshot.checkpoint.run import load_run
 from fewshot.cli import main as entry
 from fewshot.cli.main import COMMANDS, main
-from fewshot.evaluate.stored import read_results, read_steps
+from fewshot.evaluate.store.results import read_results, read_steps
 
 
 def test_a_run_is_the_folder_that_the_readme_describes(small_run: Path) -> None:

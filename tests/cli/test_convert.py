@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fewshot.base.lock import hold, is_empty
-from fewshot.checkpoint import convert
+from fewshot.checkpoint.formats import gpt2 as convert
 from fewshot.checkpoint.load import checkpoint_folders
 from fewshot.cli.main import main
-from fewshot.evaluate.models import load
+from fewshot.evaluate.load import load
 
 SHAPE = [
     "--model.n_layers",
@@ -54,7 +54,7 @@ def test_a_run_of_characters_or_bytes_is_measured_alike_by_transformers(
     assert library.tokenizer.decode(ids) == text == again.tokenizer.decode(ids)
     tokens = torch.tensor([ids])
     with torch.no_grad():
-        logits = [one.reader.logits(one.reader.read(tokens)) for one in (ours, library, again)]
+        logits = [one.lm.logits(one.lm.read(tokens)) for one in (ours, library, again)]
     torch.testing.assert_close(logits[0], logits[1], rtol=1e-4, atol=1e-4)
     assert torch.equal(logits[0], logits[2])
 

@@ -13,8 +13,8 @@ import torch
 
 from fewshot.checkpoint.save import save
 from fewshot.cli.main import main
-from fewshot.evaluate.models import Loaded
-from fewshot.evaluate.reader import GPTReader
+from fewshot.evaluate.load import Loaded
+from fewshot.evaluate.models.language_model import GPTLanguageModel
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
 from fewshot.tokenizer.bytes import Bytes
@@ -116,7 +116,7 @@ def no_place(folder: Path, **how: object) -> Iterator[None]:
 
 def test_a_run_in_a_folder_that_cannot_be_written_is_measured_and_printed_only(run, capsys, monkeypatch):
     before = sorted(run.rglob("*"))
-    monkeypatch.setattr("fewshot.evaluate.stored.hold", no_place)
+    monkeypatch.setattr("fewshot.evaluate.store.results.hold", no_place)
     assert main(["evaluate", str(run), *QUICK]) == 0
     seen = capsys.readouterr()
     assert "evaluations cannot be written (read-only file system): results are printed and not stored" in seen.err
@@ -130,7 +130,7 @@ def test_an_out_that_cannot_be_written_is_refused_before_the_model_is_asked(run,
     def asks(*args: object, **how: object) -> None:
         raise AssertionError("the model was asked")
 
-    monkeypatch.setattr("fewshot.evaluate.stored.evaluate", asks)
+    monkeypatch.setattr("fewshot.evaluate.store.results.evaluate", asks)
     for out in ("file", "file/below"):
         assert main(["evaluate", str(run), *QUICK, "--out", str(tmp_path / out)]) == 2
         assert f"{out} cannot be written" in capsys.readouterr().err
@@ -164,15 +164,15 @@ SPELLINGS = ("hf:m", "hf:./m/", "hf:m/", "hf:../HERE/m", "hf:m/sub/..", "hf:.", 
 def test_identity_is_content_and_not_the_spelling_of_a_path(tmp_path, spelling, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "m" / "sub").mkdir(parents=True)
-    reader, tokenizer = GPTReader(GPT(SHAPE).eval()), Bytes()
+    lm, tokenizer = GPTLanguageModel(GPT(SHAPE).eval()), Bytes()
 
     def load(name: str) -> Loaded:
-        from fewshot.evaluate import models
+        from fewshot.evaluate import load as models
 
         return models.load(name)
 
     monkeypatch.setattr(
-        "fewshot.evaluate.transformers_model.load_transformers", lambda path: (reader, tokenizer, "digest")
+        "fewshot.evaluate.models.transformers.load_transformers", lambda path: (lm, tokenizer, "digest")
     )
     monkeypatch.chdir(tmp_path / "m" if spelling in ("hf:.", "hf:sub/..") else tmp_path)
     out = str(tmp_path / "out")

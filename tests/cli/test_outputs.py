@@ -76,10 +76,10 @@ def test_an_output_that_is_no_regular_file_is_written_to_or_refused(
 
 def test_a_pipe_gets_what_is_written(here: Path) -> None:
     got: list[str] = []
-    reader = threading.Thread(target=lambda: got.append(Path("pipe").read_text()))
-    reader.start()
+    lm = threading.Thread(target=lambda: got.append(Path("pipe").read_text()))
+    lm.start()
     assert main(f"{TOKENIZER} pipe".split()) == 0
-    reader.join()
+    lm.join()
     assert got == ['{"type": "bytes"}']
 
 

@@ -14,8 +14,8 @@ from PIL import Image
 
 from fewshot.bench.harness import save_small_model, write_repositories
 from fewshot.cli.main import main
-from fewshot.evaluate.tasks.files import DataFolder
-from fewshot.evaluate.tasks.hub import FILES, Hub
+from fewshot.evaluate.data.files import DataFolder
+from fewshot.evaluate.data.hub import FILES, Hub
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -66,7 +66,7 @@ def copy_to_hub(folder: Path, hub: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     """HellaSwag as the hub has it, in a folder that stands for the hub."""
     names = ("hellaswag_val.jsonl", "hellaswag_train.jsonl")
     write_repositories(hub, {FILES[name][0]: DataFolder(folder).need("hellaswag", name).rows() for name in names})
-    monkeypatch.setattr("fewshot.evaluate.tasks.hub.Hub", partial(Hub, hub))
+    monkeypatch.setattr("fewshot.evaluate.data.hub.Hub", partial(Hub, hub))
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", hub / "cache")
 
 

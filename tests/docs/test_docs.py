@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fewshot.bench.tables import attention_tables
-from fewshot.meta.measure import from_json
+from fewshot.meta.curves import from_json
 from fewshot.meta.report import markdown_tables
 
 ROOT = Path(__file__).parents[2]

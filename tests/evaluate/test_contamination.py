@@ -21,9 +21,9 @@ from fewshot.evaluate.contamination import (
     gram_length,
     split_results,
 )
-from fewshot.evaluate.measure import Answer, Measure, accuracy, mean_of, perplexity, wilson_interval
+from fewshot.evaluate.data.files import DataFolder, read_released
+from fewshot.evaluate.metrics.metric import Answer, Metric, accuracy, mean_of, perplexity, wilson_interval
 from fewshot.evaluate.task import Example
-from fewshot.evaluate.tasks.files import DataFolder, read_released
 from fewshot.evaluate.tasks.hellaswag import make_hellaswag
 from fewshot.evaluate.tasks.lambada import read_lambada
 from fewshot.evaluate.tasks.table import TASKS
@@ -150,7 +150,7 @@ def test_every_measure_is_given_over_all_clean_and_dirty_questions():
 
 def test_a_group_is_dirty_if_any_of_it_is_and_counts_as_one_question():
     answers = [answer("a", True, "g"), answer("d", True, "g"), answer("b", True, "h"), answer("c", False, "h")]
-    all_right = Measure(
+    all_right = Metric(
         "all right",
         lambda group: (min(float(one.logprobs[0] > one.logprobs[1]) for one in group), 1.0),
         lambda sums: sums[0] / sums[1],

@@ -10,7 +10,7 @@ from fewshot.tokenizer.bpe import load_gpt2
 
 
 def make(kind: str = "complete", **fields) -> Task:
-    return Task(name="t", kind=kind, episodes=lambda n, shots, seed: [], measures=(), source="test", **fields)
+    return Task(name="t", kind=kind, episodes=lambda n, shots, seed: [], metrics=(), source="test", **fields)
 
 
 def capital(country: str, city: str) -> Example:

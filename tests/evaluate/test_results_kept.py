@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from fewshot.base.errors import FewshotError
-from fewshot.evaluate.measure import accuracy, greedy_accuracy
+from fewshot.evaluate.compare import calibration_error, in_order
+from fewshot.evaluate.metrics.metric import accuracy, greedy_accuracy
 from fewshot.evaluate.protocol import HARNESS
-from fewshot.evaluate.statistics import calibration_error, in_order
-from fewshot.evaluate.stored import evaluate_into, read_results, read_steps
+from fewshot.evaluate.store.results import evaluate_into, read_results, read_steps
 from fewshot.evaluate.task import Example, Task, drawn_episodes
 
 WORDS = {"hot": "cold", "up": "down", "big": "small", "old": "new", "wet": "dry", "far": "near", "low": "high"}
@@ -25,7 +25,7 @@ SHOWN = [Example(word, f"{word} ->", (f" {other}", " or"), 0) for word, other in
 def opposites(words=WORDS, *, shown=SHOWN, name="opposites", source="words.txt", gold=0, **fields) -> Task:
     asked = [Example(word, f"{word} ->", (f" {other}", " or"), gold) for word, other in words.items()]
     episodes = drawn_episodes(name, asked, shown)
-    return Task(**{"name": name, "kind": "choose", "episodes": episodes, "measures": (accuracy(),), "source": source,
+    return Task(**{"name": name, "kind": "choose", "episodes": episodes, "metrics": (accuracy(),), "source": source,
                    **fields})  # fmt: skip
 
 
@@ -33,13 +33,13 @@ def opposites(words=WORDS, *, shown=SHOWN, name="opposites", source="words.txt",
 def measured(tmp_path, copier, small_tokenizer):
     """A function that evaluates into one folder, as a command would."""
     tokenizer = small_tokenizer()
-    reader = copier(tokenizer.n_vocab, 200, 1)
+    lm = copier(tokenizer.n_vocab, 200, 1)
 
-    def measure(where: Path = tmp_path / "evaluations", task: Task | None = None, **changed):
+    def metric(where: Path = tmp_path / "evaluations", task: Task | None = None, **changed):
         settings = {"weights": "w1", "step": 10, "shots": (0, 1), "limit": 4, "seed": 0, "batch_size": 4, **changed}
-        return evaluate_into(where, reader, tokenizer, task or opposites(), **settings)
+        return evaluate_into(where, lm, tokenizer, task or opposites(), **settings)
 
-    return measure
+    return metric
 
 
 def snapshot(root: Path) -> dict[object, object]:
@@ -74,7 +74,7 @@ NEIGHBOURS = {
     "a corrected set of fewer rows": [{"limit": 99}, {"task": opposites(dict(list(WORDS.items())[:5])), "limit": 99}],
     "the harness's protocol after the paper's": [{}, {"task": opposites(protocol=HARNESS)}],
     "one measure more, then less": [
-        {"task": opposites(measures=(accuracy(), calibration_error()))},
+        {"task": opposites(metrics=(accuracy(), calibration_error()))},
         {"task": opposites(), "limit": 6},
     ],
     "another order of demonstrations": [
@@ -121,7 +121,7 @@ def test_results_of_several_evaluations_at_once_are_merged(tmp_path, measured):
 def test_the_results_folder_holds_what_its_docs_say(tmp_path, measured):
     root = tmp_path / "evaluations"
     measured()
-    measured(task=opposites(protocol=HARNESS, measures=(greedy_accuracy("acc"),), kind="perplexity"))
+    measured(task=opposites(protocol=HARNESS, metrics=(greedy_accuracy("acc"),), kind="perplexity"))
     measured(weights="w2")
     measured(weights="x", step=0, name="gpt2")
     found = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
@@ -251,7 +251,7 @@ def test_a_folder_that_fewshot_did_not_name_is_no_checkpoints_results(tmp_path, 
 
 IDENTITY = {
     "the source's name": {"source": "data/words.txt"},
-    "the measures": {"measures": (accuracy(), calibration_error())},
+    "the measures": {"metrics": (accuracy(), calibration_error())},
     "the paper's name": {"paper_name": "Opposites"},
     "the description": {"description": "Opposites:"},
 }

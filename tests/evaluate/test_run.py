@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from fewshot.base.errors import BadValue
-from fewshot.evaluate import answers, run
-from fewshot.evaluate.measure import Answer, accuracy, greedy_accuracy, judged, perplexity, written_exactly
+from fewshot.evaluate import run
+from fewshot.evaluate.metrics.metric import Answer, accuracy, greedy_accuracy, judged, perplexity, written_exactly
+from fewshot.evaluate.models.language_model import GPTLanguageModel
 from fewshot.evaluate.protocol import HARNESS
-from fewshot.evaluate.reader import GPTReader
 from fewshot.evaluate.run import Result
+from fewshot.evaluate.scoring import answerer as answers
 from fewshot.evaluate.task import Episode, Example, Task, drawn_episodes, harness_episodes, own_episodes
 from fewshot.evaluate.tasks.table import make_task
 from fewshot.model.config import GPTConfig
@@ -23,9 +24,9 @@ from fewshot.model.gpt import GPT
 SETTINGS = {"limit": 40, "seed": 0, "batch_size": 4}
 
 
-def tiny_gpt(n_vocab: int, n_ctx: int) -> GPTReader:
+def tiny_gpt(n_vocab: int, n_ctx: int) -> GPTLanguageModel:
     torch.manual_seed(0)
-    return GPTReader(GPT(GPTConfig(n_layers=1, d_model=16, n_heads=2, n_ctx=n_ctx, n_vocab=n_vocab)))
+    return GPTLanguageModel(GPT(GPTConfig(n_layers=1, d_model=16, n_heads=2, n_ctx=n_ctx, n_vocab=n_vocab)))
 
 
 def evaluate(*arguments, **settings) -> list[Result]:
@@ -66,7 +67,7 @@ def test_results_are_the_same_for_every_batch_size_and_change_with_the_seed(smal
 def test_a_question_that_does_not_fit_is_counted_and_the_others_are_answered(small_tokenizer, copier):
     tokenizer = small_tokenizer()
     questions = [Example("short", "ab", ("c", "d")), Example("long", "a" * 50, ("c", "d"))]
-    task = listed({"kind": "choose", "measures": (accuracy(),)}, questions, [Example("shown", "xab", ("c", "d"))])
+    task = listed({"kind": "choose", "metrics": (accuracy(),)}, questions, [Example("shown", "xab", ("c", "d"))])
     (result,) = evaluate(copier(tokenizer.n_vocab, 20, order=2), tokenizer, task, shots=(1,), **SETTINGS)
     assert (result.n, result.n_skipped, result.value) == (1, 1, 1.0)
     (nothing,) = evaluate(copier(tokenizer.n_vocab, 2, order=2), tokenizer, task, shots=(1,), **SETTINGS)
@@ -101,7 +102,7 @@ def test_unconditional_normalisation_turns_the_choice_of_a_likely_text(small_tok
     )
     asked = [Example("q", "which?", (" a", " b"), 1)]
     for normalisation, value in (("sum", 0.0), ("token", 0.0), ("unconditional", 1.0)):
-        task = listed({"kind": "choose", "measures": (accuracy(normalisation),), "answer_context": "A:"}, asked, [])
+        task = listed({"kind": "choose", "metrics": (accuracy(normalisation),), "answer_context": "A:"}, asked, [])
         (result,) = evaluate(bigram, tokenizer, task, shots=(0,), **SETTINGS)
         assert result.value == value, normalisation
 
@@ -112,7 +113,7 @@ def test_per_token_and_sum_choose_differently_between_a_short_and_a_long_text(sm
     table = torch.zeros(tokenizer.n_vocab, tokenizer.n_vocab)
     for one, other in pairwise(tokenizer.encode("abcdefghij")):
         table[one, other] = math.log((tokenizer.n_vocab - 1) / (math.e - 1))
-    reader = SimpleNamespace(
+    lm = SimpleNamespace(
         n_ctx=64,
         device=torch.device("cpu"),
         branching=False,
@@ -120,17 +121,17 @@ def test_per_token_and_sum_choose_differently_between_a_short_and_a_long_text(sm
         logits=lambda hidden: hidden,
     )
     asked = [Example(str(i), f"{i}:", ("xy", "abcdefghij")) for i in range(20)]
-    for measure, value, chosen in ((accuracy("sum"), 1.0, "xy"), (accuracy("token"), 0.0, "abcdefghij")):
-        task = listed({"kind": "choose", "measures": (measure,)}, asked, [])
-        (result,) = evaluate(reader, tokenizer, task, shots=(0,), **SETTINGS)
+    for metric, value, chosen in ((accuracy("sum"), 1.0, "xy"), (accuracy("token"), 0.0, "abcdefghij")):
+        task = listed({"kind": "choose", "metrics": (metric,)}, asked, [])
+        (result,) = evaluate(lm, tokenizer, task, shots=(0,), **SETTINGS)
         assert (result.value, result.samples[0].answer) == (value, chosen)
 
 
 def test_a_perplexity_beyond_every_number_is_none_and_said(small_tokenizer, capsys):
     tokenizer = small_tokenizer()
     texts = [Example("long", "", ("x" * 300,)), Example("short", "", ("x" * 200 + " " + "y" * 40,))]
-    measures = (perplexity("word"), perplexity("byte", name="a byte"))
-    task = listed({"kind": "rolling", "measures": measures}, texts, [])
+    metrics = (perplexity("word"), perplexity("byte", name="a byte"))
+    task = listed({"kind": "rolling", "measures": metrics}, texts, [])
     word, byte = evaluate(tiny_gpt(tokenizer.n_vocab, 64), tokenizer, task, shots=(0,), **SETTINGS)
     assert (word.value, word.low, word.high, word.samples[0].value) == (None, None, None, None)
     assert byte.low < byte.value < byte.high
@@ -140,17 +141,17 @@ def test_a_perplexity_beyond_every_number_is_none_and_said(small_tokenizer, caps
 
 def test_of_choices_that_read_alike_each_is_right(small_tokenizer):
     tokenizer = small_tokenizer()
-    reader = tiny_gpt(tokenizer.n_vocab, 64)
+    lm = tiny_gpt(tokenizer.n_vocab, 64)
     asked = [
         Example(str(i), f"{i}:", (" the same", " the same", " a quite different and longer one"), 1) for i in range(9)
     ]
-    measures = (accuracy("sum"),)
+    metrics = (accuracy("sum"),)
     for episodes in (drawn_episodes("t", asked, []), own_episodes("t", asked)):
-        task = Task(name="t", source="test", kind="choose", measures=measures, episodes=episodes)
-        (result,) = evaluate(reader, tokenizer, task, shots=(0,), **SETTINGS)
+        task = Task(name="t", source="test", kind="choose", metrics=metrics, episodes=episodes)
+        (result,) = evaluate(lm, tokenizer, task, shots=(0,), **SETTINGS)
         assert result.value == 1.0
     harness = replace(task, episodes=harness_episodes("t", asked, asked), protocol=HARNESS)
-    (result,) = evaluate(reader, tokenizer, harness, shots=(0,), **SETTINGS)
+    (result,) = evaluate(lm, tokenizer, harness, shots=(0,), **SETTINGS)
     assert result.value == 0.0  # as in the harness, which takes the first of equals and compares its number
 
 
@@ -159,7 +160,7 @@ def test_perplexity_gives_accuracy_of_whole_words_and_perplexity_per_word(small_
     model = copier(tokenizer.n_vocab, 99, order=2)
     seen = Example("seen", "my dog, my", (" dog",))  # each two characters of "my dog" were followed by the next one
     unseen = Example("unseen", "my dog, the", (" cat",))
-    task = listed({"kind": "perplexity", "measures": (greedy_accuracy(), perplexity())}, [seen, unseen], [])
+    task = listed({"kind": "perplexity", "metrics": (greedy_accuracy(), perplexity())}, [seen, unseen], [])
     right, surprise = evaluate(model, tokenizer, task, shots=(0,), **SETTINGS)
     assert (right.metric, surprise.metric) == ("accuracy", "perplexity")
     said, unsaid = 9 - math.log(math.exp(9) + tokenizer.n_vocab - 1), -math.log(tokenizer.n_vocab)
@@ -178,8 +179,8 @@ def test_completing_judges_what_the_model_wrote_and_measures_are_named(small_tok
 
     monkeypatch.setattr(answers, "beam_search", search)
     questions = [Example("a", "2 plus 2 is", (" 4", " four")), Example("b", "2 plus 3 is", (" 5",))]
-    measures = (written_exactly(), judged("closeness", lambda answer, example: 0.25))
-    task = listed({"kind": "complete", "measures": measures, "max_answer_tokens": 3}, questions, [])
+    metrics = (written_exactly(), judged("closeness", lambda answer, example: 0.25))
+    task = listed({"kind": "complete", "measures": metrics, "max_answer_tokens": 3}, questions, [])
     first, second = evaluate(tiny_gpt(tokenizer.n_vocab, 64), tokenizer, task, shots=(0,), **SETTINGS)
     assert (first.value, first.metric) == (0.5, "accuracy")
     assert (asked["max_tokens"], asked["stop"], asked["beams"], asked["length_penalty"]) == (3, ("\n",), 4, 0.6)
@@ -194,7 +195,7 @@ def test_completing_judges_what_the_model_wrote_and_measures_are_named(small_tok
 def test_a_rolling_text_is_one_answer_with_the_logprob_of_all_its_windows(small_tokenizer):
     tokenizer = small_tokenizer()
     text = "some words of a longer text"
-    task = listed({"kind": "rolling", "measures": (perplexity("byte"),)}, [Example("t", "", (text,))], [])
+    task = listed({"kind": "rolling", "metrics": (perplexity("byte"),)}, [Example("t", "", (text,))], [])
     (answered,) = run.evaluate(tiny_gpt(tokenizer.n_vocab, 8), tokenizer, task, shots=(0,), **SETTINGS)
     (answer,) = answered.answers
     assert answer.n_tokens == (len(text),)
@@ -231,13 +232,13 @@ def test_ideal_is_that_of_the_demonstrations_that_fitted(small_tokenizer, copier
     tokenizer = small_tokenizer()
     episode = Episode(Example("q", "q", ("a", "b")), (Example("d", "d", ("a", "b")),) * 3, (0.1, 0.2, 0.3, 0.4))
     task = Task(
-        name="t", kind="choose", measures=(accuracy(),), source="test", episodes=lambda n, shots, seed: [episode]
+        name="t", kind="choose", metrics=(accuracy(),), source="test", episodes=lambda n, shots, seed: [episode]
     )
     (result,) = evaluate(copier(tokenizer.n_vocab, 9, order=2), tokenizer, task, shots=(3,), **SETTINGS)
     assert (result.shots_used, result.ideal) == (2, 0.3)  # <eot> da\nda\nqa is nine tokens
 
 
-class Kept:
+class CacheLayout:
     """A store in memory that counts what it was given."""
 
     def __init__(self) -> None:
@@ -251,7 +252,7 @@ class Kept:
 
 
 def test_answers_that_are_stored_are_not_asked_again(small_tokenizer, monkeypatch):
-    tokenizer, store, asked = small_tokenizer(), Kept(), []
+    tokenizer, store, asked = small_tokenizer(), CacheLayout(), []
     model, task = tiny_gpt(tokenizer.n_vocab, 160), make_task("novel_letters")  # no question comes twice
     answer = answers.Answerer.answers
     monkeypatch.setattr(

@@ -64,7 +64,7 @@ def test_shots_without_examples_to_draw_from_are_refused():
 
 
 def test_a_task_on_some_items_keeps_the_demonstrations_that_they_have_among_all():
-    whole = Task(name="t", kind="choose", measures=(), source="",
+    whole = Task(name="t", kind="choose", metrics=(), source="",
                  episodes=harness_episodes("t", examples("e", 9), examples("d", 40)))  # fmt: skip
     some = on_items(whole, {"e3", "e7", "absent"})
     expected = {one.example.id: one for one in whole.episodes(9, 5, 0)}

@@ -12,10 +12,10 @@ from fewshot.base.errors import BadValue, KernelUnsupported, UnknownName
 from fewshot.kernels import blocked, native, reference, sdpa
 from fewshot.kernels import choose as choose_module
 from fewshot.kernels.choose import Choice, choose, choose_for
-from fewshot.kernels.need import Need
+from fewshot.kernels.interface import Requirements
 from fewshot.patterns.pattern import Banded, Dense, Fixed, PerHead
 
-NEED = Need(
+NEED = Requirements(
     pattern=Banded(4),
     device="cpu",
     dtype=torch.float32,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fewshot.kernels import cost, reference
-from fewshot.kernels.need import Need
+from fewshot.kernels.interface import Requirements
 from fewshot.patterns.pattern import Banded, Pattern, PerHead, Strided
 
 
@@ -18,10 +18,10 @@ def fresh_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def need(pattern: Pattern = Banded(4), **changes: object) -> Need:
+def need(pattern: Pattern = Banded(4), **changes: object) -> Requirements:
     plain = {"device": "cpu", "dtype": torch.float32, "n_queries": 9, "n_keys": 11, "documents": False, "dropout": 0.0,
              "training": True}  # fmt: skip
-    return Need(pattern=pattern, **{**plain, **changes})
+    return Requirements(pattern=pattern, **{**plain, **changes})
 
 
 class Clock:

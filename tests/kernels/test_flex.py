@@ -9,11 +9,11 @@ import torch
 from torch.nn.attention import flex_attention
 
 from fewshot.kernels import flex, reference
-from fewshot.kernels.need import Need
+from fewshot.kernels.interface import Requirements
 from fewshot.patterns.layout import mask
 from fewshot.patterns.pattern import Banded, Columns, Dense, Fixed, Pattern, PerHead, Strided
 
-NEED = Need(
+NEED = Requirements(
     pattern=Banded(4),
     device="cpu",
     dtype=torch.float32,

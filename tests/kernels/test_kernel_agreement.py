@@ -13,7 +13,7 @@ from fewshot.base.errors import BadValue
 from fewshot.kernels import flex, native, reference
 from fewshot.kernels.choose import KERNELS
 from fewshot.kernels.compiler import compiler_problem
-from fewshot.kernels.need import Need
+from fewshot.kernels.interface import Requirements
 from fewshot.patterns.pattern import PATTERNS, Banded, Block, Columns, Dense, Fixed, Pattern, PerHead, Strided
 
 TRIED = [
@@ -78,9 +78,9 @@ def covered(*, gradients: bool = False, documents: bool = False) -> list[tuple[s
     ]
 
 
-def need(pattern: Pattern, T: int = 8, S: int = 8, **changes: object) -> Need:
+def need(pattern: Pattern, T: int = 8, S: int = 8, **changes: object) -> Requirements:
     plain = {"device": "cpu", "dtype": torch.float32, "documents": False, "dropout": 0.0, "training": True}
-    return Need(pattern=pattern, n_queries=T, n_keys=S, **{**plain, **changes})
+    return Requirements(pattern=pattern, n_queries=T, n_keys=S, **{**plain, **changes})
 
 
 def inputs(T: int, S: int, dtype: torch.dtype, B: int = 2, H: int = 3, K: int = 5) -> list[torch.Tensor]:
@@ -97,7 +97,7 @@ def attend_and_gradients(attend, qkv: list[torch.Tensor], *args: object, **kwarg
     return [result, *torch.autograd.grad((result * weights).sum(), qkv)]
 
 
-def left_out(kernel: str, asked: Need) -> str | None:
+def left_out(kernel: str, asked: Requirements) -> str | None:
     """The reason in LEFT_OUT, which must be the one that the kernel gives; the test is skipped without a compiler."""
     if missing := {"native": native.library().problem, "flex": compiler_problem("cpu")}.get(kernel):
         pytest.skip(f"{kernel}: {missing}")
@@ -106,7 +106,7 @@ def left_out(kernel: str, asked: Need) -> str | None:
     return expected
 
 
-def fitting_inputs(kernel: str, asked: Need) -> list[torch.Tensor] | None:
+def fitting_inputs(kernel: str, asked: Requirements) -> list[torch.Tensor] | None:
     """Inputs with gradients if the kernel has a backward here, else without; None if it does not fit at all."""
     with_gradients = left_out(kernel, asked) is None
     if not with_gradients and left_out(kernel, dataclasses.replace(asked, training=False)):

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from fewshot.kernels import native, reference
-from fewshot.kernels.need import Need
+from fewshot.kernels.interface import Requirements
 from fewshot.patterns.pattern import Banded, Fixed, Pattern, PerHead, Strided
 
 
-def need(pattern: Pattern, **changes: object) -> Need:
+def need(pattern: Pattern, **changes: object) -> Requirements:
     plain = {"device": "cpu", "dtype": torch.float32, "documents": False, "dropout": 0.0, "training": True}
-    return Need(pattern=pattern, n_queries=8, n_keys=8, **{**plain, **changes})
+    return Requirements(pattern=pattern, n_queries=8, n_keys=8, **{**plain, **changes})
 
 
 @pytest.fixture

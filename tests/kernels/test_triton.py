@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from fewshot.kernels import triton_strips
-from fewshot.kernels.need import Need
+from fewshot.kernels import triton as triton_strips
+from fewshot.kernels.interface import Requirements
 from fewshot.patterns.layout import mask
 from fewshot.patterns.pattern import Banded, Columns, Dense, Fixed, Pattern, Strided
 
-NEED = Need(
+NEED = Requirements(
     pattern=Banded(4),
     device="cuda",
     dtype=torch.float32,
@@ -53,7 +53,7 @@ def test_on_cuda_all_cases_pass() -> None:
 
 
 def test_without_triton_or_cuda_the_reason_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    cpu = Need(**{**vars(NEED), "device": "cpu"})
+    cpu = Requirements(**{**vars(NEED), "device": "cpu"})
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     assert triton_strips.supports(cpu) == "it computes on CUDA, not on cpu"
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

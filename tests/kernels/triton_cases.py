@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from fewshot.base.errors import BadValue
-from fewshot.kernels import reference, triton_strips
-from fewshot.kernels.need import Need
+from fewshot.kernels import reference
+from fewshot.kernels import triton as triton_strips
+from fewshot.kernels.interface import Requirements
 from fewshot.patterns.pattern import PATTERNS, Banded, Block, Columns, Dense, Fixed, Pattern, PerHead, Strided
 
 DEVICE = os.environ.get("FEWSHOT_TEST_DEVICE", "cpu")
@@ -125,7 +126,7 @@ def test_it_is_traced_as_one_graph_with_its_gradients() -> None:
 def test_it_fits_and_says_what_does_not() -> None:
     def why(**changes: object) -> str | None:
         plain = {"device": DEVICE, "dtype": torch.bfloat16, "documents": True, "dropout": 0.0, "training": True}
-        return triton_strips.supports(Need(pattern=Dense(), n_queries=8, n_keys=8, **{**plain, **changes}))
+        return triton_strips.supports(Requirements(pattern=Dense(), n_queries=8, n_keys=8, **{**plain, **changes}))
 
     assert why() is None
     assert why(dtype=torch.float64) == "it computes float32, bfloat16 and float16, not float64"

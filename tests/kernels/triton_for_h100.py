@@ -9,7 +9,8 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from fewshot.kernels import triton_code, triton_strips
+from fewshot.kernels import triton as triton_strips
+from fewshot.kernels import triton_code
 
 
 def source(kernel: Any, tiles: triton_strips.Tiles, width: int) -> ASTSource:

@@ -13,8 +13,8 @@ from fewshot.cli.main import main
 from fewshot.cli.meta import TASKS
 from fewshot.meta.experiment import KINDS, configure, measure, prepare, train
 from fewshot.meta.folder import about_training
-from fewshot.meta.sinusoid import Experiment
 from fewshot.meta.state import read_state
+from fewshot.meta.tasks.sinusoid import Experiment
 
 RUNS = sorted((Path(__file__).parents[2] / "runs").glob("meta_*.yaml"))
 SHORT = {"outer": {"n_iterations": 30, "report_every": 10}, "test_tasks": 5}

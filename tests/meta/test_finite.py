@@ -14,11 +14,11 @@ from torch.nn.functional import mse_loss
 from fewshot.base.errors import BadValue, Diverged
 from fewshot.checkpoint.save import save
 from fewshot.cli.main import main
-from fewshot.meta.classes import accuracy
 from fewshot.meta.episodes import Episodes
-from fewshot.meta.finetune import FineTuning, choose_settings
-from fewshot.meta.lines import share_answered
-from fewshot.meta.maml import InnerLoop, adapted, finite_or_nan, start_of
+from fewshot.meta.learners.finetune import FineTuning, choose_settings
+from fewshot.meta.learners.maml import InnerLoop, adapted, finite_or_nan, start_of
+from fewshot.meta.tasks.classes import accuracy
+from fewshot.meta.tasks.text_tasks import share_answered
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
 from fewshot.tokenizer.bytes import Bytes

@@ -7,12 +7,12 @@ import torch
 
 from fewshot.base.errors import KernelUnsupported
 from fewshot.kernels.choose import KERNELS, choose_for
-from fewshot.kernels.need import Need
+from fewshot.kernels.interface import Requirements
 from fewshot.meta.episodes import Episodes
-from fewshot.meta.kernels import BATCHED, TWICE, check_kernels
-from fewshot.meta.learn import LearnerConfig, WeightLearner
-from fewshot.meta.lines import UNASKED, answer_loss
-from fewshot.meta.maml import InnerLoop, query_losses, start_of
+from fewshot.meta.learners.maml import InnerLoop, query_losses, start_of
+from fewshot.meta.learners.weight_learner import LearnerConfig, WeightLearner
+from fewshot.meta.nn.kernels import BATCHED, TWICE, check_kernels
+from fewshot.meta.tasks.text_tasks import UNASKED, answer_loss
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
 
@@ -107,7 +107,7 @@ def test_what_is_refused_does_fail_in_torch(kernel, second_order):
 
 def test_a_mixture_by_pattern_is_refused_as_auto_and_a_function_of_ones_own_is_let_through():
     patterns = CONFIG.schedule().patterns
-    need = Need(patterns[0], "cpu", torch.float32, 7, 7, documents=False, dropout=0.0, training=True)
+    need = Requirements(patterns[0], "cpu", torch.float32, 7, 7, documents=False, dropout=0.0, training=True)
     model = gpt("reference")
     check_kernels(model, second_order=True)
     for block in model.h:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fewshot.cli.main import main
-from fewshot.meta.measure import Curve, Measured, Point, to_json
+from fewshot.meta.curves import Curve, Measured, Point, to_json
 
 
 def result() -> dict[str, Any]:

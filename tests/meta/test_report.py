@@ -7,7 +7,7 @@ import pytest
 
 from fewshot.base.files import write_json
 from fewshot.cli.main import main
-from fewshot.meta.measure import Curve, Measured, point, to_json
+from fewshot.meta.curves import Curve, Measured, point, to_json
 from fewshot.meta.report import _against_flops, figures, grouped, markdown_tables, merge, pivot, winners
 
 

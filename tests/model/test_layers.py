@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fewshot.kernels import native, reference, sdpa
-from fewshot.kernels.need import Kernel
+from fewshot.kernels.interface import Kernel
 from fewshot.model.config import GPTConfig
 from fewshot.model.layers import Attention, Block, FeedForward, sigmoid_gelu
 from fewshot.patterns.pattern import Banded, Dense

@@ -42,7 +42,7 @@ def loaded(path: str) -> ModuleType:
 
 unlisted = loaded("patterns/unlisted.py")
 grid, caches = loaded("kernels/test_kernel_agreement.py"), loaded("model/test_cache.py")
-strips, kept = loaded("patterns/test_strips.py"), loaded("patterns/test_kept.py")
+strips, kept = loaded("patterns/test_intervals.py"), loaded("patterns/test_cache_layout.py")
 quick_flex = grid._quick_flex
 all_patterns = pytest.mark.parametrize("number", range(unlisted.N_PATTERNS))
 
@@ -104,14 +104,14 @@ def test_a_cache_reads_a_long_text_too(patterns: list[Pattern], number: int) -> 
 
 
 @all_patterns
-def test_strips_and_places_in_a_buffer_hold_of_every_head(
+def test_intervals_and_places_in_a_buffer_hold_of_every_head(
     patterns: list[Pattern], number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(strips, "LENGTHS", strips.LENGTHS[:-1])
     for pattern in patterns[number].for_heads(3):
         assert not pattern.needs_heads
-        strips.test_strips_hold_every_allowed_pair_exactly_once(pattern)
-        strips.test_strips_of_a_pass_share_no_query_and_no_key(pattern)
+        strips.test_intervals_hold_every_allowed_pair_exactly_once(pattern)
+        strips.test_intervals_of_a_pass_share_no_query_and_no_key(pattern)
         strips.test_intervals_lie_within_the_keys_and_never_step_back(pattern)
         strips.test_pairs_in_blocks_are_those_of_the_mask(pattern)
         for piece, n_ctx in itertools.product((1, 3, 50), (1, 7, 41)):

@@ -23,9 +23,9 @@ from fewshot.checkpoint.folder import checkpoint_folders
 from fewshot.checkpoint.load import find_checkpoint, load_model
 from fewshot.dataset.loader import load_batch
 from fewshot.dataset.pack import Packed
+from fewshot.dataset.prepare import load_tokens
 from fewshot.kernels import reference
 from fewshot.train import keep, loop
-from fewshot.train.data import load_tokens
 from fewshot.train.run import DATA, read_run_config, resume, start, training_mixture
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from fewshot.base.errors import BadFile
-from fewshot.train.metrics import Report, keep_until, read_metrics
+from fewshot.train.metrics import StepMetrics, keep_until, read_metrics
 
 
 def line(step: int, /, **changed: Any) -> bytes:
-    report = Report(
+    report = StepMetrics(
         step=step,
         n_steps=9,
         tokens=64 * step,

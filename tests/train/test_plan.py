@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from fewshot.base.errors import BadValue
+from fewshot.dataset.prepare import DataConfig, SourceConfig
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
 from fewshot.model.plan import activation_bytes
 from fewshot.train import plan as planning
 from fewshot.train import run as running
 from fewshot.train.config import OptimizerConfig
-from fewshot.train.data import DataConfig, SourceConfig
 from fewshot.train.optim import OPTIMIZERS, Optimizers
 from fewshot.train.plan import MAX_DAYS, check_early, check_whole, in_words, is_sure, plan_run, state_bytes
 from fewshot.train.resolve import RunConfig, resolve

@@ -24,7 +24,7 @@ from fewshot.checkpoint.folder import UNFINISHED
 from fewshot.checkpoint.load import find_checkpoint
 from fewshot.checkpoint.save import save
 from fewshot.cli.main import main
-from fewshot.kernels.need import Need
+from fewshot.kernels.interface import Requirements
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
 from fewshot.train import run as run_module
@@ -269,7 +269,7 @@ def test_the_newest_under_the_name_of_another_step_is_not_used_in_silence(stoppe
 def with_kernels(monkeypatch: pytest.MonkeyPatch, dense: str, other: str) -> None:
     """Make these two come out as the fastest, for the dense pattern and for all others."""
 
-    def measured(need: Need, fitting: Mapping[str, object]) -> dict[str, float]:
+    def measured(need: Requirements, fitting: Mapping[str, object]) -> dict[str, float]:
         fastest = dense if need.pattern.text == "dense" else other
         return {name: 1.0 if name == fastest else 2.0 for name in fitting}
 

@@ -49,7 +49,7 @@ _PlainLoader.add_implicit_resolver(
 
 
 def to_plain(config: Any) -> dict[str, Any]:
-    """A configuration as nested dicts of plain values; tuples become lists."""
+    """Return a configuration as nested dicts of plain values; tuples become lists."""
     return _plain(dataclasses.asdict(config))
 
 
@@ -60,7 +60,7 @@ def _plain(value: Any) -> Any:
 
 
 def from_plain(kind: type[C], plain: Mapping[str, Any], *, where: str) -> C:
-    """The dataclass `kind` from a mapping, nested ones included.
+    """Return the dataclass `kind` from a mapping, nested ones included.
 
     An unknown key raises `UnknownName` with the nearest one; a value of the wrong type, or a missing one, `BadValue`.
     """
@@ -83,7 +83,9 @@ def from_plain(kind: type[C], plain: Mapping[str, Any], *, where: str) -> C:
 
 
 def cast(value: Any, hint: Any, where: str) -> Any:
-    """`value` as the type `hint`, or `BadValue`. YAML reads 1e-3 as text; such text becomes the number it spells."""
+    """Return `value` as the type `hint`, or `BadValue`. YAML reads 1e-3 as text; such text becomes the number it
+    spells.
+    """
     if isinstance(hint, types.UnionType):
         if value is None and types.NoneType in hint.__args__:
             return None
@@ -112,7 +114,7 @@ def cast(value: Any, hint: Any, where: str) -> Any:
 
 
 def _shown(value: Any) -> str:
-    """A value as it was typed: YAML's names for what has another one in Python."""
+    """Return a value as it was typed: YAML's names for what has another one in Python."""
     return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
 
 
@@ -133,7 +135,7 @@ def _number(value: int | float | str, hint: type, where: str) -> int | float:
 
 
 def lay_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """`below` with everything that `above` says; nested mappings are merged key by key."""
+    """Return `below` with everything that `above` says; nested mappings are merged key by key."""
     merged = dict(below)
     for key, value in above.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
@@ -142,7 +144,7 @@ def lay_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, An
 
 
 def from_overrides(words: Iterable[str]) -> dict[str, Any]:
-    """The nested mapping in `--model.n_layers 4 --optimizer.lr=1e-3`; values are read as YAML."""
+    """Return the nested mapping in `--model.n_layers 4 --optimizer.lr=1e-3`; values are read as YAML."""
     plain: dict[str, Any] = {}
     rest = list(words)
     while rest:
@@ -165,7 +167,7 @@ def from_overrides(words: Iterable[str]) -> dict[str, Any]:
 
 
 def _parse_yaml(text: str) -> Any:
-    """The value in a YAML text; one whose aliases multiply, or that is nested too deeply, raises `BadValue`."""
+    """Return the value in a YAML text; one whose aliases multiply, or that is nested too deeply, raises `BadValue`."""
     loader = _PlainLoader(text)
     try:
         node = loader.get_single_node()
@@ -206,7 +208,7 @@ def write_yaml(path: Path, plain: Mapping[str, Any]) -> None:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file; anything else raises `BadFile`."""
+    """Return the mapping in a YAML file; anything else raises `BadFile`."""
     try:
         value = _parse_yaml(read_text(path))
     except (yaml.YAMLError, ValueError) as error:

@@ -14,12 +14,12 @@ def rank() -> int:
 
 
 def n_ranks() -> int:
-    """How many processes torchrun has started; 1 without it."""
+    """Return how many processes torchrun has started; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def gather(value: T) -> list[T]:
-    """The values of all processes, by rank; every process must call it."""
+    """Return the values of all processes, by rank; every process must call it."""
     if n_ranks() == 1:
         return [value]
     import torch.distributed

@@ -87,7 +87,7 @@ def check_counts(config: object, *names: str, prefix: str = "") -> None:
 
 
 def look_up(kind: str, name: str, table: Mapping[str, T]) -> T:
-    """`table[name]`; an unknown name raises `UnknownName` with the nearest one."""
+    """Return `table[name]`; an unknown name raises `UnknownName` with the nearest one."""
     if name not in table:
         raise UnknownName(kind, name, table)
     return table[name]

@@ -59,7 +59,7 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 def _mode(path: Path) -> int | None:
-    """The kind and rights of what lies at `path`, links followed; None where nothing does."""
+    """Return the kind and rights of what lies at `path`, links followed; None where nothing does."""
     try:
         return path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -79,7 +79,7 @@ def _copied_into(path: Path) -> Iterator[Path]:
 
 
 def _partial_folder(path: Path, *, asked: Path | None = None) -> Path:
-    """A temporary folder beside `path`; what stands in the way is said with the name that was asked for."""
+    """Return a temporary folder beside `path`; what stands in the way is said with the name that was asked for."""
     asked = asked or path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ def check_is_free(path: Path) -> None:
 
 
 def is_litter(entry: Path) -> bool:
-    """Whether this is the name of something half written, which a killed process leaves behind."""
+    """Return whether this is the name of something half written, which a killed process leaves behind."""
     return re.fullmatch(r"\..*\.partial", entry.name, re.DOTALL) is not None
 
 
@@ -224,7 +224,7 @@ def decode_text(data: bytes, name: object, *, first_line: int = 1) -> str:
 
 
 def _iconv(encoding: str, name: object) -> str:
-    """A shell command that turns a file into UTF-8; without an encoding, one that drops what is not UTF-8."""
+    """Return a shell command that turns a file into UTF-8; without an encoding, one that drops what is not UTF-8."""
     file = f" {shlex.quote(name.name)}" if isinstance(name, Path) else ""
     return f"iconv {f'-f {encoding}' if encoding else '-c -f utf-8'} -t utf-8{file}"
 
@@ -263,7 +263,7 @@ def parse_json(text: str, where: object) -> Any:
 
 
 def _deeper_than(value: Any, depth: int) -> bool:
-    """Whether lists and objects are nested deeper than `depth`; level by level, so that nothing recurses."""
+    """Return whether lists and objects are nested deeper than `depth`; level by level, so that nothing recurses."""
     level = [value]
     for _ in range(depth):
         level = [

@@ -52,5 +52,7 @@ def _holder(path: Path) -> str:
 
 
 def is_empty(folder: Path) -> bool:
-    """Whether there is nothing in `folder`, or no folder at all; a lock is nothing, and so is a half-written file."""
+    """Return whether there is nothing in `folder`, or no folder at all; a lock is nothing, and so is a half-written
+    file.
+    """
     return not folder.exists() or all(entry.name == LOCK or is_litter(entry) for entry in folder.iterdir())

@@ -47,7 +47,7 @@ def check_fits(n_bytes: float, what: str, way_out: str = "take less", *, free_by
 
 
 def in_bytes(n: float) -> str:
-    """Such as "4.1 GB"; what is beyond all units in powers of ten."""
+    """Return such as "4.1 GB"; what is beyond all units in powers of ten."""
     for unit in ("B", "KB", "MB", "GB", "TB"):
         if n < 1000:
             return f"{n:.3g} {unit}"
@@ -56,7 +56,7 @@ def in_bytes(n: float) -> str:
 
 
 def _free_of_system() -> int:
-    """Bytes that the system can give, page cache included; a quarter of all where it does not tell."""
+    """Return bytes that the system can give, page cache included; a quarter of all where it does not tell."""
     for line in _lines("/proc/meminfo"):
         if line.startswith("MemAvailable:"):
             return 1024 * int(line.split()[1])
@@ -67,7 +67,7 @@ def _free_of_system() -> int:
 
 
 def _left_in_cgroup() -> list[int]:
-    """Bytes left below the limits of this process's control group and those above it, in either version."""
+    """Return bytes left below the limits of this process's control group and those above it, in either version."""
     left = []
     for line in _lines("/proc/self/cgroup"):
         _, controllers, inside = line.split(":", 2)
@@ -87,7 +87,7 @@ def _left_in_cgroup() -> list[int]:
 
 
 def _left_here(group: Path, most_name: str, used_name: str, cache_name: str) -> list[int]:
-    """Bytes left in one control group, its page cache counted as free; nothing where it has no limit."""
+    """Return bytes left in one control group, its page cache counted as free; nothing where it has no limit."""
     most, used = ("".join(_lines(group / name)).strip() for name in (most_name, used_name))
     if not most.isdigit() or not used.isdigit():
         return []
@@ -96,7 +96,7 @@ def _left_here(group: Path, most_name: str, used_name: str, cache_name: str) -> 
 
 
 def _left_of_limit() -> list[int]:
-    """Bytes left below `ulimit -v`; nothing where there is no such limit."""
+    """Return bytes left below `ulimit -v`; nothing where there is no such limit."""
     try:
         import resource
     except ImportError:  # Windows
@@ -109,13 +109,15 @@ def _left_of_limit() -> list[int]:
 
 
 def processor_name() -> str:
-    """Such as "AMD EPYC"."""
+    """Return such as "AMD EPYC"."""
     names = [line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")]
     return names[0] if names else platform.processor()
 
 
 def processor_features() -> str:
-    """All that a compiler's -march=native looks at: what is compiled for one processor must not run on another."""
+    """Return all that a compiler's -march=native looks at: what is compiled for one processor must not run on
+    another.
+    """
     lines = sorted({line for line in _cpuinfo() if line.startswith(("model name", "flags", "Features"))})
     return "\n".join([platform.machine(), *lines])
 
@@ -125,7 +127,7 @@ def _cpuinfo() -> list[str]:
 
 
 def _lines(path: str | Path) -> list[str]:
-    """The lines of a small file of the system; none where it cannot be read."""
+    """Return the lines of a small file of the system; none where it cannot be read."""
     try:
         return Path(path).read_text().splitlines()
     except OSError:

@@ -9,16 +9,16 @@ import numpy as np
 
 
 def seed_of(*key: int | str) -> int:
-    """A 63-bit seed from any tuple of ints and strings, the same on every machine and in every process."""
+    """Return a 63-bit seed from any tuple of ints and strings, the same on every machine and in every process."""
     digest = hashlib.blake2b("\x1f".join(map(str, key)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
 def numpy_rng(*key: int | str) -> np.random.Generator:
-    """A NumPy generator that belongs to `key` alone."""
+    """Return a NumPy generator that belongs to `key` alone."""
     return np.random.default_rng(seed_of(*key))
 
 
 def python_rng(*key: int | str) -> random.Random:
-    """A `random.Random` that belongs to `key` alone: a hundred times cheaper than NumPy's for a few draws."""
+    """Return a `random.Random` that belongs to `key` alone: a hundred times cheaper than NumPy's for a few draws."""
     return random.Random(seed_of(*key))

@@ -22,10 +22,10 @@ from fewshot.base.errors import BadValue, check
 from fewshot.bench.timing import in_turns
 from fewshot.kernels.choose import Choice, choose, choose_for
 from fewshot.kernels.compiler import compiler_problem
-from fewshot.kernels.need import Need
+from fewshot.kernels.interface import Requirements
 from fewshot.model.config import GPTConfig
-from fewshot.model.device import machine_device
 from fewshot.model.gpt import GPT
+from fewshot.model.machine import machine_device
 from fewshot.patterns.layout import density
 from fewshot.patterns.pattern import Banded, Dense, Fixed, Pattern, PerHead, Strided
 
@@ -42,14 +42,14 @@ Say = Callable[[str], None]
 
 
 def _inputs(n: int, dtype: torch.dtype, device: str) -> list[Tensor]:
-    """q, k, v with gradients, and the gradient of the result: [1, 8, n, 64] each."""
+    """Return q, k, v with gradients, and the gradient of the result: [1, 8, n, 64] each."""
     torch.manual_seed(n)
     tensors = [torch.randn(1, N_HEADS, n, WIDTH, dtype=dtype, device=device) for _ in range(4)]
     return [tensor.requires_grad_(number < 3) for number, tensor in enumerate(tensors)]
 
 
-def _need(pattern: Pattern, n: int, dtype: torch.dtype, device: str, *, training: bool = True) -> Need:
-    return Need(
+def _need(pattern: Pattern, n: int, dtype: torch.dtype, device: str, *, training: bool = True) -> Requirements:
+    return Requirements(
         pattern=pattern,
         device=device,
         dtype=dtype,
@@ -88,7 +88,8 @@ def _dense(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def against_dense(*, n: int, rounds: int, say: Say) -> list[dict[str, Any]]:
-    """Each pattern against torch's dense causal attention, forward and backward; and the share of the FLOP limit.
+    """Return each pattern against torch's dense causal attention, forward and backward; and the share of the FLOP
+    limit.
 
     The limit is the number of causal pairs over the allowed ones: what a kernel would gain that runs at the speed of
     torch's dense one. A kernel that is faster than torch's on each pair goes beyond it.
@@ -114,7 +115,9 @@ def against_dense(*, n: int, rounds: int, say: Say) -> list[dict[str, Any]]:
 
 
 def growth(*, short: int, long: int, rounds: int, say: Say) -> list[dict[str, Any]]:
-    """Time at `long` over time at `short`, forward and backward in float32; and the peak of extra memory at `long`."""
+    """Return time at `long` over time at `short`, forward and backward in float32; and the peak of extra memory at
+    `long`.
+    """
     device, rows = machine_device(), []
 
     def strided(n: int) -> Pattern:
@@ -151,7 +154,9 @@ def growth(*, short: int, long: int, rounds: int, say: Say) -> list[dict[str, An
 
 
 def peak_extra_bytes(run: Callable[[], object]) -> int | None:
-    """Bytes that the process holds at most during `run` beyond what it held before; None where Linux does not tell."""
+    """Return bytes that the process holds at most during `run` beyond what it held before; None where Linux does not
+    tell.
+    """
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -173,7 +178,9 @@ def _kilobytes(status: Path, name: str) -> int:
 
 
 def against_peers(*, lengths: tuple[int, ...], rounds: int, say: Say) -> list[dict[str, Any]]:
-    """A band of 256 keys against GPT-Neo's training step, local-attention and FlexAttention, float32, same inputs."""
+    """Return a band of 256 keys against GPT-Neo's training step, local-attention and FlexAttention, float32, same
+    inputs.
+    """
     rows: list[dict[str, Any]] = []
     for n in lengths:
         for compare in (_gpt_neo, _local_attention, _flex_attention):
@@ -205,7 +212,9 @@ def check_peers() -> None:
 
 
 def _gpt_neo(n: int, rounds: int) -> dict[str, Any]:
-    """Two local layers, d_model 256, 4 heads, bytes as tokens: forward, backward and AdamW, one row of n tokens."""
+    """Return two local layers, d_model 256, 4 heads, bytes as tokens: forward, backward and AdamW, one row of n
+    tokens.
+    """
     from transformers import GPTNeoConfig, GPTNeoForCausalLM
 
     torch.manual_seed(0)
@@ -234,7 +243,7 @@ def _gpt_neo(n: int, rounds: int) -> dict[str, Any]:
 
 
 def _local_attention(n: int, rounds: int) -> dict[str, Any]:
-    """Its exact window of 128 x 2 keys before the query: `banded(257)`."""
+    """Return its exact window of 128 x 2 keys before the query: `banded(257)`."""
     from local_attention import LocalAttention
 
     pattern, inputs = Banded(257), _inputs(n, torch.float32, "cpu")
@@ -249,7 +258,7 @@ def _local_attention(n: int, rounds: int) -> dict[str, Any]:
 
 
 def _flex_attention(n: int, rounds: int) -> dict[str, Any]:
-    """Compiled, with the block mask made beforehand; forward only."""
+    """Return compiled, with the block mask made beforehand; forward only."""
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
     pattern, inputs = Banded(256), _inputs(n, torch.float32, "cpu")
@@ -271,7 +280,7 @@ def check_equal(ours: Tensor, theirs: Tensor, peer: str) -> None:
 
 
 def whole_model(*, n_ctx: int, rounds: int, say: Say) -> list[dict[str, Any]]:
-    """Training tokens a second of 6 layers, d_model 256, 4 heads: dense, alternating and banded layers."""
+    """Return training tokens a second of 6 layers, d_model 256, 4 heads: dense, alternating and banded layers."""
     device, models = machine_device(), {}
     tokens = torch.randint(256, (1, n_ctx + 1), device=device)
     texts = ("dense", "alternate(dense, banded(256))", "banded(256)")
@@ -299,7 +308,7 @@ def whole_model(*, n_ctx: int, rounds: int, say: Say) -> list[dict[str, Any]]:
 
 
 def measure(parts: Sequence[str], *, n: int | None, rounds: int, say: Say) -> dict[str, Any]:
-    """The chosen parts of the bench at their own lengths, or at `n` (growth: from n / 4 on)."""
+    """Return the chosen parts of the bench at their own lengths, or at `n` (growth: from n / 4 on)."""
     if "peers" in parts:
         check_peers()
     runs: dict[str, Callable[[], list[dict[str, Any]]]] = {

@@ -20,7 +20,7 @@ ROUNDS = 7
 
 
 def encode_speed(paths: Sequence[Path], tokenizer_path: Path) -> dict[str, Any]:
-    """Megabytes a second of both, medians over interleaved rounds, and their ratio (ours / tiktoken's).
+    """Return megabytes a second of both, medians over interleaved rounds, and their ratio (ours / tiktoken's).
 
     tiktoken's side is the bare `Encoding` with the same ranks, special token and pre-split; ours is the public class.
     """

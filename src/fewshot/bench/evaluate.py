@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from fewshot.bench.harness import harness_answers, library_tokenizer, random_gpt2, write_rows
+from fewshot.evaluate.data.files import DataFolder
+from fewshot.evaluate.models.transformers import TransformersLanguageModel
+from fewshot.evaluate.models.transformers_tokenizer import TransformersTokenizer
 from fewshot.evaluate.protocol import HARNESS
 from fewshot.evaluate.run import evaluate
-from fewshot.evaluate.task import Episode, Episodes, Example, Task, harness_episodes
-from fewshot.evaluate.tasks.files import DataFolder
+from fewshot.evaluate.task import DrawEpisodes, Episode, Example, Task, harness_episodes
 from fewshot.evaluate.tasks.table import make_task
-from fewshot.evaluate.transformers_model import TransformersReader
-from fewshot.evaluate.transformers_tokenizer import TransformersTokenizer
 from fewshot.tokenizer.bpe import load_gpt2
 
 POOL = 300  # examples that demonstrations are drawn from
@@ -58,7 +58,9 @@ def measure(
     data: Path, vocabulary: Path, *, items: int, peer_items: int, cases: Sequence[Case] = CASES,
     say: Callable[[str], None],
 ) -> dict[str, Any]:  # fmt: skip
-    """Questions a second of both sides, their ratio, and the largest difference of any log-probability in nats."""
+    """Return questions a second of both sides, their ratio, and the largest difference of any log-probability in
+    nats.
+    """
     gpt2 = load_gpt2(vocabulary)
     model, tokenizer = random_gpt2(gpt2, n_ctx=N_CTX, init=0.05), library_tokenizer(gpt2)
     rows = []
@@ -89,10 +91,10 @@ def _race(
     parts = [range(half), range(half, 2 * half)]
     peer_seconds, differences = [], []
     first = harness_answers(model, tokenizer, _harness_task(case, given, files), shots=case.shots, documents=parts[0])
-    reader = TransformersReader(model)
+    lm = TransformersLanguageModel(model)
     started = time.perf_counter()
     (answered,) = evaluate(
-        reader, TransformersTokenizer(tokenizer), task, shots=[case.shots], limit=items, seed=0, batch_size=16
+        lm, TransformersTokenizer(tokenizer), task, shots=[case.shots], limit=items, seed=0, batch_size=16
     )
     seconds = time.perf_counter() - started
     second = harness_answers(model, tokenizer, _harness_task(case, given, files), shots=case.shots, documents=parts[1])
@@ -115,7 +117,7 @@ def _race(
     }
 
 
-def _episodes(case: Case, evaluated: Sequence[Example], pool: Sequence[Example]) -> Episodes:
+def _episodes(case: Case, evaluated: Sequence[Example], pool: Sequence[Example]) -> DrawEpisodes:
     if not case.fixed:
         return harness_episodes(case.task, evaluated, pool)
     return lambda n, shots, seed: [Episode(one, tuple(pool[:shots])) for one in evaluated[:n]]
@@ -127,7 +129,7 @@ def _row(example: Example) -> dict[str, Any]:
 
 
 def _harness_task(case: Case, task: Task, files: dict[str, Path]) -> dict[str, Any]:
-    """The same questions as a task of the harness."""
+    """Return the same questions as a task of the harness."""
     choosing = task.kind == "choose"
     return {
         "task": case.task,

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from fewshot.base.files import write_json_lines
-from fewshot.evaluate.tasks.hub import Stored
+from fewshot.evaluate.data.hub import Stored
 from fewshot.tokenizer.bpe import train_bpe
 from fewshot.tokenizer.vocab import EOT, Tokenizer
 
@@ -20,7 +20,7 @@ TRAINING_BATCH, TRAINING_LENGTH = 16, 64  # rows and tokens of a step on the tex
 
 
 def library_tokenizer(tokenizer: Tokenizer) -> Any:
-    """One of our byte-level BPEs as a tokenizer of transformers."""
+    """Return one of our byte-level BPEs as a tokenizer of transformers."""
     from transformers import PreTrainedTokenizerFast
 
     with tempfile.TemporaryDirectory() as folder:
@@ -30,7 +30,7 @@ def library_tokenizer(tokenizer: Tokenizer) -> Any:
 
 
 def random_gpt2(tokenizer: Tokenizer, *, n_ctx: int, init: float, **shape: Any) -> Any:
-    """A GPT-2 of transformers with random weights, in GPT-2 small's shape where `shape` says nothing."""
+    """Return a GPT-2 of transformers with random weights, in GPT-2 small's shape where `shape` says nothing."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(0)
@@ -66,7 +66,7 @@ def _train(model: Any, tokens: torch.Tensor, steps: int) -> None:
 
 
 def harness_task(path: str) -> dict[str, Any]:
-    """The harness's own task of that file."""
+    """Return the harness's own task of that file."""
     import lm_eval.tasks
     from lm_eval.tasks._yaml_loader import load_yaml
 
@@ -74,7 +74,7 @@ def harness_task(path: str) -> dict[str, Any]:
 
 
 def local_task(path: str, files: Mapping[str, Path], **changed: Any) -> dict[str, Any]:
-    """The harness's own task, its data taken from local JSON-lines files by split."""
+    """Return the harness's own task, its data taken from local JSON-lines files by split."""
     cache = next(iter(files.values())).parent / "cache"
     data = {"data_files": {split: str(file) for split, file in files.items()}, "cache_dir": str(cache)}
     own = {"dataset_path": "json", "dataset_name": None, "dataset_kwargs": data}
@@ -82,14 +82,14 @@ def local_task(path: str, files: Mapping[str, Path], **changed: Any) -> dict[str
 
 
 def harness_model(folder: Path, *, batch_size: int) -> Any:
-    """The model in `folder` as the harness reads it."""
+    """Return the model in `folder` as the harness reads it."""
     from lm_eval.models.huggingface import HFLM
 
     return HFLM(pretrained=str(folder), device="cpu", batch_size=batch_size, dtype="float32")
 
 
 def harness_scores(model: Any, task: dict[str, Any], *, shots: int, limit: int) -> dict[str, Any]:
-    """The harness's scores of a model of its own, by measure, and what it asked and was told, by document."""
+    """Return the harness's scores of a model of its own, by measure, and what it asked and was told, by document."""
     found = _evaluate(model, task, shots, limit=limit)
     (scores,) = found["results"].values()
     (samples,) = found["samples"].values()
@@ -101,7 +101,7 @@ def harness_scores(model: Any, task: dict[str, Any], *, shots: int, limit: int) 
 def harness_answers(
     model: Any, tokenizer: Any, task: dict[str, Any], *, shots: int, documents: Sequence[int], batch_size: int = 4
 ) -> tuple[list[list[float]], float]:
-    """Log-probabilities of the choices of these documents by the harness's `hf` model, and the seconds it took.
+    """Return log-probabilities of the choices of these documents by the harness's `hf` model, and the seconds it took.
 
     Seconds are those of the model's requests alone, without loading data and building prompts.
     """
@@ -134,7 +134,7 @@ def _evaluate(model: Any, task: dict[str, Any], shots: int, **which: Any) -> Any
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
-    """The rows as JSON lines."""
+    """Return the rows as JSON lines."""
     write_json_lines(path, rows)
     return path
 

@@ -14,9 +14,9 @@ from torch.nn.functional import mse_loss
 from fewshot.bench.timing import in_turns
 from fewshot.kernels.compiler import compiler_problem
 from fewshot.meta.episodes import Episodes, Sinusoids
-from fewshot.meta.learn import LearnerConfig, WeightLearner
-from fewshot.meta.maml import InnerLoop, outer_gradients
-from fewshot.meta.networks import perceptron
+from fewshot.meta.learners.maml import InnerLoop, outer_gradients
+from fewshot.meta.learners.weight_learner import LearnerConfig, WeightLearner
+from fewshot.meta.nn.networks import perceptron
 
 N_TASKS, N_EXAMPLES = 25, 10  # the paper's sinusoids
 INNER_STEPS = (1, 5)
@@ -72,7 +72,7 @@ def _row(n_steps: int, rounds: int, compiled: bool) -> dict[str, Any]:
 
 
 def _program(network: nn.Module, episodes: Episodes, n_steps: int, compiled: bool) -> Callable[[], dict[str, Tensor]]:
-    """What training runs: one program."""
+    """Return what training runs: one program."""
     config = LearnerConfig(n_steps=n_steps, compile="always" if compiled else "never")
     learner, generator = WeightLearner(network, _Fixed(episodes), mse_loss, config), torch.Generator()
 
@@ -84,7 +84,7 @@ def _program(network: nn.Module, episodes: Episodes, n_steps: int, compiled: boo
 
 
 def loop_gradients(module: nn.Module, episodes: Episodes, inner: InnerLoop, *, n_steps: int) -> dict[str, Tensor]:
-    """The same outer gradient task by task, by torch's autograd with a graph of the inner gradients."""
+    """Return the same outer gradient task by task, by torch's autograd with a graph of the inner gradients."""
     weights = dict(module.named_parameters())
     losses = []
     for i in range(len(episodes.support_x)):

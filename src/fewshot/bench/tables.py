@@ -11,7 +11,7 @@ Row = Mapping[str, Any]
 
 
 def attention_tables(result: Mapping[str, Any]) -> str:
-    """One table for each part that `result` holds, under a line that names the machine."""
+    """Return one table for each part that `result` holds, under a line that names the machine."""
     try:
         return "\n".join(_lines(result)) + "\n"
     except (KeyError, TypeError):

@@ -10,7 +10,7 @@ import torch
 
 
 def in_turns(sides: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[str, float]:
-    """Median seconds of each side over `rounds` interleaved rounds, after one round that is not counted."""
+    """Return median seconds of each side over `rounds` interleaved rounds, after one round that is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds + 1):
         for name, run in sides.items():

@@ -15,8 +15,7 @@ from fewshot.base.errors import BadValue, check
 from fewshot.dataset.loader import load_batch, validation_batches
 from fewshot.dataset.mixture import Mixture
 from fewshot.dataset.pack import Packed
-from fewshot.train.data import load_tokens
-from fewshot.train.loop import Report
+from fewshot.dataset.prepare import load_tokens
 from fewshot.train.resolve import RunConfig
 from fewshot.train.run import DATA, read_run_config, start, training_mixture
 
@@ -27,7 +26,7 @@ PEER_LR = 1e-3
 def race(
     given: Mapping[str, Any], run: Path, *, until_loss: float, peer_steps: int, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Seconds until our run's validation loss is at most `until_loss`, against the peer's `peer_steps` steps.
+    """Return seconds until our run's validation loss is at most `until_loss`, against the peer's `peer_steps` steps.
 
     The peer is `GPT2LMHeadModel`, float32, eager, AdamW at 1e-3, no schedule, no dropout. Both read the same rows;
     they take turns of 20 steps, so that a noisy machine disturbs both alike. Only training is timed (compilation and
@@ -35,7 +34,7 @@ def race(
     """
     reached, trail = None, []
     # Left open, our training would take the first Ctrl-C for itself while only the peer is still at work.
-    with contextlib.closing(cast("Generator[Report, None, None]", start(given, run, say=say))) as reports:
+    with contextlib.closing(cast("Generator[StepMetrics, None, None]", start(given, run, say=say))) as reports:
         ours = next(reports)
         config = read_run_config(run)
         tokens = load_tokens(config.data, run / DATA)
@@ -119,7 +118,7 @@ class _Peer:
 
     @torch.no_grad()
     def validation_loss(self, validation: Packed) -> float:
-        """Nats a token over all validation rows."""
+        """Return nats a token over all validation rows."""
         self.model.eval()
         total = count = 0.0
         for batch in validation_batches(validation, n_rows=64):

@@ -26,13 +26,13 @@ def folder_of(step: int) -> str:
 
 
 def step_of(name: str) -> int | None:
-    """The step of a checkpoint's name; None for any other name, such as that of a copy."""
+    """Return the step of a checkpoint's name; None for any other name, such as that of a copy."""
     digits = re.fullmatch(r"step-([0-9]{8,})", name)
     return int(digits[1]) if digits and folder_of(int(digits[1])) == name else None
 
 
 def checkpoint_folders(run: Path) -> list[Path]:
-    """The run's checkpoints, oldest first; unverified."""
+    """Return the run's checkpoints, oldest first; unverified."""
     inside = (run / FOLDER).iterdir() if (run / FOLDER).is_dir() else iter(())
     steps = {path: step for path in inside if (step := step_of(path.name)) is not None and path.is_dir()}
     return sorted(steps, key=lambda path: steps[path])

@@ -14,12 +14,12 @@ from fewshot.base.errors import BadFile, DamagedCheckpoint
 from fewshot.checkpoint.folder import CONFIG, FOLDER, checkpoint_folders, step_of
 from fewshot.checkpoint.manifest import MANIFEST, TRAINING, WEIGHTS, Checkpoint, read_manifest
 from fewshot.kernels import sdpa
-from fewshot.kernels.need import Attend
+from fewshot.kernels.interface import Attend
 from fewshot.model.gpt import GPT
 
 
 def find_checkpoint(path: Path) -> Checkpoint:
-    """The verified checkpoint at `path`: a checkpoint folder, or a run folder, whose newest one is meant."""
+    """Return the verified checkpoint at `path`: a checkpoint folder, or a run folder, whose newest one is meant."""
     if not path.exists():
         raise BadFile(f"{path} does not exist; a run folder (made by fewshot train) is needed")
     if (path / MANIFEST).is_file():
@@ -40,7 +40,7 @@ def find_checkpoint(path: Path) -> Checkpoint:
 
 
 def load_model(checkpoint: Checkpoint, *, attend: Attend = sdpa.attend, device: str = "cpu") -> GPT:
-    """The model with its weights, in evaluation mode; weights of another shape raise `DamagedCheckpoint`."""
+    """Return the model with its weights, in evaluation mode; weights of another shape raise `DamagedCheckpoint`."""
     config, weights = checkpoint.config, read_tensors(checkpoint.path / WEIGHTS)
     n_layers = len({name.split(".")[1] for name in weights if name.startswith("h.")})
     try:
@@ -57,7 +57,7 @@ def load_model(checkpoint: Checkpoint, *, attend: Attend = sdpa.attend, device: 
 
 
 def load_training(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """The optimizer's tensors; a converted model has none and raises `BadFile`."""
+    """Return the optimizer's tensors; a converted model has none and raises `BadFile`."""
     path = checkpoint.path / TRAINING
     if not path.is_file():
         raise BadFile(f"{checkpoint.path} holds weights only: it can be generated from, not resumed")
@@ -65,7 +65,7 @@ def load_training(checkpoint: Checkpoint) -> dict[str, Tensor]:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file; one that cannot be read as such raises `DamagedCheckpoint`."""
+    """Return the tensors of a safetensors file; one that cannot be read as such raises `DamagedCheckpoint`."""
     try:
         return load_file(path)
     except (SafetensorError, UnicodeError) as error:

@@ -45,7 +45,7 @@ def write_manifest(folder: Path, *, step: int, config: GPTConfig, counters: Mapp
 
 
 def read_manifest(folder: Path) -> Checkpoint:
-    """The checkpoint in `folder` after every file was found and its sha256 agreed; else `DamagedCheckpoint`."""
+    """Return the checkpoint in `folder` after every file was found and its sha256 agreed; else `DamagedCheckpoint`."""
     way_out = f"delete {folder} to use the checkpoint before it"
     try:
         checkpoint, files = _parse(folder)
@@ -62,7 +62,9 @@ def read_manifest(folder: Path) -> Checkpoint:
 
 
 def is_as_written(folder: Path) -> bool:
-    """Whether `folder` is a checkpoint with the name and the files that it was given; their content is not read."""
+    """Return whether `folder` is a checkpoint with the name and the files that it was given; their content is not
+    read.
+    """
     try:
         checkpoint, files = _parse(folder)
     except FewshotError:
@@ -72,7 +74,7 @@ def is_as_written(folder: Path) -> bool:
 
 
 def _parse(folder: Path) -> tuple[Checkpoint, dict[str, str]]:
-    """What the manifest says, and the sha256 of every file; values of any other kind raise `BadFile`."""
+    """Return what the manifest says, and the sha256 of every file; values of any other kind raise `BadFile`."""
     where = folder / MANIFEST
     plain = read_json(where)
     if not isinstance(plain, dict) or plain.get("format") != FORMAT or not plain.keys() >= KEYS:

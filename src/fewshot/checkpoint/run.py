@@ -12,16 +12,16 @@ from fewshot.checkpoint.folder import DATA, FOLDER, TOKENIZER
 from fewshot.checkpoint.load import find_checkpoint, load_model
 from fewshot.checkpoint.manifest import Checkpoint
 from fewshot.kernels.choose import choose_for
-from fewshot.kernels.need import Attend, Need
+from fewshot.kernels.interface import Attend, Requirements
 from fewshot.model.config import GPTConfig
-from fewshot.model.device import machine_device
 from fewshot.model.gpt import GPT
+from fewshot.model.machine import machine_device
 from fewshot.tokenizer.load import load_tokenizer
 from fewshot.tokenizer.vocab import Tokenizer
 
 
 def load_run(folder: Path, *, attend: Attend | None = None) -> tuple[GPT, Tokenizer, Checkpoint]:
-    """The newest model of a run (or the one of a checkpoint folder inside it), its tokenizer and its checkpoint.
+    """Return the newest model of a run (or the one of a checkpoint folder inside it), its tokenizer and its checkpoint.
 
     Attention is computed by `attend`, or by what is fastest here for a model that is only read from.
     """
@@ -39,7 +39,7 @@ def load_run(folder: Path, *, attend: Attend | None = None) -> tuple[GPT, Tokeni
 
 
 def _tokenizer_file(folder: Path) -> Path:
-    """The tokenizer of a run, or of the run that a checkpoint lies in; never one that merely lies above."""
+    """Return the tokenizer of a run, or of the run that a checkpoint lies in; never one that merely lies above."""
     runs = [path.parents[1] for path in (folder.absolute(), folder.resolve()) if path.parent.name == FOLDER]
     for place in (folder, *runs):
         if (place / TOKENIZER).is_file():
@@ -55,7 +55,9 @@ def _check_is_its_own(file: Path, tokenizer: Tokenizer) -> None:
 
 
 def _makers(index: Path) -> set[str]:
-    """The tokenizers' fingerprints in an index of tokens; none where it is damaged, which reading the tokens tells."""
+    """Return the tokenizers' fingerprints in an index of tokens; none where it is damaged, which reading the tokens
+    tells.
+    """
     try:
         return {shard["tokenizer"] for shard in read_json(index)["shards"]}
     except (BadFile, OSError, KeyError, TypeError):
@@ -63,8 +65,8 @@ def _makers(index: Path) -> set[str]:
 
 
 def _kernel(config: GPTConfig) -> Attend:
-    """The kernels that suit each pattern of a model that is only read from."""
-    need = Need(
+    """Return the kernels that suit each pattern of a model that is only read from."""
+    need = Requirements(
         pattern=config.schedule().for_layer(0),
         device=machine_device(),
         dtype=torch.float32,

@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     from fewshot.base.config import read_yaml
     from fewshot.base.files import read_json, write_json
     from fewshot.base.log import note
-    from fewshot.bench.machine import machine
+    from fewshot.bench.hardware import machine
     from fewshot.cli.show import print_json
 
     if args.json:

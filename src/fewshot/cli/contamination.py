@@ -43,11 +43,11 @@ def run(args: argparse.Namespace) -> int:
     from fewshot.base.log import note
     from fewshot.cli.show import counted, print_json, print_table
     from fewshot.evaluate.contamination import find_contamination, split_results
-    from fewshot.evaluate.models import load
-    from fewshot.evaluate.stored import can_store, evaluate_into, folder_of
-    from fewshot.evaluate.stored_contamination import Evidence, counted_text, store_evidence
+    from fewshot.evaluate.data.hub import open_data
+    from fewshot.evaluate.load import load
+    from fewshot.evaluate.store.contamination import Evidence, counted_text, store_evidence
+    from fewshot.evaluate.store.results import can_store, evaluate_into, folder_of
     from fewshot.evaluate.task import n_questions
-    from fewshot.evaluate.tasks.hub import open_data
     from fewshot.evaluate.tasks.table import make_task
 
     check(args.limit >= 1, f"--limit is {args.limit}, must be at least 1")
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         with counted(task.name) as on_progress:
             (answered,) = evaluate_into(
                 kept,
-                loaded.reader,
+                loaded.lm,
                 loaded.tokenizer,
                 task,
                 weights=loaded.weights,
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
         if answered.n_skipped:
             note(
                 f"{task.name}: {answered.n_skipped:,} of {n_questions(examples[task.name]):,} questions are compared "
-                f"and not measured: they are too long for the model's {loaded.reader.n_ctx:,} tokens"
+                f"and not measured: they are too long for the model's {loaded.lm.n_ctx:,} tokens"
             )
         found[task.name] = Evidence(
             questions=answered.questions,
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
             seed=args.seed,
             split=split[task.name],
             scores=tuple(
-                split_results(split[task.name], answered.answers, task.measures, shots=args.shots, seed=args.seed)
+                split_results(split[task.name], answered.answers, task.metrics, shots=args.shots, seed=args.seed)
             ),
         )
     if kept is not None:
@@ -111,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _shown(score: Score) -> str:
-    """A value with its interval and the number of its questions."""
+    """Return a value with its interval and the number of its questions."""
     if score.value is None:
         return "-"
     interval = "" if score.low is None or score.high is None else f" ({score.low:.3f}-{score.high:.3f})"
@@ -119,12 +119,12 @@ def _shown(score: Score) -> str:
 
 
 def _documents(args: argparse.Namespace, tokenizer: Tokenizer) -> Iterator[Document]:
-    """The training documents: out of the run's shards, or of the text that was given."""
+    """Yield the training documents: out of the run's shards, or of the text that was given."""
     from itertools import chain
 
     from fewshot.corpus.sources import read_documents
     from fewshot.dataset.documents import documents_of_shards
-    from fewshot.train.data import load_tokens
+    from fewshot.dataset.prepare import load_tokens
     from fewshot.train.run import DATA, read_run_config
 
     if args.text:

@@ -21,14 +21,14 @@ def run(args: argparse.Namespace) -> int:
     """Convert."""
     from fewshot.base.errors import BadFile
     from fewshot.base.lock import LOCK, hold
-    from fewshot.checkpoint.convert import (
+    from fewshot.checkpoint.folder import TOKENIZER, check_is_new, checkpoint_folders, making
+    from fewshot.checkpoint.formats.gpt2 import (
         check_convertible,
         check_is_gpt2,
         read_hugging_face,
         write_hugging_face,
         write_tokenizer,
     )
-    from fewshot.checkpoint.folder import TOKENIZER, check_is_new, checkpoint_folders, making
     from fewshot.checkpoint.manifest import MANIFEST
     from fewshot.checkpoint.run import load_run
     from fewshot.checkpoint.save import save

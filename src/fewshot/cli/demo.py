@@ -45,8 +45,8 @@ def _run(folder: Path) -> int:
     from fewshot.cli.train import finish
     from fewshot.demo import recipe
     from fewshot.demo.texts import write_texts
-    from fewshot.evaluate.reader import GPTReader
-    from fewshot.evaluate.stored import evaluate_into
+    from fewshot.evaluate.models.language_model import GPTLanguageModel
+    from fewshot.evaluate.store.results import evaluate_into
     from fewshot.evaluate.tasks.table import make_task
     from fewshot.train.run import start_held
 
@@ -65,12 +65,12 @@ def _run(folder: Path) -> int:
         return 130
     note("3. in-context learning: accuracy against the number of demonstrations, no gradient updates")
     model, tokenizer, checkpoint = load_run(folder)
-    everything, reader = [], GPTReader(model)
+    everything, lm = [], GPTLanguageModel(model)
     for name, limit in recipe.TASKS.items():
         with counted(name) as on_progress:
             answered = evaluate_into(
                 folder / "evaluations",
-                reader,
+                lm,
                 tokenizer,
                 make_task(name),
                 weights=checkpoint.weights,

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fewshot.evaluate.models import Loaded
+    from fewshot.evaluate.load import Loaded
     from fewshot.evaluate.run import Answered
     from fewshot.evaluate.task import Task
 
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     from fewshot.base.errors import check
     from fewshot.base.log import note
     from fewshot.cli.show import print_json
-    from fewshot.evaluate.models import load, names_of_checkpoints
+    from fewshot.evaluate.load import load, names_of_checkpoints
 
     check(args.batch_size >= 1, f"--batch_size is {args.batch_size}, must be at least 1")
     check(args.limit >= 1, f"--limit is {args.limit}, must be at least 1")
@@ -129,15 +129,15 @@ def list_tasks() -> None:
 
 
 def make_tasks(args: argparse.Namespace) -> Mapping[Task, Sequence[int]]:
-    """The tasks that are asked for, under every protocol, with their shot counts."""
+    """Return the tasks that are asked for, under every protocol, with their shot counts."""
     from dataclasses import replace
 
     from fewshot.base.errors import look_up
     from fewshot.base.log import note
+    from fewshot.evaluate.compare import calibration_error
+    from fewshot.evaluate.data.hub import open_data
     from fewshot.evaluate.protocol import PROTOCOLS
-    from fewshot.evaluate.statistics import calibration_error
     from fewshot.evaluate.task import on_items
-    from fewshot.evaluate.tasks.hub import open_data
     from fewshot.evaluate.tasks.table import make_task
 
     names = list(dict.fromkeys(map(str.strip, args.tasks.split(","))))
@@ -159,8 +159,8 @@ def make_tasks(args: argparse.Namespace) -> Mapping[Task, Sequence[int]]:
                 items[task.name] = {episode.example.id for episode in task.episodes(args.limit, 0, 0)}
                 k_of[task.name] = task.default_shots
             if args.calibration and task.kind == "choose":
-                error = calibration_error(task.measures[0].normalisation)
-                task = replace(task, measures=(*task.measures, error))
+                error = calibration_error(task.metrics[0].normalisation)
+                task = replace(task, metrics=(*task.metrics, error))
             tasks[task] = shot_counts(args.shots, task)
     return tasks
 
@@ -168,11 +168,11 @@ def make_tasks(args: argparse.Namespace) -> Mapping[Task, Sequence[int]]:
 def ask(
     loaded: Loaded, tasks: Mapping[Task, Sequence[int]], seeds: Sequence[int], args: argparse.Namespace
 ) -> tuple[list[Answered], list[Answered]]:
-    """The model's answers, with demonstrations as they are drawn, and those in all orders."""
+    """Return the model's answers, with demonstrations as they are drawn, and those in all orders."""
     from fewshot.base.log import note
     from fewshot.cli.show import counted
-    from fewshot.evaluate.statistics import in_order
-    from fewshot.evaluate.stored import can_store, evaluate_into
+    from fewshot.evaluate.compare import in_order
+    from fewshot.evaluate.store.results import can_store, evaluate_into
 
     folder = args.out or loaded.folder if can_store(args.out or loaded.folder, wanted=args.out is not None) else None
     drawn: list[Answered] = []
@@ -189,7 +189,7 @@ def ask(
             with counted(task.name) as on_progress:
                 answered = evaluate_into(
                     folder,
-                    loaded.reader,
+                    loaded.lm,
                     loaded.tokenizer,
                     in_order(task, order),
                     weights=loaded.weights,
@@ -208,14 +208,14 @@ def ask(
 
 
 def best_of(loaded: Loaded, task: Task, seed: int, args: argparse.Namespace) -> int:
-    """The number of demonstrations that does best on the task's development set."""
+    """Return the number of demonstrations that does best on the task's development set."""
     from fewshot.base.log import note
     from fewshot.cli.show import counted
-    from fewshot.evaluate.best import best_shots, candidates
+    from fewshot.evaluate.best_shots import best_shots, candidates
 
     with counted(f"{task.name}, development set") as on_progress:
         best, values = best_shots(
-            loaded.reader,
+            loaded.lm,
             loaded.tokenizer,
             task,
             candidates(task.default_shots),
@@ -232,12 +232,12 @@ def best_of(loaded: Loaded, task: Task, seed: int, args: argparse.Namespace) -> 
 def shown(
     name: str, loaded: Loaded, answered: tuple[list[Answered], list[Answered]], args: argparse.Namespace
 ) -> dict[str, Any]:
-    """What one model reached, printed as tables unless JSON is wanted; gives it as plain values."""
+    """Return what one model reached, printed as tables unless JSON is wanted; gives it as plain values."""
     from fewshot.base.config import to_plain
     from fewshot.base.dist import rank
     from fewshot.base.log import note
     from fewshot.cli.show import show_results, show_varied
-    from fewshot.evaluate.statistics import vary
+    from fewshot.evaluate.compare import vary
 
     drawn, orders = answered
     results = [result for one in drawn for result in one.results()]
@@ -245,7 +245,7 @@ def shown(
     if rank() == 0 and not args.json:
         many = args.against or args.checkpoints == "all"
         show_results(results, title=f"{name}, step {loaded.step:,}" if many else None)
-        for line in too_long(drawn, loaded.reader.n_ctx):
+        for line in too_long(drawn, loaded.lm.n_ctx):
             note(line)
         for over, rows in varied.items():
             if rows:
@@ -255,7 +255,9 @@ def shown(
 
 
 def too_long(answered: Sequence[Answered], n_ctx: int) -> list[str]:
-    """A line for each task whose questions, or all of whose demonstrations, do not fit into the model's context."""
+    """Return a line for each task whose questions, or all of whose demonstrations, do not fit into the model's
+    context.
+    """
     lines = []
     for task in dict.fromkeys((one.task.name, one.task.protocol.name) for one in answered):
         own = [one for one in answered if (one.task.name, one.task.protocol.name) == task]
@@ -275,11 +277,11 @@ def too_long(answered: Sequence[Answered], n_ctx: int) -> list[str]:
 
 
 def compared(first: Sequence[Answered], second: Sequence[Answered], args: argparse.Namespace) -> list[dict[str, Any]]:
-    """The two models question by question, printed unless JSON is wanted; gives plain values."""
+    """Return the two models question by question, printed unless JSON is wanted; gives plain values."""
     from fewshot.base.config import to_plain
     from fewshot.base.dist import rank
     from fewshot.cli.show import show_comparisons
-    from fewshot.evaluate.statistics import compare_all
+    from fewshot.evaluate.compare import compare_all
 
     rows = compare_all(first, second)
     if rank() == 0 and not args.json:
@@ -292,12 +294,12 @@ def compared(first: Sequence[Answered], second: Sequence[Answered], args: argpar
 
 
 def protocols_compared(answered: Sequence[Answered], args: argparse.Namespace) -> list[dict[str, Any]]:
-    """The first protocol against the others on the same questions, with the reasons for differences."""
+    """Return the first protocol against the others on the same questions, with the reasons for differences."""
     from fewshot.base.config import to_plain
     from fewshot.base.dist import rank
     from fewshot.base.log import note
     from fewshot.cli.show import show_comparisons
-    from fewshot.evaluate.statistics import compare_protocols
+    from fewshot.evaluate.compare import compare_protocols
 
     rows = compare_protocols(answered)
     if rank() == 0 and not args.json:
@@ -310,7 +312,7 @@ def protocols_compared(answered: Sequence[Answered], args: argparse.Namespace) -
 
 
 def numbers(option: str, text: str) -> list[int]:
-    """Distinct whole numbers with commas, in their order."""
+    """Return distinct whole numbers with commas, in their order."""
     from fewshot.base.errors import check
 
     words = [word.strip() for word in text.split(",")]
@@ -319,7 +321,7 @@ def numbers(option: str, text: str) -> list[int]:
 
 
 def shot_counts(text: str, task: Task) -> Sequence[int]:
-    """The numbers of demonstrations that `--shots` asks for."""
+    """Return the numbers of demonstrations that `--shots` asks for."""
     from fewshot.base.errors import check
 
     words = [word.strip() for word in text.split(",")]

@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         from lm_eval.__main__ import cli_evaluate
 
-        import fewshot.evaluate.lm_eval_model  # noqa: F401  # registers the model
+        import fewshot.evaluate.models.lm_eval  # noqa: F401  # registers the model
     except ModuleNotFoundError as error:
         raise BadValue(f"{error.name} is not installed: pip install 'fewshot[harness]'") from None
     sys.argv = ["lm_eval", *args.overrides]

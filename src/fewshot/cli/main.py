@@ -154,7 +154,7 @@ def _checked(words: list[str]) -> int:
 
 
 def _out_of_memory(words: list[str]) -> str:
-    """What helps when memory is full, by command."""
+    """Return what helps when memory is full, by command."""
     if words[0] == "train":
         return "out of memory: lower --loop.micro_rows, add --loop.recompute true, or take a smaller model"
     if words[0] == "resume":
@@ -193,7 +193,7 @@ def _run(words: list[str]) -> int:
 
 
 def _at_home(value: Any) -> Any:
-    """A path, or a list of paths, with the user's home in the place of ~, which a shell leaves in --out=~/x."""
+    """Return a path, or a list of paths, with the user's home in the place of ~, which a shell leaves in --out=~/x."""
     if isinstance(value, list):
         return [_at_home(item) for item in value]
     return Path(os.path.expanduser(value)) if isinstance(value, Path) else value  # noqa: PTH111 - "~nobody" is a name

@@ -21,8 +21,8 @@ from fewshot.base.log import note
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from fewshot.meta.curves import Measured
     from fewshot.meta.experiment import Experiment
-    from fewshot.meta.measure import Measured
 
 TAKES_OVERRIDES = True
 DOCTYPE = b"<!doctype html>"
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from fewshot.base.lock import hold
     from fewshot.meta.experiment import configure
     from fewshot.meta.folder import refuse_strangers
-    from fewshot.meta.learn import named
+    from fewshot.meta.learners.weight_learner import named
 
     if args.tasks == "report":
         return _report(args)
@@ -74,11 +74,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _train_and_measure(kind: str, config: Any, folder: Path, *, as_json: bool) -> int:
     from fewshot.base.config import to_plain
-    from fewshot.bench.machine import machine
+    from fewshot.bench.hardware import machine
     from fewshot.cli.show import print_json
+    from fewshot.meta.curves import to_json
     from fewshot.meta.experiment import measure, prepare
     from fewshot.meta.folder import PAGE, about_training
-    from fewshot.meta.measure import to_json
     from fewshot.meta.report import write_report
 
     settings = {"kind": kind, **to_plain(config)}
@@ -117,7 +117,7 @@ def _follow(experiment: Experiment, folder: Path, *, about: Mapping[str, Any], k
 
 
 def _in_words(row: Mapping[str, float]) -> str:
-    """A report's figures: iterations as they are counted, others with four digits."""
+    """Return a report's figures: iterations as they are counted, others with four digits."""
     figures = (f"{key.replace('_', ' ')} {value:,.4g}" for key, value in row.items() if key != "iteration")
     return ", ".join([f"iteration {int(row['iteration']):,}", *figures])
 
@@ -136,8 +136,8 @@ def _show(measured: Measured) -> None:
 def _report(args: argparse.Namespace) -> int:
     from fewshot.base.errors import BadValue, check
     from fewshot.base.files import read_json, write_text
+    from fewshot.meta.curves import from_json
     from fewshot.meta.folder import RESULT, STATE
-    from fewshot.meta.measure import from_json
     from fewshot.meta.report import figures, grouped, merge, standalone, write_report
 
     if args.overrides or args.learner or args.config or args.json:

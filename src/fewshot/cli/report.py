@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fewshot.checkpoint.manifest import Checkpoint
-    from fewshot.evaluate.page import Learner
-    from fewshot.evaluate.position import PositionLoss
+    from fewshot.evaluate.reports.page import Learner
+    from fewshot.evaluate.scoring.loss_by_position import PositionLoss
     from fewshot.model.gpt import GPT
 
 REPORT, LAB = "report.html", "lab.html"
@@ -43,8 +43,8 @@ def make_report(folder: Path, *, path: Path | None = None, prompts: Sequence[str
     from dataclasses import replace
 
     from fewshot.checkpoint.run import load_run
-    from fewshot.evaluate.page import check_page
-    from fewshot.evaluate.report import write_report
+    from fewshot.evaluate.reports.one_run import write_report
+    from fewshot.evaluate.reports.page import check_page
     from fewshot.generate.complete import complete
     from fewshot.generate.sampling import Sampling
 
@@ -63,8 +63,8 @@ def make_report(folder: Path, *, path: Path | None = None, prompts: Sequence[str
 def make_lab(folders: Sequence[Path], path: Path) -> Path:
     """Gather what the run folders hold and write one page of all of them."""
     from fewshot.checkpoint.run import load_run
-    from fewshot.evaluate.lab import write_lab
-    from fewshot.evaluate.page import check_page
+    from fewshot.evaluate.reports.page import check_page
+    from fewshot.evaluate.reports.several_runs import write_lab
 
     check_page(path)
     learners = []
@@ -76,9 +76,9 @@ def make_lab(folders: Sequence[Path], path: Path) -> Path:
 
 
 def _learner(folder: Path, model: GPT, checkpoint: Checkpoint) -> Learner:
-    """What the run folder holds and its model shows."""
-    from fewshot.evaluate.page import Learner
-    from fewshot.evaluate.stored import newest, read_steps
+    """Return what the run folder holds and its model shows."""
+    from fewshot.evaluate.reports.page import Learner
+    from fewshot.evaluate.store.results import newest, read_steps
 
     metrics = _metrics(folder)
     by_step = read_steps(folder / "evaluations", _weights(checkpoint))
@@ -95,7 +95,7 @@ def _learner(folder: Path, model: GPT, checkpoint: Checkpoint) -> Learner:
 
 
 def _metrics(folder: Path) -> list[dict[str, Any]]:
-    """The rows of the run's metrics.jsonl; one that lacks a number that the page needs raises `BadFile`."""
+    """Return the rows of the run's metrics.jsonl; one that lacks a number that the page needs raises `BadFile`."""
     from fewshot.base.errors import BadFile
     from fewshot.train.loop import METRICS, read_metrics
 
@@ -109,7 +109,7 @@ def _metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def _weights(newest: Checkpoint) -> dict[int, str]:
-    """The weights of every checkpoint beside the newest, by step; unverified."""
+    """Return the weights of every checkpoint beside the newest, by step; unverified."""
     from fewshot.base.errors import BadFile
     from fewshot.base.files import read_json
     from fewshot.checkpoint.load import checkpoint_folders
@@ -128,7 +128,7 @@ def _weights(newest: Checkpoint) -> dict[int, str]:
 def _summary(
     folder: Path, checkpoint: Checkpoint, n_parameters: int, metrics: Sequence[dict[str, Any]]
 ) -> dict[str, str]:
-    from fewshot.bench.machine import machine
+    from fewshot.bench.hardware import machine
     from fewshot.train.run import CONFIG, read_run_config
 
     shape = checkpoint.config
@@ -151,12 +151,12 @@ def _summary(
 
 
 def _positions(folder: Path, model: GPT) -> list[PositionLoss]:
-    """Loss against position on the run's held-out text; nothing where its tokens are gone."""
+    """Return loss against position on the run's held-out text; nothing where its tokens are gone."""
     from fewshot.base.errors import BadFile
     from fewshot.base.log import note
-    from fewshot.evaluate.position import loss_by_position, rows_apart
-    from fewshot.evaluate.reader import GPTReader
-    from fewshot.train.data import Tokens, load_validation
+    from fewshot.dataset.prepare import Tokens, load_validation
+    from fewshot.evaluate.models.language_model import GPTLanguageModel
+    from fewshot.evaluate.scoring.loss_by_position import loss_by_position, rows_apart
     from fewshot.train.run import CONFIG, DATA, read_run_config, validation_rows
 
     if not (folder / CONFIG).is_file() or not (folder / DATA).is_dir():
@@ -168,4 +168,4 @@ def _positions(folder: Path, model: GPT) -> list[PositionLoss]:
         note(f"no loss against position: {error}")
         return []
     rows = validation_rows(config, tokens, lambda line: None)
-    return [] if rows is None else loss_by_position(GPTReader(model), rows_apart(rows, n_tokens=POSITION_TOKENS))
+    return [] if rows is None else loss_by_position(GPTLanguageModel(model), rows_apart(rows, n_tokens=POSITION_TOKENS))

@@ -15,9 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from fewshot.evaluate.compare import Comparison, Varied
     from fewshot.evaluate.run import Answered, Result
-    from fewshot.evaluate.statistics import Comparison, Varied
-    from fewshot.train.loop import Report
+    from fewshot.train.loop import StepMetrics
 
 WIDTH = 160  # columns of a table that goes into a file or a pipe
 ROW_NAMES = ("task", "protocol", "metric", "K", "seed")  # columns that say what the figures behind them are of
@@ -50,7 +50,7 @@ def print_table(
 
 
 def _that_fit(widths: Sequence[int], text: int, width: int) -> list[list[int]]:
-    """Places of columns, in as many tables as needed; the first `text` are in each."""
+    """Return places of columns, in as many tables as needed; the first `text` are in each."""
     names = list(range(text))
     tables = [names[:]]
     for i in range(text, len(widths)):
@@ -60,7 +60,7 @@ def _that_fit(widths: Sequence[int], text: int, width: int) -> list[list[int]]:
     return tables
 
 
-def followed(reports: Iterator[Report]) -> Report | None:
+def followed(reports: Iterator[StepMetrics]) -> StepMetrics | None:
     """Follow a training run to its end with a progress bar on standard error; gives its last report."""
     columns = (
         BarColumn(),

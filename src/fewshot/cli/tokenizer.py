@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _texts(paths: Sequence[str], text_field: str) -> Iterator[str]:
-    """The texts of files and folders in pieces, with a bar."""
+    """Yield the texts of files and folders in pieces, with a bar."""
     from fewshot.base.progress import byte_bar
     from fewshot.corpus.sources import read_documents
     from fewshot.tokenizer.pieces import pieces

@@ -22,7 +22,7 @@ from fewshot.base.errors import check
 from fewshot.base.log import note
 
 if TYPE_CHECKING:
-    from fewshot.train.metrics import Report
+    from fewshot.train.metrics import StepMetrics
 
 TAKES_OVERRIDES = True
 
@@ -71,12 +71,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def new_folder(text: str) -> Path:
-    """The path of an --out; an empty one, which would be the current folder, raises `BadValue`."""
+    """Return the path of an --out; an empty one, which would be the current folder, raises `BadValue`."""
     check(text != "", "--out is empty; give the name of a new folder")
     return Path(text)
 
 
-def finish(folder: Path, last: Report | None) -> int:
+def finish(folder: Path, last: StepMetrics | None) -> int:
     """Say where the run is; 130 if it was interrupted."""
     if last is not None and last.step < last.n_steps:
         how = f"fewshot resume {shlex.quote(str(folder))}"

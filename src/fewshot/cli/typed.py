@@ -13,13 +13,15 @@ from fewshot.base.files import decode_text
 
 
 def standard_input() -> str:
-    """All of standard input; bytes that are not UTF-8 raise `BadFile`, as in a file."""
+    """Return all of standard input; bytes that are not UTF-8 raise `BadFile`, as in a file."""
     data = getattr(sys.stdin, "buffer", None)
     return sys.stdin.read() if data is None else decode_text(data.read(), "standard input")
 
 
 def argument(text: str, name: str) -> str:
-    """An argument as the UTF-8 that was typed, also in a locale that knows ASCII alone; else raises `BadValue`."""
+    """Return an argument as the UTF-8 that was typed, also in a locale that knows ASCII alone; else raises
+    `BadValue`.
+    """
     try:
         return os.fsencode(text).decode("utf-8")
     except UnicodeDecodeError as error:

@@ -27,7 +27,7 @@ NOT_READ = {"test", "tests", "testing", "site-packages", "dist-packages", "idlel
 
 
 def builtin_documents(*, max_chars: int) -> list[Document]:
-    """English documents of this machine, shuffled with a fixed seed, at most `max_chars` characters together.
+    """Return English documents of this machine, shuffled with a fixed seed, at most `max_chars` characters together.
 
     They are Python's own help topics, and the docstrings of the standard library, NumPy and torch that have at least
     200 characters and are mostly prose. Only as many files are parsed as are needed: about a second per million
@@ -84,7 +84,7 @@ def _python_files(root: Path) -> Iterator[Path]:
 
 
 def _docstrings(file: Path) -> Iterator[tuple[str, str]]:
-    """Dotted name and dedented docstring of a file's module, classes, functions and methods."""
+    """Yield dotted name and dedented docstring of a file's module, classes, functions and methods."""
     try:
         with warnings.catch_warnings(action="ignore"):  # invalid escapes in other people's files
             module = ast.parse(file.read_bytes())

@@ -17,7 +17,7 @@ READ_BEFORE = "files that are read under another name"
 
 
 def files_of(folder: Path, not_read: Counter[str], seen: set[tuple[int, int]]) -> Iterator[Path]:
-    """The files below `folder` in the order of their paths, hidden ones left out.
+    """Yield the files below `folder` in the order of their paths, hidden ones left out.
 
     Links are followed, but not to folders above, which would never end, and no folder is entered and no file given
     twice, whatever its names: the same text would be in training and in validation. `seen` holds the files that were
@@ -41,7 +41,7 @@ def files_of(folder: Path, not_read: Counter[str], seen: set[tuple[int, int]]) -
 
 
 def is_new(path: Path, seen: set[tuple[int, int]]) -> bool:
-    """Whether the file at `path` was not among those in `seen`, under whatever name; it is then."""
+    """Return whether the file at `path` was not among those in `seen`, under whatever name; it is then."""
     place = path.stat()
     known = (place.st_dev, place.st_ino)
     if place.st_ino and known in seen:  # some file systems have no numbers
@@ -51,7 +51,7 @@ def is_new(path: Path, seen: set[tuple[int, int]]) -> bool:
 
 
 def _kind(path: Path) -> str:
-    """What lies at `path`, links followed: "file", "folder", or why neither."""
+    """Return what lies at `path`, links followed: "file", "folder", or why neither."""
     try:
         mode = path.stat().st_mode
     except PermissionError:
@@ -62,7 +62,7 @@ def _kind(path: Path) -> str:
 
 
 def _inside(path: Path, root: Path, entered: set[Path], not_read: Counter[str]) -> list[Path]:
-    """What is in a folder, the last name first; nothing if it was entered before."""
+    """Return what is in a folder, the last name first; nothing if it was entered before."""
     real = path.resolve()
     if path != root and any(inner.resolve().is_relative_to(real) for inner in (root, path.parent)):
         not_read["links to folders above"] += 1

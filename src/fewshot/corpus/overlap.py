@@ -43,7 +43,8 @@ class Collision:
 
 
 def words(text: str) -> list[str]:
-    """The words of `text`: lower-case runs of letters, digits and marks; everything else separates, also inside words.
+    """Return the words of `text`: lower-case runs of letters, digits and marks; everything else separates, also inside
+    words.
 
     So "don't" is two words, as in the 13-grams that were published with the paper ("i m going"). The same text gives
     the same words however Unicode spells it, and scripts without spaces a word a character: see `spelling.alike`.
@@ -55,7 +56,7 @@ def words(text: str) -> list[str]:
 def which_collide(
     needles: Mapping[K, str], documents: Iterable[Document], n: int | Mapping[K, int]
 ) -> dict[K, Collision]:
-    """The needles that share n words in a row with a document, in their own order; n may differ by needle.
+    """Return the needles that share n words in a row with a document, in their own order; n may differ by needle.
 
     A needle of fewer than n words shares nothing. The documents are read once, and not at all where there is nothing
     to look for. It holds some 50 bytes for each word of the needles.
@@ -82,7 +83,7 @@ def _letter_of() -> Array:
 
 
 def _normalised(text: str) -> Array:
-    """One lower-case letter or SPACE for each character of a text that `alike` gave; uint32 [C]."""
+    """Return one lower-case letter or SPACE for each character of a text that `alike` gave; uint32 [C]."""
     letters: Array = _letter_of()[np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")]
     return letters
 
@@ -103,18 +104,18 @@ class _Batch(Generic[K]):
     names: list[K]
 
     def grams(self, n: int) -> tuple[Array, Array]:
-        """The words from which on n words stand in one text, and a hash of those n words."""
+        """Return the words from which on n words stand in one text, and a hash of those n words."""
         n_grams = max(0, len(self.owners) - n + 1)
         first = np.flatnonzero(self.owners[:n_grams] == self.owners[len(self.owners) - n_grams :])
         return first, _hashes(self.hashes, first, first + n)
 
     def gram(self, first: int, n: int) -> list[str]:
-        """The n words from word `first` on."""
+        """Return the n words from word `first` on."""
         return _spelled(self.letters[self.starts[first] : self.ends[first + n - 1]])
 
 
 def _batches(texts: Iterable[tuple[K, str]]) -> Iterator[_Batch[K]]:
-    """Named texts that `alike` gave, many short ones or a long one in each batch; none is cut."""
+    """Yield named texts that `alike` gave, many short ones or a long one in each batch; none is cut."""
     waiting: list[tuple[K, str]] = []
     n_chars = 0
     for named in texts:
@@ -139,7 +140,7 @@ def _batch(texts: list[tuple[K, str]]) -> _Batch[K]:
 
 
 def _hashes(values: Array, starts: Array, ends: Array) -> Array:
-    """A hash of each span of `values`, the same wherever the span stands: a polynomial modulo 2^64."""
+    """Return a hash of each span of `values`, the same wherever the span stands: a polynomial modulo 2^64."""
     powers, inverses = _powers(1 << len(values).bit_length())
     sums = np.zeros(len(values) + 1, np.uint64)
     np.cumsum(values * powers[: len(values)], out=sums[1:])
@@ -149,7 +150,7 @@ def _hashes(values: Array, starts: Array, ends: Array) -> Array:
 
 @functools.lru_cache(maxsize=4)
 def _powers(count: int) -> tuple[Array, Array]:
-    """The first powers of the multiplier and of its inverse, modulo 2^64."""
+    """Return the first powers of the multiplier and of its inverse, modulo 2^64."""
     powers, inverses = (
         np.cumprod(np.append(np.uint64(1), np.full(count - 1, base, np.uint64)))
         for base in (MULTIPLIER, pow(MULTIPLIER, -1, 1 << 64))
@@ -158,7 +159,9 @@ def _powers(count: int) -> tuple[Array, Array]:
 
 
 def _pieces(documents: Iterable[Document], n_shared: int) -> Iterator[tuple[str, str]]:
-    """(id, text) of the documents; long ones in pieces, each of which begins with the last words of the one before."""
+    """Yield (id, text) of the documents; long ones in pieces, each of which begins with the last words of the one
+    before.
+    """
     for document in documents:
         text, start, shared = document.text, 0, ""
         while start < len(text):

@@ -46,7 +46,7 @@ def read_documents(
     source: str = "text",
     on_skip: Callable[[str], None] = note,
 ) -> Iterator[Document]:
-    """The documents of files and folders, in the order given; folders recursively and sorted by path.
+    """Yield the documents of files and folders, in the order given; folders recursively and sorted by path.
 
     One document a text file; one a line of .jsonl or .json and one a row of .parquet, from `text_field`; errors tell
     the user to name another by `field_option`. Blank records are left out. A path named here that cannot be read
@@ -65,7 +65,7 @@ def read_documents(
 
 
 def check_paths(paths: Iterable[Path | str]) -> list[Path]:
-    """The paths as they can be opened; one that is not there, or of no kind that can be read, raises `BadFile`.
+    """Return the paths as they can be opened; one that is not there, or of no kind that can be read, raises `BadFile`.
 
     All of them are looked at before any is read: a misspelt last one must not wait for hours of reading.
     """
@@ -81,7 +81,7 @@ def check_paths(paths: Iterable[Path | str]) -> list[Path]:
 
 
 def text_path(path: Path | str) -> Path:
-    """`path` with ~ as the home folder; an empty one, which would be the current folder, raises `BadValue`."""
+    """Return `path` with ~ as the home folder; an empty one, which would be the current folder, raises `BadValue`."""
     if path == "":
         raise BadValue("the path of a text is empty: name a file or a folder; the current folder is .")
     try:
@@ -118,7 +118,9 @@ def _read_folder(
 
 
 def _read_file(path: Path, root: Path, field: _Field, source: str) -> Iterator[Document]:
-    """The documents of one file; their keys are its path below `root`, composed, as not every system stores names."""
+    """Yield the documents of one file; their keys are its path below `root`, composed, as not every system stores
+    names.
+    """
     name = _encodable(str(path))
     key = unicodedata.normalize("NFC", _encodable(path.relative_to(root).as_posix()))
     n_documents = 0
@@ -136,7 +138,7 @@ def _read_file(path: Path, root: Path, field: _Field, source: str) -> Iterator[D
 
 
 def _encodable(path: str) -> str:
-    """A path as text that UTF-8 can hold: of a name in another encoding, bytes are written as \\xe9."""
+    """Return a path as text that UTF-8 can hold: of a name in another encoding, bytes are written as \\xe9."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
@@ -208,7 +210,7 @@ def _text_of(value: Any, where: str, field: _Field) -> str:
 
 
 def _decompress(path: Path, zstandard: Any) -> Iterator[bytes]:
-    """The decompressed pieces of all frames. The library's own reader takes a clipped file for a short one."""
+    """Yield the decompressed pieces of all frames. The library's own reader takes a clipped file for a short one."""
     decompressor, frame = zstandard.ZstdDecompressor(), None
     with path.open("rb") as file:
         while block := file.read(BLOCK_BYTES):

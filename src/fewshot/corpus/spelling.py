@@ -40,7 +40,7 @@ DROP, REPLACE, WORD, MARK = 1, 2, 4, 8  # what a code point asks for: WORD that 
 
 
 def alike(text: str) -> str:
-    """`text` as it is compared: without unseen characters, composed, with spaces where a script has none.
+    """Return `text` as it is compared: without unseen characters, composed, with spaces where a script has none.
 
     Every letter of a script without spaces becomes a word, with its marks. ASCII stays as it is.
     """
@@ -58,7 +58,7 @@ def alike(text: str) -> str:
 
 
 def _spaced(text: str) -> str:
-    """`text` with spaces around each letter of a script without spaces and its marks."""
+    """Return `text` with spaces around each letter of a script without spaces and its marks."""
     points = _points(text)
     asked = _asked_of()[points]
     is_mark, is_letter = asked & MARK != 0, asked & WORD != 0
@@ -91,7 +91,7 @@ def _asked_of() -> Array:
 
 @functools.cache
 def _plain_forms() -> dict[int, str]:
-    """The plain form of each letter and decimal digit that has one on the line."""
+    """Return the plain form of each letter and decimal digit that has one on the line."""
     forms = {}
     for one in _all_characters():
         kind = unicodedata.decomposition(one).partition(" ")[0]

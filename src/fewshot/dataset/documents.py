@@ -16,7 +16,7 @@ READ_TOKENS = 1 << 20  # looked at and decoded at once: as a list they take 36 M
 
 
 def documents_of_shards(shards: Iterable[TokenShard], tokenizer: Tokenizer) -> Iterator[Document]:
-    """The documents of `shards`, in order, one in memory at a time; ids count them in their file, from 1.
+    """Yield the documents of `shards`, in order, one in memory at a time; ids count them in their file, from 1.
 
     `tokenizer` is the one that made the shards, else this raises `BadValue`; a missing file raises `BadFile`.
     """
@@ -39,7 +39,7 @@ def _ends(tokens: np.ndarray, eot: int) -> Iterator[int]:
 
 
 def _text(ids: np.ndarray, tokenizer: Tokenizer) -> str:
-    """The text of one document; a character may lie on both sides of a border between two reads."""
+    """Return the text of one document; a character may lie on both sides of a border between two reads."""
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     reads = (ids[first : first + READ_TOKENS].tolist() for first in range(0, len(ids), READ_TOKENS))
     return "".join([decoder.decode(tokenizer.decode_bytes(read)) for read in reads]) + decoder.decode(b"", final=True)

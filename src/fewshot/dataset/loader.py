@@ -31,7 +31,8 @@ class Batch:
 def load_batch(
     mixture: Mixture, *, first_row: int, n_rows: int, rank: int = 0, world: int = 1, with_documents: bool = False
 ) -> Batch:
-    """The global training rows first_row to first_row + n_rows - 1, or of these the share of one rank of `world`.
+    """Return the global training rows first_row to first_row + n_rows - 1, or of these the share of one rank of
+    `world`.
 
     Rank r has every world-th row from the r-th on, so that all ranks together read the same rows for any `world`.
     Raises `BadValue` for a rank outside the world or without a row.
@@ -50,7 +51,7 @@ def load_batch(
 def validation_batches(
     packed: Packed, *, n_rows: int, max_rows: int | None = None, with_documents: bool = False
 ) -> Iterator[Batch]:
-    """Batches of `n_rows` rows, the last one maybe smaller: every row once, in order, or `max_rows` of them.
+    """Yield batches of `n_rows` rows, the last one maybe smaller: every row once, in order, or `max_rows` of them.
 
     The chosen rows lie scattered over all the text, and are the same ones each time.
     """
@@ -64,7 +65,7 @@ def validation_batches(
 
 
 def _batch(rows: np.ndarray, eot: int | None) -> Batch:
-    """The batch in rows of n_ctx + 1 tokens, with document numbers if `eot` is given."""
+    """Return the batch in rows of n_ctx + 1 tokens, with document numbers if `eot` is given."""
     tokens = np.ascontiguousarray(rows[:, :-1])
     return Batch(
         tokens=torch.from_numpy(tokens),

@@ -77,7 +77,7 @@ class Mixture:
         return sources, inside
 
     def epochs(self, n_rows_total: int) -> tuple[float, ...]:
-        """How often each source has been read through after the first `n_rows_total` training rows."""
+        """Return how often each source has been read through after the first `n_rows_total` training rows."""
         n_blocks, n_rest = divmod(n_rows_total, ROWS_PER_BLOCK)
         source_at, _ = _block(self.seed, n_blocks, self.slots)
         rest = np.bincount(source_at[:n_rest], minlength=len(self.sources)).tolist()

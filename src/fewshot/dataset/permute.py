@@ -40,7 +40,7 @@ def permuted(index: Index, n: int, *key: int | str) -> Index:
 
 
 def _feistel(places: np.ndarray, n: int, round_keys: np.ndarray) -> np.ndarray:
-    """One pass of the network, a bijection of range(a * b) with n <= a * b < n + a."""
+    """Return one pass of the network, a bijection of range(a * b) with n <= a * b < n + a."""
     a = math.isqrt(n - 1) + 1
     b = -(-n // a)
     left, right = np.divmod(places, np.uint64(b))
@@ -53,7 +53,9 @@ def _feistel(places: np.ndarray, n: int, round_keys: np.ndarray) -> np.ndarray:
 
 
 def _mixed(x: np.ndarray) -> np.ndarray:
-    """A 32-bit hash of 64 bits, so that adding to it cannot overflow (the finaliser of SplitMix64, upper half)."""
+    """Return a 32-bit hash of 64 bits, so that adding to it cannot overflow (the finaliser of SplitMix64, upper
+    half).
+    """
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return (x ^ (x >> np.uint64(31))) >> np.uint64(32)

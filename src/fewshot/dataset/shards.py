@@ -47,23 +47,25 @@ class TokenShard:
         check(min(counts) >= 0, f"n_tokens, n_documents, n_bytes and eot are {counts}, none may be negative")
 
     def tokens(self) -> np.memmap:
-        """The ids, read-only, [n_tokens]; a file that is missing or of another size raises `BadFile`."""
+        """Return the ids, read-only, [n_tokens]; a file that is missing or of another size raises `BadFile`."""
         if not self.has_right_size():
             raise BadFile(f"{self.path} is missing or not {self.n_tokens:,} tokens long: prepare the data again")
         return np.memmap(self.path, dtype=_stored(self.dtype), mode="r")
 
     def has_right_size(self) -> bool:
-        """Whether the file is there with as many bytes as were written."""
+        """Return whether the file is there with as many bytes as were written."""
         return self.path.is_file() and self.path.stat().st_size == self.n_tokens * _stored(self.dtype).itemsize
 
 
 def is_whole(shard: TokenShard) -> bool:
-    """Whether the token file is there, and its sha256 is the recorded one; reads all of it."""
+    """Return whether the token file is there, and its sha256 is the recorded one; reads all of it."""
     return shard.has_right_size() and sha256_file(shard.path) == shard.sha256
 
 
 def load_shards(folder: Path, *, name: str) -> tuple[TokenShard, ...]:
-    """The shards that `build_shards` left in `folder`, without their text; raises `BadFile` unless all are whole."""
+    """Return the shards that `build_shards` left in `folder`, without their text; raises `BadFile` unless all are
+    whole.
+    """
     index = folder / f"{name}.json"
     shards = _read_index(index) if index.is_file() else ()
     if not shards:
@@ -84,7 +86,7 @@ def build_shards(
     max_tokens_per_shard: int = 100_000_000,
     on_progress: Callable[[int], None] | None = None,
 ) -> tuple[TokenShard, ...]:
-    """The shards of the documents that `read()` gives, made now or reused from an earlier call.
+    """Return the shards of the documents that `read()` gives, made now or reused from an earlier call.
 
     Reused when the index records this text (read once, for its hash), this tokenizer, this `rule` by which documents
     were chosen, and the sha256 of the files; otherwise all are made anew and a note says why. Empty documents are left
@@ -112,7 +114,7 @@ def build_shards(
 
 
 def _read_index(index: Path) -> tuple[TokenShard, ...]:
-    """The shards that an index records; none if it is damaged."""
+    """Return the shards that an index records; none if it is damaged."""
     try:
         entries = read_json(index)["shards"]
         located = [{**entry, "path": index.parent / entry["path"]} for entry in entries]
@@ -124,7 +126,7 @@ def _read_index(index: Path) -> tuple[TokenShard, ...]:
 def _why_stale(
     shards: tuple[TokenShard, ...], read: Callable[[], Iterator[Document]], tokenizer: Tokenizer, rule: str
 ) -> str | None:
-    """Why recorded shards cannot be used; None if they can."""
+    """Return why recorded shards cannot be used; None if they can."""
     if not shards or not all(map(is_whole, shards)):
         return "file damaged"
     if shards[0].tokenizer != tokenizer.fingerprint:
@@ -138,7 +140,9 @@ def _why_stale(
 
 
 def _texts(read: Callable[[], Iterator[Document]], digest: hashlib._Hash) -> Iterator[tuple[str, int]]:
-    """Each text that is not empty and its size in bytes, also fed to `digest` with its length, which marks borders."""
+    """Yield each text that is not empty and its size in bytes, also fed to `digest` with its length, which marks
+    borders.
+    """
     for document in read():
         if document.text:
             data = document.text.encode("utf-8")
@@ -204,7 +208,7 @@ class _Encoded:
 def _encoded(
     texts: Iterator[tuple[str, int]], tokenizer: Tokenizer, dtype: np.dtype, on_progress: Callable[[int], None] | None
 ) -> Iterator[_Encoded]:
-    """The documents one by one."""
+    """Yield the documents one by one."""
     n_done = 0
     for text, n_bytes in texts:
         ids = []
@@ -217,5 +221,5 @@ def _encoded(
 
 
 def _stored(dtype: str) -> np.dtype:
-    """The type of the ids in the file: little-endian on every machine."""
+    """Return the type of the ids in the file: little-endian on every machine."""
     return np.dtype(dtype).newbyteorder("<")

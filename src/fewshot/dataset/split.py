@@ -22,12 +22,12 @@ VERSIONS: dict[By, int] = {"tail": 1, "document": 2}
 
 
 def rule_name(by: By) -> str:
-    """The way to split with the version of its rule, to be kept with what it made."""
+    """Return the way to split with the version of its rule, to be kept with what it made."""
     return f"{by} {VERSIONS[by]}"
 
 
 def split(documents: Iterable[Document], *, part: Part, val_fraction: float, by: By) -> Iterator[Document]:
-    """The documents, or pieces of documents, that belong to `part`; empty pieces are left out.
+    """Yield the documents, or pieces of documents, that belong to `part`; empty pieces are left out.
 
     "tail": the last `val_fraction` of the characters of every document is validation; for one file and 0.1 this
     is the usual split after the first 90%. "document": whole documents, each drawn for validation with probability
@@ -43,19 +43,19 @@ def split(documents: Iterable[Document], *, part: Part, val_fraction: float, by:
 
 
 def part_chars(document: Document, *, val_fraction: float, by: By) -> tuple[int, int]:
-    """How many characters of a document are training and how many validation text."""
+    """Return how many characters of a document are training and how many validation text."""
     train, val = (_by_tail if by == "tail" else _by_document)(document, val_fraction)
     return len(train), len(val)
 
 
 def _by_tail(document: Document, val_fraction: float) -> tuple[str, str]:
-    """The training text and the validation text of one document."""
+    """Return the training text and the validation text of one document."""
     cut = int(len(document.text) * (1 - val_fraction))
     return document.text[:cut], document.text[cut:]
 
 
 def _by_document(document: Document, val_fraction: float) -> tuple[str, str]:
-    """The training text and the validation text of one document, one of them empty."""
+    """Return the training text and the validation text of one document, one of them empty."""
     content = hashlib.blake2b(document.text.encode(), digest_size=16).hexdigest()
     drawn = seed_of("validation", document.key or document.id, content) / 2**63
     return ("", document.text) if drawn < val_fraction else (document.text, "")

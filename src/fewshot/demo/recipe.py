@@ -25,7 +25,7 @@ MAX_VAL_LOSS = 2.2  # nats a token over the held-out documents of all sources; r
 
 
 def configuration(texts: Path) -> dict[str, Any]:
-    """What `fewshot train` would be given, for the files that `write_texts` wrote into `texts`."""
+    """Return what `fewshot train` would be given, for the files that `write_texts` wrote into `texts`."""
     tokens = STEPS * ROWS * N_CTX
     return {
         "data": {
@@ -66,7 +66,7 @@ class Check:
 
 
 def check_figures(results: Sequence[Result], val_loss: float) -> list[Check]:
-    """The demo's claims about in-context learning, held against the measured figures."""
+    """Return the demo's claims about in-context learning, held against the measured figures."""
     value = {(result.task, result.shots): result.value or 0.0 for result in results}
     ideal = {result.shots: result.ideal or 1.0 for result in results if result.task == "novel_symbols"}
     curve = [value["novel_symbols", k] for k in SHOTS[:5]]

@@ -33,7 +33,7 @@ def write_texts(folder: Path, n_documents: dict[str, int], *, english_chars: int
 
 
 def repeats(n: int) -> Iterator[str]:
-    """A few distinct letters, said over and over: what induction heads are made of."""
+    """Yield a few distinct letters, said over and over: what induction heads are made of."""
     for index in range(n):
         rng = python_rng("repeats", SEED, index)
         letters = rng.sample(SYMBOLS, rng.randint(2, len(SYMBOLS)))

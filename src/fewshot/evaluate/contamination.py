@@ -29,8 +29,8 @@ from fewshot.base.config import from_plain, to_plain
 from fewshot.base.errors import check
 from fewshot.corpus.document import Document
 from fewshot.corpus.overlap import which_collide, words
-from fewshot.evaluate.figures import INK, MODEL, as_text, new_axes, to_svg
-from fewshot.evaluate.measure import Answer, Measure, grouped
+from fewshot.evaluate.metrics.metric import Answer, Metric, grouped
+from fewshot.evaluate.reports.figures import INK, MODEL, as_text, new_axes, to_svg
 from fewshot.evaluate.task import Example
 from fewshot.evaluate.tasks import arithmetic, novel, scramble
 
@@ -61,12 +61,12 @@ class Contamination:
     dirty: tuple[Overlap, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """The split as plain values."""
+        """Return the split as plain values."""
         return to_plain(self)
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any], *, where: str) -> Contamination:
-        """The split that `to_json` gave; `where` names its file in an error."""
+        """Return the split that `to_json` gave; `where` names its file in an error."""
         return from_plain(cls, plain, where=where)
 
 
@@ -97,17 +97,18 @@ class SplitScore:
     relative_difference: float | None
 
     def to_json(self) -> dict[str, Any]:
-        """The scores as plain values."""
+        """Return the scores as plain values."""
         return to_plain(self)
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any], *, where: str) -> SplitScore:
-        """The scores that `to_json` gave; `where` names their file in an error."""
+        """Return the scores that `to_json` gave; `where` names their file in an error."""
         return from_plain(cls, plain, where=where)
 
 
 def compared_text(example: Example) -> str:
-    """What is looked for: the context and its right completion, in the form without demonstrations if it has one.
+    """Return what is looked for: the context and its right completion, in the form without demonstrations if it has
+    one.
 
     So of LAMBADA it is the whole passage, unbroken; of short questions it is what they say without "Q:" and "A:".
     """
@@ -115,7 +116,7 @@ def compared_text(example: Example) -> str:
 
 
 def gram_length(lengths: Sequence[int], *, synthetic: bool) -> int:
-    """Words of the n-grams of a task whose examples have `lengths` words: their 5th percentile, from 8 to 13.
+    """Return words of the n-grams of a task whose examples have `lengths` words: their 5th percentile, from 8 to 13.
 
     Of a synthetic task it may be less. Source: appendix C, with table C.1.
     """
@@ -126,7 +127,7 @@ def gram_length(lengths: Sequence[int], *, synthetic: bool) -> int:
 def find_contamination(
     examples: Mapping[str, Sequence[Example]], documents: Iterable[Document]
 ) -> dict[str, Contamination]:
-    """The split of each task's examples (by the task's name), in one pass through the documents.
+    """Return the split of each task's examples (by the task's name), in one pass through the documents.
 
     An example is dirty if any n words in a row, or all its words where it has fewer, stand in any document. An example
     with no word is clean.
@@ -153,9 +154,10 @@ def find_contamination(
 
 
 def split_results(
-    split: Contamination, answers: Sequence[Answer], measures: Sequence[Measure], *, shots: int, seed: int
+    split: Contamination, answers: Sequence[Answer], metrics: Sequence[Metric], *, shots: int, seed: int
 ) -> list[SplitScore]:
-    """Each measure of the answers at one K over all, clean and dirty questions; a group is dirty if any of it is.
+    """Return each measure of the answers at one K over all, clean and dirty questions; a group is dirty if any of it
+    is.
 
     Answers belong to examples by id; one to an example that was not compared raises `BadValue`.
     """
@@ -171,13 +173,13 @@ def split_results(
         [group for group, mark in zip(groups, marks, strict=True) if mark == wanted] for wanted in (False, True)
     )
     rows = []
-    for measure in measures:
-        whole, clean, dirty = (_score(measure, part, seed) for part in (groups, clean_groups, dirty_groups))
+    for metric in metrics:
+        whole, clean, dirty = (_score(metric, part, seed) for part in (groups, clean_groups, dirty_groups))
         rows.append(
             SplitScore(
                 task=split.task,
-                metric=measure.name,
-                share=measure.share,
+                metric=metric.name,
+                share=metric.share,
                 shots=shots,
                 n_words=split.n_words,
                 all=whole,
@@ -194,13 +196,13 @@ def _relative(clean: float | None, whole: float | None) -> float | None:
     return None if clean is None or not whole else (clean - whole) / whole
 
 
-def _score(measure: Measure, groups: Sequence[Sequence[Answer]], seed: int) -> Score:
+def _score(metric: Metric, groups: Sequence[Sequence[Answer]], seed: int) -> Score:
     answers = [one for group in groups for one in group]
     if not answers:
         return Score(n=0, value=None, low=None, high=None)
     value, low, high = (
         number if math.isfinite(number) else None
-        for number in (measure.of(answers), *measure.interval(answers, seed=seed))
+        for number in (metric.of(answers), *metric.interval(answers, seed=seed))
     )
     return Score(n=len(groups), value=value, low=low, high=high)
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from dataclasses import dataclass, replace
 
-from fewshot.evaluate.protocol import Protocol
-from fewshot.evaluate.score import Span
+from fewshot.evaluate.protocol import EvalProtocol
+from fewshot.evaluate.scoring.logprobs import Span
 from fewshot.evaluate.task import Episode, Example, Task
 from fewshot.tokenizer.vocab import Tokenizer
 
@@ -33,7 +33,7 @@ class Prompt:
 
 
 def build_prompt(tokenizer: Tokenizer, task: Task, episode: Episode, *, shots: int, n_ctx: int) -> Prompt | None:
-    """The prompt with `shots` demonstrations, or with as many whole ones as n_ctx holds beside the answer.
+    """Return the prompt with `shots` demonstrations, or with as many whole ones as n_ctx holds beside the answer.
 
     With room for k of them it is exactly the k-shot prompt: the last drawn are left out, none is cut. The answer's
     room is its longest completion, or `max_answer_tokens`. None if the question does not fit even by itself.
@@ -74,8 +74,8 @@ def _prompt(tokenizer: Tokenizer, task: Task, episode: Episode, shots: int) -> P
     return Prompt(text, (*first, *tokenizer.encode(text)), spans, shots, example)
 
 
-def make_span(tokenizer: Tokenizer, protocol: Protocol, context: str, completion: str) -> Span:
-    """The context and the completion, encoded as one text, with the completion as the scored part.
+def make_span(tokenizer: Tokenizer, protocol: EvalProtocol, context: str, completion: str) -> Span:
+    """Return the context and the completion, encoded as one text, with the completion as the scored part.
 
     Where the two merge at the border (a context that ends in a space, which the next word takes), the scored part
     begins at the first token in which the joint text differs from the context alone. Under the harness's protocol it is
@@ -91,9 +91,9 @@ def make_span(tokenizer: Tokenizer, protocol: Protocol, context: str, completion
 
 
 def harness_pair(
-    tokenizer: Tokenizer, protocol: Protocol, context: str, completion: str
+    tokenizer: Tokenizer, protocol: EvalProtocol, context: str, completion: str
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The tokens of the context, and those of the completion, perhaps none, as the harness's models take them.
+    """Return the tokens of the context, and those of the completion, perhaps none, as the harness's models take them.
 
     The context's closing white space moves to the completion; then the context's own tokens stand first, and behind
     them what the joint text has beyond so many. Source: lm_eval 0.4.13, api/model.py (_encode_pair).
@@ -104,13 +104,13 @@ def harness_pair(
     return (*_first(tokenizer, protocol, context), *alone), tuple(joint[len(alone) :])
 
 
-def _first(tokenizer: Tokenizer, protocol: Protocol, text: str) -> tuple[int, ...]:
-    """What stands before a prompt."""
+def _first(tokenizer: Tokenizer, protocol: EvalProtocol, text: str) -> tuple[int, ...]:
+    """Return what stands before a prompt."""
     return (tokenizer.start,) if protocol.always_eot or tokenizer.adds_start or not text else ()
 
 
 def _cut(tokenizer: Tokenizer, task: Task, episode: Episode, prompt: Prompt, room: int) -> Prompt:
-    """The prompt with so much of its beginning cut off that the rest fits: the harness's way.
+    """Return the prompt with so much of its beginning cut off that the rest fits: the harness's way.
 
     Its text is what the model reads before the right answer, its shots are the demonstrations that are whole in it.
     """
@@ -134,7 +134,9 @@ def _cut(tokenizer: Tokenizer, task: Task, episode: Episode, prompt: Prompt, roo
 
 
 def cut_span(span: Span, n_ctx: int) -> Span:
-    """The span without so much of its beginning that a model of n_ctx can read the rest (all but the last token)."""
+    """Return the span without so much of its beginning that a model of n_ctx can read the rest (all but the last
+    token).
+    """
     extra = max(0, len(span.tokens) - (n_ctx + 1))
     return Span(span.tokens[extra:], max(1, span.start - extra))
 
@@ -145,7 +147,7 @@ def _rolling(tokenizer: Tokenizer, example: Example, n_ctx: int) -> Prompt:
 
 
 def rolling_spans(tokenizer: Tokenizer, text: str, n_ctx: int) -> list[Span]:
-    """A whole text in windows of n_ctx tokens, each token scored once; the last window reaches back to be full.
+    """Return a whole text in windows of n_ctx tokens, each token scored once; the last window reaches back to be full.
 
     Source: the harness's rolling log-likelihood; the paper says nothing of its windows.
     """

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
-class Protocol:
+class EvalProtocol:
     """How prompts begin, what happens where they do not fit, and how free-form answers are searched for."""
 
     name: str
@@ -19,7 +19,7 @@ class Protocol:
     reasons: tuple[str, ...] = ()  # why scores differ from the other protocol's
 
 
-GPT3 = Protocol(
+GPT3 = EvalProtocol(
     name="gpt3",
     always_eot=True,
     whole_demonstrations=True,
@@ -33,7 +33,7 @@ GPT3 = Protocol(
         "free-form answers are the best of 4 beams, length penalty 0.6",
     ),
 )
-HARNESS = Protocol(
+HARNESS = EvalProtocol(
     name="lm-eval",
     always_eot=False,
     whole_demonstrations=False,
@@ -47,4 +47,4 @@ HARNESS = Protocol(
         "free-form answers are greedy",
     ),
 )
-PROTOCOLS: Mapping[str, Protocol] = {protocol.name: protocol for protocol in (GPT3, HARNESS)}
+PROTOCOLS: Mapping[str, EvalProtocol] = {protocol.name: protocol for protocol in (GPT3, HARNESS)}

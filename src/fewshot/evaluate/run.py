@@ -15,10 +15,10 @@ from fewshot.base.config import from_plain, to_plain
 from fewshot.base.dist import gather, n_ranks, rank
 from fewshot.base.errors import BadValue, NotFinite, check
 from fewshot.base.log import note
-from fewshot.evaluate.answers import Answerer
-from fewshot.evaluate.measure import Answer, Measure
+from fewshot.evaluate.metrics.metric import Answer, Metric
+from fewshot.evaluate.models.language_model import LanguageModel
 from fewshot.evaluate.prompt import Prompt, build_prompt
-from fewshot.evaluate.reader import Reader
+from fewshot.evaluate.scoring.answerer import Answerer
 from fewshot.evaluate.task import Episode, Task, n_questions
 from fewshot.tokenizer.vocab import Tokenizer
 
@@ -35,7 +35,7 @@ class Store(Protocol):
         ...
 
     def get(self, task: Task, prompt: Prompt) -> Answer | None:
-        """The answer to the prompt, if it is there."""
+        """Return the answer to the prompt, if it is there."""
         ...
 
 
@@ -83,12 +83,12 @@ class Result:
         return self.questions or f"an unrecorded set of {self.n_asked:,} questions of {self.source}"
 
     def to_json(self) -> dict[str, Any]:
-        """The result as plain values."""
+        """Return the result as plain values."""
         return to_plain(self)
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any], *, where: str) -> Result:
-        """The result that `to_json` gave, with finite numbers; `where` names its file in an error."""
+        """Return the result that `to_json` gave, with finite numbers; `where` names its file in an error."""
         result = from_plain(cls, plain, where=where)
         for name in ("shots_used", "value", "low", "high", "ideal", "chance"):
             number = getattr(result, name)
@@ -111,22 +111,22 @@ class Answered:
     questions: str = ""  # digest of the set that was asked
 
     def results(self) -> list[Result]:
-        """One result a measure of the task; samples are kept with the first."""
-        return [self._result(measure, first=measure is self.task.measures[0]) for measure in self.task.measures]
+        """Return one result a measure of the task; samples are kept with the first."""
+        return [self._result(metric, first=metric is self.task.metrics[0]) for metric in self.task.metrics]
 
-    def _result(self, measure: Measure, *, first: bool) -> Result:
-        value = measure.of(self.answers) if self.answers else math.nan
+    def _result(self, metric: Metric, *, first: bool) -> Result:
+        value = metric.of(self.answers) if self.answers else math.nan
         if math.isinf(value):
-            note(f"{self.task.name}: {measure.name} is too large for a number, as a unit costs more than 709 nats")
-        low, high = map(_finite, measure.interval(self.answers, seed=self.seed)) if self.answers else (None, None)
+            note(f"{self.task.name}: {metric.name} is too large for a number, as a unit costs more than 709 nats")
+        low, high = map(_finite, metric.interval(self.answers, seed=self.seed)) if self.answers else (None, None)
         if low is None or high is None:
             low, high = None, None
         return Result(
             task=self.task.name,
             paper_name=self.task.paper_name,
             protocol=self.task.protocol.name,
-            metric=measure.name,
-            share=measure.share,
+            metric=metric.name,
+            share=metric.share,
             shots=self.shots,
             shots_used=sum(answer.shots for answer in self.answers) / max(1, len(self.answers)),
             n=n_questions([answer.example for answer in self.answers]),
@@ -138,17 +138,17 @@ class Answered:
             chance=self.task.chance if first else None,
             seed=self.seed,
             source=self.task.source,
-            samples=self._samples(measure) if first else (),
+            samples=self._samples(metric) if first else (),
             questions=self.questions,
         )
 
-    def _samples(self, measure: Measure) -> tuple[Sample, ...]:
-        """The first few prompts with what the model chose or wrote."""
+    def _samples(self, metric: Metric) -> tuple[Sample, ...]:
+        """Return the first few prompts with what the model chose or wrote."""
         samples = []
         for answer, prompt in list(zip(self.answers, self.prompts, strict=True))[:KEPT_SAMPLES]:
             example = answer.example
-            text = answer.text if self.task.kind == "complete" else example.completions[_shown(answer, measure)]
-            samples.append(Sample(prompt.text, text, example.completions[example.gold], _finite(measure.of([answer]))))
+            text = answer.text if self.task.kind == "complete" else example.completions[_shown(answer, metric)]
+            samples.append(Sample(prompt.text, text, example.completions[example.gold], _finite(metric.of([answer]))))
         return tuple(samples)
 
 
@@ -157,15 +157,15 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _shown(answer: Answer, measure: Measure) -> int:
-    """The completion that a sample shows: the chosen one, as the measure judges; else the gold one."""
+def _shown(answer: Answer, metric: Metric) -> int:
+    """Return the completion that a sample shows: the chosen one, as the measure judges; else the gold one."""
     if len(answer.logprobs) < 2:
         return answer.example.gold
-    return answer.choice(measure.normalisation)
+    return answer.choice(metric.normalisation)
 
 
 def evaluate(
-    reader: Reader,
+    lm: LanguageModel,
     tokenizer: Tokenizer,
     task: Task,
     *,
@@ -176,7 +176,7 @@ def evaluate(
     store: Store | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Answered]:
-    """Answers for every K in `shots`, over at most `limit` questions, the same ones for every K.
+    """Return answers for every K in `shots`, over at most `limit` questions, the same ones for every K.
 
     All K of a question are read together, so that what their prompts share is read once. `on_progress(done, total)`
     counts questions. A question that does not fit the context is counted as skipped; a demonstration that does not
@@ -185,7 +185,7 @@ def evaluate(
     Source: Brown et al. 2020, section 2.4.
     """
     check(len(shots) > 0 and min(shots) >= 0, f"shots are {list(shots)}: give one or more numbers from 0 up")
-    answerer = Answerer(reader, tokenizer, batch_size=batch_size)
+    answerer = Answerer(lm, tokenizer, batch_size=batch_size)
     by_shots = {k: task.episodes(limit, k, seed) for k in shots}
     n = len(by_shots[shots[0]])
     slab = max(1, min(batch_size * BATCHES_AT_ONCE // len(shots), -(-n // n_ranks())))
@@ -194,7 +194,7 @@ def evaluate(
     for number, first in enumerate(range(0, n, slab)):
         if number % n_ranks() == rank():
             places = [(k, at) for at in range(first, min(first + slab, n)) for k in shots]
-            built = {(k, at): build_prompt(tokenizer, task, by_shots[k][at], shots=k, n_ctx=reader.n_ctx)
+            built = {(k, at): build_prompt(tokenizer, task, by_shots[k][at], shots=k, n_ctx=lm.n_ctx)
                      for k, at in places}  # fmt: skip
             fitting = {place: prompt for place, prompt in built.items() if prompt is not None}
             prompts |= fitting
@@ -208,7 +208,7 @@ def evaluate(
 
 
 def digest_of_set(task: Task, limit: int) -> str:
-    """What tells one set of questions from another: contexts, completions, right answers, demonstrations.
+    """Return what tells one set of questions from another: contexts, completions, right answers, demonstrations.
 
     It is the same for all K and seeds, so that these belong together: of demonstrations, and of a made task that asks
     others for another seed, it has what seed 0 gives.
@@ -229,7 +229,7 @@ def digest_of_set(task: Task, limit: int) -> str:
 def _answer(
     answerer: Answerer, task: Task, prompts: Mapping[tuple[int, int], Prompt], store: Store | None
 ) -> dict[tuple[int, int], Answer]:
-    """Answers by (K, place), from the store where it has them."""
+    """Return answers by (K, place), from the store where it has them."""
     stored = {place: store.get(task, prompt) for place, prompt in prompts.items()} if store else {}
     known = {place: answer for place, answer in stored.items() if answer is not None}
     asked = {place: prompt for place, prompt in prompts.items() if place not in known}
@@ -248,7 +248,7 @@ def _together(
     prompts: Mapping[tuple[int, int], Prompt],
     questions: str,
 ) -> Answered:
-    """The answers of one K in the order of the episodes."""
+    """Return the answers of one K in the order of the episodes."""
     absent = {one.example.group for at, one in enumerate(episodes) if (k, at) not in found} - {""}
     places = [at for at, one in enumerate(episodes) if (k, at) in found and one.example.group not in absent]
     ideals = [(episodes[at].ideal, prompts[k, at].shots) for at in places]

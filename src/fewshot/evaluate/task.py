@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from fewshot.base.errors import BadValue, check
 from fewshot.base.rng import python_rng, seed_of
-from fewshot.evaluate.measure import Measure
-from fewshot.evaluate.protocol import GPT3, Protocol
+from fewshot.evaluate.metrics.metric import Metric
+from fewshot.evaluate.protocol import GPT3, EvalProtocol
 
 Kind = Literal["choose", "complete", "perplexity", "rolling"]
 
@@ -69,7 +69,7 @@ class Example:
         return self.shown or context + completion
 
     def is_right(self, choice: int) -> bool:
-        """Whether that completion is a right one."""
+        """Return whether that completion is a right one."""
         return choice == self.gold or choice in self.also_right
 
 
@@ -86,7 +86,7 @@ class Episode:
     ideal: tuple[float, ...] | None = None
 
 
-Episodes = Callable[[int, int, int], Sequence[Episode]]
+DrawEpisodes = Callable[[int, int, int], Sequence[Episode]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,10 +99,10 @@ class Task:
 
     name: str
     kind: Kind
-    episodes: Episodes
-    measures: tuple[Measure, ...]  # the first is the task's main one
+    episodes: DrawEpisodes
+    metrics: tuple[Metric, ...]  # the first is the task's main one
     source: str  # where the examples come from, for the report
-    protocol: Protocol = GPT3
+    protocol: EvalProtocol = GPT3
     paper_name: str = ""  # the row of Table H.1
     description: str = ""  # instruction before the first demonstration
     delimiter: str = "\n"  # between description, demonstrations and question; "" where contexts bring their own
@@ -111,14 +111,16 @@ class Task:
     stop: tuple[str, ...] = ("\n",)  # complete: the answer ends before any of these
     max_answer_tokens: int = 32  # complete
     chance: float | None = None  # the main measure of a guess
-    dev: Episodes | None = None  # on which the best K is found, where the paper has a development set beside the test
+    dev: DrawEpisodes | None = (
+        None  # on which the best K is found, where the paper has a development set beside the test
+    )
     notes: tuple[str, ...] = ()  # what differs from the paper or from the harness here, with the reason
 
 
 def drawn_episodes(
     task: str, evaluated: Sequence[Example], training: Sequence[Example], *, fixed: bool = False
-) -> Episodes:
-    """Episodes whose demonstrations are drawn anew for each evaluated example, never from the evaluated set.
+) -> DrawEpisodes:
+    """Return episodes whose demonstrations are drawn anew for each evaluated example, never from the evaluated set.
 
     A draw depends on (task, example id, seed) alone; with `fixed` on (task, seed), so that all examples share one set,
     as the paper does for WSC and MultiRC. Fewer than all examples are the same ones for every seed.
@@ -144,13 +146,13 @@ def drawn_episodes(
 
 
 def with_equals(example: Example) -> Example:
-    """The example, every choice that reads like the gold one taken for right: no model can tell them apart."""
+    """Return the example, every choice that reads like the gold one taken for right: no model can tell them apart."""
     alike = [n for n, pair in enumerate(example.pairs) if pair == example.pairs[example.gold] and n != example.gold]
     return replace(example, also_right=(*example.also_right, *alike)) if alike else example
 
 
 def first_questions(examples: Sequence[Example], n: int) -> list[Example]:
-    """The examples of the first n questions; those of one group, which lie together, are one question."""
+    """Return the examples of the first n questions; those of one group, which lie together, are one question."""
     kept: list[Example] = []
     for example in examples:
         n -= not (kept and example.group and example.group == kept[-1].group)
@@ -161,12 +163,14 @@ def first_questions(examples: Sequence[Example], n: int) -> list[Example]:
 
 
 def n_questions(examples: Sequence[Example]) -> int:
-    """How many questions they are."""
+    """Return how many questions they are."""
     return len({example.group or f"\0{number}" for number, example in enumerate(examples)})
 
 
-def own_episodes(task: str, examples: Sequence[Example]) -> Episodes:
-    """Episodes of a set that is its own source of demonstrations, save the evaluated example itself (Winograd)."""
+def own_episodes(task: str, examples: Sequence[Example]) -> DrawEpisodes:
+    """Return episodes of a set that is its own source of demonstrations, save the evaluated example itself
+    (Winograd).
+    """
     drawn = {example.id: drawn_episodes(task, [example], examples) for example in examples}
     order = sorted(examples, key=lambda example: seed_of("evaluated", task, example.id))
 
@@ -179,8 +183,9 @@ def own_episodes(task: str, examples: Sequence[Example]) -> Episodes:
 
 def harness_episodes(
     task: str, evaluated: Sequence[Example], training: Sequence[Example], *, excluding: bool = False
-) -> Episodes:
-    """Episodes as lm-evaluation-harness makes them: the first n examples, one generator for all draws, in their order.
+) -> DrawEpisodes:
+    """Return episodes as lm-evaluation-harness makes them: the first n examples, one generator for all draws, in their
+    order.
 
     So demonstrations depend on which examples were asked before, and K + 1 of them need not begin like K. `excluding`
     draws one more and takes the example itself out; the harness does so for tasks that name no test split, whichever
@@ -208,7 +213,7 @@ def harness_episodes(
 
 
 def on_items(task: Task, ids: Collection[str]) -> Task:
-    """The task on these examples alone, with the demonstrations that they have when all are asked."""
+    """Return the task on these examples alone, with the demonstrations that they have when all are asked."""
 
     def episodes(n: int, max_shots: int, seed: int) -> list[Episode]:
         everything = task.episodes(sys.maxsize, max_shots, seed)
@@ -223,7 +228,9 @@ def _check_pool(task: str, shots: int, pool: Sequence[Example]) -> None:
 
 
 def kept_apart(task: str, examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
-    """(evaluated, demonstrations) of a set without a training split: by a hash of each id, the same every time."""
+    """Return (evaluated, demonstrations) of a set without a training split: by a hash of each id, the same every
+    time.
+    """
     evaluated: list[Example] = []
     demonstrations: list[Example] = []
     for example in examples:

@@ -67,7 +67,7 @@ def beam_search(
     beams: int = 4,
     length_penalty: float = 0.6,
 ) -> list[Written]:
-    """The best answer found for each prompt; they are read as one batch of `beams` rows a prompt.
+    """Return the best answer found for each prompt; they are read as one batch of `beams` rows a prompt.
 
     A search ends as soon as no living hypothesis can overtake the best one that has ended.
     """

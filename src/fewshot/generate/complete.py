@@ -55,7 +55,7 @@ class _Row:
             self.finish_reason = "length"
 
     def safe_length(self) -> int:
-        """Bytes that can be shown now: all but a tail that may be the beginning of a stop string."""
+        """Return bytes that can be shown now: all but a tail that may be the beginning of a stop string."""
         if self.finish_reason is not None:
             return len(self.bytes)
         return len(self.bytes) - max(
@@ -63,7 +63,7 @@ class _Row:
         )
 
     def completion(self) -> Completion:
-        """The finished row."""
+        """Return the finished row."""
         return Completion(
             text=self.bytes.decode("utf-8", errors="replace"),
             tokens=tuple(self.tokens),
@@ -116,7 +116,7 @@ def complete(
 
 
 def _room(model: GPT, prompt: Sequence[int], max_tokens: int) -> int:
-    """Tokens that can follow until the context is full: the last one need not be read again."""
+    """Return tokens that can follow until the context is full: the last one need not be read again."""
     return min(max_tokens, model.config.n_ctx - len(prompt) + 1)
 
 
@@ -132,7 +132,7 @@ def stream(
     place: int = 0,
     slide: bool = False,
 ) -> Iterator[str]:
-    """The text that `complete` gives the prompt at this place, piece by piece; every piece is valid UTF-8.
+    """Yield the text that `complete` gives the prompt at this place, piece by piece; every piece is valid UTF-8.
 
     A character whose bytes are not all there yet is held back, and so is a tail that may begin a stop string.
     """

@@ -65,7 +65,7 @@ def decode(
 
 
 def _read(model: GPT, text: Sequence[int]) -> Cache:
-    """A cache of one row that has read `text`."""
+    """Return a cache of one row that has read `text`."""
     cache = model.new_cache(1)
     if text:
         model.hidden(torch.tensor([list(text)], device=model.wte.weight.device), cache)

@@ -36,7 +36,9 @@ GREEDY = Sampling(temperature=0.0)
 
 
 def probabilities(logits: Float[Tensor, "B V"], sampling: Sampling) -> Float[Tensor, "B V"]:
-    """The distribution that tokens are drawn from; temperature first, then top-k, then top-p, as in OpenAI's code."""
+    """Return the distribution that tokens are drawn from; temperature first, then top-k, then top-p, as in OpenAI's
+    code.
+    """
     if sampling.temperature == 0:
         return torch.nn.functional.one_hot(logits.argmax(dim=-1), logits.shape[-1]).float()
     logits = logits.float()
@@ -55,7 +57,7 @@ def probabilities(logits: Float[Tensor, "B V"], sampling: Sampling) -> Float[Ten
 
 
 def choose_tokens(logits: Float[Tensor, "B V"], sampling: Sampling, draws: Float[Tensor, " B"]) -> Int[Tensor, " B"]:
-    """One token a row; `draws` are uniform numbers in [0, 1), looked up in the cumulated distribution."""
+    """Return one token a row; `draws` are uniform numbers in [0, 1), looked up in the cumulated distribution."""
     if sampling.temperature == 0:
         return logits.argmax(dim=-1)
     cumulated = probabilities(logits, sampling).double().cumsum(dim=-1)

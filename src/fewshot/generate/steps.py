@@ -34,7 +34,7 @@ class GPTSteps:
         self.cache: Cache | None = None
 
     def start(self, prompts: Sequence[Sequence[int]]) -> Float[Tensor, "B V"]:
-        """Scores for what follows each prompt."""
+        """Return scores for what follows each prompt."""
         shared = n_shared(prompts)
         self.cache = self.model.new_cache(1 if shared else len(prompts))
         if shared:
@@ -43,7 +43,7 @@ class GPTSteps:
         return next_logits(self.model, [prompt[shared:] for prompt in prompts], self.cache)
 
     def go_on(self, rows: Sequence[int], tokens: Sequence[int]) -> Float[Tensor, "B V"]:
-        """Scores for what follows."""
+        """Return scores for what follows."""
         assert self.cache is not None, "start comes first"
         if list(rows) != list(range(len(self.cache.lengths))):
             self.cache.select(rows)
@@ -51,7 +51,7 @@ class GPTSteps:
 
 
 def n_common(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many tokens both begin with."""
+    """Return how many tokens both begin with."""
     low, high = 0, min(len(a), len(b))  # a[:low] == b[:low], and no more than high are common
     while low < high:
         middle = (low + high + 1) // 2
@@ -60,14 +60,16 @@ def n_common(a: Sequence[int], b: Sequence[int]) -> int:
 
 
 def n_shared(prompts: Sequence[Sequence[int]]) -> int:
-    """How many tokens all begin with, if there are several; each keeps one of its own behind them."""
+    """Return how many tokens all begin with, if there are several; each keeps one of its own behind them."""
     if len(prompts) < 2:
         return 0
     return min(n_common(min(map(tuple, prompts)), max(map(tuple, prompts))), min(map(len, prompts)) - 1)
 
 
 def next_logits(model: GPT, pieces: Sequence[Sequence[int]], cache: Cache | None) -> Float[Tensor, "B V"]:
-    """Scores for what follows each piece; shorter ones are padded at their ends, which no position before can see."""
+    """Return scores for what follows each piece; shorter ones are padded at their ends, which no position before can
+    see.
+    """
     device, counts = model.wte.weight.device, [len(piece) for piece in pieces]
     padded = torch.zeros(len(pieces), max(counts), dtype=torch.long)
     for row, piece in zip(padded, pieces, strict=True):

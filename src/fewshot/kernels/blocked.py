@@ -16,17 +16,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from fewshot.kernels.need import Need
+from fewshot.kernels.interface import Requirements
 from fewshot.kernels.operator import make_operator, passes_by_head, positions_first, without_autocast
 from fewshot.kernels.reference import check_inputs
+from fewshot.patterns.intervals import Interval
 from fewshot.patterns.pattern import Pattern
-from fewshot.patterns.strips import Strip
 
 TILE = 128  # queries worked on at a time: longer tiles compute more pairs outside a band, shorter ones start more work
 MAX_SCORES = {"cpu": 2**20, "cuda": 2**25}  # of one tile, all strips and heads: on a CPU 4 MB, to stay in its cache
 
 
-def supports(need: Need) -> str | None:
+def supports(need: Requirements) -> str | None:
     """None, or the reason why not."""
     if need.dropout:
         return "it has no dropout on attention weights"
@@ -43,7 +43,7 @@ def attend(
     documents: Int[Tensor, "B S"] | None = None,
     dropout: float = 0.0,
 ) -> Float[Tensor, "B H T K"]:
-    """Attention as `need.Attend` says it."""
+    """Return attention as `need.Attend` says it."""
     assert not dropout, "supports() refuses dropout"
     check_inputs(q, k, v, q_start, documents)
     return _attend(q, k, v, pattern.text, q_start, documents)[0] if q.numel() else q.clone()
@@ -65,7 +65,7 @@ class _Tile:
     high: Tensor
 
     def forbidden(self, documents: Tensor | None) -> Tensor:
-        """Which pairs are not allowed: [queries, keys], or with documents [B, 1, G, queries, keys]."""
+        """Return which pairs are not allowed: [queries, keys], or with documents [B, 1, G, queries, keys]."""
         place = torch.arange(self.n_keys, device=self.low.device)
         outside = (place < self.low) | (place >= self.high)
         if documents is None:
@@ -76,7 +76,9 @@ class _Tile:
 
 @lru_cache(maxsize=64)
 def _plan(text: str, n_heads: int, n_queries: int, n_keys: int, q_start: int, device: str, most: int) -> list[_Tile]:
-    """All tiles, those of a pass after those of the one before; each has at most `most` pairs a head, or one strip."""
+    """Return all tiles, those of a pass after those of the one before; each has at most `most` pairs a head, or one
+    strip.
+    """
     return [
         tile
         for heads, several in passes_by_head(text, n_heads, n_queries, n_keys, q_start)
@@ -86,12 +88,12 @@ def _plan(text: str, n_heads: int, n_queries: int, n_keys: int, q_start: int, de
     ]
 
 
-def _form(strip: Strip) -> tuple[bytes, bytes]:
+def _form(strip: Interval) -> tuple[bytes, bytes]:
     return strip.low.tobytes(), strip.high.tobytes()
 
 
-def _tiles(heads: slice, strips: list[Strip], q_start: int, device: str, most: int) -> Iterator[_Tile]:
-    """The tiles of strips of the same form."""
+def _tiles(heads: slice, strips: list[Interval], q_start: int, device: str, most: int) -> Iterator[_Tile]:
+    """Yield the tiles of strips of the same form."""
     low, high = strips[0].low, strips[0].high
     for start in range(0, len(low), TILE):
         rows = slice(start, start + TILE)
@@ -109,7 +111,7 @@ def _tiles(heads: slice, strips: list[Strip], q_start: int, device: str, most: i
 
 
 def _index(positions: np.ndarray, device: str) -> Index:
-    """[G, rows] as a slice where they are evenly spaced numbers of one strip."""
+    """Return [G, rows] as a slice where they are evenly spaced numbers of one strip."""
     steps = np.unique(np.diff(positions[0]))
     if len(positions) == 1 and len(steps) <= 1:
         step = int(steps[0]) if len(steps) else 1
@@ -118,18 +120,18 @@ def _index(positions: np.ndarray, device: str) -> Index:
 
 
 def _rows(x: Tensor, heads: slice, index: Index) -> Tensor:
-    """[B, heads, G, rows, ...] of x."""
+    """Return [B, heads, G, rows, ...] of x."""
     return x[:, heads][(slice(None), slice(None), *index)]
 
 
 def _factor(x: Tensor, heads: slice, index: Index) -> Tensor:
-    """`_rows` in the type of the products: the tensor's own on a GPU, at least float32 on a CPU."""
+    """Return `_rows` in the type of the products: the tensor's own on a GPU, at least float32 on a CPU."""
     rows = _rows(x, heads, index)
     return rows if x.is_cuda else rows.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _scores(q: Tensor, k: Tensor, forbidden: Tensor, scale: float) -> Tensor:
-    """Masked scores of one tile, in float32 or wider."""
+    """Return masked scores of one tile, in float32 or wider."""
     scores = (q @ k.mT).to(torch.promote_types(q.dtype, torch.float32)) * scale
     return scores.masked_fill_(forbidden, -torch.inf)
 
@@ -143,7 +145,7 @@ def _tiles_of(q: Tensor, k: Tensor, text: str, q_start: int) -> list[_Tile]:
 def _forward(
     q: Tensor, k: Tensor, v: Tensor, pattern: str, q_start: int, documents: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """The result in q's type, and the natural log-sum-exp of each query's scores."""
+    """Return the result in q's type, and the natural log-sum-exp of each query's scores."""
     wide, scale = torch.promote_types(q.dtype, torch.float32), q.shape[-1] ** -0.5
     out = positions_first(q.shape, q, wide)
     lse = q.new_full(q.shape[:3], -torch.inf, dtype=wide)
@@ -169,7 +171,7 @@ def _backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, pattern: str, q_start: int,
     documents: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """The gradients of q, k and v."""
+    """Return the gradients of q, k and v."""
     wide, scale = torch.promote_types(q.dtype, torch.float32), q.shape[-1] ** -0.5
     delta = (grad.to(wide) * out.to(wide)).sum(dim=-1)
     grads = [positions_first(each.shape, q, wide) for each in (q, k, v)]

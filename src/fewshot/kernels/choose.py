@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from fewshot.base.errors import BadValue, KernelUnsupported, UnknownName
-from fewshot.kernels import blocked, flex, native, reference, sdpa, triton_strips
+from fewshot.kernels import blocked, flex, native, reference, sdpa
+from fewshot.kernels import triton as triton_strips
 from fewshot.kernels.cost import measured
-from fewshot.kernels.need import Attend, Kernel, Need
+from fewshot.kernels.interface import Attend, Kernel, Requirements
 from fewshot.patterns.pattern import Pattern
 from fewshot.patterns.schedule import parse
 
@@ -46,7 +47,7 @@ class Choices:
     reasons: list[str]  # one a pattern, for the log
 
 
-def choose(name: str, need: Need) -> Choice:
+def choose(name: str, need: Requirements) -> Choice:
     """Return the kernel called `name`; `auto` takes the fastest, as measured here.
 
     Raises KernelUnsupported with the reason if a named kernel cannot do what is needed, UnknownName if there is none.
@@ -60,7 +61,7 @@ def choose(name: str, need: Need) -> Choice:
     return Choice(name, KERNELS[name].attend, f"kernel {name} for {need.pattern}: asked for by name")
 
 
-def choose_for(patterns: Iterable[Pattern], wanted: str | Mapping[str, object], need: Need) -> Choices:
+def choose_for(patterns: Iterable[Pattern], wanted: str | Mapping[str, object], need: Requirements) -> Choices:
     """Return a kernel for each pattern of a model. `need.pattern` is not looked at.
 
     `wanted` is a name for all patterns, or names by the texts of patterns, as `Choices.names` has them.
@@ -109,7 +110,7 @@ def _attend_by_pattern(kernels: Mapping[Pattern, Attend]) -> Attend:
     return attend_by_pattern
 
 
-def _fastest_that_fits(need: Need) -> Choice:
+def _fastest_that_fits(need: Requirements) -> Choice:
     fitting, problems = {}, []
     for name in AUTO.get(need.device, ("blocked", "sdpa")):
         problem = KERNELS[name].supports(need)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def compiler_problem(device: str) -> str | None:
-    """Why `torch.compile` cannot work here, or None. On a CPU it needs a C++ compiler and Python's headers."""
+    """Return why `torch.compile` cannot work here, or None. On a CPU it needs a C++ compiler and Python's headers."""
     if device != "cpu":
         return None
     candidates = [os.environ.get("CXX", ""), "g++", "clang++"]

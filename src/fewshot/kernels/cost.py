@@ -15,7 +15,7 @@ import torch
 from fewshot.base.errors import BadFile
 from fewshot.base.files import read_json, write_json
 from fewshot.base.machine import cache_folder, processor_name
-from fewshot.kernels.need import Attend, Need
+from fewshot.kernels.interface import Attend, Requirements
 
 LONGEST = 2048  # positions that are measured: on longer texts a sparse kernel gains only more
 LONGEST_SLOW = 256  # of a pattern with a part for each distance between positions, where 2048 would take minutes
@@ -24,9 +24,9 @@ ROUNDS = 3
 
 
 def measured(
-    need: Need, kernels: Mapping[str, Attend], *, clock: Callable[[], float] = time.perf_counter
+    need: Requirements, kernels: Mapping[str, Attend], *, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, float]:
-    """Milliseconds of each kernel for this need, at `LONGEST` positions at most: the fastest of some rounds.
+    """Return milliseconds of each kernel for this need, at `LONGEST` positions at most: the fastest of some rounds.
 
     The outcome stays the same on this machine, so that a run that goes on computes as it did before.
     """
@@ -39,7 +39,7 @@ def measured(
     return found
 
 
-def _key(need: Need, kernels: Mapping[str, Attend]) -> str:
+def _key(need: Requirements, kernels: Mapping[str, Attend]) -> str:
     gpu = torch.cuda.get_device_name() if need.device == "cuda" else ""
     where = (processor_name(), gpu, torch.get_num_threads(), torch.__version__)
     what = [getattr(need, field.name) for field in dataclasses.fields(need)]
@@ -47,7 +47,7 @@ def _key(need: Need, kernels: Mapping[str, Attend]) -> str:
 
 
 def _kept(path: Path) -> dict[str, float]:
-    """What was measured before; nothing where it cannot be read or is no measurement."""
+    """Return what was measured before; nothing where it cannot be read or is no measurement."""
     try:
         stored = read_json(path)
     except (BadFile, OSError):
@@ -66,8 +66,8 @@ def _keep(path: Path, found: dict[str, float]) -> None:
         return  # no place to keep it: it is measured again next time
 
 
-def _measure(need: Need, kernels: Mapping[str, Attend], clock: Callable[[], float]) -> dict[str, float]:
-    """Interleaved, so that a noisy machine disturbs all alike."""
+def _measure(need: Requirements, kernels: Mapping[str, Attend], clock: Callable[[], float]) -> dict[str, float]:
+    """Return interleaved, so that a noisy machine disturbs all alike."""
     n_keys = min(need.n_keys, LONGEST if need.pattern.is_simple else LONGEST_SLOW)
     n_queries = min(need.n_queries, n_keys)
     n_heads = max(N_HEADS, len(need.pattern.by_head))

@@ -21,11 +21,11 @@ from torch.fx.experimental import _config as shapes
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from fewshot.kernels.compiler import compiler_problem
-from fewshot.kernels.need import Need
+from fewshot.kernels.interface import Requirements
 from fewshot.kernels.reference import check_inputs
+from fewshot.patterns.intervals import pairs_in_blocks
 from fewshot.patterns.pattern import Pattern
 from fewshot.patterns.schedule import parse
-from fewshot.patterns.strips import pairs_in_blocks
 
 BLOCK = 128  # positions of a block, FlexAttention's default: its kernels' tiles divide it
 TABLES = tuple(  # of a BlockMask; "full" blocks are computed without asking the mask
@@ -35,7 +35,7 @@ LEAST_WIDTH = 16  # Triton multiplies no narrower matrices
 GRAPHS = 64  # compiled graphs that may be kept; torch's own limit of 8 is soon reached by patterns and number types
 
 
-def supports(need: Need) -> str | None:
+def supports(need: Requirements) -> str | None:
     """None, or the reason why not."""
     if need.device not in ("cpu", "cuda"):
         return f"FlexAttention computes on cpu and cuda, not on {need.device}"
@@ -67,7 +67,7 @@ def attend(
     documents: Int[Tensor, "B S"] | None = None,
     dropout: float = 0.0,
 ) -> Float[Tensor, "B H T K"]:
-    """Attention as `need.Attend` says it."""
+    """Return attention as `need.Attend` says it."""
     assert not dropout, "supports() refuses dropout"
     check_inputs(q, k, v, q_start, documents)
     width = q.shape[3]
@@ -86,7 +86,7 @@ def attend(
 def _attend(
     q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, blocks: list[Tensor], documents: Tensor | None, width: int
 ) -> Tensor:
-    """What is compiled; `blocks` are those of `_blocks`, `width` is that of the heads without padding."""
+    """Return what is compiled; `blocks` are those of `_blocks`, `width` is that of the heads without padding."""
     q_start, *tables = blocks
 
     def readable(b: Tensor, h: Tensor, query: Tensor, key: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ _compiled = torch.compile(_attend, dynamic=True, fullgraph=True)
 def _blocks(
     text: str, n_heads: int, n_queries: int, n_keys: int, q_start: int, documents: bool, device: torch.device
 ) -> list[Tensor]:
-    """The position of query row 0, and BlockMask's TABLES, as tensors: a graph holds for any of their values."""
+    """Return the position of query row 0, and BlockMask's TABLES, as tensors: a graph holds for any of their values."""
     (pattern,) = parse(text).patterns
     kinds = pattern.for_heads(n_heads) if pattern.needs_heads else pattern.by_head[:1]
     pairs = np.stack([pairs_in_blocks(kind, n_queries, n_keys, BLOCK, q_start) for kind in kinds])
@@ -136,7 +136,7 @@ def _listed(which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "-> Tensor[]",
 )
 def _lay_blocks(*where: Any) -> list[Tensor]:
-    """`_blocks` for a traced model; cloned, as a graph may write over what its operators return."""
+    """Return `_blocks` for a traced model; cloned, as a graph may write over what its operators return."""
     return [each.clone() for each in _blocks(*where)]
 
 

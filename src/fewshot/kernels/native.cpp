@@ -1,7 +1,7 @@
 // Attention over intervals of keys, forward and backward, for CPUs. Called by native.py; needs no header but the standard's.
 //
 // A strip is a list of query positions and a list of key positions; query i reads keys low[i] to high[i] of that list, and
-// both ends never fall with i (patterns/strips.py). Strips of one call share neither a query nor a key, so that each is
+// both ends never fall with i (patterns/intervals.py). Strips of one call share neither a query nor a key, so that each is
 // worked on by one thread without locks.
 //
 // All tiles are kept transposed, keys down and queries across: the softmax then runs along vector lanes, and keys and

@@ -27,17 +27,17 @@ from torch import Tensor
 from fewshot.base.errors import BadFile
 from fewshot.base.files import read_text, sha256_file, write_text, written_whole
 from fewshot.base.machine import cache_folder, processor_features
-from fewshot.kernels.need import Need
+from fewshot.kernels.interface import Requirements
 from fewshot.kernels.operator import make_operator, passes_by_head, positions_first, ready
 from fewshot.kernels.reference import check_inputs
+from fewshot.patterns.intervals import Phase
 from fewshot.patterns.pattern import Pattern
-from fewshot.patterns.strips import Pass
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-ffp-contract=fast", "-fno-math-errno", "-fopenmp", "-fPIC", "-shared")
 
 
-def supports(need: Need) -> str | None:
+def supports(need: Requirements) -> str | None:
     """None, or the reason why not."""
     if need.device != "cpu":
         return f"it computes on the CPU, not on {need.device}"
@@ -60,7 +60,7 @@ def attend(
     documents: Int[Tensor, "B S"] | None = None,
     dropout: float = 0.0,
 ) -> Float[Tensor, "B H T K"]:
-    """Attention as `need.Attend` says it."""
+    """Return attention as `need.Attend` says it."""
     assert not dropout, "supports() refuses dropout"
     check_inputs(q, k, v, q_start, documents)
     return _attend(q, k, v, pattern.text, q_start, documents)[0] if q.numel() else q.clone()
@@ -99,7 +99,7 @@ def library() -> Library:
 
 
 def _is_whole(target: Path) -> bool:
-    """Whether the library is there, byte for byte as it was compiled."""
+    """Return whether the library is there, byte for byte as it was compiled."""
     try:
         return read_text(_digest_file(target)) == sha256_file(target)
     except (OSError, BadFile):
@@ -156,7 +156,7 @@ class _Flat:
     high: np.ndarray
 
     @classmethod
-    def of(cls, one: Pass) -> _Flat:
+    def of(cls, one: Phase) -> _Flat:
         def ends(lists: Sequence[np.ndarray]) -> np.ndarray:
             return np.cumsum([len(each) for each in lists], dtype=np.int64)
 
@@ -170,13 +170,13 @@ class _Flat:
 
 @lru_cache(maxsize=64)
 def _plan(text: str, n_heads: int, n_queries: int, n_keys: int, q_start: int) -> list[tuple[slice, _Flat]]:
-    """Every pass of every kind of head, and those heads."""
+    """Return every pass of every kind of head, and those heads."""
     found = passes_by_head(text, n_heads, n_queries, n_keys, q_start)
     return [(heads, _Flat.of(one)) for heads, several in found for one in several]
 
 
 def _calls(q: Tensor, k: Tensor, text: str, q_start: int, documents: Tensor | None) -> Iterator[_Work]:
-    """One `_Work` a pass; the arrays stay alive in the plan's cache."""
+    """Yield one `_Work` a pass; the arrays stay alive in the plan's cache."""
     B, H, T, K = q.shape
     for heads, flat in _plan(text, H, T, k.shape[2], q_start):
         yield _Work(
@@ -190,7 +190,7 @@ def _calls(q: Tensor, k: Tensor, text: str, q_start: int, documents: Tensor | No
 
 
 def _fresh(like: Tensor) -> Tensor:
-    """Room for a result in float32 that the kernel writes whole."""
+    """Return room for a result in float32 that the kernel writes whole."""
     code = library().code
     assert code is not None
     room = positions_first(like.shape, like, torch.float32, zeros=False)
@@ -205,7 +205,7 @@ def _wide(documents: Tensor | None) -> Tensor | None:
 def _forward(
     q: Tensor, k: Tensor, v: Tensor, pattern: str, q_start: int, documents: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """The result in q's type, and the log-sum-exp of each query's scores, base 2."""
+    """Return the result in q's type, and the log-sum-exp of each query's scores, base 2."""
     code = library().code
     assert code is not None
     q, k, v = ready(q, k, v)
@@ -222,7 +222,7 @@ def _backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, pattern: str, q_start: int,
     documents: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """The gradients of q, k and v."""
+    """Return the gradients of q, k and v."""
     code = library().code
     assert code is not None
     kind = q.dtype

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from fewshot.patterns.intervals import Phase, phases
 from fewshot.patterns.schedule import parse
-from fewshot.patterns.strips import Pass, passes
 
 R = TypeVar("R")
 # (q, k, v, pattern's text, q_start, documents) -> result, log-sum-exp of each query's scores
@@ -63,7 +63,9 @@ def make_operator(name: str, forward: Forward, backward: Backward) -> Forward:
 
 
 def without_autocast(function: Callable[..., R]) -> Callable[..., R]:
-    """The function with the types of its products left to itself, in the backward pass as in the forward pass."""
+    """Return the function with the types of its products left to itself, in the backward pass as in the forward
+    pass.
+    """
 
     @functools.wraps(function)
     def run(q: Tensor, *others: Any) -> R:
@@ -74,7 +76,7 @@ def without_autocast(function: Callable[..., R]) -> Callable[..., R]:
 
 
 def positions_first(shape: Sequence[int], like: Tensor, dtype: torch.dtype, *, zeros: bool = True) -> Tensor:
-    """[B, H, T, K] that lies in memory as [B, T, H, K]: joining the heads afterwards is then a view."""
+    """Return [B, H, T, K] that lies in memory as [B, T, H, K]: joining the heads afterwards is then a view."""
     B, H, T, K = shape
     make = like.new_zeros if zeros else like.new_empty
     return make((B, T, H, K), dtype=dtype).transpose(1, 2)
@@ -89,10 +91,10 @@ def ready(*tensors: Tensor) -> list[Tensor]:
 @functools.lru_cache(maxsize=64)
 def passes_by_head(
     text: str, n_heads: int, n_queries: int, n_keys: int, q_start: int
-) -> list[tuple[slice, tuple[Pass, ...]]]:
+) -> list[tuple[slice, tuple[Phase, ...]]]:
     """For each kind of head of a pattern: which of `n_heads` heads, and its passes."""
     (pattern,) = parse(text).patterns
     kinds = pattern.for_heads(n_heads)
     return [
-        (slice(h, None, len(kinds)), passes(each, n_queries, n_keys, q_start)) for h, each in enumerate(kinds[:n_heads])
+        (slice(h, None, len(kinds)), phases(each, n_queries, n_keys, q_start)) for h, each in enumerate(kinds[:n_heads])
     ]

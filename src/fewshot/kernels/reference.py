@@ -13,11 +13,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from fewshot.base.errors import BadValue
-from fewshot.kernels.need import Need
+from fewshot.kernels.interface import Requirements
 from fewshot.patterns.pattern import Pattern
 
 
-def supports(need: Need) -> str | None:
+def supports(need: Requirements) -> str | None:
     """None: the definition fits every need."""
     return None
 
@@ -32,7 +32,7 @@ def attend(
     documents: Int[Tensor, "B S"] | None = None,
     dropout: float = 0.0,
 ) -> Float[Tensor, "B H T K"]:
-    """Attention as `need.Attend` says it, in float32 (float64 stays float64), returned in q's dtype."""
+    """Return attention as `need.Attend` says it, in float32 (float64 stays float64), returned in q's dtype."""
     dtype = torch.promote_types(q.dtype, torch.float32)
     scores = q.to(dtype) @ k.to(dtype).mT / math.sqrt(q.shape[-1])
     readable = readable_keys(q, k, pattern, q_start=q_start, documents=documents)
@@ -50,7 +50,7 @@ def readable_keys(
     q_start: int,
     documents: Int[Tensor, "B S"] | None,
 ) -> Bool[Tensor, "... T S"]:
-    """Which query may read which key: [T, S], or [1 or B, 1 or H, T, S] if heads or documents differ.
+    """Return which query may read which key: [T, S], or [1 or B, 1 or H, T, S] if heads or documents differ.
 
     Built from positions on q's device at each call, so that a compiler can fuse it away.
     Raises BadValue if q_start + T exceeds S.

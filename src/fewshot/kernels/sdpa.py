@@ -6,12 +6,12 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from fewshot.kernels.need import Need
+from fewshot.kernels.interface import Requirements
 from fewshot.kernels.reference import readable_keys
 from fewshot.patterns.pattern import Dense, Pattern
 
 
-def supports(need: Need) -> str | None:
+def supports(need: Requirements) -> str | None:
     """None, or the reason why not: torch's fused kernels have no second derivative."""
     return "torch's fused attention has no second derivative" if need.second_order else None
 
@@ -26,7 +26,7 @@ def attend(
     documents: Int[Tensor, "B S"] | None = None,
     dropout: float = 0.0,
 ) -> Float[Tensor, "B H T K"]:
-    """Attention as `need.Attend` says it; dense attention without documents needs no mask."""
+    """Return attention as `need.Attend` says it; dense attention without documents needs no mask."""
     n_queries, n_keys = q.shape[2], k.shape[2]
     unmasked = type(pattern) is Dense and documents is None
     is_causal = unmasked and q_start == 0 and n_queries == n_keys

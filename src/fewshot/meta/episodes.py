@@ -29,28 +29,28 @@ class Episodes:
     query_y: Shaped[Tensor, "N Q *Y"]
 
     def __getitem__(self, tasks: slice) -> Episodes:
-        """Some of the tasks."""
+        """Return some of the tasks."""
         return Episodes(*(part[tasks] for part in self.parts()))
 
     def __len__(self) -> int:
         return len(self.support_x)
 
     def split(self, n_tasks: int) -> Iterator[Episodes]:
-        """All tasks, so many at once."""
+        """Yield all tasks, so many at once."""
         for first in range(0, len(self), n_tasks):
             yield self[first : first + n_tasks]
 
     def all_as_query(self) -> Episodes:
-        """The support examples among the others: what is learned from without an inner loop."""
+        """Return the support examples among the others: what is learned from without an inner loop."""
         x, y = torch.cat([self.support_x, self.query_x], 1), torch.cat([self.support_y, self.query_y], 1)
         return Episodes(self.support_x, self.support_y, x, y)
 
     def parts(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The four tensors; `Episodes(*parts)` is the way back."""
+        """Return the four tensors; `Episodes(*parts)` is the way back."""
         return self.support_x, self.support_y, self.query_x, self.query_y
 
     def to(self, device: torch.device | str) -> Episodes:
-        """The same on a device."""
+        """Return the same on a device."""
         return Episodes(*(part.to(device) for part in self.parts()))
 
 
@@ -59,7 +59,7 @@ class Tasks(Protocol):
     """A distribution over tasks."""
 
     def draw(self, n_tasks: int, n_support: int, n_query: int, generator: torch.Generator) -> Episodes:
-        """Fresh tasks; the same generator state gives the same ones."""
+        """Return fresh tasks; the same generator state gives the same ones."""
         ...
 
 
@@ -80,7 +80,7 @@ class Sinusoids:
     inputs: tuple[float, float] = (-5.0, 5.0)
 
     def draw(self, n_tasks: int, n_support: int, n_query: int, generator: torch.Generator) -> Episodes:
-        """Fresh waves with points on them."""
+        """Return fresh waves with points on them."""
 
         def uniform(bounds: tuple[float, float], n: int) -> Tensor:
             low, high = bounds

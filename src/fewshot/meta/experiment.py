@@ -19,11 +19,11 @@ import torch
 from fewshot.base.config import from_plain, lay_over, to_plain
 from fewshot.base.errors import BadValue, check
 from fewshot.base.interrupt import polite_stop
-from fewshot.meta import markov, omniglot, regression, sinusoid, text
+from fewshot.meta.curves import Measured
 from fewshot.meta.folder import STATE, keep, take_up
-from fewshot.meta.learn import named
-from fewshot.meta.measure import Measured
-from fewshot.meta.outer import OuterLoop
+from fewshot.meta.learners.weight_learner import named
+from fewshot.meta.outer_loop import OuterLoop
+from fewshot.meta.tasks import markov, omniglot, regression, sinusoid, text
 
 SAVE_EVERY = 60.0  # seconds
 MOST_THREADS = 1024
@@ -44,11 +44,11 @@ class Experiment(Protocol):
         ...
 
     def watch(self, name: str) -> Mapping[str, float]:
-        """Figures to take at each report of the loop of that name."""
+        """Return figures to take at each report of the loop of that name."""
         ...
 
     def measure(self) -> Measured:
-        """Curves on unseen tasks, when all loops are done."""
+        """Return curves on unseen tasks, when all loops are done."""
         ...
 
 
@@ -63,7 +63,9 @@ KINDS: Mapping[str, tuple[type, Callable[[Any], Experiment]]] = {
 
 
 def configure(kind: str, given: Mapping[str, Any]) -> Any:
-    """The configuration of a kind from what is given, over its defaults; a learner's name stands for its options."""
+    """Return the configuration of a kind from what is given, over its defaults; a learner's name stands for its
+    options.
+    """
     learner = given.get("learner")
     if isinstance(learner, Mapping) and "name" in learner:
         given = {**given, "learner": lay_over(named(learner["name"]), learner)}
@@ -74,7 +76,7 @@ def configure(kind: str, given: Mapping[str, Any]) -> Any:
 
 
 def prepare(kind: str, config: Any) -> Experiment:
-    """What runs a configuration, with as many threads as it says."""
+    """Return what runs a configuration, with as many threads as it says."""
     check(config.threads <= MOST_THREADS, f"threads is {config.threads}, must be at most {MOST_THREADS}")
     torch.set_num_threads(config.threads)
     return KINDS[kind][1](config)

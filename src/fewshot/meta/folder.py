@@ -16,8 +16,8 @@ from fewshot.base.errors import BadFile, BadValue
 from fewshot.base.files import read_json, write_json
 from fewshot.base.lock import LOCK
 from fewshot.base.log import note
-from fewshot.meta.measure import Measured, from_json, to_json
-from fewshot.meta.outer import OuterLoop
+from fewshot.meta.curves import Measured, from_json, to_json
+from fewshot.meta.outer_loop import OuterLoop
 from fewshot.meta.state import differences
 
 RESULT, PAGE, STATE = "result.json", "report.html", ".safetensors"
@@ -27,7 +27,7 @@ SHOWN = 3  # names in a message
 
 
 def about_training(settings: Mapping[str, Any], data: Mapping[str, str]) -> dict[str, Any]:
-    """What training depends on: settings without those of the test, and content in place of the paths to it.
+    """Return what training depends on: settings without those of the test, and content in place of the paths to it.
 
     `data` has the dotted names of settings that are paths, each with a digest of what lies there.
     """

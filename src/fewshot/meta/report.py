@@ -14,9 +14,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from fewshot.evaluate.figures import COLOURS, Line, Scale, lines_svg
-from fewshot.evaluate.page import in_figure, plain_table, side_by_side, write_page
-from fewshot.meta.measure import Curve, Measured, Point
+from fewshot.evaluate.reports.figures import COLOURS, Line, Scale, lines_svg
+from fewshot.evaluate.reports.page import in_figure, plain_table, side_by_side, write_page
+from fewshot.meta.curves import Curve, Measured, Point
 
 LEARNED = ("weights", "context")  # kinds that an outer loop prepared, or a checkpoint
 MARKERS = "osD^vPX*"
@@ -50,7 +50,7 @@ def write_report(path: Path, results: Sequence[Measured], *, title: str = "fewsh
 
 
 def grouped(results: Iterable[Measured]) -> dict[tuple[str, str], list[Measured]]:
-    """Results by (tasks, quantity)."""
+    """Return results by (tasks, quantity)."""
     groups: dict[tuple[str, str], list[Measured]] = {}
     for one in results:
         for part in _by_tasks(one):
@@ -59,7 +59,7 @@ def grouped(results: Iterable[Measured]) -> dict[tuple[str, str], list[Measured]
 
 
 def _by_tasks(measured: Measured) -> Iterator[Measured]:
-    """A result for each sort of tasks in it; what the outer loops reported goes with the first."""
+    """Yield a result for each sort of tasks in it; what the outer loops reported goes with the first."""
     history = measured.history
     for name in dict.fromkeys(curve.tasks for curve in measured.curves):
         curves = tuple(curve for curve in measured.curves if curve.tasks == name)
@@ -69,7 +69,7 @@ def _by_tasks(measured: Measured) -> Iterator[Measured]:
 
 
 def merge(group: Sequence[Measured]) -> Measured:
-    """All curves of one sort of tasks together; a baseline that several results hold stands once.
+    """Return all curves of one sort of tasks together; a baseline that several results hold stands once.
 
     Learners of one name that did otherwise in another result, and their outer loops, get a number behind it.
     """
@@ -93,13 +93,13 @@ def merge(group: Sequence[Measured]) -> Measured:
 
 
 def _free(name: str, value: object, taken: Mapping[str, object]) -> str:
-    """The name, with a number behind it where it is taken by another value."""
+    """Return the name, with a number behind it where it is taken by another value."""
     names = itertools.chain([name], (f"{name} ({n})" for n in itertools.count(2)))
     return next(free for free in names if taken.get(free, value) == value)
 
 
 def figures(measured: Measured, taken: set[str] | None = None) -> Iterator[tuple[str, str, str]]:
-    """(name, caption, SVG) of everything that one sort of tasks has to show.
+    """Yield (name, caption, SVG) of everything that one sort of tasks has to show.
 
     A name is fit for files and for elements of a page; it is none of those in `taken`, to which it is added.
     """
@@ -134,7 +134,9 @@ def figures(measured: Measured, taken: set[str] | None = None) -> Iterator[tuple
 
 
 def _in_words(key: str, quantity: str) -> tuple[str, str]:
-    """(label, unit) of a figure that a loop reports beside its loss, as `watch` of the kinds of tasks names them."""
+    """Return (label, unit) of a figure that a loop reports beside its loss, as `watch` of the kinds of tasks names
+    them.
+    """
     if key.startswith("kl_"):
         return f"from the {key.removeprefix('kl_')} reader", "KL divergence (nats)"
     if key.startswith("error_"):
@@ -143,7 +145,7 @@ def _in_words(key: str, quantity: str) -> tuple[str, str]:
 
 
 def _own_name(name: str, taken: set[str]) -> str:
-    """The name without what file names, links and attributes should not hold, with a number if it is taken."""
+    """Return the name without what file names, links and attributes should not hold, with a number if it is taken."""
     plain = re.sub(r"[^\w.-]+", "-", name)[:LONGEST_NAME]
     own = next(free for free in (plain, *(f"{plain}-{n}" for n in range(2, len(taken) + 3))) if free not in taken)
     taken.add(own)
@@ -151,19 +153,21 @@ def _own_name(name: str, taken: set[str]) -> str:
 
 
 def _drawn(text: str) -> str:
-    """The text as matplotlib draws it letter by letter: no formulas, no line breaks, no labels that it leaves out."""
+    """Return the text as matplotlib draws it letter by letter: no formulas, no line breaks, no labels that it leaves
+    out.
+    """
     short = text if len(text) <= LONGEST_LABEL else f"{text[:LONGEST_LABEL]}..."
     plain = "".join(letter if letter.isprintable() else " " for letter in short).replace("$", r"\$")
     return f" {plain}" if plain.startswith("_") else plain
 
 
 def standalone(svg: str) -> str:
-    """A figure for a file of its own, in an ink that reads on white and on black."""
+    """Return a figure for a file of its own, in an ink that reads on white and on black."""
     return svg.replace("<svg ", '<svg style="color: #77818f" ', 1)
 
 
 def _went(label: str, rows: Sequence[Mapping[str, float]], key: str, number: int) -> Line:
-    """One figure of an outer loop's reports."""
+    """Return one figure of an outer loop's reports."""
     at, values = [row["iteration"] for row in rows], [row[key] for row in rows]
     return Line(label=_drawn(label), x=at, y=values, colour=COLOURS[number % len(COLOURS)], marker="")
 
@@ -185,20 +189,22 @@ def _line(
 
 
 def _against_examples(curves: Sequence[Curve]) -> Iterator[Line]:
-    """The most gradient steps at each number of examples."""
+    """Yield the most gradient steps at each number of examples."""
     for number, curve in enumerate(curves):
         at = _last_steps(curve)
         yield _line(curve, list(at.values()), list(at), number)
 
 
 def _last_steps(curve: Curve) -> dict[int, Point]:
-    """The point with the most gradient steps at each number of examples."""
+    """Return the point with the most gradient steps at each number of examples."""
     points = sorted(curve.points, key=lambda one: (one.n_examples, one.n_steps))
     return {one.n_examples: one for one in points}
 
 
 def _against_steps(curves: Sequence[Curve]) -> Iterator[Line]:
-    """A line for each number of examples that was measured at several numbers of steps; of many the first and last."""
+    """Yield a line for each number of examples that was measured at several numbers of steps; of many the first and
+    last.
+    """
     for number, curve in enumerate(curves):
         by_examples = itertools.groupby(
             sorted(curve.points, key=lambda one: (one.n_examples, one.n_steps)), key=lambda one: one.n_examples
@@ -212,7 +218,7 @@ def _against_steps(curves: Sequence[Curve]) -> Iterator[Line]:
 
 
 def _against_flops(curves: Sequence[Curve]) -> Iterator[Line]:
-    """A line for each row of the table: points of different numbers of steps are of no one curve."""
+    """Yield a line for each row of the table: points of different numbers of steps are of no one curve."""
     for number, curve in enumerate(curves):
         rows = [[one for one in row.values() if one.flops] for row in _rows(curve)]
         rows = [sorted(row, key=lambda one: one.flops or 0.0) for row in rows if row]
@@ -239,7 +245,9 @@ def winners(measured: Measured) -> list[tuple[int, str, str, bool]]:
 
 
 def pivot(measured: Measured) -> tuple[list[str], list[list[str]]]:
-    """(columns, rows): a row for each learner and number of gradient steps, a column for each number of examples."""
+    """Return (columns, rows): a row for each learner and number of gradient steps, a column for each number of
+    examples.
+    """
     examples = sorted({one.n_examples for curve in measured.curves for one in curve.points})
     columns = ["learner", "gradient steps", *(f"K = {n}" for n in examples)]
     rows = []
@@ -253,14 +261,16 @@ def pivot(measured: Measured) -> tuple[list[str], list[list[str]]]:
 
 
 def _spelled(one: Point) -> str:
-    """Mean and half its interval, in three decimals, or four where the mean is small."""
+    """Return mean and half its interval, in three decimals, or four where the mean is small."""
     digits = 4 if 0 < one.mean < 0.01 else 3
     half = max(one.high - one.mean, one.mean - one.low)  # that of a share may be cut off at 0 or 1 on one side
     return f"{one.mean:.{digits}f} ± {half:.{digits}f}"
 
 
 def _rows(curve: Curve) -> Iterator[dict[int, Point]]:
-    """Points by number of examples: all in one row where each number has a single one, else a row a number of steps."""
+    """Yield points by number of examples: all in one row where each number has a single one, else a row a number of
+    steps.
+    """
     if curve.points and len(curve.points) == len({one.n_examples for one in curve.points}):
         yield {one.n_examples: one for one in curve.points}
         return
@@ -269,7 +279,7 @@ def _rows(curve: Curve) -> Iterator[dict[int, Point]]:
 
 
 def markdown_tables(results: Sequence[Measured]) -> str:
-    """What a page of the documentation shows of results: a table for each sort of tasks."""
+    """Return what a page of the documentation shows of results: a table for each sort of tasks."""
     parts = []
     for (tasks, quantity), group in grouped(results).items():
         columns, rows = pivot(merge(group))
@@ -303,7 +313,7 @@ def _points_table(measured: Measured) -> str:
 
 
 def _settings(measured: Measured) -> str:
-    """What made a result, folded away."""
+    """Return what made a result, folded away."""
     outer = [
         f"{curve.learner}: outer loop of {curve.training_flops:.3g} FLOPs"
         for curve in measured.curves

@@ -47,7 +47,7 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def damaged(path: Path, reason: str) -> BadFile:
-    """The error for a file that is no state any more."""
+    """Return the error for a file that is no state any more."""
     return BadFile(f"{path} is damaged ({reason}): delete it to begin anew, or give another --out")
 
 

@@ -16,9 +16,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from fewshot.base.errors import ContextTooLong
-from fewshot.kernels.need import Attend
+from fewshot.kernels.interface import Attend
 from fewshot.model.config import GPTConfig
-from fewshot.patterns.kept import Kept, kept, readable_slots
+from fewshot.patterns.cache_layout import CacheLayout, kept, readable_slots
 from fewshot.patterns.pattern import Pattern
 
 
@@ -42,7 +42,7 @@ class LayerCache:
         return sum(buffer.nbytes for buffer in self.buffers)
 
     def n_entries(self, length: int) -> int:
-        """Positions that are held after `length` were read, those of the kind of head that holds most."""
+        """Return positions that are held after `length` were read, those of the kind of head that holds most."""
         return max(len(each.held(length)) for each in self.kept)
 
     def write(self, k: Tensor, v: Tensor, starts: Sequence[int], counts: Sequence[int]) -> None:
@@ -62,7 +62,8 @@ class LayerCache:
                     buffer[:, b, :, slots] = new[:, b]
 
     def joined(self, start: int, k: Tensor, v: Tensor, rows: slice) -> tuple[int, Tensor, Tensor]:
-        """The first position that is needed, and all keys and values from there on, those before `start` from here.
+        """Return the first position that is needed, and all keys and values from there on, those before `start` from
+        here.
 
         What the pattern cannot read, and was dropped, is zeros.
         """
@@ -81,7 +82,7 @@ class LayerCache:
         return first, keys, values
 
     def read(self, q: Tensor, position: int) -> Tensor:
-        """One query a row, all at the same position: exactly the keys that it reads, so no mask is needed."""
+        """Return one query a row, all at the same position: exactly the keys that it reads, so no mask is needed."""
         mixed = []
         for heads, each, buffer in zip(self.heads, self.kept, self.buffers, strict=True):
             keys, values = buffer[..., _reader(each, position), :].unbind(0)
@@ -89,7 +90,7 @@ class LayerCache:
         return self._together(mixed)
 
     def _together(self, by_kind: list[Tensor]) -> Tensor:
-        """All heads in their order, from those of each kind."""
+        """Return all heads in their order, from those of each kind."""
         if len(by_kind) == 1:
             return by_kind[0]
         first = by_kind[0]
@@ -99,7 +100,7 @@ class LayerCache:
         return mixed
 
     def read_ragged(self, q: Tensor, positions: Sequence[int]) -> Tensor:
-        """One query a row, at different positions."""
+        """Return one query a row, at different positions."""
         mixed = []
         for heads, each, buffer in zip(self.heads, self.kept, self.buffers, strict=True):
             lists = [readable_slots(each, position) for position in positions]
@@ -150,8 +151,8 @@ class CacheReading:
         return torch.cat(mixed)
 
 
-def _reader(kept: Kept, position: int) -> slice | Tensor:
-    """`readable_slots` as an index: a slice, which makes no copy, where they always lie side by side."""
+def _reader(kept: CacheLayout, position: int) -> slice | Tensor:
+    """Return `readable_slots` as an index: a slice, which makes no copy, where they always lie side by side."""
     return kept.span(position) or torch.from_numpy(readable_slots(kept, position))
 
 

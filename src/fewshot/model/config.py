@@ -60,7 +60,7 @@ class GPTConfig:
         table_sizes(self.positions, n_ctx=self.n_ctx)
 
     def schedule(self) -> Schedule:
-        """The attention pattern of every layer."""
+        """Return the attention pattern of every layer."""
         return parse(self.pattern)
 
     @property

@@ -15,14 +15,14 @@ from torch.utils.checkpoint import checkpoint
 
 from fewshot.base.errors import BadValue, ContextTooLong
 from fewshot.kernels import sdpa
-from fewshot.kernels.need import Attend
+from fewshot.kernels.interface import Attend
 from fewshot.model.cache import Cache
 from fewshot.model.config import GPTConfig
 from fewshot.model.init import initialise
 from fewshot.model.layers import Block
 from fewshot.model.loss import mean_cross_entropy
+from fewshot.model.memory import Memory
 from fewshot.model.positions import Positions, table_sizes
-from fewshot.model.reading import Memory
 
 
 class GPT(nn.Module):
@@ -57,7 +57,7 @@ class GPT(nn.Module):
         *,
         counts: Sequence[int] | None = None,
     ) -> Float[Tensor, "B T D"]:
-        """Hidden states after the last norm; cache, documents and counts as `read` has them."""
+        """Return hidden states after the last norm; cache, documents and counts as `read` has them."""
         return self.read(self.wte(tokens), cache, documents, counts=counts)
 
     def read(
@@ -68,7 +68,8 @@ class GPT(nn.Module):
         *,
         counts: Sequence[int] | None = None,
     ) -> Float[Tensor, "B T D"]:
-        """Hidden states after the last norm, of inputs that are vectors: embedded tokens, or numbers laid out as such.
+        """Return hidden states after the last norm, of inputs that are vectors: embedded tokens, or numbers laid out
+        as such.
 
         With a cache, the inputs continue what it holds and are added to it; where rows are padded at their ends,
         `counts` tells how many inputs of each are real. A tree takes a cache's place where texts branch,
@@ -92,16 +93,16 @@ class GPT(nn.Module):
         return self.ln_f(x)
 
     def _positions(self, n_positions: int, cache: Memory | None) -> Float[Tensor, "*B T D"]:
-        """Embeddings of the next positions, row by row where the rows of a cache differ."""
+        """Return embeddings of the next positions, row by row where the rows of a cache differ."""
         at = torch.arange(n_positions) if cache is None else cache.positions(n_positions)
         return self.wpe(at.to(self.wpe.weight.device))
 
     def logits(self, hidden: Float[Tensor, "*N D"]) -> Float[Tensor, "*N V"]:
-        """Scores over the vocabulary for these hidden states."""
+        """Return scores over the vocabulary for these hidden states."""
         return hidden @ self.output_weight.T
 
     def forward(self, tokens: Int[Tensor, "B T"], cache: Memory | None = None) -> Float[Tensor, "B T V"]:
-        """Logits at every position."""
+        """Return logits at every position."""
         return self.logits(self.hidden(tokens, cache))
 
     def loss(
@@ -110,18 +111,18 @@ class GPT(nn.Module):
         targets: Int[Tensor, "B T"],
         documents: Int[Tensor, "B T"] | None = None,
     ) -> Float[Tensor, ""]:
-        """Mean cross-entropy in nats a token; never holds the logits of all positions."""
+        """Return mean cross-entropy in nats a token; never holds the logits of all positions."""
         hidden = self.hidden(tokens, documents=documents)
         return mean_cross_entropy(hidden.flatten(0, 1), self.output_weight, targets.flatten())
 
     def new_cache(self, n_rows: int) -> Cache:
-        """An empty cache for a batch of `n_rows`, on the model's device and in its type."""
+        """Return an empty cache for a batch of `n_rows`, on the model's device and in its type."""
         weight = self.wte.weight
         return Cache(self.config, n_rows, device=weight.device, dtype=weight.dtype)
 
 
 def count_parameters(config: GPTConfig) -> dict[str, int]:
-    """Parameters of the model, counted on the meta device: `total` and `non_embedding` (without wte and wpe)."""
+    """Return parameters of the model, counted on the meta device: `total` and `non_embedding` (without wte and wpe)."""
     with torch.device("meta"):
         model = GPT(config)
     total = sum(parameter.numel() for parameter in model.parameters())

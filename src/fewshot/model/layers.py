@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from fewshot.kernels.need import Attend
+from fewshot.kernels.interface import Attend
 from fewshot.model.config import GPTConfig
-from fewshot.model.reading import Reading
+from fewshot.model.memory import Reading
 from fewshot.patterns.pattern import Pattern
 
 
@@ -56,7 +56,7 @@ class Attention(nn.Module):
 
 
 def sigmoid_gelu(x: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
-    """The Sparse Transformer's approximation of GELU. Source: Child et al. 2019, section 5.2."""
+    """Return the Sparse Transformer's approximation of GELU. Source: Child et al. 2019, section 5.2."""
     return x * torch.sigmoid(1.702 * x)
 
 
@@ -70,7 +70,7 @@ class FeedForward(nn.Module):
         self.gelu = sigmoid_gelu if config.block == "sparse-transformer" else partial(F.gelu, approximate="tanh")
 
     def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
-        """Position by position, no mixing."""
+        """Return position by position, no mixing."""
         return self.c_proj(self.gelu(self.c_fc(x)))
 
 
@@ -96,7 +96,7 @@ class Block(nn.Module):
         reading: Reading | None = None,
         documents: Int[Tensor, "B S"] | None = None,
     ) -> Float[Tensor, "B T D"]:
-        """The block's output."""
+        """Return the block's output."""
         if self.norm_first:
             x = x + self.drop(self.attn(self.ln_1(x), reading, documents))
             return x + self.drop(self.mlp(self.ln_2(x)))

@@ -54,7 +54,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 def mean_cross_entropy(
     hidden: Float[Tensor, "N D"], weight: Float[Tensor, "V D"], targets: Int[Tensor, " N"]
 ) -> Float[Tensor, ""]:
-    """Mean negative log-likelihood, in nats, of `targets` under `softmax(hidden @ weight.T)`.
+    """Return mean negative log-likelihood, in nats, of `targets` under `softmax(hidden @ weight.T)`.
 
     Never holds more than `CHUNK_LOGITS` logits. Under autocast the products run in its type, the softmax and the sums
     in float32. Differentiable once: `create_graph` raises BadValue.

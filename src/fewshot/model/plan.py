@@ -73,12 +73,12 @@ def make_plan(name: str, config: GPTConfig, *, n_tokens: int = PAPER_TOKENS) -> 
 
 
 def n_parameters(config: GPTConfig) -> int:
-    """Parameters of the model by arithmetic: at once for any size, where building it would take minutes."""
+    """Return parameters of the model by arithmetic: at once for any size, where building it would take minutes."""
     return n_block_parameters(config) + _n_embedding(config)
 
 
 def n_block_parameters(config: GPTConfig) -> int:
-    """Those of them in the blocks: all but embeddings, output matrix and last norm."""
+    """Return those of them in the blocks: all but embeddings, output matrix and last norm."""
     d, heads = config.d_model, config.n_heads * config.head_width
     attention = (d + 1) * (2 * config.n_heads * config.qk_width + heads) + (heads + 1) * d
     feed_forward = (d + 1) * config.ff_width + (config.ff_width + 1) * d
@@ -91,7 +91,7 @@ def _n_embedding(config: GPTConfig) -> int:
 
 
 def activation_bytes(config: GPTConfig, *, recompute: bool = False) -> int:
-    """Bytes that autograd keeps for one sequence of n_ctx tokens in float32, attention weights never stored.
+    """Return bytes that autograd keeps for one sequence of n_ctx tokens in float32, attention weights never stored.
 
     A block keeps, in units of T: its two norms' inputs and outputs (4 D), q, k, v (3 W), the mixed values (W) with
     their log-sum-exp (H), and both sides of the feed-forward non-linearity (2 F). Narrow queries and keys are also

@@ -23,7 +23,7 @@ _SPELLED = re.compile(r"(rows|image)\s*\(\s*(\d{1,9}(?:\s*,\s*\d{1,9})*)\s*\)", 
 
 
 def table_sizes(text: str, *, n_ctx: int) -> tuple[int, ...]:
-    """The sizes of the coordinates that `text` names for n_ctx positions, the slowest first.
+    """Return the sizes of the coordinates that `text` names for n_ctx positions, the slowest first.
 
     "learned" has one; "rows(l)" the row and the column of a matrix of width l; "image(h, w, c)" row, column, channel.
     Raises BadValue for another text, and where the sizes do not fit n_ctx.
@@ -44,7 +44,7 @@ def table_sizes(text: str, *, n_ctx: int) -> tuple[int, ...]:
 
 
 def coordinates(positions: Any, sizes: tuple[int, ...]) -> list[Any]:
-    """The coordinates of a position, or elementwise of many: its digits where `sizes` are the bases."""
+    """Return the coordinates of a position, or elementwise of many: its digits where `sizes` are the bases."""
     digits = []
     for size in reversed(sizes[1:]):
         digits.append(positions % size)
@@ -60,7 +60,7 @@ class Positions(nn.Embedding):
         self.sizes = sizes
 
     def forward(self, positions: Int[Tensor, "*N"]) -> Float[Tensor, "*N D"]:
-        """One vector a position."""
+        """Return one vector a position."""
         firsts = itertools.accumulate(self.sizes[:-1], initial=0)
         rows = [first + each for first, each in zip(firsts, coordinates(positions, self.sizes), strict=True)]
         return F.embedding(torch.stack(rows), self.weight).sum(0)

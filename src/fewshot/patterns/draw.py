@@ -27,7 +27,7 @@ class _Panel(NamedTuple):
 
 
 def to_text(schedule: Schedule, n: int, max_cells: int = 48) -> str:
-    """One grid of characters for each distinct layer and head: rows are queries, columns are keys.
+    """Return one grid of characters for each distinct layer and head: rows are queries, columns are keys.
 
     Longer texts than `max_cells` are drawn with several positions to a character.
     """
@@ -109,7 +109,7 @@ def _figures(pattern: Pattern, n: int) -> str:
 
 
 def _panels(schedule: Schedule) -> list[_Panel]:
-    """Each distinct pattern of a layer and head once, with the layers and heads that use it."""
+    """Return each distinct pattern of a layer and head once, with the layers and heads that use it."""
     n_layers = len(schedule.patterns)
     panels = []
     for layer_pattern in dict.fromkeys(schedule.patterns):
@@ -126,7 +126,7 @@ def _panels(schedule: Schedule) -> list[_Panel]:
 
 
 def _which(noun: str, numbers: list[int], period: int, *, repeated: bool = True) -> str:
-    """Such as `every layer`, `layer 1 of every 2`, `heads 0, 2 of the first 4`; counted from 0."""
+    """Return such as `every layer`, `layer 1 of every 2`, `heads 0, 2 of the first 4`; counted from 0."""
     if repeated and len(numbers) == period:
         return f"every {noun}"
     of = f"of every {period}" if repeated else f"of the first {period}"
@@ -134,11 +134,11 @@ def _which(noun: str, numbers: list[int], period: int, *, repeated: bool = True)
 
 
 def _side(n: int, max_cells: int) -> int:
-    """Positions on one side of a cell, so that at most `max_cells` cells show n positions."""
+    """Return positions on one side of a cell, so that at most `max_cells` cells show n positions."""
     return -(-n // max_cells)
 
 
 def _cells(pattern: Pattern, n: int, side: int) -> Int[np.ndarray, "N N"]:
-    """How much of each cell is read: future, none, some or all of its causal pairs."""
+    """Return how much of each cell is read: future, none, some or all of its causal pairs."""
     causal, allowed = block_counts(Dense(), n, side), block_counts(pattern, n, side)
     return np.select([causal == 0, allowed == 0, allowed < causal], [_FUTURE, _NONE, _SOME], _ALL)

@@ -22,28 +22,30 @@ _ROWS = 512  # queries worked on at a time
 def mask(
     pattern: Pattern, n_queries: int, n_keys: int, q_start: int = 0, head: int = 0
 ) -> Bool[np.ndarray, "{n_queries} {n_keys}"]:
-    """Which query may read which key; query row t stands at position q_start + t, the keys at 0, 1, ..."""
+    """Return which query may read which key; query row t stands at position q_start + t, the keys at 0, 1, ..."""
     queries = np.arange(q_start, q_start + n_queries, dtype=np.int32)[:, None]
     return pattern.for_head(head).allows(queries, np.arange(n_keys, dtype=np.int32))
 
 
 def keys_per_query(pattern: Pattern, n: int, head: int = 0) -> Int[np.ndarray, " n"]:
-    """How many keys each of `n` positions reads."""
+    """Return how many keys each of `n` positions reads."""
     return np.concatenate([rows.sum(axis=1) for rows in _mask_rows(pattern, n, head)])
 
 
 def mean_keys_per_query(pattern: Pattern, n: int) -> float:
-    """Keys that a query reads, averaged over `n` positions and over heads (the first HEADS if they may all differ)."""
+    """Return keys that a query reads, averaged over `n` positions and over heads (the first HEADS if they may all
+    differ).
+    """
     return float(np.mean([keys_per_query(each, n).mean() for each in pattern.for_heads(HEADS)]))
 
 
 def density(pattern: Pattern, n: int) -> float:
-    """Allowed pairs / causal pairs of `n` positions, averaged over heads: 1 for dense attention."""
+    """Return allowed pairs / causal pairs of `n` positions, averaged over heads: 1 for dense attention."""
     return mean_keys_per_query(pattern, n) / ((n + 1) / 2)
 
 
 def block_counts(pattern: Pattern, n: int, block: int, head: int = 0) -> Int[np.ndarray, "N N"]:
-    """Allowed pairs in each block of `block` x `block` positions; the last row and column may be cut by `n`."""
+    """Return allowed pairs in each block of `block` x `block` positions; the last row and column may be cut by `n`."""
     check(block >= 1, f"a block needs at least 1 position, got {block}")
     starts = np.arange(0, n, block)
     in_rows = [np.add.reduceat(rows, starts, axis=1, dtype=np.int64) for rows in _mask_rows(pattern, n, head)]
@@ -51,12 +53,14 @@ def block_counts(pattern: Pattern, n: int, block: int, head: int = 0) -> Int[np.
 
 
 def blocks(pattern: Pattern, n: int, block: int, head: int = 0) -> Bool[np.ndarray, "N N"]:
-    """The blocks of `block` x `block` positions with any allowed pair: what a block-sparse kernel must compute."""
+    """Return the blocks of `block` x `block` positions with any allowed pair: what a block-sparse kernel must
+    compute.
+    """
     return block_counts(pattern, n, block, head) > 0
 
 
 def hops(schedule: Schedule, n: int) -> int | None:
-    """The smallest number of layers after which every position has heard of every earlier one; None if never.
+    """Return the smallest number of layers after which every position has heard of every earlier one; None if never.
 
     Layers follow the schedule from layer 0, cycled; the heads of a layer read together. 1 for dense attention,
     2 for a valid factorisation in two steps (Child et al. 2019, section 4.2), 0 for a single position.

@@ -36,7 +36,7 @@ class Pattern(abc.ABC):
 
     @abc.abstractmethod
     def allows(self, q: Any, k: Any, h: Any = 0) -> Any:
-        """Whether the query at position `q` may read the key at position `k` in head `h`, elementwise."""
+        """Return whether the query at position `q` may read the key at position `k` in head `h`, elementwise."""
 
     @property
     def parts(self) -> tuple[Pattern, ...]:
@@ -279,7 +279,7 @@ SIMPLE = (Dense, Banded, Strided, Block, Columns)  # by their exact type: a subc
 
 
 def _simple_parts(patterns: Iterable[Pattern]) -> tuple[Pattern, ...]:
-    """All parts once, in the order of PATTERNS and then of their numbers: local parts come first."""
+    """Return all parts once, in the order of PATTERNS and then of their numbers: local parts come first."""
     kinds = list(PATTERNS.values())
 
     def place(part: Pattern) -> tuple[int, list[int], str]:
@@ -291,7 +291,7 @@ def _simple_parts(patterns: Iterable[Pattern]) -> tuple[Pattern, ...]:
 
 
 def _merge(patterns: list[Pattern]) -> Pattern:
-    """The union in its one spelling: equal sets of parts give equal values."""
+    """Return the union in its one spelling: equal sets of parts give equal values."""
     n_heads = math.lcm(*(len(pattern.by_head) for pattern in patterns))
     if n_heads > 1:
         return PerHead(

@@ -42,7 +42,7 @@ class Schedule:
                 _check_reads(pattern)
 
     def for_layer(self, i: int) -> Pattern:
-        """The pattern of layer `i`, counted from 0."""
+        """Return the pattern of layer `i`, counted from 0."""
         return self.patterns[i % len(self.patterns)]
 
     @property
@@ -56,7 +56,7 @@ class Schedule:
 
 
 def alternate(*patterns: Pattern) -> Schedule:
-    """The schedule that gives these patterns to the layers in turn (interleaved, in the paper's word)."""
+    """Return the schedule that gives these patterns to the layers in turn (interleaved, in the paper's word)."""
     return Schedule(patterns)
 
 
@@ -72,7 +72,8 @@ def _check_reads(pattern: Pattern) -> None:
 
 
 def parse(text: str) -> Schedule:
-    """The schedule that `text` spells, such as `alternate(dense, banded(256))`; a bare pattern is for every layer.
+    """Return the schedule that `text` spells, such as `alternate(dense, banded(256))`; a bare pattern is for every
+    layer.
 
     Raises `BadValue` or `UnknownName` with the text, the position (counted from 1) and what is allowed there.
     """
@@ -179,7 +180,7 @@ class _Parser:
             self.kind, self.token = "", ""
 
     def took(self, sign: str) -> bool:
-        """Whether the next token is `sign`; if so it is passed."""
+        """Return whether the next token is `sign`; if so it is passed."""
         if self.token != sign:
             return False
         self.advance()

@@ -49,7 +49,9 @@ TRAINER_BYTES = 80  # that the trainer takes for an entry before it reads a word
 
 
 def _alphabet() -> dict[str, int]:
-    """The byte of each of GPT-2's 256 printable characters: itself in Latin-1 if visible, else the next from U+0100."""
+    """Return the byte of each of GPT-2's 256 printable characters: itself in Latin-1 if visible, else the next from
+    U+0100.
+    """
     visible = [byte for byte in range(256) if 0x21 <= byte <= 0x7E or (byte >= 0xA1 and byte != 0xAD)]
     hidden = [byte for byte in range(256) if byte not in visible]
     return {chr(byte): byte for byte in visible} | {chr(256 + i): byte for i, byte in enumerate(hidden)}
@@ -92,7 +94,7 @@ class BPE(Tokenizer):
         )
 
     def encode_to_numpy(self, text: str) -> UInt32[np.ndarray, " T"]:
-        """The ids of `text`, by tiktoken."""
+        """Return the ids of `text`, by tiktoken."""
         try:
             ids = self.encoding.encode_to_numpy(text, disallowed_special=())
         except UnicodeEncodeError:
@@ -103,7 +105,7 @@ class BPE(Tokenizer):
         return self.encoding.decode_bytes(ids)
 
     def to_json(self) -> str:
-        """The tokenizer in the format of Hugging Face `tokenizers`."""
+        """Return the tokenizer in the format of Hugging Face `tokenizers`."""
         value = {
             "version": "1.0",
             "truncation": None,
@@ -142,7 +144,9 @@ _PLAIN_BPE = {
 
 
 def bpe_from_json(value: Mapping[str, Any]) -> BPE:
-    """The BPE in a value of the `tokenizers` format; one that cuts text in another way than ours raises `BadValue`."""
+    """Return the BPE in a value of the `tokenizers` format; one that cuts text in another way than ours raises
+    `BadValue`.
+    """
     model, splitter = _part(value, "model"), _part(value, "pre_tokenizer")
     rows: list[tuple[str, Mapping[str, Any], dict[str, Any]]] = [
         ("tokenizer", value, {"normalizer": None, "truncation": None, "padding": None}),
@@ -163,7 +167,7 @@ def bpe_from_json(value: Mapping[str, Any]) -> BPE:
 
 
 def _post_processor(value: Mapping[str, Any]) -> dict[str, Any]:
-    """The post-processor; a template that adds no token to a single text does what ByteLevel does: nothing."""
+    """Return the post-processor; a template that adds no token to a single text does what ByteLevel does: nothing."""
     part = {"type": "ByteLevel"} | _part(value, "post_processor")
     adds_nothing = part["type"] == "TemplateProcessing" and not part.get("special_tokens")
     return {"type": "ByteLevel"} if adds_nothing else part
@@ -176,14 +180,14 @@ def _part(value: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 
 def _pairs(merges: Iterable[Any]) -> list[tuple[str, str]]:
-    """Merges as pairs, from "left right" or ["left", "right"]."""
+    """Return merges as pairs, from "left right" or ["left", "right"]."""
     pairs = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in merges]
     check(all(len(pair) == 2 for pair in pairs), "each merge must be a pair of tokens")
     return [(str(left), str(right)) for left, right in pairs]
 
 
 def load_gpt2(folder: Path) -> BPE:
-    """The BPE of GPT-2's and GPT-3's own two files; raises BadValue if they do not fit each other.
+    """Return the BPE of GPT-2's and GPT-3's own two files; raises BadValue if they do not fit each other.
 
     They are `encoder.json` and `vocab.bpe`, or under Hugging Face's names `vocab.json` and `merges.txt`.
     """
@@ -206,7 +210,7 @@ def check_size(n_vocab: int) -> None:
 
 
 def train_bpe(texts: Iterable[str], *, n_vocab: int) -> BPE:
-    """A BPE trained on `texts`: 256 bytes, then merges by frequency, then `<|endoftext|>` as the last id.
+    """Return a BPE trained on `texts`: 256 bytes, then merges by frequency, then `<|endoftext|>` as the last id.
 
     Its `n_vocab` is smaller where the texts have fewer pairs that occur twice. The same texts give the same BPE.
     Raises BadValue if `n_vocab` is below 257 or too large to be trained.
@@ -227,7 +231,7 @@ def train_bpe(texts: Iterable[str], *, n_vocab: int) -> BPE:
 
 
 def _short_words(texts: Iterable[str]) -> Iterator[str]:
-    """The texts in pieces of bounded size, long words cut."""
+    """Yield the texts in pieces of bounded size, long words cut."""
     for text in texts:
         for piece in pieces(text):
             yield from LONG_WORD.split(without_surrogates(piece))

@@ -25,7 +25,7 @@ class Bytes(Tokenizer):
     pieces_stand_alone = True
 
     def encode_to_numpy(self, text: str) -> UInt32[np.ndarray, " T"]:
-        """The UTF-8 bytes of `text`."""
+        """Return the UTF-8 bytes of `text`."""
         try:
             data = text.encode()
         except UnicodeEncodeError:
@@ -36,7 +36,7 @@ class Bytes(Tokenizer):
         return b"".join(EOT.encode() if i == self.eot else bytes([i]) for i in ids)
 
     def to_json(self) -> str:
-        """The tokenizer as JSON: its type says all."""
+        """Return the tokenizer as JSON: its type says all."""
         return json.dumps({"type": "bytes"})
 
     def to_library_json(self) -> str:

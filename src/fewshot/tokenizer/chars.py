@@ -42,7 +42,7 @@ class Chars(Tokenizer):
         self._id_of[points] = np.arange(len(points))
 
     def encode_to_numpy(self, text: str) -> UInt32[np.ndarray, " T"]:
-        """The ids of `text`, one a character; one that is not known raises `BadValue`."""
+        """Return the ids of `text`, one a character; one that is not known raises `BadValue`."""
         points = _code_points(text)
         ids = self._id_of[np.minimum(points, len(self._id_of) - 1)]
         unknown = ids == UNKNOWN
@@ -58,7 +58,7 @@ class Chars(Tokenizer):
         return "".join([self._tokens[i] for i in ids]).encode()
 
     def to_json(self) -> str:
-        """The tokenizer as JSON: its type and its characters."""
+        """Return the tokenizer as JSON: its type and its characters."""
         return json.dumps({"type": "chars", "characters": self._characters}, ensure_ascii=False)
 
     def to_library_json(self) -> str:
@@ -78,7 +78,7 @@ class Chars(Tokenizer):
 
 
 def chars_from_json(value: Mapping[str, Any]) -> Chars:
-    """The character tokenizer in a value that `Chars.to_json` made; another raises `BadValue`."""
+    """Return the character tokenizer in a value that `Chars.to_json` made; another raises `BadValue`."""
     characters = value.get("characters")
     if not isinstance(characters, str):
         raise BadValue("a character tokenizer needs the text 'characters'")
@@ -86,7 +86,7 @@ def chars_from_json(value: Mapping[str, Any]) -> Chars:
 
 
 def chars_from_library(value: Mapping[str, Any]) -> Chars:
-    """The character tokenizer in a value that `Chars.to_library_json` made; another raises `BadValue`."""
+    """Return the character tokenizer in a value that `Chars.to_library_json` made; another raises `BadValue`."""
     check(value.get("pre_tokenizer") == CUT, "a vocabulary of words is supported only if each character is one")
     vocab = value["model"].get("vocab")
     check(isinstance(vocab, dict) and all(type(i) is int for i in vocab.values()), "its vocabulary has no ids")
@@ -97,7 +97,7 @@ def chars_from_library(value: Mapping[str, Any]) -> Chars:
 
 
 def train_chars(texts: Iterable[str]) -> Chars:
-    """The character tokenizer of all characters in `texts`; raises BadValue if there are none."""
+    """Return the character tokenizer of all characters in `texts`; raises BadValue if there are none."""
     seen: set[str] = set()
     for text in texts:
         for piece in pieces(text):

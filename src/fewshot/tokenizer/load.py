@@ -16,7 +16,7 @@ from fewshot.tokenizer.vocab import Tokenizer
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer in a `tokenizer.json` (ours, or byte-level BPE of Hugging Face `tokenizers`) or in a folder.
+    """Return the tokenizer in a `tokenizer.json` (ours, or byte-level BPE of Hugging Face `tokenizers`) or in a folder.
 
     A folder holds `tokenizer.json`, or GPT-2's two files under either of their names. Anything else raises `BadFile`.
     """

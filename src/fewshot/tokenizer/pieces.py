@@ -16,7 +16,7 @@ CUT = re.compile(r"(?<=\S)[^\S\x1c-\x1f\x85]")
 
 
 def pieces(text: str) -> Iterator[str]:
-    """`text` in pieces, each of which begins with the first blank after something that is none.
+    """Yield `text` in pieces, each of which begins with the first blank after something that is none.
 
     Text without such a place is one piece.
     """

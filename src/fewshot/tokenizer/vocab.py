@@ -35,26 +35,26 @@ class Tokenizer(abc.ABC):
 
     @abc.abstractmethod
     def encode_to_numpy(self, text: str) -> UInt32[np.ndarray, " T"]:
-        """The ids of `text`. Lone surrogates count as U+FFFD; text that spells `<|endoftext|>` stays text."""
+        """Return the ids of `text`. Lone surrogates count as U+FFFD; text that spells `<|endoftext|>` stays text."""
 
     @abc.abstractmethod
     def to_json(self) -> str:
-        """The whole tokenizer as JSON: what `save` writes."""
+        """Return the whole tokenizer as JSON: what `save` writes."""
 
     def to_library_json(self) -> str:
-        """The tokenizer as a `tokenizer.json` that the Hugging Face libraries load, for the same ids."""
+        """Return the tokenizer as a `tokenizer.json` that the Hugging Face libraries load, for the same ids."""
         return self.to_json()
 
     @abc.abstractmethod
     def _join(self, ids: list[int]) -> bytes:
-        """The bytes of ids that are known to be in the vocabulary."""
+        """Return the bytes of ids that are known to be in the vocabulary."""
 
     def encode(self, text: str) -> list[int]:
-        """The ids of `text` as a list; see `encode_to_numpy`."""
+        """Return the ids of `text` as a list; see `encode_to_numpy`."""
         return self.encode_to_numpy(text).tolist()
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """The bytes that `ids` stand for; an id outside the vocabulary raises `BadValue`."""
+        """Return the bytes that `ids` stand for; an id outside the vocabulary raises `BadValue`."""
         checked = [int(i) for i in ids]
         for i in checked:
             if not 0 <= i < self.n_vocab:
@@ -62,7 +62,7 @@ class Tokenizer(abc.ABC):
         return self._join(checked)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text that `ids` stand for; bytes that are not UTF-8 become U+FFFD."""
+        """Return the text that `ids` stand for; bytes that are not UTF-8 become U+FFFD."""
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
 
     @functools.cached_property

@@ -13,7 +13,7 @@ import tokenize
 from collections.abc import Iterator
 from typing import Any
 
-from fewshot.train.data import SourceConfig
+from fewshot.dataset.prepare import SourceConfig
 from fewshot.train.resolve import KINDS
 
 SECTIONS: dict[str, Any] = {"data": KINDS["data"], "data.sources[]": SourceConfig, **KINDS}
@@ -29,7 +29,7 @@ model of `fewshot plan all`, and `model` refines it. `yes: true` (`--yes`) train
 
 
 def page() -> str:
-    """The page of all sections."""
+    """Return the page of all sections."""
     parts = [OPENING]
     for name, kind in SECTIONS.items():
         rows = [f"| `{field}` | {default} | {note} |" for field, default, note in _rows(name, kind)]
@@ -49,7 +49,7 @@ def _rows(name: str, kind: type) -> Iterator[tuple[str, str, str]]:
 
 
 def _spelled(value: object) -> str:
-    """A default as YAML has it."""
+    """Return a default as YAML has it."""
     names = {None: "null", True: "true", False: "false"}
     if value is None or isinstance(value, bool):
         return names[value]
@@ -63,7 +63,7 @@ def _spelled_type(hint: object) -> str:
 
 
 def _notes(kind: type) -> dict[str, str]:
-    """The comment of every field: behind it, or on the lines above."""
+    """Return the comment of every field: behind it, or on the lines above."""
     source = inspect.getsource(kind)
     comments, alone = {}, set()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):

@@ -47,7 +47,9 @@ def laid_over(layers: Iterable[tuple[str, Mapping[str, Any]]], *, say: Callable[
 
 
 def one_spelling(given: Mapping[str, Any], where: str = "the configuration") -> dict[str, Any]:
-    """The same with `schedule.n_tokens` and `data.sources` in the place of their short spellings; both: BadValue."""
+    """Return the same with `schedule.n_tokens` and `data.sources` in the place of their short spellings; both:
+    BadValue.
+    """
     plain = dict(given)
     for short, (name, field) in SPELLINGS.items():
         value = plain.pop(short, None)
@@ -61,7 +63,7 @@ def one_spelling(given: Mapping[str, Any], where: str = "the configuration") -> 
 
 
 def section(given: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """A section of a partial configuration; anything but keys and values raises BadValue."""
+    """Return a section of a partial configuration; anything but keys and values raises BadValue."""
     inside = given.get(name, {})
     if not isinstance(inside, Mapping):
         raise BadValue(f"{name} must hold keys and values, found {inside!r}")
@@ -69,11 +71,11 @@ def section(given: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def paths(value: Any, where: str) -> list[str]:
-    """One path or several, as a list; the user's home in the place of ~."""
+    """Return one path or several, as a list; the user's home in the place of ~."""
     several = cast([value] if isinstance(value, str) else value, tuple[str, ...], where)
     return [at_home(path) for path in several]
 
 
 def at_home(path: str) -> str:
-    """`path` with the user's home in the place of ~, as a shell does where it sees one."""
+    """Return `path` with the user's home in the place of ~, as a shell does where it sees one."""
     return os.path.expanduser(path)  # noqa: PTH111 - a Path would also respell what has no ~

@@ -18,7 +18,7 @@ from fewshot.dataset.pack import Packed
 from fewshot.model.gpt import GPT
 from fewshot.train.config import LoopConfig
 from fewshot.train.guard import Guard, look_at_one_row
-from fewshot.train.metrics import METRICS, Report, read_metrics
+from fewshot.train.metrics import METRICS, StepMetrics, read_metrics
 from fewshot.train.optim import Optimizers
 
 
@@ -34,7 +34,7 @@ class Keeper:
     micro_rows: int
     guard: Guard
 
-    def saved(self, report: Report, batch: Batch) -> Path:
+    def saved(self, report: StepMetrics, batch: Batch) -> Path:
         """Write the checkpoint of this step; `Diverged` if its weights are good for nothing."""
         loss, norm = look_at_one_row(self.model, batch)
         self.guard.check("the loss after the update", loss, step=report.step)
@@ -51,11 +51,11 @@ class Keeper:
             raise self.guard.diverged(str(error), step=report.step, updated=True) from None
 
     def is_validated(self, step: int, n_steps: int) -> bool:
-        """Whether validation is due after this step."""
+        """Return whether validation is due after this step."""
         return self.validation is not None and (step == n_steps or step % self.loop.validate_every == 0)
 
-    def validated(self, report: Report, stop: StopRequest, path: Path | None = None) -> Report:
-        """The report with its validation loss, or as it was if someone asks to stop meanwhile.
+    def validated(self, report: StepMetrics, stop: StopRequest, path: Path | None = None) -> StepMetrics:
+        """Return the report with its validation loss, or as it was if someone asks to stop meanwhile.
 
         A loss that is not finite takes the checkpoint at `path`, which is of this very step, with it.
         """
@@ -77,13 +77,15 @@ class Keeper:
         bits = loss * self.validation.n_tokens / n_bytes / math.log(2)
         return replace(report, val_loss=loss, val_bits_per_byte=bits)
 
-    def left_undone(self, checkpoint: Checkpoint) -> Report | None:
-        """The report of a checkpoint's step, if the process ended before its line or its validation was written."""
+    def left_undone(self, checkpoint: Checkpoint) -> StepMetrics | None:
+        """Return the report of a checkpoint's step, if the process ended before its line or its validation was
+        written.
+        """
         plain = checkpoint.counters.get("report")
         if plain is None:  # of an older version, which wrote the line first
             return None
         try:
-            report = from_plain(Report, plain, where="counters.report")
+            report = from_plain(StepMetrics, plain, where="counters.report")
         except BadValue as error:
             raise DamagedCheckpoint(f"{checkpoint.path}: {error}") from None
         rows = [row for row in read_metrics(self.run / METRICS) if row["step"] == report.step]
@@ -94,7 +96,7 @@ class Keeper:
 
 
 def counters_of(checkpoint: Checkpoint) -> tuple[int, float]:
-    """Rows seen and seconds trained when it was written."""
+    """Return rows seen and seconds trained when it was written."""
     try:
         rows, seconds = (checkpoint.counters.get(name) for name in ("rows", "seconds"))
         return cast(rows, int, "counters.rows"), cast(seconds, float, "counters.seconds")
@@ -112,7 +114,9 @@ def validation_loss(
     document_masking: bool = False,
     stop: StopRequest | None = None,
 ) -> float | None:
-    """Mean nats a token over the validation rows, in float32, each token predicted once; None if asked to stop."""
+    """Return mean nats a token over the validation rows, in float32, each token predicted once; None if asked to
+    stop.
+    """
     was_training = model.training
     model.eval()
     device, total, count = model.wte.weight.device, 0.0, 0

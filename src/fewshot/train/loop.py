@@ -27,7 +27,7 @@ from fewshot.model.gpt import GPT
 from fewshot.train.config import LoopConfig, OptimizerConfig, ScheduleConfig
 from fewshot.train.guard import Guard
 from fewshot.train.keep import Keeper, counters_of
-from fewshot.train.metrics import METRICS, Report, keep_until, read_metrics  # noqa: F401
+from fewshot.train.metrics import METRICS, StepMetrics, keep_until, read_metrics  # noqa: F401
 from fewshot.train.optim import Optimizers
 from fewshot.train.schedule import batch_rows, count_steps, lr_fraction
 from fewshot.train.step import Precision, train_step
@@ -56,7 +56,7 @@ def training(
     run: Path,
     resume: Checkpoint | None = None,
     hooks: Sequence[Callable[[TrainState], None]] = (),
-) -> Iterator[Report]:
+) -> Iterator[StepMetrics]:
     """Train `model` in place and yield a report after every step; the run folder is complete when it ends.
 
     Ctrl-C ends the iteration after a whole step and a checkpoint, without validation. A checkpoint is written before
@@ -108,7 +108,7 @@ def training(
             guard.check("the gradient's norm", grad_norm, step=step)
             elapsed = time.perf_counter() - began
             seconds += elapsed
-            report = Report(
+            report = StepMetrics(
                 step=step,
                 n_steps=n_steps,
                 tokens=rows * n_ctx,
@@ -135,6 +135,6 @@ def training(
                 return
 
 
-def _log(report: Report, metrics: TextIO) -> None:
+def _log(report: StepMetrics, metrics: TextIO) -> None:
     metrics.write(to_json(asdict(report), where=METRICS) + "\n")
     metrics.flush()

@@ -14,7 +14,7 @@ METRICS = "metrics.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class StepMetrics:
     """What one step came to; losses in nats a token."""
 
     step: int  # steps done
@@ -63,7 +63,7 @@ def _lines(path: Path) -> list[tuple[dict[str, Any], bytes]]:
 def _row(line: bytes, where: str) -> dict[str, Any]:
     try:
         row = parse_json(decode_text(line, where), where)
-        from_plain(Report, row, where=where)
+        from_plain(StepMetrics, row, where=where)
     except FewshotError as error:
         raise BadFile(f"{error}; no line of fewshot train: delete it, or move the file away") from None
     return row

@@ -15,7 +15,7 @@ Named = list[tuple[str, nn.Parameter]]
 
 
 def _adamw(named: Named, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """Adam with decoupled weight decay on matrices only (biases, gains and nothing else are vectors)."""
+    """Return Adam with decoupled weight decay on matrices only (biases, gains and nothing else are vectors)."""
     matrices = [parameter for _, parameter in named if parameter.ndim >= 2]
     vectors = [parameter for _, parameter in named if parameter.ndim < 2]
     groups = [
@@ -36,14 +36,14 @@ def _only_adamw(named: Named, config: OptimizerConfig) -> list[torch.optim.Optim
 
 
 def _hidden_matrices(named: Named) -> tuple[Named, Named]:
-    """The blocks' matrices, and everything else: embeddings, output matrix, norms and biases."""
+    """Return the blocks' matrices, and everything else: embeddings, output matrix, norms and biases."""
     hidden = [(name, parameter) for name, parameter in named if name.startswith("h.") and parameter.ndim == 2]
     chosen = {name for name, _ in hidden}
     return hidden, [(name, parameter) for name, parameter in named if name not in chosen]
 
 
 def _muon_and_adamw(named: Named, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
-    """Torch's Muon on the blocks' matrices, AdamW on the rest."""
+    """Return Torch's Muon on the blocks' matrices, AdamW on the rest."""
     hidden, rest = _hidden_matrices(named)
     muon = torch.optim.Muon(
         [parameter for _, parameter in hidden],
@@ -56,7 +56,7 @@ def _muon_and_adamw(named: Named, config: OptimizerConfig) -> list[torch.optim.O
 
 
 def _normuon_and_adamw(named: Named, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
-    """NorMuon on the blocks' matrices, query, key and value each by itself; AdamW on the rest."""
+    """Return NorMuon on the blocks' matrices, query, key and value each by itself; AdamW on the rest."""
     hidden, rest = _hidden_matrices(named)
     joint = [parameter for name, parameter in hidden if name.endswith("c_attn.weight")]
     single = [parameter for name, parameter in hidden if not name.endswith("c_attn.weight")]
@@ -94,7 +94,7 @@ class Optimizers:
             part.zero_grad(set_to_none=True)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The state as `parameter/entry` tensors: moments and step counts."""
+        """Return the state as `parameter/entry` tensors: moments and step counts."""
         return {
             f"{name}/{entry}": torch.as_tensor(value)
             for part in self.parts

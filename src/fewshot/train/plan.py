@@ -14,9 +14,9 @@ from typing import Any
 from fewshot.base.config import cast
 from fewshot.base.errors import check
 from fewshot.base.machine import check_fits, in_bytes
+from fewshot.dataset.prepare import DataConfig, Say
 from fewshot.model.config import GPTConfig
 from fewshot.model.plan import activation_bytes, n_block_parameters, n_parameters
-from fewshot.train.data import DataConfig, Say
 from fewshot.train.given import one_spelling, section
 from fewshot.train.resolve import EFFICIENCY, EXAMPLE, RunConfig, resolve
 from fewshot.train.schedule import count_steps, whole_rows
@@ -51,13 +51,15 @@ class RunPlan:
 
 
 def state_bytes(model: GPTConfig, optimizer: str) -> int:
-    """Bytes of weights, gradients and the optimizer's state; Muon keeps one number a weight of the blocks, Adam two."""
+    """Return bytes of weights, gradients and the optimizer's state; Muon keeps one number a weight of the blocks, Adam
+    two.
+    """
     total = n_parameters(model)
     return 16 * total - (0 if optimizer == "adamw" else 4 * n_block_parameters(model))
 
 
 def plan_run(config: RunConfig) -> RunPlan:
-    """The costs of a run, by arithmetic."""
+    """Return the costs of a run, by arithmetic."""
     model, loop, n_tokens = config.model, config.loop, config.schedule.n_tokens
     n_rows = whole_rows(config.schedule.batch_tokens, model.n_ctx)
     n_steps = math.ceil(n_tokens / (n_rows * model.n_ctx))
@@ -98,7 +100,7 @@ def check_time(plan: RunPlan, seconds: float) -> None:
 
 
 def in_one_line(plan: RunPlan, *, free_bytes: int, seconds: float) -> str:
-    """What is said before anything long begins."""
+    """Return what is said before anything long begins."""
     return (
         f"plan: {in_bytes(plan.state_bytes)} for weights, gradients and optimizer and {in_bytes(plan.row_bytes)} a "
         f"forward pass, of {in_bytes(free_bytes)} free; {plan.n_steps:,} steps, {in_words(seconds)}"
@@ -138,7 +140,7 @@ def check_whole(config: RunConfig, *, device: str, sure: bool, say: Say) -> None
 
 
 def is_sure(given: Mapping[str, Any]) -> bool:
-    """Whether the user said yes to whatever the plan says."""
+    """Return whether the user said yes to whatever the plan says."""
     return bool(cast(given.get("yes", False), bool, "yes"))
 
 
@@ -155,7 +157,7 @@ UNITS = (("years", 365.25 * 24 * 3600), ("days", 24 * 3600), ("hours", 3600), ("
 
 
 def in_words(seconds: float) -> str:
-    """Such as "about 6 minutes" or "about 1,200 years"."""
+    """Return such as "about 6 minutes" or "about 1,200 years"."""
     for unit, length in UNITS:
         if seconds >= 2 * length:
             n = seconds / length

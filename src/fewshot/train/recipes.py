@@ -69,7 +69,7 @@ RECIPES: dict[str, Recipe] = {
 
 
 def recipe_for(preset: str | None, n_parameters: int) -> Recipe:
-    """The paper's recipe of a preset, or one on the line through Table 2.1 for a model of `n_parameters`.
+    """Return the paper's recipe of a preset, or one on the line through Table 2.1 for a model of `n_parameters`.
 
     The learning rate falls from 6.0e-4 at 125M to 0.6e-4 at 175B: a power of -0.318; the line is extended to smaller
     models and cut at 3e-3. Models below 760M share the smallest batch and ramp.
@@ -82,7 +82,7 @@ def recipe_for(preset: str | None, n_parameters: int) -> Recipe:
 
 
 def schedule_for(recipe: Recipe, *, n_tokens: int, n_ctx: int, said: Mapping[str, int] | None = None) -> ScheduleConfig:
-    """The paper's schedule, with its clocks scaled where the run is shorter than the paper's.
+    """Return the paper's schedule, with its clocks scaled where the run is shorter than the paper's.
 
     GPT-3's cosine ends at 260/300 of the run and the ramp keeps its share of it. The warm-up keeps its tokens up to 2%
     of the run or to its share, if that is more: a smaller share of a short run would be a handful of steps. The batch
@@ -112,5 +112,5 @@ def schedule_for(recipe: Recipe, *, n_tokens: int, n_ctx: int, said: Mapping[str
 
 
 def optimizer_for(recipe: Recipe, *, name: str) -> OptimizerConfig:
-    """The paper's Adam at the recipe's learning rate, or Muon with it for the embeddings."""
+    """Return the paper's Adam at the recipe's learning rate, or Muon with it for the embeddings."""
     return OptimizerConfig(name=name, lr=recipe.lr, weight_decay=recipe.weight_decay)

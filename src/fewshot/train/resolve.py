@@ -13,13 +13,13 @@ from typing import Any
 
 from fewshot.base.config import cast, from_plain, lay_over, to_plain
 from fewshot.base.errors import BadValue, UnknownName, check, look_up
+from fewshot.dataset.prepare import DataConfig, Say
 from fewshot.kernels.choose import KERNELS
 from fewshot.model.config import GPTConfig
 from fewshot.model.plan import n_parameters
 from fewshot.model.presets import PRESETS, PUBLISHED, SPARSE_TRANSFORMERS
 from fewshot.tokenizer.bpe import check_size
 from fewshot.train.config import LoopConfig, OptimizerConfig, ScheduleConfig
-from fewshot.train.data import DataConfig, Say
 from fewshot.train.given import MODEL_SIZES, SPELLINGS, at_home, one_spelling, paths, section
 from fewshot.train.optim import OPTIMIZERS
 from fewshot.train.recipes import Recipe, optimizer_for, recipe_for, schedule_for
@@ -92,7 +92,9 @@ def check_sections(given: Mapping[str, Any]) -> None:
 
 
 def data_config(given: Mapping[str, Any]) -> DataConfig:
-    """The `data` section; `text` is short for one source. A Sparse Transformer reads bytes unless it is told not to."""
+    """Return the `data` section; `text` is short for one source. A Sparse Transformer reads bytes unless it is told
+    not to.
+    """
     plain = dict(section(one_spelling(given), "data"))
     if given.get("preset") in SPARSE_TRANSFORMERS:
         plain.setdefault("tokenizer", "bytes")
@@ -113,7 +115,7 @@ def data_config(given: Mapping[str, Any]) -> DataConfig:
 
 
 def wanted_vocab(given: Mapping[str, Any]) -> int | None:
-    """The vocabulary that the model asks a new tokenizer for: an explicit one, or that of a published model."""
+    """Return the vocabulary that the model asks a new tokenizer for: an explicit one, or that of a published model."""
     preset = given.get("preset")
     explicit = cast(section(given, "model").get("n_vocab"), int | None, "model.n_vocab")
     return explicit or (PUBLISHED[preset].n_vocab if preset in PUBLISHED else None)
@@ -122,7 +124,7 @@ def wanted_vocab(given: Mapping[str, Any]) -> int | None:
 def resolve(
     given: Mapping[str, Any], data: DataConfig, *, n_vocab: int, n_text_tokens: int, device: str, say: Say
 ) -> RunConfig:
-    """The whole configuration; `say` is told what was chosen, and what of the given does not fit together."""
+    """Return the whole configuration; `say` is told what was chosen, and what of the given does not fit together."""
     given = one_spelling(given)
     preset, shape = given.get("preset"), section(given, "model")
     if preset is None and "n_layers" not in shape:
@@ -161,13 +163,13 @@ def _length(given: Mapping[str, Any]) -> int | None:
 
 
 def _is_of(model: GPTConfig, preset: str, shape: Mapping[str, Any]) -> bool:
-    """Whether a model still is the preset: not where all its sizes are given, and differ."""
+    """Return whether a model still is the preset: not where all its sizes are given, and differ."""
     as_published = all(getattr(model, name) == getattr(PRESETS[preset], name) for name in MODEL_SIZES)
     return as_published or any(name not in shape for name in MODEL_SIZES)
 
 
 def _name_of(model: GPTConfig, preset: str | None) -> str:
-    """The preset and what differs from it, such as "tiny-1m with n_layers 6"."""
+    """Return the preset and what differs from it, such as "tiny-1m with n_layers 6"."""
     if preset is None:
         return "as configured"
     published = {**to_plain(PRESETS[preset]), "n_vocab": model.n_vocab}  # which follows the tokenizer
@@ -176,7 +178,7 @@ def _name_of(model: GPTConfig, preset: str | None) -> str:
 
 
 def _schedule(said: Mapping[str, Any], recipe: Recipe, *, n_tokens: int, n_ctx: int, say: Say) -> ScheduleConfig:
-    """The schedule as it will be run: what is not said follows what is, batches are whole rows."""
+    """Return the schedule as it will be run: what is not said follows what is, batches are whole rows."""
     known = {
         key: cast(value, int, f"schedule.{key}")
         for key, value in said.items()
@@ -201,7 +203,7 @@ def _budget_flops(device: str) -> float:
 
 
 def _choose_preset(n_text_tokens: int, device: str, say: Say) -> str:
-    """The largest size whose compute-optimal training fits the text and six minutes on this machine."""
+    """Return the largest size whose compute-optimal training fits the text and six minutes on this machine."""
     by_time = (_budget_flops(device) / (6 * TOKENS_PER_PARAMETER)) ** 0.5
     most = min(by_time, MAX_EPOCHS * n_text_tokens / TOKENS_PER_PARAMETER)
     fitting = [name for name in SIZES if n_parameters(PRESETS[name]) <= most]
@@ -211,7 +213,7 @@ def _choose_preset(n_text_tokens: int, device: str, say: Say) -> str:
 
 
 def _choose_length(n_model: int, n_text_tokens: int, device: str, say: Say) -> int:
-    """Tokens to train on: 20 a parameter, at most 4 passes over the text and six minutes."""
+    """Return tokens to train on: 20 a parameter, at most 4 passes over the text and six minutes."""
     limits = {
         f"{TOKENS_PER_PARAMETER} tokens a parameter": TOKENS_PER_PARAMETER * n_model,
         f"{MAX_EPOCHS} passes over the text": MAX_EPOCHS * n_text_tokens,

@@ -33,15 +33,15 @@ from fewshot.checkpoint.manifest import Checkpoint
 from fewshot.corpus.sources import check_paths
 from fewshot.dataset.mixture import Mixture
 from fewshot.dataset.pack import Packed
+from fewshot.dataset.prepare import DataConfig, Say, Tokens, build_tokens, load_tokens, make_tokenizer, measure_text
 from fewshot.kernels.choose import Choices, choose_for
 from fewshot.kernels.compiler import compiler_problem
-from fewshot.kernels.need import Need
+from fewshot.kernels.interface import Requirements
 from fewshot.model.compile import compile_blocks
-from fewshot.model.device import machine_device
 from fewshot.model.gpt import GPT
-from fewshot.train.data import DataConfig, Say, Tokens, build_tokens, load_tokens, make_tokenizer, measure_text
+from fewshot.model.machine import machine_device
 from fewshot.train.loop import TrainState, training
-from fewshot.train.metrics import Report
+from fewshot.train.metrics import StepMetrics
 from fewshot.train.plan import check_early, check_whole, is_sure, state_bytes
 from fewshot.train.resolve import RunConfig, check_sections, data_config, resolve, section, wanted_vocab
 from fewshot.train.schedule import count_steps
@@ -66,7 +66,7 @@ CHOSEN = ("kernel", "precision", "compile")  # of the loop: "auto" is replaced b
 Hook = Callable[[TrainState], None]
 
 
-def start(given: Mapping[str, Any], run: Path, *, say: Say, hooks: Sequence[Hook] = ()) -> Iterator[Report]:
+def start(given: Mapping[str, Any], run: Path, *, say: Say, hooks: Sequence[Hook] = ()) -> Iterator[StepMetrics]:
     """Make a new run in the folder `run` from what was given, and train it; yields a report a step.
 
     `given` is a partial configuration: the sections of `RunConfig`, with `text` (paths) and `n_tokens` as
@@ -89,7 +89,7 @@ def _check_text(data: DataConfig, run: Path) -> None:
             raise BadValue(f"{run} lies in the folder of text {path}, and would be read as text: give another --out")
 
 
-def start_held(given: Mapping[str, Any], run: Path, *, say: Say, hooks: Sequence[Hook] = ()) -> Iterator[Report]:
+def start_held(given: Mapping[str, Any], run: Path, *, say: Say, hooks: Sequence[Hook] = ()) -> Iterator[StepMetrics]:
     """As `start`, in a folder that the caller holds."""
     with making(run):
         parts = _prepare(given, run, say)
@@ -120,7 +120,7 @@ def _prepare(given: Mapping[str, Any], run: Path, say: Say) -> _Parts:
 
 def resume(
     run: Path, *, say: Say, overrides: Mapping[str, Any] | None = None, hooks: Sequence[Hook] = ()
-) -> Iterator[Report]:
+) -> Iterator[StepMetrics]:
     """Go on with the run in `run` from its newest checkpoint, or from its beginning if it has none yet."""
     _check_alone()
     given = set(overrides or {}) - {"loop"} | {f"loop.{key}" for key in section(overrides or {}, "loop")}
@@ -174,27 +174,27 @@ def _check_is_run(run: Path) -> None:
 
 
 def _newest(run: Path) -> Checkpoint | None:
-    """The newest checkpoint; none only if there is nothing that might be one."""
+    """Return the newest checkpoint; none only if there is nothing that might be one."""
     if not checkpoint_folders(run) and not any((run / FOLDER).glob("[!.]*")):
         return None
     return find_checkpoint(run)
 
 
 def read_run_config(run: Path, overrides: Mapping[str, Any] | None = None) -> RunConfig:
-    """The resolved configuration of a run folder, with `overrides` laid over it."""
+    """Return the resolved configuration of a run folder, with `overrides` laid over it."""
     if not (run / CONFIG).is_file():
         raise BadFile(f"{run} is not a run: it has no {CONFIG}")
     return from_plain(RunConfig, lay_over(read_yaml(run / CONFIG), overrides or {}), where=str(run / CONFIG))
 
 
 def training_mixture(config: RunConfig, tokens: Tokens) -> Mixture:
-    """The order of all training rows."""
+    """Return the order of all training rows."""
     packed = tuple(Packed(shards, config.model.n_ctx) for shards in tokens.training)
     return Mixture(packed, tuple(source.weight for source in config.data.sources), config.loop.seed)
 
 
 def validation_rows(config: RunConfig, tokens: Tokens, say: Say) -> Packed | None:
-    """The held-out rows; None, and said, where there is not one whole row."""
+    """Return the held-out rows; None, and said, where there is not one whole row."""
     n_tokens, n_ctx = sum(shard.n_tokens for shard in tokens.validation), config.model.n_ctx
     if 0 < n_tokens <= n_ctx:
         say(f"no validation: the held-out text has {n_tokens:,} tokens, a row needs {n_ctx + 1:,}")
@@ -234,7 +234,7 @@ class _Parts:
         assert chosen.keys() == set(CHOSEN)
         self.config = dataclasses.replace(config, loop=dataclasses.replace(loop, **chosen))
 
-    def train(self, run: Path, hooks: Sequence[Hook]) -> Iterator[Report]:
+    def train(self, run: Path, hooks: Sequence[Hook]) -> Iterator[StepMetrics]:
         """Run the loop."""
         return training(
             self.model,
@@ -252,10 +252,10 @@ class _Parts:
 
 
 def _kernels(config: RunConfig, device: str, dtype: torch.dtype) -> Choices:
-    """The kernels that attention is trained with, one a pattern."""
+    """Return the kernels that attention is trained with, one a pattern."""
     shape, loop = config.model, config.loop
     patterns = dict.fromkeys(shape.schedule().for_layer(i) for i in range(shape.n_layers))
-    need = Need(
+    need = Requirements(
         pattern=next(iter(patterns)),
         device=device,
         dtype=dtype,
@@ -273,7 +273,7 @@ def _kernels(config: RunConfig, device: str, dtype: torch.dtype) -> Choices:
 
 
 def _no_compile(config: RunConfig, device: str) -> str | None:
-    """Why the blocks are not compiled, or None."""
+    """Return why the blocks are not compiled, or None."""
     wanted, width = config.loop.compile, config.model.d_model
     if wanted == "never":
         return "switched off"

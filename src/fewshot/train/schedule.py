@@ -9,7 +9,8 @@ from fewshot.train.config import ScheduleConfig
 
 
 def lr_fraction(schedule: ScheduleConfig, tokens_seen: int) -> float:
-    """Share of the peak learning rate: linear warm-up, then a cosine (or line) to `final_fraction`, then constant.
+    """Return share of the peak learning rate: linear warm-up, then a cosine (or line) to `final_fraction`, then
+    constant.
 
     The paper does not say where its cosine clock starts; here it starts at the end of the warm-up, so that the two
     pieces meet at the peak.
@@ -23,7 +24,7 @@ def lr_fraction(schedule: ScheduleConfig, tokens_seen: int) -> float:
 
 
 def batch_rows(schedule: ScheduleConfig, tokens_seen: int, *, n_ctx: int) -> int:
-    """Rows of n_ctx tokens in the next step: a linear ramp from the start size to the full size."""
+    """Return rows of n_ctx tokens in the next step: a linear ramp from the start size to the full size."""
     full = schedule.batch_tokens
     if tokens_seen < schedule.ramp_tokens:
         start = schedule.batch_start_tokens
@@ -32,12 +33,12 @@ def batch_rows(schedule: ScheduleConfig, tokens_seen: int, *, n_ctx: int) -> int
 
 
 def whole_rows(n_tokens: int, n_ctx: int) -> int:
-    """The number of rows nearest to so many tokens; at least one."""
+    """Return the number of rows nearest to so many tokens; at least one."""
     return max(1, round(n_tokens / n_ctx))
 
 
 def about_clocks(schedule: ScheduleConfig, *, n_ctx: int) -> list[str]:
-    """A line for each clock that does not fit the run; one that cannot work raises BadValue."""
+    """Return a line for each clock that does not fit the run; one that cannot work raises BadValue."""
     n_tokens, batch, warmup, decay = (
         getattr(schedule, name) for name in ("n_tokens", "batch_tokens", "warmup_tokens", "decay_tokens")
     )
@@ -78,7 +79,7 @@ def about_clocks(schedule: ScheduleConfig, *, n_ctx: int) -> list[str]:
 
 
 def count_steps(schedule: ScheduleConfig, *, n_ctx: int) -> int:
-    """Optimizer steps of the whole run."""
+    """Return optimizer steps of the whole run."""
     seen = steps = 0
     while seen < min(schedule.ramp_tokens, schedule.n_tokens):
         seen += batch_rows(schedule, seen, n_ctx=n_ctx) * n_ctx

@@ -23,14 +23,14 @@ class Precision:
     reason: str
 
     def autocast(self, device: str) -> contextlib.AbstractContextManager[object]:
-        """The context to run forward in."""
+        """Return the context to run forward in."""
         if self.dtype == torch.float32:
             return contextlib.nullcontext()
         return torch.autocast(device, dtype=self.dtype)
 
 
 def choose_precision(wanted: str, device: str, *, d_model: int) -> Precision:
-    """`wanted` or, for "auto", bfloat16 where the processor has it and the matrices are large enough to gain."""
+    """Return `wanted` or, for "auto", bfloat16 where the processor has it and the matrices are large enough to gain."""
     if wanted != "auto":
         return Precision(dtype=getattr(torch, wanted), reason="as configured")
     if device == "cuda":
@@ -48,7 +48,7 @@ MIN_BF16_WIDTH = 512
 
 
 def fitting_rows(config: GPTConfig, *, free_bytes: int, recompute: bool) -> int:
-    """Rows whose activations fit in a quarter of the free memory; at least 1."""
+    """Return rows whose activations fit in a quarter of the free memory; at least 1."""
     return max(1, free_bytes // 4 // activation_bytes(config, recompute=recompute))
 
 

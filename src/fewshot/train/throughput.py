@@ -14,7 +14,7 @@ from fewshot.base.machine import free_memory
 def matmul_flops_per_second(
     device: str, *, size: int = 768, dtype: torch.dtype = torch.float32, seconds: float = 0.3
 ) -> float:
-    """Floating-point operations a second of products of size x size matrices: the machine's practical peak."""
+    """Return floating-point operations a second of products of size x size matrices: the machine's practical peak."""
     a, b = torch.randn(2, size, size, device=device, dtype=dtype).unbind(0)
     rates: list[float] = []
     until = time.perf_counter() + seconds
@@ -29,7 +29,7 @@ def matmul_flops_per_second(
 
 
 def free_memory_bytes(device: str) -> int:
-    """Memory that can be taken now."""
+    """Return memory that can be taken now."""
     if device == "cuda":
         return torch.cuda.mem_get_info()[0]
     return free_memory()

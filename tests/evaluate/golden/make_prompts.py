@@ -17,10 +17,10 @@ from hashlib import sha256
 from pathlib import Path
 
 from fewshot.base.errors import BadValue
-from fewshot.evaluate.protocol import HARNESS, PROTOCOLS, Protocol
+from fewshot.evaluate.data.files import DataFolder
+from fewshot.evaluate.protocol import HARNESS, PROTOCOLS, EvalProtocol
 from fewshot.evaluate.task import Episode, Example, Task
 from fewshot.evaluate.tasks import arithmetic, scramble, translation
-from fewshot.evaluate.tasks.files import DataFolder
 from fewshot.evaluate.tasks.table import TASKS, make_task
 
 HERE = Path(__file__).parent
@@ -106,7 +106,7 @@ def digests(name: str, data: DataFolder) -> dict[str, dict[str, str]]:
     }
 
 
-def make(name: str, protocol: Protocol, data: DataFolder | None) -> Task | None:
+def make(name: str, protocol: EvalProtocol, data: DataFolder | None) -> Task | None:
     """The task in that form; None where the harness has no such task."""
     try:
         return make_task(name, data=data, protocol=protocol)
@@ -116,7 +116,7 @@ def make(name: str, protocol: Protocol, data: DataFolder | None) -> Task | None:
         raise
 
 
-def _form(name: str, protocol: Protocol, data: DataFolder | None) -> dict[str, str]:
+def _form(name: str, protocol: EvalProtocol, data: DataFolder | None) -> dict[str, str]:
     task = make(name, protocol, data)
     return {str(wanted): _text(task, wanted) for wanted in shots_of(task)} if task else {}
 

@@ -28,11 +28,11 @@ from fewshot.bench.harness import (
     write_repositories,
     write_rows,
 )
-from fewshot.evaluate.models import load
+from fewshot.evaluate.data.files import DataFolder
+from fewshot.evaluate.data.hub import FILES, FOLDERS, Hub
+from fewshot.evaluate.load import load
 from fewshot.evaluate.protocol import HARNESS, PROTOCOLS
 from fewshot.evaluate.run import evaluate
-from fewshot.evaluate.tasks.files import DataFolder
-from fewshot.evaluate.tasks.hub import FILES, FOLDERS, Hub
 from fewshot.evaluate.tasks.table import make_task
 
 WORDS = ["12", "the", "dog", "sits", "well-known", "cat", "runs", "over", "green", "tree", "house", "and", "small", "7",
@@ -124,7 +124,7 @@ def parity(small_model, tmp_path, monkeypatch):
     ours, theirs = small_model
 
     def compare(name, yaml, splits, make, *, shots, n_ctx=512, batch_sizes=(1, 5, 32), without=(), **changed):
-        monkeypatch.setattr(ours.reader, "n_ctx", n_ctx)
+        monkeypatch.setattr(ours.lm, "n_ctx", n_ctx)
         monkeypatch.setattr(theirs, "_max_length", n_ctx)
         files = write_sets(tmp_path, splits, make)
         task = make_task(name, data=DataFolder(tmp_path / "ours"), protocol=HARNESS)
@@ -135,7 +135,7 @@ def parity(small_model, tmp_path, monkeypatch):
         expected = harness_scores(theirs, local_task(yaml, files, **changed), shots=shots, limit=LIMIT)
         for batch_size in batch_sizes:
             (answered,) = evaluate(
-                ours.reader, ours.tokenizer, task, shots=[shots], limit=LIMIT, seed=0, batch_size=batch_size
+                ours.lm, ours.tokenizer, task, shots=[shots], limit=LIMIT, seed=0, batch_size=batch_size
             )
             assert_same(task, answered, expected, without)
         return answered
@@ -196,14 +196,14 @@ def without_ids(episode, same):
 @pytest.fixture
 def bridged(small_model, tmp_path, monkeypatch):
     """(scores, answers) of a task by the harness with our bridge to a model, and with its own."""
-    pytest.importorskip("fewshot.evaluate.lm_eval_model")
-    from fewshot.evaluate.lm_eval_model import FewshotLM
+    pytest.importorskip("fewshot.evaluate.models.lm_eval")
+    from fewshot.evaluate.models.lm_eval import FewshotLM
 
     theirs = small_model[1]
 
     def run(yaml, splits, make, *, shots, n_ctx, batch_size):
         bridge = FewshotLM(path=f"hf:{theirs.pretrained}", batch_size=batch_size)
-        monkeypatch.setattr(bridge.loaded.reader, "n_ctx", n_ctx)
+        monkeypatch.setattr(bridge.loaded.lm, "n_ctx", n_ctx)
         monkeypatch.setattr(theirs, "_max_length", n_ctx)
         task = local_task(yaml, write_sets(tmp_path, splits, make))
         if "generation_kwargs" in task:

@@ -56,12 +56,12 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def both(small_model):
     """(our bridge, the harness's own class) of one model with a context of 60."""
-    from fewshot.evaluate.lm_eval_model import FewshotLM
+    from fewshot.evaluate.models.lm_eval import FewshotLM
 
     theirs = small_model[1]
     bridge = FewshotLM(path=f"hf:{theirs.pretrained}", batch_size=4)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bridge.loaded.reader, "n_ctx", 60)
+        patch.setattr(bridge.loaded.lm, "n_ctx", 60)
         patch.setattr(theirs, "_max_length", 60)
         yield bridge, theirs
 
@@ -156,7 +156,7 @@ def test_a_chat_template_is_refused(both):
     ],
 )
 def test_arguments_that_the_bridge_has_not_are_refused(arguments, message):
-    from fewshot.evaluate.lm_eval_model import FewshotLM
+    from fewshot.evaluate.models.lm_eval import FewshotLM
 
     with pytest.raises(BadValue) as caught:
         FewshotLM(**arguments, device="cpu", max_batch_size=None)

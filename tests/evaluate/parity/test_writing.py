@@ -175,7 +175,7 @@ def squad_class(monkeypatch, squad_metrics):
     datasets = pytest.importorskip("datasets")
     task = pytest.importorskip("lm_eval.tasks.squadv2.task")
 
-    def measure(predictions, references):
+    def metric(predictions, references):
         pairs = [(p["prediction_text"], r["answers"]) for p, r in zip(predictions, references, strict=True)]
         found = {}
         for kind, chosen in (
@@ -201,7 +201,7 @@ def squad_class(monkeypatch, squad_metrics):
         def doc_to_target(self, doc, form=None):
             return super().doc_to_target(doc)
 
-    monkeypatch.setattr(task, "_squad_metric", measure)
+    monkeypatch.setattr(task, "_squad_metric", metric)
     return Local
 
 

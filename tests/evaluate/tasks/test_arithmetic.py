@@ -5,8 +5,8 @@ from collections import Counter
 
 import pytest
 
+from fewshot.evaluate.data.files import DataFolder, read_released
 from fewshot.evaluate.tasks.arithmetic import RULES, generate, make_arithmetic
-from fewshot.evaluate.tasks.files import DataFolder, read_released
 
 FILES = {
     "arithmetic_2d_add": "two_digit_addition.jsonl",

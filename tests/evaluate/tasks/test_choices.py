@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from fewshot.base.errors import BadFile, BadValue
-from fewshot.evaluate.measure import Answer
+from fewshot.evaluate.data.files import DataFolder, Found
+from fewshot.evaluate.metrics.metric import Answer
 from fewshot.evaluate.protocol import GPT3, HARNESS
 from fewshot.evaluate.tasks.analogies import read_sat_analogies
 from fewshot.evaluate.tasks.commonsense import make_piqa, read_pupils
-from fewshot.evaluate.tasks.files import DataFolder, Found
 from fewshot.evaluate.tasks.nli import read_anli
 from fewshot.evaluate.tasks.ptb import make_ptb
 from fewshot.evaluate.tasks.story_cloze import VALIDATION_FILE, read_story_cloze
@@ -58,7 +58,7 @@ def test_k_chance_and_development_set_are_the_papers(name: str) -> None:
 @pytest.mark.parametrize("name", HARNESS_MEASURES)
 def test_measures_are_named_as_the_harness_names_them(name: str) -> None:
     task = make_task(name, data=sampled(name), protocol=HARNESS)
-    assert [measure.name for measure in task.measures] == HARNESS_MEASURES[name]
+    assert [metric.name for metric in task.metrics] == HARNESS_MEASURES[name]
     assert task.answer_context is None
 
 
@@ -75,7 +75,7 @@ def test_arc_and_openbookqa_choose_above_the_bare_answer_context(name: str) -> N
     example = task.episodes(1, 0, 0)[0].example
     unlikely_anyway = tuple(-9.0 if index == example.gold else -1.0 for index in range(4))
     answer = Answer(example=example, logprobs=(-2.0,) * 4, n_tokens=(1,) * 4, unconditional=unlikely_anyway)
-    assert task.measures[0].of([answer]) == 1.0
+    assert task.metrics[0].of([answer]) == 1.0
 
 
 def test_development_episodes_are_drawn_from_the_development_set() -> None:
@@ -186,4 +186,4 @@ def test_ptb_is_one_text_and_its_perplexity_is_a_words(tmp_path: Path) -> None:
         ("no it was n't\n<unk> N",),
     )
     answer = Answer(example=episode.example, logprobs=(-12.0,))
-    assert task.measures[0].of([answer]) == pytest.approx(7.389056, rel=1e-6)  # e^(12 nats / 6 words)
+    assert task.metrics[0].of([answer]) == pytest.approx(7.389056, rel=1e-6)  # e^(12 nats / 6 words)

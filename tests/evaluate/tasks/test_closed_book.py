@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from fewshot.base.errors import BadFile, BadValue
-from fewshot.evaluate.measure import Answer
+from fewshot.evaluate.data.files import DataFolder, Found
+from fewshot.evaluate.metrics.metric import Answer
 from fewshot.evaluate.protocol import GPT3, HARNESS
 from fewshot.evaluate.tasks.closed_book import (
     any_greedy,
@@ -19,7 +20,6 @@ from fewshot.evaluate.tasks.closed_book import (
     without_continuations,
     written_answer,
 )
-from fewshot.evaluate.tasks.files import DataFolder, Found
 
 
 def write_nq(folder: Path, part: str, *rows: tuple[str, list[str]]) -> None:
@@ -62,7 +62,7 @@ def test_the_harness_stops_at_a_full_stop_or_comma(nq) -> None:
     assert (paper.stop, paper.delimiter, paper.description) == (("\n",), "\n\n", "")
     assert (harness.stop, harness.delimiter) == (("\n", ".", ","), "\n")
     assert harness.max_answer_tokens == 256
-    assert [measure.name for measure in harness.measures] == ["exact_match"]
+    assert [metric.name for metric in harness.metrics] == ["exact_match"]
 
 
 def test_answers_of_freebase_are_read_out_of_their_list(tmp_path: Path) -> None:

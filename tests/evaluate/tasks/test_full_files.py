@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from fewshot.evaluate.data.files import DataFolder
 from fewshot.evaluate.protocol import HARNESS, PROTOCOLS
-from fewshot.evaluate.tasks.files import DataFolder
 from fewshot.evaluate.tasks.table import make_task
 
 PAPER = {

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from fewshot.base.errors import BadFile, BadValue
+from fewshot.evaluate.data.files import DataFolder
 from fewshot.evaluate.prompt import build_prompt
-from fewshot.evaluate.tasks.files import DataFolder
 from fewshot.evaluate.tasks.lambada import make_lambada, read_lambada
 
 BOB = "Alice was friends with Bob. Alice went to visit her friend Bob"

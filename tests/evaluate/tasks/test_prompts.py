@@ -13,7 +13,7 @@ from types import ModuleType
 import pytest
 
 from fewshot.evaluate.prompt import build_prompt
-from fewshot.evaluate.protocol import PROTOCOLS, Protocol
+from fewshot.evaluate.protocol import PROTOCOLS, EvalProtocol
 from fewshot.evaluate.tasks.table import TASKS
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
@@ -56,7 +56,7 @@ class Characters:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
 @pytest.mark.parametrize("name", TASKS)
-def test_the_golden_text_is_what_a_model_is_given(name: str, protocol: Protocol) -> None:
+def test_the_golden_text_is_what_a_model_is_given(name: str, protocol: EvalProtocol) -> None:
     task = MAKER.make(name, protocol, MAKER.made_up(name))
     for wanted in MAKER.shots_of(task) if task else ():
         episodes, shots = MAKER.first_episodes(task, wanted)

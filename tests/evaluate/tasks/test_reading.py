@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from fewshot.base.errors import BadFile, BadValue
-from fewshot.evaluate.measure import Answer
-from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
+from fewshot.evaluate.data.files import DataFolder
+from fewshot.evaluate.metrics.metric import Answer
+from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
 from fewshot.evaluate.task import Example, Task
 from fewshot.evaluate.tasks.drop import spans_of
-from fewshot.evaluate.tasks.files import DataFolder
 from fewshot.evaluate.tasks.race import read_article
 from fewshot.evaluate.tasks.table import make_task
 
@@ -32,7 +32,7 @@ def sample(task: str, shared_data: Path) -> Task:
     return make_task(task, data=DataFolder(shared_data / "eval/format_samples" / ARCHIVES[task]))
 
 
-def made_up(task: str, protocol: Protocol = GPT3) -> Task:
+def made_up(task: str, protocol: EvalProtocol = GPT3) -> Task:
     return make_task(task, data=DataFolder(SAMPLES / task.removesuffix("_h")), protocol=protocol)
 
 
@@ -87,9 +87,9 @@ def test_squads_unanswerable_questions_are_answered_so_and_scored_so(shared_data
     task = make_task("squad_v2", data=DataFolder(shared_data / "eval/squad2"))
     example = next(one for one in asked(task).values() if not one.references)
     assert example.completions == (" unanswerable",)
-    assert [measure.of([Answer(example=example, text=" unanswerable")]) for measure in task.measures] == [1.0, 1.0]
+    assert [metric.of([Answer(example=example, text=" unanswerable")]) for metric in task.metrics] == [1.0, 1.0]
     harness = make_task("squad_v2", data=DataFolder(shared_data / "eval/squad2"), protocol=HARNESS)
-    assert harness.measures[0].of([Answer(example=example, text=" unanswerable")]) == 0.0
+    assert harness.metrics[0].of([Answer(example=example, text=" unanswerable")]) == 0.0
 
 
 def answer(
@@ -114,7 +114,7 @@ def test_drop_shows_several_spans_with_commas_and_takes_them_back(tmp_path: Path
     (example,) = asked(task).values()
     assert example.context == "Passage: A game.\nQuestion: Who scored?\nAnswer:"
     assert example.completions == (" Jones, Smith", " Jones")
-    assert task.measures[1].of([Answer(example=example, text=" Smith, Jones")]) == 1.0
+    assert task.metrics[1].of([Answer(example=example, text=" Smith, Jones")]) == 1.0
     (harness,) = asked(make_task("drop", data=DataFolder(tmp_path), protocol=HARNESS)).values()
     assert (harness.context, harness.completions[0]) == (" A game.   Who scored? ", "Jones,Smith")
 
@@ -127,7 +127,7 @@ def test_races_other_questions_are_answered_before_the_one_that_is_asked() -> No
     assert [turn.partition("\n\nA:")[2] for turn in turns] == [" the wind", " He watched the weather.", ""]
     assert turns[-1] == "How long did he keep it?\n\nA:"
     assert (second.completions[second.gold], len(second.completions)) == (" Thirty years", 4)
-    assert (task.answer_context, task.measures[0].name) == ("A:", "accuracy")
+    assert (task.answer_context, task.metrics[0].name) == ("A:", "accuracy")
     assert task.dev is not None
     assert [one.example.id for one in task.dev(99, 0, 0)] == ["high7.txt:1"]
 

@@ -5,8 +5,8 @@ from random import Random
 
 import pytest
 
+from fewshot.evaluate.data.files import read_released
 from fewshot.evaluate.prompt import build_prompt
-from fewshot.evaluate.tasks.files import read_released
 from fewshot.evaluate.tasks.scramble import (
     RULES,
     cycle_letters,

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from fewshot.base.errors import BadFile
-from fewshot.evaluate.measure import Answer
-from fewshot.evaluate.protocol import GPT3, HARNESS, PROTOCOLS, Protocol
+from fewshot.evaluate.data.files import DataFolder
+from fewshot.evaluate.metrics.metric import Answer
+from fewshot.evaluate.protocol import GPT3, HARNESS, PROTOCOLS, EvalProtocol
 from fewshot.evaluate.task import Task
-from fewshot.evaluate.tasks.files import DataFolder
 from fewshot.evaluate.tasks.table import make_task
 from fewshot.evaluate.tasks.wsc import marked_pronoun, noun_in_text, same_noun
 
@@ -20,7 +20,7 @@ SAMPLE = "eval/format_samples/super_glue__boolq__1.0.2.zip"  # WiC and ReCoRD ar
 MADE_UP = DataFolder(Path(__file__).resolve().parents[1] / "golden" / "samples" / "superglue")
 
 
-def full(task: str, shared_data: Path, protocol: Protocol = GPT3) -> Task:
+def full(task: str, shared_data: Path, protocol: EvalProtocol = GPT3) -> Task:
     return make_task(task, data=DataFolder(shared_data / "eval/superglue"), protocol=protocol)
 
 
@@ -31,7 +31,7 @@ def sample(task: str, shared_data: Path) -> Task:
 @pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
 @pytest.mark.parametrize("task", PAPER)
 def test_validation_files_hold_as_many_questions_as_the_paper_counts(
-    task: str, protocol: Protocol, shared_data: Path
+    task: str, protocol: EvalProtocol, shared_data: Path
 ) -> None:
     episodes = full(task, shared_data, protocol).episodes(99_999, 31, 0)
     ids = {one.example.id for one in episodes}
@@ -148,9 +148,9 @@ def test_a_written_noun_is_right_if_it_is_the_rows_own_exactly_where_that_is_rig
     n_right = sum(bool(one.references) for one in examples)
     assert n_right == 38
     named = [Answer(example=one, text=one.completions[0]) for one in examples]
-    assert task.measures[0].of(named) == pytest.approx(38 / 104)
+    assert task.metrics[0].of(named) == pytest.approx(38 / 104)
     silent = [Answer(example=one) for one in examples]
-    assert task.measures[0].of(silent) == pytest.approx(66 / 104)
+    assert task.metrics[0].of(silent) == pytest.approx(66 / 104)
 
 
 def test_only_right_nouns_are_shown(shared_data: Path, tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_records_choices_are_the_query_with_each_entity_once() -> None:
     assert example.completions[example.gold] == "- The new keeper, Erik, is her son"
     assert example.context.endswith("- Keeper goes after 40 years.\n- Her son keeps the lamp of Tern.\n")
     answers = [Answer(example=example, logprobs=(0.0, -1, -1, -1), n_tokens=(9,) * 4)]
-    assert [measure.of(answers) for measure in task.measures] == [0.0, 0.0]
+    assert [metric.of(answers) for metric in task.metrics] == [0.0, 0.0]
 
 
 def test_what_else_an_entity_of_record_holds_has_no_effect(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from fewshot.base.errors import BadFile, BadValue
+from fewshot.evaluate.data.files import DataFolder, Found
 from fewshot.evaluate.protocol import GPT3, HARNESS
-from fewshot.evaluate.tasks.files import DataFolder, Found
 from fewshot.evaluate.tasks.translation import DIRECTIONS, MAX_TRAINING, make_translation, read_sentences
 
 SAMPLE = Path(__file__).resolve().parents[1] / "golden" / "samples" / "wmt"
@@ -47,8 +47,8 @@ def test_demonstrations_come_from_training_in_the_paper_and_from_development_in_
     paper, harness = (make_translation("wmt14_fr_en", data=DataFolder(SAMPLE), protocol=p) for p in (GPT3, HARNESS))
     assert "europarl-v7.fr-en.fr" in paper.source
     assert "newstest2013.fr" in harness.source
-    assert [one.name for one in paper.measures] == ["bleu_mb", "bleu_sb"]
-    assert [one.name for one in harness.measures] == ["bleu", "ter", "chrf"]
+    assert [one.name for one in paper.metrics] == ["bleu_mb", "bleu_sb"]
+    assert [one.name for one in harness.metrics] == ["bleu", "ter", "chrf"]
     assert paper.dev is not None
     shown = {one.example.context for one in paper.dev(9, 1, 0)}
     assert shown == {"Il pleut depuis lundi. =", "Le maire a dit non. =", "Le phare est vieux. ="}

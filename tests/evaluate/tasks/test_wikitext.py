@@ -5,8 +5,8 @@ import math
 import pytest
 
 from fewshot.base.errors import BadFile
-from fewshot.evaluate.measure import Answer
-from fewshot.evaluate.tasks.files import DataFolder, Found
+from fewshot.evaluate.data.files import DataFolder, Found
+from fewshot.evaluate.metrics.metric import Answer
 from fewshot.evaluate.tasks.wikitext import make_wikitext, n_words, plain_text, read_wikitext
 
 LINES = ("", " = Lamp =", "", " It 's , in 1 @,@ 204 words , \" old \" .", "", " = = Use = =", "", " So = x .",
@@ -28,7 +28,7 @@ def test_perplexities_count_words_and_bytes_of_the_article_as_it_stands(tmp_path
     answers = [Answer(example=one.example, logprobs=(-10.0,)) for one in task.episodes(2, 0, 0)]
     # " = Two = \n \n B . \n" is "", "=", "Two", "=", "B", ".", "" between white space, and 18 bytes.
     assert n_words(answers[1].example.references) == 7
-    word, byte, bits = (measure.of(answers[1:]) for measure in task.measures)
+    word, byte, bits = (metric.of(answers[1:]) for metric in task.metrics)
     assert word == pytest.approx(math.exp(10 / 7))
     assert byte == pytest.approx(math.exp(10 / 18))
     assert bits == pytest.approx(10 / 18 / math.log(2))

@@ -8,18 +8,19 @@ from __future__ import annotations
 import re
 
 from fewshot.base.errors import BadFile
-from fewshot.evaluate.measure import accuracy
-from fewshot.evaluate.protocol import GPT3, Protocol
+from fewshot.evaluate.data.files import Data, Found, needed
+from fewshot.evaluate.data.splits import need_split, refuse_harness
+from fewshot.evaluate.metrics.metric import accuracy
+from fewshot.evaluate.protocol import GPT3, EvalProtocol
 from fewshot.evaluate.task import Example, Task, own_episodes
-from fewshot.evaluate.tasks.files import Data, Found, needed
-from fewshot.evaluate.tasks.splits import need_split, refuse_harness
 
 SAT_FILE = "SAT-package-V3.txt"
 NO_CHOICE = ("no", "choice")  # fills the place of a fifth choice where a question has four
 
 
 def read_sat_analogies(file: Found) -> list[Example]:
-    """The questions of blocks of eight lines: where it is from, the pair, five choices, the right one's letter a to e.
+    """Return the questions of blocks of eight lines: where it is from, the pair, five choices, the right one's letter
+    a to e.
 
     Every pair is two words and their parts of speech. Lines that begin with # are the file's licence.
     """
@@ -43,15 +44,15 @@ def _question(file: Found, number: int, block: list[str]) -> Example:
     return Example(f"{file.short}:{number}", f"{first} is to {second} as", completions, there.index(right))
 
 
-def make_sat_analogies(*, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
-    """The 374 questions; each is shown others of the same set."""
+def make_sat_analogies(*, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
+    """Return the 374 questions; each is shown others of the same set."""
     refuse_harness("sat_analogies", protocol)
     split = need_split("sat_analogies", needed("sat_analogies", data, SAT_FILE), read_sat_analogies, SAT_FILE)
     return Task(
         name="sat_analogies",
         paper_name="SAT Analogies",
         kind="choose",
-        measures=(accuracy("token"),),
+        metrics=(accuracy("token"),),
         episodes=own_episodes("sat_analogies", split.examples),
         source=f"{split.name}, demonstrations from the same set",
         default_shots=20,

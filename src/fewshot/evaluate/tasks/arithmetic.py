@@ -13,10 +13,10 @@ from functools import partial
 
 from fewshot.base.log import note
 from fewshot.base.rng import python_rng
-from fewshot.evaluate.measure import greedy_accuracy, written_exactly
-from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
+from fewshot.evaluate.data.files import Data, read_released
+from fewshot.evaluate.metrics.metric import greedy_accuracy, written_exactly
+from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
 from fewshot.evaluate.task import Example, Task, drawn_episodes, harness_episodes
-from fewshot.evaluate.tasks.files import Data, read_released
 
 N_INSTANCES = 2000  # in the paper and in every released file
 OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
@@ -32,7 +32,7 @@ class Rule:
 
 
 def _two_numbers(n_digits: int, sign: str, word: str, rng: random.Random) -> tuple[str, int]:
-    """Both numbers are uniform below 10**n_digits, so shorter ones occur."""
+    """Return both numbers are uniform below 10**n_digits, so shorter ones occur."""
     a, b = rng.randrange(10**n_digits), rng.randrange(10**n_digits)
     return f"{a} {word} {b}", OPERATORS[sign](a, b)
 
@@ -59,7 +59,9 @@ RULES = {
 
 
 def generate(name: str, n: int, *, seed: int, exclude: Set[str] = frozenset()) -> list[Example]:
-    """`n` distinct questions of the task `name` in the released files' exact form, none with an id in `exclude`."""
+    """Return `n` distinct questions of the task `name` in the released files' exact form, none with an id in
+    `exclude`.
+    """
     rng = python_rng("arithmetic", name, seed)
     made: dict[str, Example] = {}
     while len(made) < n:
@@ -71,13 +73,14 @@ def generate(name: str, n: int, *, seed: int, exclude: Set[str] = frozenset()) -
 
 
 def _harness_form(example: Example) -> Example:
-    """The harness writes "Question:" and "Answer:", and scores the answer instead of writing it."""
+    """Return the harness writes "Question:" and "Answer:", and scores the answer instead of writing it."""
     text = example.context.strip().replace("\n\n", "\n").replace("Q:", "Question:").replace("A:", "Answer:")
     return Example(example.id, text, example.completions)
 
 
-def make_arithmetic(name: str, *, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
-    """The task of that name; evaluated on its released file where the folder `data` holds it, else on generated lines.
+def make_arithmetic(name: str, *, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
+    """Return the task of that name; evaluated on its released file where the folder `data` holds it, else on generated
+    lines.
 
     Demonstrations are always generated, and never questions that are evaluated.
     """
@@ -93,7 +96,7 @@ def make_arithmetic(name: str, *, data: Data | None = None, protocol: Protocol =
             paper_name=rule.paper_name,
             protocol=protocol,
             kind="perplexity",
-            measures=(greedy_accuracy("acc"),),
+            metrics=(greedy_accuracy("acc"),),
             episodes=harness_episodes(name, evaluated, evaluated, excluding=True),
             source=file.short if file else "made by rule",
             delimiter="\n\n",
@@ -103,7 +106,7 @@ def make_arithmetic(name: str, *, data: Data | None = None, protocol: Protocol =
         name=name,
         paper_name=rule.paper_name,
         kind="complete",
-        measures=(written_exactly(),),
+        metrics=(written_exactly(),),
         episodes=drawn_episodes(name, evaluated, training),
         source=file.short if file else "made by rule",
         delimiter="",

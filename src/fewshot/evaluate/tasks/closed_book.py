@@ -13,13 +13,13 @@ from functools import partial
 from typing import Any
 
 from fewshot.base.errors import BadFile
-from fewshot.evaluate.measure import Measure, judged, mean_of
-from fewshot.evaluate.normalise import matches_any
-from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
+from fewshot.evaluate.data.files import Data, Found, laid_out, needed
+from fewshot.evaluate.data.schema import ID, Each, Many, Maybe, check_kind
+from fewshot.evaluate.data.splits import Split, Splits, find_split, joined, need_split
+from fewshot.evaluate.metrics.metric import Metric, judged, mean_of
+from fewshot.evaluate.metrics.normalise import matches_any
+from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
 from fewshot.evaluate.task import Example, Kind, Task
-from fewshot.evaluate.tasks.files import Data, Found, laid_out, needed
-from fewshot.evaluate.tasks.kinds import ID, Each, Many, Maybe, check_kind
-from fewshot.evaluate.tasks.splits import Split, Splits, find_split, joined, need_split
 
 HARNESS_STOP = ("\n", ".", ",")
 HARNESS_TOKENS = 256
@@ -53,7 +53,7 @@ Questions = list[Question]
 
 
 def read_nq_open(file: Found) -> Questions:
-    """Lines of {"question": ..., "answer": [...]}."""
+    """Return lines of {"question": ..., "answer": [...]}."""
     return file.each(
         lambda n, row: Question(f"{file.short}:{n}", row["question"], _accepted(file, n, row["answer"])),
         question=str,
@@ -62,7 +62,7 @@ def read_nq_open(file: Found) -> Questions:
 
 
 def read_web_questions(file: Found) -> Questions:
-    """A list of {"utterance", "targetValue": "(list (description ...))"}, or of {"qText", "answers": [...]}."""
+    """Return a list of {"utterance", "targetValue": "(list (description ...))"}, or of {"qText", "answers": [...]}."""
     with laid_out(file, "WebQuestions' list"):
         return [_web_question(file, n, row) for n, row in _from_1(file.json([Each(object)]))]
 
@@ -81,7 +81,8 @@ def _web_question(file: Found, number: int, row: dict[str, Any]) -> Question:
 
 
 def read_trivia_qa(file: Found, *, value_first: bool = True) -> Questions:
-    """{"Data": [{"Question": ..., "Answer": {"Value": ..., "Aliases": [...]}}]}, or lines of question and aliases.
+    """Return {"Data": [{"Question": ..., "Answer": {"Value": ..., "Aliases": [...]}}]}, or lines of question and
+    aliases.
 
     The answer to be shown is the value, or else (as the harness has it) the first alias.
     """
@@ -112,7 +113,7 @@ def _aliases(file: Found, number: int, answer: dict[str, Any], value_first: bool
 
 
 def _accepted(file: Found, number: int, answers: Sequence[str]) -> tuple[str, ...]:
-    """The answers without empty ones and repetitions."""
+    """Return the answers without empty ones and repetitions."""
     kept = tuple(dict.fromkeys(answer.strip() for answer in answers if answer.strip()))
     if not kept:
         raise BadFile(f"{file} question {number} has no answer")
@@ -124,18 +125,18 @@ def _from_1(rows: Sequence[Any]) -> list[tuple[int, Any]]:
 
 
 def paper_example(question: Question) -> Example:
-    """`Q: ...`, a blank line, `A:` and the answer. Source: Brown et al. 2020, appendix G."""
+    """Return `Q: ...`, a blank line, `A:` and the answer. Source: Brown et al. 2020, appendix G."""
     answers = tuple(f" {one}" for one in question.answers)
     return Example(question.id, f"Q: {question.text}\n\nA:", answers, bare=f"{question.text}{answers[0]}")
 
 
-def written_answer(name: str = "accuracy") -> Measure:
-    """Share of questions whose written answer is, normalised, one of the accepted ones."""
+def written_answer(name: str = "accuracy") -> Metric:
+    """Return share of questions whose written answer is, normalised, one of the accepted ones."""
     return judged(name, lambda text, example: matches_any(text, example.completions), share=True)
 
 
-def harness_exact_match(*, without_articles: bool) -> Measure:
-    """Share of answers that equal an accepted one in lower case and without punctuation."""
+def harness_exact_match(*, without_articles: bool) -> Metric:
+    """Return share of answers that equal an accepted one in lower case and without punctuation."""
 
     def plain(text: str) -> str:
         text = _ARTICLES.sub("", text.strip()) if without_articles else text.strip()
@@ -147,13 +148,13 @@ def harness_exact_match(*, without_articles: bool) -> Measure:
     return judged("exact_match", judge, share=True)
 
 
-def any_greedy(name: str = "exact_match") -> Measure:
-    """Share of questions of which some completion is, token by token, the model's first choice."""
+def any_greedy(name: str = "exact_match") -> Metric:
+    """Return share of questions of which some completion is, token by token, the model's first choice."""
     return mean_of(name, lambda answer: float(any(answer.greedy)), share=True)
 
 
 def without_continuations(answers: Sequence[str]) -> list[str]:
-    """The answers in order of their characters, save those that continue the one kept before."""
+    """Return the answers in order of their characters, save those that continue the one kept before."""
     kept: list[str] = []
     for answer in sorted(answers):
         if not kept or not answer.startswith(kept[-1]):
@@ -177,10 +178,10 @@ def _harness_web(question: Question) -> Example:
 
 
 def _task(
-    name: str, paper_name: str, splits: Splits, protocol: Protocol, *, kind: Kind = "complete", **harness: Any
+    name: str, paper_name: str, splits: Splits, protocol: EvalProtocol, *, kind: Kind = "complete", **harness: Any
 ) -> Task:
-    """The task in the paper's form, or in the harness's with what is particular to it there."""
-    form: dict[str, Any] = {"measures": (written_answer(),), "delimiter": "\n\n"}
+    """Return the task in the paper's form, or in the harness's with what is particular to it there."""
+    form: dict[str, Any] = {"metrics": (written_answer(),), "delimiter": "\n\n"}
     if protocol is HARNESS:
         form = {"delimiter": "\n\n", "stop": HARNESS_STOP, "max_answer_tokens": HARNESS_TOKENS, **harness}
     return Task(
@@ -195,16 +196,18 @@ def _task(
     )
 
 
-def _reader(
+def _read_with(
     read: Callable[[Found], Questions], to_example: Callable[[Question], Example]
 ) -> Callable[[Found], list[Example]]:
     return lambda file: [to_example(question) for question in read(file)]
 
 
-def make_nq_open(*, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
-    """Natural Questions' open form: its development file is what is evaluated, as its test set was never released."""
+def make_nq_open(*, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
+    """Return natural Questions' open form: its development file is what is evaluated, as its test set was never
+    released.
+    """
     ends = "NQ-open.dev.jsonl"
-    read = _reader(read_nq_open, _harness_nq if protocol is HARNESS else paper_example)
+    read = _read_with(read_nq_open, _harness_nq if protocol is HARNESS else paper_example)
     data = needed("nq_open", data, ends)
     training = find_split(data, read, "NQ-open.train.jsonl")
     splits = Splits(need_split("nq_open", data, read, ends), training, harness_excludes=True)
@@ -215,16 +218,18 @@ def make_nq_open(*, data: Data | None = None, protocol: Protocol = GPT3) -> Task
         protocol,
         description="Answer these questions:\n",  # the harness's own, whose second line break is the delimiter here
         delimiter="\n",
-        measures=(harness_exact_match(without_articles=True),),
+        metrics=(harness_exact_match(without_articles=True),),
     )
 
 
-def make_web_questions(*, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
-    """WebQuestions in its original two files, or in four, of which all but the test file are its training split."""
+def make_web_questions(*, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
+    """Return WebQuestions in its original two files, or in four, of which all but the test file are its training
+    split.
+    """
     test = ("webquestions.examples.test.json", "webquestions/test.json", "blobtest")
     training = ("webquestions.examples.train.json", "blobtrain")
     parts = ("trainmodel", "val", "devtest")
-    read = _reader(read_web_questions, _harness_web if protocol is HARNESS else paper_example)
+    read = _read_with(read_web_questions, _harness_web if protocol is HARNESS else paper_example)
     data = needed("web_questions", data, *test)
     shown = find_split(data, read, *training) or joined(
         [find_split(data, read, f"webquestions/{part}.json") for part in parts]
@@ -235,14 +240,16 @@ def make_web_questions(*, data: Data | None = None, protocol: Protocol = GPT3) -
         Splits(need_split("web_questions", data, read, *test), shown),
         protocol,
         kind="choose",
-        measures=(any_greedy(),),
+        metrics=(any_greedy(),),
         notes=(HARNESS_NOTE, "lm-eval 0.4.13 itself fails with demonstrations; here they show the first answer"),
     )
 
 
-def make_trivia_qa(*, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
-    """TriviaQA's development set, any alias accepted: Wikipedia's part in the paper, with the web's in the harness."""
-    read = _reader(
+def make_trivia_qa(*, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
+    """Return TriviaQA's development set, any alias accepted: Wikipedia's part in the paper, with the web's in the
+    harness.
+    """
+    read = _read_with(
         partial(read_trivia_qa, value_first=protocol is GPT3),
         _harness_trivia if protocol is HARNESS else paper_example,
     )
@@ -262,7 +269,7 @@ def make_trivia_qa(*, data: Data | None = None, protocol: Protocol = GPT3) -> Ta
         "TriviaQA",
         Splits(evaluated, shown, harness_excludes=True),
         protocol,
-        measures=(harness_exact_match(without_articles=False),),
+        metrics=(harness_exact_match(without_articles=False),),
     )
 
 

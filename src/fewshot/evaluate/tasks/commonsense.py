@@ -10,12 +10,12 @@ from functools import partial
 from typing import Any
 
 from fewshot.base.errors import BadFile, check
-from fewshot.evaluate.measure import Measure, accuracy
-from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
+from fewshot.evaluate.data.files import Data, Found, needed
+from fewshot.evaluate.data.schema import ID, check_kind
+from fewshot.evaluate.data.splits import Splits, find_split, need_split
+from fewshot.evaluate.metrics.metric import Metric, accuracy
+from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
 from fewshot.evaluate.task import Example, Task
-from fewshot.evaluate.tasks.files import Data, Found, needed
-from fewshot.evaluate.tasks.kinds import ID, check_kind
-from fewshot.evaluate.tasks.splits import Splits, find_split, need_split
 
 PIQA_FILES = ("physicaliqa-train-dev/dev.jsonl", "piqa/valid.jsonl")
 PIQA_TRAINING = ("physicaliqa-train-dev/train.jsonl", "piqa/train.jsonl")
@@ -28,8 +28,8 @@ PUPIL = {"id": ID, "question": {"stem": str, "choices": [{"text": str, "label": 
 ANSWER_CONTEXT = "Answer:"  # P(choice | question) is divided by P(choice | this)
 
 
-def read_piqa(file: Found, data: Data, protocol: Protocol) -> list[Example]:
-    """Lines of {"goal", "sol1", "sol2"} with the right solutions, 0 or 1, in a file of labels beside them."""
+def read_piqa(file: Found, data: Data, protocol: EvalProtocol) -> list[Example]:
+    """Return lines of {"goal", "sol1", "sol2"} with the right solutions, 0 or 1, in a file of labels beside them."""
     rows = file.rows(goal=str, sol1=str, sol2=str)
     folder, _, name = file.name.rpartition("/")
     labels_file = data.need("piqa", "/".join(filter(None, (folder, PIQA_LABELS[name.partition(".")[0]]))))
@@ -39,14 +39,14 @@ def read_piqa(file: Found, data: Data, protocol: Protocol) -> list[Example]:
     return [_goal(f"{name}:{n}", row, int(labels[n - 1]), protocol) for n, row in enumerate(rows, start=1)]
 
 
-def _goal(name: str, row: dict[str, Any], gold: int, protocol: Protocol) -> Example:
+def _goal(name: str, row: dict[str, Any], gold: int, protocol: EvalProtocol) -> Example:
     if protocol is HARNESS:
         return Example(name, f"Question: {row['goal']}\nAnswer:", (f" {row['sol1']}", f" {row['sol2']}"), gold)
     return Example(name, row["goal"].strip(), (f" {row['sol1'].strip()}", f" {row['sol2'].strip()}"), gold)
 
 
 def read_pupils(file: Found, *, question: bool) -> list[Example]:
-    """Questions of ARC or OpenBookQA, in their original layout or as lines of {"query", "choices", "gold"}.
+    """Return questions of ARC or OpenBookQA, in their original layout or as lines of {"query", "choices", "gold"}.
 
     With `question` the context is `Question: ...` and `Answer:`; else it is the bare stem, which often runs on into
     the choice.
@@ -77,18 +77,24 @@ def _pupil(name: str, stem: str, choices: Sequence[str], gold: int, question: bo
 
 
 def _task(
-    name: str, paper_name: str, splits: Splits, protocol: Protocol, *, answer_context: str | None = None, shots: int
+    name: str,
+    paper_name: str,
+    splits: Splits,
+    protocol: EvalProtocol,
+    *,
+    answer_context: str | None = None,
+    shots: int,
 ) -> Task:
-    measures: tuple[Measure, ...] = (accuracy("unconditional" if answer_context else "token"),)
+    metrics: tuple[Metric, ...] = (accuracy("unconditional" if answer_context else "token"),)
     if protocol is HARNESS:
-        measures, answer_context = (accuracy("sum", name="acc"), accuracy("character", name="acc_norm")), None
+        metrics, answer_context = (accuracy("sum", name="acc"), accuracy("character", name="acc_norm")), None
     examples = splits.evaluated.examples
     return Task(
         name=name,
         paper_name=paper_name,
         protocol=protocol,
         kind="choose",
-        measures=measures,
+        metrics=metrics,
         episodes=splits.episodes(name, protocol),
         dev=splits.dev_episodes(name) if protocol is GPT3 else None,
         source=splits.source(protocol),
@@ -99,8 +105,8 @@ def _task(
     )
 
 
-def make_piqa(*, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
-    """PIQA's development set: the labels of its test set are not public."""
+def make_piqa(*, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
+    """Return PIQA's development set: the labels of its test set are not public."""
     data = needed("piqa", data, *PIQA_FILES)
     read = partial(read_piqa, data=data, protocol=protocol)
     training = find_split(data, read, *PIQA_TRAINING)
@@ -108,16 +114,16 @@ def make_piqa(*, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
     return _task("piqa", "PIQA", splits, protocol, shots=50)
 
 
-def make_arc(name: str, *, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
-    """ARC's test set of that name."""
+def make_arc(name: str, *, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
+    """Return ARC's test set of that name."""
     paper_name, original, rendered = ARC_FILES[name]
     data = needed(name, data, f"{original}-Test.jsonl")
     splits = _pupils(name, data, (f"{original}-Test.jsonl", rendered), original, question=True)
     return _task(name, paper_name, splits, protocol, answer_context=ANSWER_CONTEXT, shots=50)
 
 
-def make_openbookqa(*, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
-    """OpenBookQA's test set, without the book's facts."""
+def make_openbookqa(*, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
+    """Return OpenBookQA's test set, without the book's facts."""
     data = needed("openbookqa", data, "Main/test.jsonl")
     splits = _pupils("openbookqa", data, ("Main/test.jsonl", "openbook_qa.jsonl"), "Main/", question=False)
     return _task("openbookqa", "OpenBookQA", splits, protocol, answer_context=ANSWER_CONTEXT, shots=100)

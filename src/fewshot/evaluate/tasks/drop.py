@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
-from fewshot.evaluate.qa_metrics import drop
+from fewshot.evaluate.data.files import Data, Found, laid_out, needed
+from fewshot.evaluate.data.passages import Separate, passage_splits
+from fewshot.evaluate.data.schema import ID, Each, Many, Maybe
+from fewshot.evaluate.metrics.question_answering import drop
+from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
 from fewshot.evaluate.task import Example, Task
-from fewshot.evaluate.tasks.files import Data, Found, laid_out, needed
-from fewshot.evaluate.tasks.kinds import ID, Each, Many, Maybe
-from fewshot.evaluate.tasks.passages import Separate, passage_splits
 
 FILES = ("drop_dataset_dev.json",)
 TRAINING_FILES = ("drop_dataset_train.json",)
@@ -23,8 +23,8 @@ DROP = Each({"passage": str, "qa_pairs": Many(QUESTION)})
 HARNESS_SHOWN = "number,date,spans,worker_id,hit_id"  # the names of an answer's fields, which it joins for its values
 
 
-def read_drop(file: Found, protocol: Protocol) -> list[Separate]:
-    """The passages of a file, each question with its accepted answers; an answer is a tuple of spans."""
+def read_drop(file: Found, protocol: EvalProtocol) -> list[Separate]:
+    """Return the passages of a file, each question with its accepted answers; an answer is a tuple of spans."""
     with laid_out(file, "DROP's drop_dataset_dev.json"):
         return [
             Separate(tuple(_example(passage["passage"], row, protocol) for row in passage["qa_pairs"]))
@@ -32,7 +32,7 @@ def read_drop(file: Found, protocol: Protocol) -> list[Separate]:
         ]
 
 
-def _example(passage: str, row: dict[str, Any], protocol: Protocol) -> Example:
+def _example(passage: str, row: dict[str, Any], protocol: EvalProtocol) -> Example:
     given = [row["answer"], *(row.get("validated_answers") or [])]
     accepted = tuple(dict.fromkeys(spans_of(answer) for answer in given))
     if protocol is HARNESS:
@@ -44,7 +44,7 @@ def _example(passage: str, row: dict[str, Any], protocol: Protocol) -> Example:
 
 
 def spans_of(answer: dict[str, Any]) -> tuple[str, ...]:
-    """The answer as spans: a number, spans of the passage, or a date in the order day, month, year.
+    """Return the answer as spans: a number, spans of the passage, or a date in the order day, month, year.
 
     Source: DROP's official script.
     """
@@ -56,8 +56,8 @@ def spans_of(answer: dict[str, Any]) -> tuple[str, ...]:
     return (" ".join(date.get(part) or "" for part in DATE).strip(),)
 
 
-def make_drop(*, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
-    """DROP's development set."""
+def make_drop(*, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
+    """Return DROP's development set."""
     splits = passage_splits(
         "drop",
         needed("drop", data, *FILES),
@@ -73,7 +73,7 @@ def make_drop(*, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
         paper_name="DROP",
         protocol=protocol,
         kind="complete",
-        measures=(em, f1) if harness else (f1, em),
+        metrics=(em, f1) if harness else (f1, em),
         episodes=splits.episodes("drop", protocol),
         source=splits.source(protocol),
         delimiter="\n\n",

@@ -11,19 +11,21 @@ from functools import partial
 from typing import Any
 
 from fewshot.base.errors import BadFile
-from fewshot.evaluate.measure import accuracy
-from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
+from fewshot.evaluate.data.files import Data, Found, needed
+from fewshot.evaluate.data.schema import ID
+from fewshot.evaluate.data.splits import Splits, find_split, need_split
+from fewshot.evaluate.metrics.metric import accuracy
+from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
 from fewshot.evaluate.task import Example, Task
-from fewshot.evaluate.tasks.files import Data, Found, needed
-from fewshot.evaluate.tasks.kinds import ID
-from fewshot.evaluate.tasks.splits import Splits, find_split, need_split
 
 VALIDATION_FILES = ("hellaswag_val.jsonl", "hellaswag_val_full.txt")
 TRAINING_FILE = "hellaswag_train.jsonl"
 
 
-def read_hellaswag(file: Found, protocol: Protocol) -> list[Example]:
-    """The scenes of a file: JSON lines in the original layout, or blocks of a scene, the right number and 4 endings."""
+def read_hellaswag(file: Found, protocol: EvalProtocol) -> list[Example]:
+    """Return the scenes of a file: JSON lines in the original layout, or blocks of a scene, the right number and 4
+    endings.
+    """
     if file.kind == ".jsonl":
         return file.each(
             lambda _, row: _example(row, protocol),
@@ -43,15 +45,15 @@ def read_hellaswag(file: Found, protocol: Protocol) -> list[Example]:
     ]
 
 
-def _example(row: dict[str, Any], protocol: Protocol) -> Example:
-    """`{activity}: {scene}` and the ending; the harness capitalises where the scene's second part begins."""
+def _example(row: dict[str, Any], protocol: EvalProtocol) -> Example:
+    """Return `{activity}: {scene}` and the ending; the harness capitalises where the scene's second part begins."""
     second = row["ctx_b"].capitalize() if protocol is HARNESS else row["ctx_b"]
     scene = f"{row['activity_label']}: {row['ctx_a']} {second}"
     return _finished(row["ind"], scene, row["endings"], int(row["label"]), protocol)
 
 
-def _finished(number: int, scene: str, endings: Sequence[str], gold: int, protocol: Protocol) -> Example:
-    """The harness takes WikiHow's marks out of the text, the paper does not speak of it."""
+def _finished(number: int, scene: str, endings: Sequence[str], gold: int, protocol: EvalProtocol) -> Example:
+    """Return the harness takes WikiHow's marks out of the text, the paper does not speak of it."""
     tidy = _cleaned if protocol is HARNESS else str.strip
     return Example(str(number), tidy(scene), tuple(f" {tidy(ending)}" for ending in endings), gold=gold)
 
@@ -61,8 +63,8 @@ def _cleaned(text: str) -> str:
     return re.sub(r"\[.*?\]", "", text).replace("  ", " ")
 
 
-def make_hellaswag(*, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
-    """HellaSwag's validation set; without the training file one scene in five is kept for demonstrations."""
+def make_hellaswag(*, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
+    """Return HellaSwag's validation set; without the training file one scene in five is kept for demonstrations."""
     data = needed("hellaswag", data, *VALIDATION_FILES)
     read = partial(read_hellaswag, protocol=protocol)
     splits = Splits(
@@ -75,7 +77,7 @@ def make_hellaswag(*, data: Data | None = None, protocol: Protocol = GPT3) -> Ta
         paper_name="HellaSwag",
         protocol=protocol,
         kind="choose",
-        measures=(accuracy("sum", name="acc"), accuracy("character", name="acc_norm"))
+        metrics=(accuracy("sum", name="acc"), accuracy("character", name="acc_norm"))
         if protocol is HARNESS
         else (accuracy("token"),),
         episodes=splits.episodes("hellaswag", protocol),

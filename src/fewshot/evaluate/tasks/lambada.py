@@ -10,10 +10,10 @@ import re
 from dataclasses import replace
 
 from fewshot.base.errors import BadFile
-from fewshot.evaluate.measure import greedy_accuracy, perplexity
-from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
+from fewshot.evaluate.data.files import Data, Found, needed
+from fewshot.evaluate.metrics.metric import greedy_accuracy, perplexity
+from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
 from fewshot.evaluate.task import Example, Task, drawn_episodes, harness_episodes, kept_apart
-from fewshot.evaluate.tasks.files import Data, Found, needed
 
 TEST_FILES = ("lambada_test.jsonl", "lambada_test_plain_text.txt")
 DEVELOPMENT_FILES = ("lambada_development.jsonl", "lambada_development_plain_text.txt")
@@ -22,7 +22,7 @@ _PASSAGE = re.compile(r"(.*\S)(\s+)(\S+)", re.DOTALL)
 
 
 def read_lambada(file: Found) -> list[Example]:
-    """The passages of a file of {"text": ...} lines, or of plain lines, each split before its last word.
+    """Return the passages of a file of {"text": ...} lines, or of plain lines, each split before its last word.
 
     The word takes the space before it; a line break before it stays with the passage.
     """
@@ -47,8 +47,8 @@ def _harness_form(plain: Example) -> Example:
     return replace(plain, shown=f"{plain.context} {plain.completions[0]}")
 
 
-def make_lambada(*, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
-    """LAMBADA from `data`, which holds its test file and, if it is there, its development file.
+def make_lambada(*, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
+    """Return LAMBADA from `data`, which holds its test file and, if it is there, its development file.
 
     The paper draws demonstrations from the development set. Without that file one passage in five of the test set is
     kept for demonstrations and not evaluated. The harness's form is the plain passage, also with demonstrations.
@@ -64,7 +64,7 @@ def make_lambada(*, data: Data | None = None, protocol: Protocol = GPT3) -> Task
             paper_name="LAMBADA",
             protocol=protocol,
             kind="perplexity",
-            measures=(greedy_accuracy("acc"), perplexity("completion")),
+            metrics=(greedy_accuracy("acc"), perplexity("completion")),
             episodes=harness_episodes("lambada", plain, plain),
             source=test.short,
             delimiter="\n\n",
@@ -74,7 +74,7 @@ def make_lambada(*, data: Data | None = None, protocol: Protocol = GPT3) -> Task
         name="lambada",
         paper_name="LAMBADA",
         kind="perplexity",
-        measures=(greedy_accuracy(), perplexity()),
+        metrics=(greedy_accuracy(), perplexity()),
         episodes=drawn_episodes("lambada", evaluated, training),
         source=f"{test.short}, demonstrations from {origin}",
         description="Fill in blank:",

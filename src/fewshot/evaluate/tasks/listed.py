@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from fewshot.evaluate.tasks.files import NeedsData
+from fewshot.evaluate.data.files import NeedsData
 from fewshot.evaluate.tasks.table import TASKS, make_task
 
 # The share of right answers of a guess, of sets in files whose questions have all as many choices
@@ -27,7 +27,7 @@ class Listed:
 
 
 def listed() -> Iterator[Listed]:
-    """Every task, in the order of names."""
+    """Yield every task, in the order of names."""
     for name in sorted(TASKS):
         try:
             task = make_task(name)

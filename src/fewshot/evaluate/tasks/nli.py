@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from functools import partial
 
-from fewshot.evaluate.measure import accuracy
-from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
+from fewshot.evaluate.data.files import Data, Found, Row, needed
+from fewshot.evaluate.data.schema import ID, OneOf
+from fewshot.evaluate.data.splits import Splits, find_split, need_split
+from fewshot.evaluate.metrics.metric import accuracy
+from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
 from fewshot.evaluate.task import Example, Task
-from fewshot.evaluate.tasks.files import Data, Found, Row, needed
-from fewshot.evaluate.tasks.kinds import ID, OneOf
-from fewshot.evaluate.tasks.splits import Splits, find_split, need_split
 
 ANSWERS = (" True", " Neither", " False")
 LABELS = {"e": 0, "n": 1, "c": 2}  # entailment, neutral, contradiction
 
 
-def read_anli(file: Found, number: int, protocol: Protocol) -> list[Example]:
-    """Lines of {"uid", "context", "hypothesis", "label"} of round `number`."""
+def read_anli(file: Found, number: int, protocol: EvalProtocol) -> list[Example]:
+    """Return lines of {"uid", "context", "hypothesis", "label"} of round `number`."""
 
     def example(_: int, row: Row) -> Example:
         question = f"{row['context']}\nQuestion: {row['hypothesis']} True, False, or Neither?"
@@ -29,8 +29,8 @@ def read_anli(file: Found, number: int, protocol: Protocol) -> list[Example]:
     return file.each(example, uid=ID, context=str, hypothesis=str, label=OneOf(tuple(LABELS)))
 
 
-def make_anli(number: int, *, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
-    """The test set of ANLI's round of that number."""
+def make_anli(number: int, *, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
+    """Return the test set of ANLI's round of that number."""
     name, folder = f"anli_r{number}", f"R{number}"
     data = needed(name, data, f"{folder}/test.jsonl")
     read = partial(read_anli, number=number, protocol=protocol)
@@ -41,7 +41,7 @@ def make_anli(number: int, *, data: Data | None = None, protocol: Protocol = GPT
         paper_name=f"ANLI {folder}",
         protocol=protocol,
         kind="choose",
-        measures=(accuracy("sum", name="acc"),) if protocol is HARNESS else (accuracy("token"),),
+        metrics=(accuracy("sum", name="acc"),) if protocol is HARNESS else (accuracy("token"),),
         episodes=splits.episodes(name, protocol),
         dev=splits.dev_episodes(name) if protocol is GPT3 else None,
         source=splits.source(protocol),

@@ -18,11 +18,11 @@ from typing import Generic, TypeVar
 
 from fewshot.base.errors import check
 from fewshot.base.rng import python_rng, seed_of
-from fewshot.evaluate.measure import accuracy, written_exactly
-from fewshot.evaluate.protocol import GPT3, Protocol
+from fewshot.evaluate.data.files import Data
+from fewshot.evaluate.data.splits import refuse_harness
+from fewshot.evaluate.metrics.metric import accuracy, written_exactly
+from fewshot.evaluate.protocol import GPT3, EvalProtocol
 from fewshot.evaluate.task import Episode, Example, Kind, Task
-from fewshot.evaluate.tasks.files import Data
-from fewshot.evaluate.tasks.splits import refuse_harness
 
 R = TypeVar("R", bound=Hashable)
 
@@ -49,41 +49,41 @@ class Family(ABC, Generic[R]):
 
     @abstractmethod
     def draw_rule(self, rng: random.Random) -> R:
-        """A rule, uniformly out of all of the family."""
+        """Return a rule, uniformly out of all of the family."""
 
     @abstractmethod
     def draw_question(self, rng: random.Random) -> str:
-        """A question that every rule answers."""
+        """Return a question that every rule answers."""
 
     @abstractmethod
     def answer(self, rule: R, question: str) -> str:
-        """The rule's answer."""
+        """Return the rule's answer."""
 
     @abstractmethod
     def ideal(self, shown: Mapping[str, str], query: str) -> float:
-        """Probability that the best guess is right after seeing `shown`, if every rule is equally likely."""
+        """Return probability that the best guess is right after seeing `shown`, if every rule is equally likely."""
 
     def context(self, question: str) -> str:
-        """A question as a line begins."""
+        """Return a question as a line begins."""
         return f"{question} {self.sign}" if self.sign else question
 
     def completion(self, answer: str) -> str:
-        """An answer as a line ends."""
+        """Return an answer as a line ends."""
         return f" {answer}"
 
     def held_out(self, rule: R) -> bool:
-        """Whether the rule is for evaluation only."""
+        """Return whether the rule is for evaluation only."""
         return self.holds_out and seed_of(self.name, repr(rule)) % HELD_OUT_SHARE == 0
 
     def rule(self, rng: random.Random, *, held_out: bool) -> R:
-        """A rule for evaluation (held out, where the family holds any out) or for training."""
+        """Return a rule for evaluation (held out, where the family holds any out) or for training."""
         while True:
             rule = self.draw_rule(rng)
             if not self.holds_out or self.held_out(rule) == held_out:
                 return rule
 
     def episodes(self, n: int, max_shots: int, seed: int) -> list[Episode]:
-        """`n` prompts with a rule of their own; more shots keep the former demonstrations."""
+        """Return `n` prompts with a rule of their own; more shots keep the former demonstrations."""
         check(1 <= n <= MAX_QUESTIONS, f"limit is {n}, must be at least 1 and at most {MAX_QUESTIONS:,}")
         return [self._episode(index, max_shots, seed) for index in range(n)]
 
@@ -107,11 +107,11 @@ class Family(ABC, Generic[R]):
         return Example(name, self.context(question), completions, answers.index(answer))
 
     def draw_questions(self, rng: random.Random, n: int) -> list[str]:
-        """The questions of one training document; they may come again."""
+        """Return the questions of one training document; they may come again."""
         return [self.draw_question(rng) for _ in range(n)]
 
     def training_documents(self, n: int, seed: int, *, n_lines: int | None = None) -> Iterator[str]:
-        """`n` texts of one training rule each, of `n_lines` lines or as many as the family's documents have."""
+        """Yield `n` texts of one training rule each, of `n_lines` lines or as many as the family's documents have."""
         for index in range(n):
             rng = python_rng(self.name, "training", index, seed)
             rule = self.rule(rng, held_out=False)
@@ -131,26 +131,28 @@ class Symbols(Family[str]):
         self.symbols, self.choices, self.n_questions = symbols, tuple(symbols), len(symbols)
 
     def draw_rule(self, rng: random.Random) -> str:
-        """The symbols in a random order: each maps to what stands at its place."""
+        """Return the symbols in a random order: each maps to what stands at its place."""
         return "".join(rng.sample(self.symbols, len(self.symbols)))
 
     def draw_question(self, rng: random.Random) -> str:
-        """One symbol."""
+        """Return one symbol."""
         return rng.choice(self.symbols)
 
     def draw_questions(self, rng: random.Random, n: int) -> list[str]:
-        """A few symbols, or all, in a fresh order again and again: short dictionaries are what is learned first."""
+        """Return a few symbols, or all, in a fresh order again and again: short dictionaries are what is learned
+        first.
+        """
         n_distinct = rng.choice(self.few) if rng.random() < 0.8 else self.n_questions
         chosen = rng.sample(self.symbols, min(n_distinct, self.n_questions))
-        passes = [rng.sample(chosen, len(chosen)) for _ in range(-(-n // len(chosen)))]
-        return [symbol for symbols in passes for symbol in symbols][:n]
+        phases = [rng.sample(chosen, len(chosen)) for _ in range(-(-n // len(chosen)))]
+        return [symbol for symbols in phases for symbol in symbols][:n]
 
     def answer(self, rule: str, question: str) -> str:
-        """The symbol that the bijection gives."""
+        """Return the symbol that the bijection gives."""
         return rule[self.symbols.index(question)]
 
     def ideal(self, shown: Mapping[str, str], query: str) -> float:
-        """1 if the query was shown, else one of the symbols that were not yet an answer."""
+        """Return 1 if the query was shown, else one of the symbols that were not yet an answer."""
         return 1.0 if query in shown else 1 / (len(self.symbols) - len(shown))
 
 
@@ -160,11 +162,11 @@ class Countable(Family[R]):
     rules: Sequence[R]
 
     def draw_rule(self, rng: random.Random) -> R:
-        """One of the rules."""
+        """Return one of the rules."""
         return rng.choice(self.rules)
 
     def ideal(self, shown: Mapping[str, str], query: str) -> float:
-        """Share of the commonest answer among the rules that agree with everything shown."""
+        """Return share of the commonest answer among the rules that agree with everything shown."""
         agreeing = [rule for rule in self.rules if all(self.answer(rule, q) == a for q, a in shown.items())]
         answers = Counter(self.answer(rule, query) for rule in agreeing)
         return max(answers.values()) / len(agreeing)
@@ -201,11 +203,11 @@ class Letters(Countable[tuple[int, ...]]):
         self.rules = sorted({result for result in (*once, *twice) if result})
 
     def draw_question(self, rng: random.Random) -> str:
-        """Five distinct letters."""
+        """Return five distinct letters."""
         return " ".join(rng.sample("abcdefghijklmnopqrstuvwxyz", self.n_letters))
 
     def answer(self, rule: tuple[int, ...], question: str) -> str:
-        """The letters at the rule's places."""
+        """Return the letters at the rule's places."""
         letters = question.split()
         return " ".join(letters[place] for place in rule)
 
@@ -219,11 +221,11 @@ class Offset(Countable[int]):
     max_answer_tokens = 5  # a space, three digits and the line break, a token a character
 
     def draw_question(self, rng: random.Random) -> str:
-        """A number from 0 on."""
+        """Return a number from 0 on."""
         return str(rng.randrange(self.n_questions))
 
     def answer(self, rule: int, question: str) -> str:
-        """The number with the offset added."""
+        """Return the number with the offset added."""
         return str(int(question) + rule)
 
 
@@ -245,11 +247,11 @@ class Letter(Countable[str]):
     max_answer_tokens = 3
 
     def draw_question(self, rng: random.Random) -> str:
-        """One letter."""
+        """Return one letter."""
         return rng.choice(self.alphabet)
 
     def answer(self, rule: str, question: str) -> str:
-        """The related letter; the alphabet is a ring."""
+        """Return the related letter; the alphabet is a ring."""
         if rule == "capital":
             return question.upper()
         step = {"same": 0, "next": 1, "previous": -1}[rule]
@@ -259,15 +261,15 @@ class Letter(Countable[str]):
 FAMILIES: dict[str, type[Family]] = {family.name: family for family in (Symbols, Letters, Offset, SmallOffset, Letter)}
 
 
-def make_novel(name: str, *, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
-    """The task of that name; made by rule, so `data` has nothing for it."""
+def make_novel(name: str, *, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
+    """Return the task of that name; made by rule, so `data` has nothing for it."""
     refuse_harness(name, protocol)
     family = FAMILIES[name]()
     query = family.draw_question(python_rng(name))
     return Task(
         name=name,
         kind=family.kind,
-        measures=(accuracy("sum") if family.kind == "choose" else written_exactly(),),
+        metrics=(accuracy("sum") if family.kind == "choose" else written_exactly(),),
         episodes=family.episodes,
         source="made by rule, a fresh one for every prompt",
         default_shots=family.default_shots,

@@ -51,7 +51,9 @@ N_NEWS_WORDS = 200  # about as long as the paper's articles
 
 
 def novel_word_prompt(wanted: NewWord, earlier: Sequence[NewWord] = (WHATPU,)) -> str:
-    """A prompt for a sentence that uses `wanted`, after words that were used before; what was written stays in it."""
+    """Return a prompt for a sentence that uses `wanted`, after words that were used before; what was written stays in
+    it.
+    """
     check(all(word.sentence for word in earlier), "every earlier word must have a sentence that uses it")
     shown = "".join(f"{_introduced(word)}{word.sentence}\n" for word in earlier)
     return shown + _introduced(wanted)
@@ -62,13 +64,13 @@ def _introduced(word: NewWord) -> str:
 
 
 def grammar_prompt(poor: str, shown: Sequence[Correction]) -> str:
-    """A prompt for `poor` in good English, after sentences that are corrected."""
+    """Return a prompt for `poor` in good English, after sentences that are corrected."""
     lines = [f"Poor English input: {one.poor}\nGood English output: {one.good}\n" for one in shown]
     return "".join(lines) + f"Poor English input: {poor}\nGood English output:"
 
 
 def news_prompt(wanted: Article, earlier: Sequence[Article]) -> str:
-    """A prompt for the text of `wanted`, after whole articles: the paper has three."""
+    """Return a prompt for the text of `wanted`, after whole articles: the paper has three."""
     check(all(article.text for article in earlier), "every earlier article must have a text")
     return "".join(f"{_headed(article)} {article.text}\n\n" for article in earlier) + _headed(wanted)
 

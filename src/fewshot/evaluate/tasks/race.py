@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from fewshot.base.errors import BadFile, BadValue
-from fewshot.evaluate.measure import accuracy
-from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
+from fewshot.evaluate.data.files import Data, Found, laid_out, needed
+from fewshot.evaluate.data.passages import all_asked, all_shown, splits_of
+from fewshot.evaluate.data.schema import ID, OneOf
+from fewshot.evaluate.data.splits import Split, Splits
+from fewshot.evaluate.metrics.metric import accuracy
+from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
 from fewshot.evaluate.task import Example, Task
-from fewshot.evaluate.tasks.files import Data, Found, laid_out, needed
-from fewshot.evaluate.tasks.kinds import ID, OneOf
-from fewshot.evaluate.tasks.passages import all_asked, all_shown, splits_of
-from fewshot.evaluate.tasks.splits import Split, Splits
 
 LETTERS = "ABCD"
 RACE = {"id": ID, "article": str, "questions": [str], "options": [[str]], "answers": [OneOf(tuple(LETTERS))]}
@@ -52,7 +52,7 @@ class Article:
         return [self._example(len(self.problems) - 1)]
 
     def _example(self, asked: int) -> Example:
-        """One problem, after all others with their answers. Source: Brown et al. 2020, figures G.1 and G.3."""
+        """Return one problem, after all others with their answers. Source: Brown et al. 2020, figures G.1 and G.3."""
         context = f"Article:\n{self.text.strip()}"
         for number, problem in enumerate(self.problems):
             if number != asked:
@@ -64,7 +64,7 @@ class Article:
         )
 
     def as_harness(self) -> Example:
-        """The last problem, as the harness asks it. Source: lm_eval 0.4.13, tasks/race."""
+        """Return the last problem, as the harness asks it. Source: lm_eval 0.4.13, tasks/race."""
         text = f"Article: {self.text}\n\n"
         for problem in self.problems[:-1]:
             answer = problem.options[problem.gold]
@@ -78,7 +78,7 @@ class Article:
 
 
 def read_article(file: Found) -> Article:
-    """An article of its own file."""
+    """Return an article of its own file."""
     with laid_out(file, "an article of RACE"):
         value = file.json(RACE)
         rows = zip(value["questions"], value["options"], value["answers"], strict=True)
@@ -92,8 +92,10 @@ def _articles(data: Data, split: str, school: str) -> list[Article]:
     return [read_article(file) for file in data.under(f"RACE/{split}/{school}", ".txt")]
 
 
-def make_race(name: str, *, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
-    """RACE's test set of one school; the best K is found on its development set. The harness has the high school's."""
+def make_race(name: str, *, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
+    """Return RACE's test set of one school; the best K is found on its development set. The harness has the high
+    school's.
+    """
     school, paper_name = SCHOOLS[name]
     if protocol is HARNESS and name != "race_h":
         raise BadValue(f"{name} is no task of lm-evaluation-harness 0.4.13, only race_h is: use --protocol gpt3")
@@ -113,7 +115,7 @@ def make_race(name: str, *, data: Data | None = None, protocol: Protocol = GPT3)
         name=name,
         paper_name=paper_name,
         kind="choose",
-        measures=(accuracy("unconditional"),),
+        metrics=(accuracy("unconditional"),),
         episodes=splits.episodes(name, protocol),
         dev=splits.dev_episodes(name),
         source=splits.source(protocol),
@@ -132,7 +134,7 @@ def _as_harness(name: str, paper_name: str, test: Split) -> Task:
         paper_name=paper_name,
         protocol=HARNESS,
         kind="choose",
-        measures=(accuracy("sum", name="acc"),),
+        metrics=(accuracy("sum", name="acc"),),
         episodes=splits.episodes(name, HARNESS),
         source=splits.source(HARNESS),
         delimiter="\n\n",

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from fewshot.evaluate.measure import Measure, ratio
-from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
-from fewshot.evaluate.qa_metrics import CANNOT_ANSWER, coqa, exact, quac, squad, token_f1
+from fewshot.evaluate.data.files import Data, Found, laid_out, needed
+from fewshot.evaluate.data.passages import Dialogue, Separate, Turn, passage_splits
+from fewshot.evaluate.data.schema import ID, Each, Many, Maybe
+from fewshot.evaluate.data.splits import refuse_harness
+from fewshot.evaluate.metrics.metric import Metric, ratio
+from fewshot.evaluate.metrics.question_answering import CANNOT_ANSWER, coqa, exact, quac, squad, token_f1
+from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
 from fewshot.evaluate.task import Example, Task
-from fewshot.evaluate.tasks.files import Data, Found, laid_out, needed
-from fewshot.evaluate.tasks.kinds import ID, Each, Many, Maybe
-from fewshot.evaluate.tasks.passages import Dialogue, Separate, Turn, passage_splits
-from fewshot.evaluate.tasks.splits import refuse_harness
 
 UNANSWERABLE = "unanswerable"  # SQuAD 2.0's answer where the passage has none; the harness's word
 HARNESS_TOKENS = 256  # the harness's default for a written answer
@@ -45,7 +45,9 @@ WHOLE_PASSAGES = "a demonstration is a whole passage of the training set with al
 
 
 def read_quac(file: Found) -> list[Dialogue]:
-    """QuAC's dialogues, without the mark that stands at the end of every passage for questions without an answer."""
+    """Return QuAC's dialogues, without the mark that stands at the end of every passage for questions without an
+    answer.
+    """
     with laid_out(file, "QuAC's val_v0.2.json"):
         return [
             Dialogue(
@@ -65,7 +67,7 @@ def _quac_turn(row: dict[str, Any]) -> Turn:
 
 
 def read_squad(file: Found) -> list[Dialogue]:
-    """SQuAD 2.0's paragraphs, their questions one after the other."""
+    """Return SQuAD 2.0's paragraphs, their questions one after the other."""
     with laid_out(file, "SQuAD's dev-v2.0.json"):
         return [
             Dialogue(
@@ -83,7 +85,7 @@ def _squad_turn(row: dict[str, Any]) -> Turn:
 
 
 def read_squad_as_harness(file: Found) -> list[Separate]:
-    """SQuAD 2.0's questions by themselves, as the harness asks them, with two spaces before a shown answer."""
+    """Return SQuAD 2.0's questions by themselves, as the harness asks them, with two spaces before a shown answer."""
 
     def example(title: str, context: str, row: dict[str, Any]) -> Example:
         turn = _squad_turn(row)
@@ -99,7 +101,7 @@ def read_squad_as_harness(file: Found) -> list[Separate]:
 
 
 def read_coqa(file: Found) -> list[Dialogue]:
-    """CoQA's stories with their turns; the development file has four people's answers to each."""
+    """Return CoQA's stories with their turns; the development file has four people's answers to each."""
     with laid_out(file, "CoQA's coqa-dev-v1.0.json"):
         return [Dialogue(story["story"].strip(), _coqa_turns(story)) for story in file.json(COQA)["data"]]
 
@@ -115,7 +117,7 @@ def _coqa_turns(story: dict[str, Any]) -> tuple[Turn, ...]:
 
 
 def read_coqa_as_harness(file: Found) -> list[Separate]:
-    """CoQA's stories as the harness asks them: of each the last turn alone, its answers without repetitions."""
+    """Return CoQA's stories as the harness asks them: of each the last turn alone, its answers without repetitions."""
     with laid_out(file, "CoQA's coqa-dev-v1.0.json"):
         return [Separate((_coqa_last(story),)) for story in file.json(COQA)["data"]]
 
@@ -135,8 +137,8 @@ def _coqa_last(story: dict[str, Any]) -> Example:
     return Example(name, text, tuple(f" {one}" for one in accepted), references=tuple(accepted))
 
 
-def make_quac(*, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
-    """QuAC's validation set; the harness has no such task."""
+def make_quac(*, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
+    """Return QuAC's validation set; the harness has no such task."""
     refuse_harness("quac", protocol)
     files = ("val_v0.2.json",)
     splits = passage_splits(
@@ -151,7 +153,7 @@ def make_quac(*, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
         name="quac",
         paper_name="QuAC",
         kind="complete",
-        measures=(quac(), quac("unfiltered_f1", filtered=False)),
+        metrics=(quac(), quac("unfiltered_f1", filtered=False)),
         episodes=splits.episodes("quac", protocol),
         source=splits.source(protocol),
         delimiter="\n\n",
@@ -164,8 +166,8 @@ def make_quac(*, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
     )
 
 
-def make_squad_v2(*, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
-    """SQuAD 2.0's development set."""
+def make_squad_v2(*, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
+    """Return SQuAD 2.0's development set."""
     files = ("dev-v2.0.json",)
     splits = passage_splits(
         "squad_v2",
@@ -180,7 +182,7 @@ def make_squad_v2(*, data: Data | None = None, protocol: Protocol = GPT3) -> Tas
         paper_name="SQuADv2",
         protocol=protocol,
         kind="complete",
-        measures=_harness_squad_measures()
+        metrics=_harness_squad_measures()
         if protocol is HARNESS
         else (
             squad("f1", token_f1, no_answer=UNANSWERABLE),
@@ -204,7 +206,7 @@ def make_squad_v2(*, data: Data | None = None, protocol: Protocol = GPT3) -> Tas
     )
 
 
-def _harness_squad_measures() -> tuple[Measure, ...]:
+def _harness_squad_measures() -> tuple[Metric, ...]:
     kinds = (("", None), ("HasAns_", True), ("NoAns_", False))
     scores = (("exact", exact), ("f1", token_f1))
     shares = [squad(kind + name, score, answerable=only) for kind, only in kinds for name, score in scores]
@@ -212,12 +214,12 @@ def _harness_squad_measures() -> tuple[Measure, ...]:
 
 
 def _per_cent(sums: Sequence[float]) -> float:
-    """The first sum over the second, 0 to 100 as in the official script; 0 where nothing counts."""
+    """Return the first sum over the second, 0 to 100 as in the official script; 0 where nothing counts."""
     return 100 * ratio(sums) if sums[1] else 0.0
 
 
-def make_coqa(*, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
-    """CoQA's development set: every turn in the paper's form, the last of each story in the harness's."""
+def make_coqa(*, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
+    """Return CoQA's development set: every turn in the paper's form, the last of each story in the harness's."""
     files = ("coqa-dev-v1.0.json",)
     splits = passage_splits(
         "coqa",
@@ -233,7 +235,7 @@ def make_coqa(*, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
         paper_name="CoQA",
         protocol=protocol,
         kind="complete",
-        measures=(em, f1) if protocol is HARNESS else (f1, em),
+        metrics=(em, f1) if protocol is HARNESS else (f1, em),
         episodes=splits.episodes("coqa", protocol),
         source=splits.source(protocol),
         delimiter="\n\n",

@@ -15,10 +15,10 @@ from functools import partial
 from fewshot.base.errors import BadValue
 from fewshot.base.log import note
 from fewshot.base.rng import python_rng
-from fewshot.evaluate.measure import same_text, written_exactly
-from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
+from fewshot.evaluate.data.files import Data, read_released
+from fewshot.evaluate.metrics.metric import same_text, written_exactly
+from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
 from fewshot.evaluate.task import Example, Task, drawn_episodes, harness_episodes, kept_apart
-from fewshot.evaluate.tasks.files import Data, read_released
 
 DESCRIPTION = "Please unscramble the letters into a word, and write that word:"
 INSERTED = " ./!"  # what random insertion puts between letters
@@ -29,7 +29,7 @@ _WORD = re.compile(r"(?<![\w'-])[a-z]{6,15}(?![\w'-])")
 
 
 def most_frequent_words(documents: Iterable[str], n: int = N_WORDS) -> list[str]:
-    """The n most frequent lower-case words of 6 to 15 letters, the most frequent first, ties by alphabet."""
+    """Return the n most frequent lower-case words of 6 to 15 letters, the most frequent first, ties by alphabet."""
     counts = Counter(word for text in documents for word in _WORD.findall(text))
     return sorted(counts, key=lambda word: (-counts[word], word))[:n]
 
@@ -46,13 +46,15 @@ def default_words() -> list[str]:
 
 
 def cycle_letters(word: str, rng: random.Random) -> str:
-    """The word rotated by 1 to len - 1 letters, never into itself."""
+    """Return the word rotated by 1 to len - 1 letters, never into itself."""
     rotations = [word[k:] + word[:k] for k in range(1, len(word))]
     return rng.choice([rotated for rotated in rotations if rotated != word] or [word])
 
 
 def permute_inside(word: str, rng: random.Random, *, n_fixed: int) -> str:
-    """The word with all but the first and last `n_fixed` letters permuted; unchanged only if nothing can change."""
+    """Return the word with all but the first and last `n_fixed` letters permuted; unchanged only if nothing can
+    change.
+    """
     first, middle, last = word[:n_fixed], word[n_fixed:-n_fixed], word[-n_fixed:]
     letters = list(middle)
     while len(set(middle)) > 1 and "".join(letters) == middle:
@@ -61,12 +63,12 @@ def permute_inside(word: str, rng: random.Random, *, n_fixed: int) -> str:
 
 
 def insert_symbols(word: str, rng: random.Random) -> str:
-    """The word with one random symbol or space between each two letters."""
+    """Return the word with one random symbol or space between each two letters."""
     return word[0] + "".join(rng.choice(INSERTED) + letter for letter in word[1:])
 
 
 def reverse_word(word: str, rng: random.Random) -> str:
-    """The word backwards; nothing is random."""
+    """Return the word backwards; nothing is random."""
     return word[::-1]
 
 
@@ -89,16 +91,18 @@ RULES = {
 
 
 def generate(name: str, words: Sequence[str], *, seed: int) -> list[Example]:
-    """One question for each word, in the released files' exact form; a word's scramble depends on it and the seed."""
+    """Return one question for each word, in the released files' exact form; a word's scramble depends on it and the
+    seed.
+    """
     scramble = RULES[name].scramble
     lines = [(word, scramble(word, python_rng("scramble", name, word, seed))) for word in words]
     return [Example(f"{scrambled} =", f"\n{scrambled} =", (f" {word}",)) for word, scrambled in lines]
 
 
 def make_scramble(
-    name: str, *, data: Data | None = None, protocol: Protocol = GPT3, words: Sequence[str] | None = None
+    name: str, *, data: Data | None = None, protocol: EvalProtocol = GPT3, words: Sequence[str] | None = None
 ) -> Task:
-    """The task of that name: on its released file where the folder `data` holds it, else on `words`.
+    """Return the task of that name: on its released file where the folder `data` holds it, else on `words`.
 
     `words` default to `default_words()`. One word in five is kept for demonstrations and never evaluated.
     """
@@ -114,7 +118,7 @@ def make_scramble(
             paper_name=rule.paper_name,
             protocol=protocol,
             kind="complete",
-            measures=(same_text(),),
+            metrics=(same_text(),),
             episodes=harness_episodes(name, examples, examples),
             source=file.short if file else "made by rule",
             delimiter="\n\n",
@@ -124,7 +128,7 @@ def make_scramble(
         name=name,
         paper_name=rule.paper_name,
         kind="complete",
-        measures=(written_exactly(),),
+        metrics=(written_exactly(),),
         episodes=drawn_episodes(name, *kept_apart(name, examples)),
         source=file.short if file else "made by rule",
         description=DESCRIPTION,

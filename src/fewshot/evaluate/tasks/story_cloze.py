@@ -9,11 +9,11 @@ import csv
 import io
 
 from fewshot.base.errors import BadFile
-from fewshot.evaluate.measure import accuracy
-from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
+from fewshot.evaluate.data.files import Data, Found, needed
+from fewshot.evaluate.data.splits import Splits, find_split, need_split
+from fewshot.evaluate.metrics.metric import accuracy
+from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
 from fewshot.evaluate.task import Example, Task
-from fewshot.evaluate.tasks.files import Data, Found, needed
-from fewshot.evaluate.tasks.splits import Splits, find_split, need_split
 
 TEST_FILE = "cloze_test_test__spring2016 - cloze_test_ALL_test.csv"
 VALIDATION_FILE = "cloze_test_val__spring2016 - cloze_test_ALL_val.csv"
@@ -23,7 +23,7 @@ COLUMNS = ("InputStoryid", *SENTENCES, *ENDINGS, "AnswerRightEnding")
 
 
 def read_story_cloze(file: Found) -> list[Example]:
-    """The stories of a table with a line of titles: four sentences, two endings, the number of the right one."""
+    """Return the stories of a table with a line of titles: four sentences, two endings, the number of the right one."""
     try:
         rows = list(csv.DictReader(io.StringIO(file.text(), newline="")))
     except csv.Error as error:
@@ -40,8 +40,8 @@ def read_story_cloze(file: Found) -> list[Example]:
     return examples
 
 
-def make_story_cloze(*, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
-    """The test set; demonstrations come from the validation set, as there is no training set with endings."""
+def make_story_cloze(*, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
+    """Return the test set; demonstrations come from the validation set, as there is no training set with endings."""
     data = needed("story_cloze", data, TEST_FILE)
     splits = Splits(
         need_split("story_cloze", data, read_story_cloze, TEST_FILE),
@@ -52,7 +52,7 @@ def make_story_cloze(*, data: Data | None = None, protocol: Protocol = GPT3) -> 
         paper_name="StoryCloze",
         protocol=protocol,
         kind="choose",
-        measures=(accuracy("sum", name="acc"),) if protocol is HARNESS else (accuracy("token"),),
+        metrics=(accuracy("sum", name="acc"),) if protocol is HARNESS else (accuracy("token"),),
         episodes=splits.episodes("story_cloze", protocol),
         dev=splits.dev_episodes("story_cloze") if protocol is GPT3 else None,
         source=splits.source(protocol),

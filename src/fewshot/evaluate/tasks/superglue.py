@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from fewshot.evaluate.measure import Measure, accuracy
-from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
-from fewshot.evaluate.qa_metrics import class_f1
+from fewshot.evaluate.data.files import Data, Found, Row, needed
+from fewshot.evaluate.data.passages import in_folder
+from fewshot.evaluate.data.schema import ID, Maybe, OneOf, check_kind
+from fewshot.evaluate.data.splits import Split, Splits
+from fewshot.evaluate.metrics.metric import Metric, accuracy
+from fewshot.evaluate.metrics.question_answering import class_f1
+from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
 from fewshot.evaluate.task import Example, Task
-from fewshot.evaluate.tasks.files import Data, Found, Row, needed
-from fewshot.evaluate.tasks.kinds import ID, Maybe, OneOf, check_kind
-from fewshot.evaluate.tasks.passages import in_folder
-from fewshot.evaluate.tasks.splits import Split, Splits
 
 SHOTS = 32  # the paper's K for all of SuperGLUE
 
@@ -29,7 +29,7 @@ class Form:
 
     prompt: Callable[[Row], str]
     answers: Callable[[Row], tuple[str, ...]]
-    measures: tuple[Measure, ...]
+    metrics: tuple[Metric, ...]
     delimiter: str = "\n\n"
 
 
@@ -68,17 +68,17 @@ def _words(*words: str) -> Callable[[Row], tuple[str, ...]]:
 
 
 def sentence(text: str) -> str:
-    """The text with a full stop, where it ends without a mark."""
+    """Return the text with a full stop, where it ends without a mark."""
     return text if text.endswith((".", "?", "!", '"', "'")) else f"{text}."
 
 
 def _cb_prompt(row: Row) -> str:
-    """Hypotheses stand in the file without full stops, which figure G.30 shows."""
+    """Return hypotheses stand in the file without full stops, which figure G.30 shows."""
     return f"{row['premise']}\nquestion: {sentence(row['hypothesis'])} true, false, or neither?\nanswer:"
 
 
 def _copa_prompt(links: Mapping[str, str], row: Row) -> str:
-    """The premise without its full stop, and the link to a cause or an effect."""
+    """Return the premise without its full stop, and the link to a cause or an effect."""
     return f"{row['premise'].strip()[:-1]} {links[row['question']]}"
 
 
@@ -109,10 +109,10 @@ CHOICES = {
         gpt3=Form(
             prompt=_template("{passage}\nquestion: {question}?\nanswer:"),
             answers=_words("no", "yes"),
-            measures=_ACCURACY,
+            metrics=_ACCURACY,
         ),
         harness=Form(
-            prompt=_template("{passage}\nQuestion: {question}?\nAnswer:"), answers=_words("no", "yes"), measures=_ACC
+            prompt=_template("{passage}\nQuestion: {question}?\nAnswer:"), answers=_words("no", "yes"), metrics=_ACC
         ),
     ),
     "cb": Choice(
@@ -123,12 +123,12 @@ CHOICES = {
         gpt3=Form(
             prompt=_cb_prompt,
             answers=_words("true", "false", "neither"),
-            measures=(*_ACCURACY, class_f1("f1", _CLASSES)),
+            metrics=(*_ACCURACY, class_f1("f1", _CLASSES)),
         ),
         harness=Form(
             prompt=_template("{premise}\nQuestion: {hypothesis}. True, False, or Neither?\nAnswer:"),
             answers=_words("True", "False", "Neither"),
-            measures=(*_ACC, class_f1("f1", _CLASSES, "sum")),
+            metrics=(*_ACC, class_f1("f1", _CLASSES, "sum")),
         ),
     ),
     "copa": Choice(
@@ -139,13 +139,13 @@ CHOICES = {
         gpt3=Form(
             prompt=partial(_copa_prompt, {"cause": "because", "effect": "so"}),
             answers=partial(_copa_answers, " "),
-            measures=_ACCURACY,
+            metrics=_ACCURACY,
             delimiter="\n",
         ),
         harness=Form(
             prompt=partial(_copa_prompt, {"cause": "because", "effect": "therefore"}),
             answers=partial(_copa_answers, "  "),  # its choices have a space of their own after the delimiter's
-            measures=_ACC,
+            metrics=_ACC,
         ),
     ),
     "rte": Choice(
@@ -156,12 +156,12 @@ CHOICES = {
         gpt3=Form(
             prompt=_template("{premise}\nquestion: {hypothesis} True or False?\nanswer:"),
             answers=_words("True", "False"),
-            measures=_ACCURACY,
+            metrics=_ACCURACY,
         ),
         harness=Form(
             prompt=_template("{premise}\nQuestion: {hypothesis} True or False?\nAnswer:"),
             answers=_words("True", "False"),
-            measures=_ACC,
+            metrics=_ACC,
         ),
     ),
     "wic": Choice(
@@ -175,15 +175,15 @@ CHOICES = {
                 "question: Is the word '{word}' used in the same way in the two sentences above?\nanswer:"
             ),
             answers=_words("no", "yes"),
-            measures=_ACCURACY,
+            metrics=_ACCURACY,
         ),
-        harness=Form(prompt=_wic_as_harness, answers=_words("no", "yes"), measures=_ACC),
+        harness=Form(prompt=_wic_as_harness, answers=_words("no", "yes"), metrics=_ACC),
     ),
 }
 
 
 def read_choices(file: Found, choice: Choice, form: Form) -> list[Example]:
-    """The rows of a set of choosing, in SuperGLUE's layout or (BoolQ) in the set's own."""
+    """Return the rows of a set of choosing, in SuperGLUE's layout or (BoolQ) in the set's own."""
 
     def example(number: int, row: Row) -> Example:
         row = _as_superglue(row)
@@ -197,14 +197,16 @@ def read_choices(file: Found, choice: Choice, form: Form) -> list[Example]:
 
 
 def _as_superglue(row: Row) -> Row:
-    """BoolQ's own files name the label otherwise, and keep the title apart that SuperGLUE puts before the passage."""
+    """Return BoolQ's own files name the label otherwise, and keep the title apart that SuperGLUE puts before the
+    passage.
+    """
     if "label" in row or "title" not in row:
         return row
     return {"passage": f"{row['title']} -- {row['passage']}", "question": row["question"], "label": row["answer"]}
 
 
-def make_choice(name: str, *, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
-    """The set of that name, on its validation file."""
+def make_choice(name: str, *, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
+    """Return the set of that name, on its validation file."""
     choice = CHOICES[name]
     form = choice.harness if protocol is HARNESS else choice.gpt3
     data = needed(name, data, *choice.all_files)
@@ -220,7 +222,7 @@ def make_choice(name: str, *, data: Data | None = None, protocol: Protocol = GPT
         paper_name=choice.paper_name,
         protocol=protocol,
         kind="choose",
-        measures=form.measures,
+        metrics=form.metrics,
         episodes=splits.episodes(name, protocol),
         source=splits.source(protocol),
         delimiter=form.delimiter,

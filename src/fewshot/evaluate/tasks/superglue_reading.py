@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fewshot.base.errors import check
-from fewshot.evaluate.measure import accuracy
-from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
-from fewshot.evaluate.qa_metrics import all_right, chosen_text, class_f1, exact, token_f1
-from fewshot.evaluate.task import Episodes, Example, Task, drawn_episodes
-from fewshot.evaluate.tasks.files import Data, Found, Row, needed
-from fewshot.evaluate.tasks.kinds import ID, OneOf
-from fewshot.evaluate.tasks.passages import Separate, passage_splits
-from fewshot.evaluate.tasks.splits import Splits
+from fewshot.evaluate.data.files import Data, Found, Row, needed
+from fewshot.evaluate.data.passages import Separate, passage_splits
+from fewshot.evaluate.data.schema import ID, OneOf
+from fewshot.evaluate.data.splits import Splits
+from fewshot.evaluate.metrics.metric import accuracy
+from fewshot.evaluate.metrics.question_answering import all_right, chosen_text, class_f1, exact, token_f1
+from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
+from fewshot.evaluate.task import DrawEpisodes, Example, Task, drawn_episodes
 from fewshot.evaluate.tasks.superglue import SHOTS, sentence
 
 # ---- MultiRC
@@ -77,7 +77,7 @@ def _judged(answer: Row, right: bool) -> str:
 
 
 def read_multirc(file: Found) -> list[Questions]:
-    """The passages of a file."""
+    """Return the passages of a file."""
 
     def passage(number: int, row: Row) -> Questions:
         made = Questions(row["passage"]["text"], tuple(row["passage"]["questions"]))
@@ -88,7 +88,7 @@ def read_multirc(file: Found) -> list[Questions]:
 
 
 def read_multirc_as_harness(file: Found) -> list[Separate]:
-    """The passages of a file, every answer a question by itself: yes or no, in the harness's order."""
+    """Return the passages of a file, every answer a question by itself: yes or no, in the harness's order."""
 
     def passage(number: int, row: Row) -> Separate:
         return Separate(
@@ -108,8 +108,8 @@ def _multirc_as_harness(passage: str, question: Row, answer: Row) -> Example:
     return Example(f"{question['idx']}:{answer['idx']}", text, choices, int(answer["label"]))
 
 
-def make_multirc(*, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
-    """MultiRC's validation file; K counts questions, and all see one set of demonstrations."""
+def make_multirc(*, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
+    """Return MultiRC's validation file; K counts questions, and all see one set of demonstrations."""
     harness = protocol is HARNESS
     splits = passage_splits(
         "multirc",
@@ -125,7 +125,7 @@ def make_multirc(*, data: Data | None = None, protocol: Protocol = GPT3) -> Task
             paper_name="MultiRC",
             protocol=protocol,
             kind="choose",
-            measures=(accuracy("sum", name="acc"),),
+            metrics=(accuracy("sum", name="acc"),),
             episodes=splits.episodes("multirc", protocol),
             source=splits.source(protocol),
             delimiter="\n\n",
@@ -140,7 +140,7 @@ def make_multirc(*, data: Data | None = None, protocol: Protocol = GPT3) -> Task
         name="multirc",
         paper_name="MultiRC",
         kind="choose",
-        measures=(all_right(), class_f1("f1a", (0,))),
+        metrics=(all_right(), class_f1("f1a", (0,))),
         episodes=_multirc_episodes(splits),
         source=splits.source(protocol),
         description=MULTIRC_DESCRIPTION,
@@ -149,13 +149,13 @@ def make_multirc(*, data: Data | None = None, protocol: Protocol = GPT3) -> Task
     )
 
 
-def _multirc_episodes(splits: Splits) -> Episodes:
+def _multirc_episodes(splits: Splits) -> DrawEpisodes:
     shown = splits.shown.examples if splits.shown else ()
     return drawn_episodes("multirc", splits.evaluated.examples, shown, fixed=True)
 
 
 def _chance_of_all(examples: Sequence[Example]) -> float:
-    """The share of questions all of whose answers a guess judges right."""
+    """Return the share of questions all of whose answers a guess judges right."""
     n_answers = Counter(example.group for example in examples)
     return sum(0.5**n for n in n_answers.values()) / len(n_answers)
 
@@ -208,8 +208,8 @@ def _ordered(texts: Sequence[str], as_harness: bool) -> Sequence[str]:
     return sorted(texts) if as_harness else texts
 
 
-def read_record(file: Found, protocol: Protocol) -> list[Article]:
-    """The articles of a file; entities stand in the article's order, in the harness's form in the alphabet's."""
+def read_record(file: Found, protocol: EvalProtocol) -> list[Article]:
+    """Return the articles of a file; entities stand in the article's order, in the harness's form in the alphabet's."""
     as_harness = protocol is HARNESS
 
     def article(number: int, row: Row) -> Article:
@@ -228,8 +228,8 @@ def _mention(text: str, start: int, end: int) -> str:
     return text[start : end + 1]
 
 
-def make_record(*, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
-    """ReCoRD's validation file."""
+def make_record(*, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
+    """Return ReCoRD's validation file."""
     splits = passage_splits(
         "record",
         needed("record", data, *RECORD_FILES),
@@ -239,7 +239,7 @@ def make_record(*, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
         protocol=protocol,
     )
     harness = protocol is HARNESS
-    measures = (
+    metrics = (
         (chosen_text("f1", token_f1, "sum"), chosen_text("em", exact, "sum"))
         if harness
         else (chosen_text("accuracy", exact), chosen_text("f1", token_f1))
@@ -249,7 +249,7 @@ def make_record(*, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
         paper_name="ReCoRD",
         protocol=protocol,
         kind="choose",
-        measures=measures,
+        metrics=metrics,
         episodes=splits.episodes("record", protocol),
         source=splits.source(protocol),
         delimiter="\n\n",
@@ -259,7 +259,7 @@ def make_record(*, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
 
 
 def _chance_of_one(examples: Sequence[Example]) -> float:
-    """The share of queries to which a guess among the entities is right."""
+    """Return the share of queries to which a guess among the entities is right."""
     return sum((1 + len(one.also_right)) / len(one.completions) for one in examples) / len(examples)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fewshot.base.errors import look_up
-from fewshot.evaluate.protocol import GPT3, Protocol
+from fewshot.evaluate.data.files import Data
+from fewshot.evaluate.protocol import GPT3, EvalProtocol
 from fewshot.evaluate.task import Task
 from fewshot.evaluate.tasks import (
     analogies,
@@ -29,7 +30,6 @@ from fewshot.evaluate.tasks import (
     winograd,
     wsc,
 )
-from fewshot.evaluate.tasks.files import Data
 
 TASKS: dict[str, Callable[..., Task]] = {
     **arithmetic.TASKS,
@@ -55,8 +55,8 @@ TASKS: dict[str, Callable[..., Task]] = {
 }
 
 
-def make_task(name: str, *, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
-    """The task of that name under that protocol; `data` holds the original files, for the tasks that have any.
+def make_task(name: str, *, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
+    """Return the task of that name under that protocol; `data` holds the original files, for the tasks that have any.
 
     Raises UnknownName for a name that is not in the table, BadValue or BadFile where a task needs a file.
     """

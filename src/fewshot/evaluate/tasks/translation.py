@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from fewshot.base.errors import BadFile
-from fewshot.evaluate.bleu import bleu_multi, bleu_sacre
-from fewshot.evaluate.moses import moses_tokens
-from fewshot.evaluate.mt_metrics import chrf, ter
-from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
+from fewshot.evaluate.data.files import Data, Found, needed
+from fewshot.evaluate.data.splits import Split, Splits
+from fewshot.evaluate.metrics.bleu import bleu_multi, bleu_sacre
+from fewshot.evaluate.metrics.moses import moses_tokens
+from fewshot.evaluate.metrics.translation import chrf, ter
+from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
 from fewshot.evaluate.task import Example, Task
-from fewshot.evaluate.tasks.files import Data, Found, needed
-from fewshot.evaluate.tasks.splits import Split, Splits
 
 LANGUAGES = {"en": "English", "fr": "French", "de": "German", "ro": "Romanian"}
 CORPORA = ("news-commentary-v9", "news-commentary-v11", "europarl-v7", "europarl-v8", "commoncrawl")
@@ -60,7 +60,7 @@ DIRECTIONS = {
 
 
 def file_pairs(stem: str, direction: Direction) -> Iterator[tuple[str, str]]:
-    """Names that the source and the target of a set may have: SGML in either direction, or plain lines."""
+    """Yield names that the source and the target of a set may have: SGML in either direction, or plain lines."""
     source, target = direction.source, direction.target
     for pair in (source + target, target + source):
         for ours, theirs in (("src", "ref"), ("ref", "src")):
@@ -69,14 +69,16 @@ def file_pairs(stem: str, direction: Direction) -> Iterator[tuple[str, str]]:
 
 
 def training_pairs(direction: Direction) -> Iterator[tuple[str, str]]:
-    """Names that the source and the target of a training corpus may have."""
+    """Yield names that the source and the target of a training corpus may have."""
     for corpus in CORPORA:
         stem = f"{corpus}.{direction.foreign}-en"
         yield f"{stem}.{direction.source}", f"{stem}.{direction.target}"
 
 
-def read_sentences(file: Found, protocol: Protocol) -> list[str]:
-    """The sentences of SGML's <seg>, or of plain lines; the harness reads spaces and SGML's entities as they stand."""
+def read_sentences(file: Found, protocol: EvalProtocol) -> list[str]:
+    """Return the sentences of SGML's <seg>, or of plain lines; the harness reads spaces and SGML's entities as they
+    stand.
+    """
     text = file.text()
     if not re.search(r"\.sgml?(\.|$)", file.name):
         lines = text.rstrip("\n").split("\n")
@@ -89,11 +91,11 @@ def find_pairs(
     data: Data,
     names: Iterator[tuple[str, str]],
     direction: Direction,
-    protocol: Protocol,
+    protocol: EvalProtocol,
     *,
     most: int | None = None,
 ) -> Split | None:
-    """The sentence pairs of the first two files that are both there, at most `most`, evenly spread."""
+    """Return the sentence pairs of the first two files that are both there, at most `most`, evenly spread."""
     for source_name, target_name in names:
         files = data.find(source_name), data.find(target_name)
         if files[0] and files[1]:
@@ -101,7 +103,7 @@ def find_pairs(
     return None
 
 
-def _pairs(source: Found, target: Found, direction: Direction, protocol: Protocol, most: int | None) -> Split:
+def _pairs(source: Found, target: Found, direction: Direction, protocol: EvalProtocol, most: int | None) -> Split:
     sentences, translations = read_sentences(source, protocol), read_sentences(target, protocol)
     if len(sentences) != len(translations):
         raise BadFile(
@@ -119,7 +121,7 @@ def _pairs(source: Found, target: Found, direction: Direction, protocol: Protoco
     return Split(f"{source.short} and {target.short}", examples)
 
 
-def _example(name: str, sentence: str, translation: str, direction: Direction, protocol: Protocol) -> Example:
+def _example(name: str, sentence: str, translation: str, direction: Direction, protocol: EvalProtocol) -> Example:
     source, target = LANGUAGES[direction.source], LANGUAGES[direction.target]
     if protocol is HARNESS:  # its translations begin with a space, which comes after that of every answer
         return Example(name, f"{source} phrase: {sentence}\n{target} phrase:", (f"  {translation}",))
@@ -127,8 +129,8 @@ def _example(name: str, sentence: str, translation: str, direction: Direction, p
     return Example(name, f"{sentence} =", (f" {translation}",), zero_shot=question)
 
 
-def make_translation(name: str, *, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
-    """The direction's test set; without its files the development set is evaluated.
+def make_translation(name: str, *, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
+    """Return the direction's test set; without its files the development set is evaluated.
 
     Demonstrations come from a training corpus in the paper's form, from the development set in the harness's and
     where there is no corpus.
@@ -152,7 +154,7 @@ def make_translation(name: str, *, data: Data | None = None, protocol: Protocol 
         paper_name=direction.paper_name,
         protocol=protocol,
         kind="complete",
-        measures=(bleu_sacre("bleu"), ter(), chrf()) if protocol is HARNESS else in_paper,
+        metrics=(bleu_sacre("bleu"), ter(), chrf()) if protocol is HARNESS else in_paper,
         episodes=splits.episodes(name, protocol),
         dev=splits.dev_episodes(name) if protocol is GPT3 else None,
         source=splits.source(protocol),

@@ -11,10 +11,10 @@ import re
 from collections.abc import Callable
 
 from fewshot.base.errors import BadFile
-from fewshot.evaluate.measure import Answer, Measure, exp_of, ratio
-from fewshot.evaluate.protocol import GPT3, Protocol
+from fewshot.evaluate.data.files import Data, Found, needed
+from fewshot.evaluate.metrics.metric import Answer, Metric, exp_of, ratio
+from fewshot.evaluate.protocol import GPT3, EvalProtocol
 from fewshot.evaluate.task import Episode, Example, Task
-from fewshot.evaluate.tasks.files import Data, Found, needed
 
 FILES = ("wiki.test.raw",)
 
@@ -44,14 +44,16 @@ _REPLACED = (
 
 
 def plain_text(page: str) -> str:
-    """The page as it was before it was split into words, as far as the harness goes."""
+    """Return the page as it was before it was split into words, as far as the harness goes."""
     for pattern, replacement in _REPLACED:
         page = re.sub(pattern, replacement, page)
     return page
 
 
 def read_wikitext(file: Found) -> list[Example]:
-    """The articles of a raw file, each from its title to the next; `references` keeps an article as it stands."""
+    """Return the articles of a raw file, each from its title to the next; `references` keeps an article as it
+    stands.
+    """
     pages: list[list[str]] = [[]]
     for line in file.text().split("\n"):
         if _TITLE.fullmatch(line.strip()):
@@ -63,13 +65,13 @@ def read_wikitext(file: Found) -> list[Example]:
     return [Example(f"{file.short}:{n}", "", (plain_text(text),), references=text) for n, text in enumerate(texts, 1)]
 
 
-def _per(name: str, count: Callable[[str], int], value: Callable[[float], float]) -> Measure:
-    """`value` of the mean nats a unit, as many as `count` finds in the article as it stands."""
+def _per(name: str, count: Callable[[str], int], value: Callable[[float], float]) -> Metric:
+    """Return `value` of the mean nats a unit, as many as `count` finds in the article as it stands."""
 
     def one(answer: Answer) -> tuple[float, float]:
         return -answer.logprobs[0], count(answer.example.references)
 
-    return Measure(
+    return Metric(
         name,
         lambda group: [sum(column) for column in zip(*map(one, group), strict=True)],
         lambda sums: value(ratio(sums)),
@@ -77,24 +79,24 @@ def _per(name: str, count: Callable[[str], int], value: Callable[[float], float]
 
 
 def n_words(text: str) -> int:
-    """Pieces between white space, empty ones at both ends included, as the harness counts them."""
+    """Return pieces between white space, empty ones at both ends included, as the harness counts them."""
     return len(re.split(r"\s+", text))
 
 
 def n_bytes(text: str) -> int:
-    """Bytes in UTF-8."""
+    """Return bytes in UTF-8."""
     return len(text.encode())
 
 
-def make_wikitext(*, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
-    """Perplexity of the test articles, each read by itself; without demonstrations in either form."""
+def make_wikitext(*, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
+    """Return perplexity of the test articles, each read by itself; without demonstrations in either form."""
     file = needed("wikitext", data, *FILES).need("wikitext", *FILES)
     pages = read_wikitext(file)
     return Task(
         name="wikitext",
         protocol=protocol,
         kind="rolling",
-        measures=(
+        metrics=(
             _per("word_perplexity", n_words, exp_of),
             _per("byte_perplexity", n_bytes, exp_of),
             _per("bits_per_byte", n_bytes, lambda nats: nats / math.log(2)),

@@ -12,12 +12,12 @@ from typing import Any
 from xml.etree import ElementTree
 
 from fewshot.base.errors import BadFile, check
-from fewshot.evaluate.measure import accuracy
-from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
+from fewshot.evaluate.data.files import Data, Found, Row, needed
+from fewshot.evaluate.data.schema import ID, OneOf
+from fewshot.evaluate.data.splits import Splits, find_split, need_split
+from fewshot.evaluate.metrics.metric import accuracy
+from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
 from fewshot.evaluate.task import Example, Task, harness_episodes, own_episodes
-from fewshot.evaluate.tasks.files import Data, Found, Row, needed
-from fewshot.evaluate.tasks.kinds import ID, OneOf
-from fewshot.evaluate.tasks.splits import Splits, find_split, need_split
 
 WINOGRAD_FILES = ("WSCollection.xml", "winograd_wsc.jsonl")
 N_SCHEMAS = 273  # the collection has grown to 285 since; the field compares the first 273
@@ -41,8 +41,8 @@ SMALL_WORDS = {
 CLOSING = ".,;:!?')"  # what follows a word without a space
 
 
-def read_winograd(file: Found, protocol: Protocol) -> list[Example]:
-    """The schemas of the collection, or of lines of {"context_options", "continuation", "gold"}."""
+def read_winograd(file: Found, protocol: EvalProtocol) -> list[Example]:
+    """Return the schemas of the collection, or of lines of {"context_options", "continuation", "gold"}."""
     if file.kind == ".jsonl":
         return read_rendered(file, protocol, harness_spaces=2)
     try:
@@ -54,7 +54,7 @@ def read_winograd(file: Found, protocol: Protocol) -> list[Example]:
     return [_schema(f"{file} schema {n}", str(n), one, protocol) for n, one in enumerate(schemas[:N_SCHEMAS], start=1)]
 
 
-def _schema(where: str, name: str, schema: ElementTree.Element, protocol: Protocol) -> Example:
+def _schema(where: str, name: str, schema: ElementTree.Element, protocol: EvalProtocol) -> Example:
     before, pronoun, rest = (" ".join(schema.findtext(f"text/{part}", "").split()) for part in ("txt1", "pron", "txt2"))
     options = [" ".join((answer.text or "").split()) for answer in schema.findall("answers/answer")]
     letter = schema.findtext("correctAnswer", "").strip(" .\n")
@@ -66,15 +66,17 @@ def _schema(where: str, name: str, schema: ElementTree.Element, protocol: Protoc
 
 
 def in_place(option: str, pronoun: str, begins: bool) -> str:
-    """The candidate as it stands for the pronoun: with 's for a possessive one, a capital if it begins a sentence."""
+    """Return the candidate as it stands for the pronoun: with 's for a possessive one, a capital if it begins a
+    sentence.
+    """
     if pronoun.lower() in POSSESSIVES:
         option += "'s"
     first, space, others = option.partition(" ")
     return option if begins or first not in SMALL_WORDS else first.lower() + space + others
 
 
-def read_rendered(file: Found, protocol: Protocol, *, harness_spaces: int) -> list[Example]:
-    """Lines of {"context_options": [...], "continuation": ..., "gold": 0 or 1}."""
+def read_rendered(file: Found, protocol: EvalProtocol, *, harness_spaces: int) -> list[Example]:
+    """Return lines of {"context_options": [...], "continuation": ..., "gold": 0 or 1}."""
 
     def example(number: int, row: Row) -> Example:
         rest = row["continuation"].strip()
@@ -85,19 +87,19 @@ def read_rendered(file: Found, protocol: Protocol, *, harness_spaces: int) -> li
 
 
 def partial_example(name: str, contexts: Sequence[str], rest: str, gold: int, gap: str) -> Example:
-    """One context per candidate, the same gap and rest after each."""
+    """Return one context per candidate, the same gap and rest after each."""
     return Example(name, contexts[0], (gap + rest,) * len(contexts), gold, contexts=tuple(contexts))
 
 
-def _gap(rest: str, protocol: Protocol, harness_spaces: int) -> str:
-    """A space, none before closing punctuation; the harness has one or, where the rest keeps its own, two."""
+def _gap(rest: str, protocol: EvalProtocol, harness_spaces: int) -> str:
+    """Return a space, none before closing punctuation; the harness has one or, where the rest keeps its own, two."""
     if protocol is HARNESS:
         return " " * harness_spaces
     return "" if rest[:1] in CLOSING else " "
 
 
-def read_winogrande(file: Found, protocol: Protocol) -> list[Example]:
-    """Lines of {"sentence": "... _ ...", "option1", "option2", "answer"}, or as `read_rendered`."""
+def read_winogrande(file: Found, protocol: EvalProtocol) -> list[Example]:
+    """Return lines of {"sentence": "... _ ...", "option1", "option2", "answer"}, or as `read_rendered`."""
     if file.short.startswith("winogrande.jsonl"):
         return read_rendered(file, protocol, harness_spaces=1)
     return file.each(
@@ -110,27 +112,27 @@ def read_winogrande(file: Found, protocol: Protocol) -> list[Example]:
     )
 
 
-def _blank(row: Row, protocol: Protocol) -> Example:
+def _blank(row: Row, protocol: EvalProtocol) -> Example:
     before, blank, rest = row["sentence"].partition("_")
     check(bool(blank), f"{row['qID']} has no _ in its sentence")
     contexts, rest = [before + row["option1"], before + row["option2"]], rest.strip()
     return partial_example(str(row["qID"]), contexts, rest, int(row["answer"]) - 1, _gap(rest, protocol, 1))
 
 
-def _task(name: str, protocol: Protocol, **particular: Any) -> Task:
+def _task(name: str, protocol: EvalProtocol, **particular: Any) -> Task:
     return Task(
         name=name,
         protocol=protocol,
         kind="choose",
-        measures=(accuracy("sum", name="acc" if protocol is HARNESS else "accuracy"),),
+        metrics=(accuracy("sum", name="acc" if protocol is HARNESS else "accuracy"),),
         delimiter="\n\n",
         chance=0.5,
         **particular,
     )
 
 
-def make_winograd(*, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
-    """The 273 schemas; each is shown others of the same set."""
+def make_winograd(*, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
+    """Return the 273 schemas; each is shown others of the same set."""
     split = need_split(
         "winograd",
         needed("winograd", data, *WINOGRAD_FILES),
@@ -150,8 +152,8 @@ def make_winograd(*, data: Data | None = None, protocol: Protocol = GPT3) -> Tas
     )
 
 
-def make_winogrande(*, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
-    """Winogrande's development set, with demonstrations from its largest training set."""
+def make_winogrande(*, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
+    """Return Winogrande's development set, with demonstrations from its largest training set."""
     data = needed("winogrande", data, *WINOGRANDE_FILES)
     read = partial(read_winogrande, protocol=protocol)
     splits = Splits(

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import re
 
-from fewshot.evaluate.measure import accuracy, judged
-from fewshot.evaluate.normalise import first_line
-from fewshot.evaluate.protocol import GPT3, HARNESS, Protocol
+from fewshot.evaluate.data.files import Data, Found, Row, needed
+from fewshot.evaluate.data.passages import in_folder
+from fewshot.evaluate.data.schema import ID, OneOf
+from fewshot.evaluate.data.splits import Split, Splits
+from fewshot.evaluate.metrics.metric import accuracy, judged
+from fewshot.evaluate.metrics.normalise import first_line
+from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
 from fewshot.evaluate.task import Example, Task, drawn_episodes, kept_apart
-from fewshot.evaluate.tasks.files import Data, Found, Row, needed
-from fewshot.evaluate.tasks.kinds import ID, OneOf
-from fewshot.evaluate.tasks.passages import in_folder
-from fewshot.evaluate.tasks.splits import Split, Splits
 from fewshot.evaluate.tasks.superglue import SHOTS
 
 FILES = ("WSC/val.jsonl",)
@@ -38,7 +38,7 @@ _DETERMINERS = "a an few her his each every many much my our some that the their
 
 
 def read_wsc(file: Found) -> list[Example]:
-    """The passages of a file with the paper's question; the completion is the noun that the row names.
+    """Return the passages of a file with the paper's question; the completion is the noun that the row names.
 
     `references` is whether the pronoun refers to that noun: only then can it be shown as a demonstration.
     """
@@ -55,7 +55,7 @@ def read_wsc(file: Found) -> list[Example]:
 
 
 def read_wsc_as_harness(file: Found) -> list[Example]:
-    """The passages of a file with the harness's question, whether the pronoun refers to the noun: no or yes."""
+    """Return the passages of a file with the harness's question, whether the pronoun refers to the noun: no or yes."""
 
     def example(_: int, row: Row) -> Example:
         pronoun, noun = row["target"]["span2_text"], noun_in_text(row)
@@ -67,7 +67,7 @@ def read_wsc_as_harness(file: Found) -> list[Example]:
 
 
 def marked_pronoun(row: Row) -> str:
-    """The row's text with its pronoun between asterisks; the row gives the number of a word at or before it."""
+    """Return the row's text with its pronoun between asterisks; the row gives the number of a word at or before it."""
     text, pronoun = row["text"], row["target"]["span2_text"]
     begins = [word.start() for word in re.finditer(r"\S+", text)]
     at = text.index(pronoun, begins[row["target"]["span2_index"]])
@@ -75,7 +75,7 @@ def marked_pronoun(row: Row) -> str:
 
 
 def noun_in_text(row: Row) -> str:
-    """The row's noun in the text's own case, as the corrected copy has it that the harness reads."""
+    """Return the row's noun in the text's own case, as the corrected copy has it that the harness reads."""
     text, noun = row["text"], row["target"]["span1_text"]
     if noun in text:
         return str(noun)
@@ -85,14 +85,16 @@ def noun_in_text(row: Row) -> str:
 
 
 def _joined_as_harness(text: str) -> str:
-    """The text without the spaces that the harness takes for needless. Source: lm_eval 0.4.13, general_detokenize."""
+    """Return the text without the spaces that the harness takes for needless. Source: lm_eval 0.4.13,
+    general_detokenize.
+    """
     for apart, together in ((" n't", "n't"), (" )", ")"), ("( ", "("), ('" ', '"'), (' "', '"')):
         text = text.replace(apart, together)
     return _HARNESS_APART.sub(r"\1", text)
 
 
 def same_noun(written: str, noun: str) -> bool:
-    """Whether one's words, without determiners, are among the other's, and neither or both are possessive.
+    """Return whether one's words, without determiners, are among the other's, and neither or both are possessive.
 
     Source: Raffel et al. 2020, the official evaluation of T5.
     """
@@ -109,8 +111,8 @@ def _judge(text: str, example: Example) -> float:
     return float(same_noun(first_line(text), example.completions[0]) is example.references)
 
 
-def make_wsc(*, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
-    """WSC's validation file."""
+def make_wsc(*, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
+    """Return WSC's validation file."""
     data = needed("wsc", data, *FILES)
     file = data.need("wsc", *FILES)
     training_file = data.beside(file, "train.jsonl")
@@ -123,7 +125,7 @@ def make_wsc(*, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
             paper_name="WSC",
             protocol=protocol,
             kind="choose",
-            measures=(accuracy("sum", name="acc"),),
+            metrics=(accuracy("sum", name="acc"),),
             episodes=splits.episodes("wsc", protocol),
             source=splits.source(protocol),
             delimiter="\n\n",
@@ -135,7 +137,7 @@ def make_wsc(*, data: Data | None = None, protocol: Protocol = GPT3) -> Task:
         name="wsc",
         paper_name="WSC",
         kind="complete",
-        measures=(judged("accuracy", _judge, share=True),),
+        metrics=(judged("accuracy", _judge, share=True),),
         episodes=drawn_episodes("wsc", asked, [one for one in shown if one.references], fixed=True),
         source=splits.source(protocol),
         description=DESCRIPTION,

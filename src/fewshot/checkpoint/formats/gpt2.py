@@ -1,0 +1,200 @@
+"""GPT-2's public weight formats, read and written: Hugging Face folders, and state dicts of the minGPT family.
+
+Hugging Face keeps each linear layer transposed ([in, out], "Conv1D"); minGPT and nanoGPT keep torch's [out, in].
+The shape of `c_attn` tells which it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fewshot.base.errors import BadValue, check
+from fewshot.base.files import read_json, write_json, write_text, written_whole
+from fewshot.checkpoint.formats.weights import check_finite, read_weights
+from fewshot.checkpoint.save import write_tensors
+from fewshot.model.config import GPTConfig
+from fewshot.model.gpt import GPT
+from fewshot.patterns.pattern import Dense
+from fewshot.tokenizer.vocab import EOT, Tokenizer
+
+LINEAR = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
+LAYER = re.compile(r"h\.(\d+)\.")
+
+
+def from_gpt2_state(state: Mapping[str, Tensor], *, n_heads: int, **other: Any) -> GPT:
+    """Return a model with the weights of a GPT-2-shaped state dict; sizes are read off its shapes.
+
+    Raises BadValue when a tensor is missing, has another shape or is not of GPT-2's naming.
+    """
+    state = {name.removeprefix("transformer."): tensor for name, tensor in state.items()}
+    state = {name: tensor for name, tensor in state.items() if not name.endswith((".attn.bias", ".attn.masked_bias"))}
+    missing = {"wte.weight", "wpe.weight", "h.0.attn.c_attn.weight", "h.0.mlp.c_fc.bias"} - state.keys()
+    if missing:
+        raise BadValue(f"these are not GPT-2 weights: {', '.join(sorted(missing))} is missing")
+    for name, tensor in state.items():
+        n_axes = 2 if name.endswith((*LINEAR, "wte.weight", "wpe.weight", "lm_head.weight")) else 1
+        check(
+            tensor.dim() == n_axes and tensor.is_floating_point(),
+            f"these are not GPT-2 weights: {name} is {tensor.dtype} of shape {tuple(tensor.shape)}",
+        )
+    layers = {int(at[1]) for at in map(LAYER.match, state) if at}
+    check(layers == set(range(len(layers))), f"these are not GPT-2 weights: a layer before h.{max(layers)} is missing")
+    (n_vocab, d_model), n_ctx = state["wte.weight"].shape, state["wpe.weight"].shape[0]
+    head = state.get("lm_head.weight", state["wte.weight"])
+    config = GPTConfig(
+        n_layers=len(layers),
+        d_model=d_model,
+        n_heads=n_heads,
+        n_ctx=n_ctx,
+        n_vocab=n_vocab,
+        d_ff=state["h.0.mlp.c_fc.bias"].shape[0],
+        tied=torch.equal(head, state["wte.weight"]),
+        **other,
+    )
+    if state["h.0.attn.c_attn.weight"].shape[0] == d_model:
+        state = {name: tensor.T if name.endswith(LINEAR) else tensor for name, tensor in state.items()}
+    if config.tied:
+        state.pop("lm_head.weight", None)
+    model = GPT(config)
+    try:
+        model.load_state_dict(state)  # in float32, whatever it was stored in
+    except RuntimeError as error:
+        raise BadValue(f"these are not GPT-2 weights: {' '.join(str(error).split())[:300]}") from None
+    return model.eval()
+
+
+def read_hugging_face(folder: Path) -> GPT:
+    """Return the model in a Hugging Face GPT-2 folder: `config.json`, and weights in one file or in parts.
+
+    Raises BadValue where the two disagree, or where GPT-2's class would compute what ours does not.
+    """
+    where = folder / "config.json"
+    config = read_json(where)
+    check(isinstance(config, dict), f"{where} holds no names and values")
+    if config.get("model_type") != "gpt2":
+        raise BadValue(f"{where} is of type {config.get('model_type')!r}; only 'gpt2' can be converted")
+    if "n_head" not in config:
+        raise BadValue(f"{where} lacks n_head, which the weights do not tell")
+    n_heads, dropout = config["n_head"], config.get("resid_pdrop", 0.0)
+    check(_is_count(n_heads), f"{where}: n_head is {n_heads!r}, must be a whole number of at least 1")
+    check(type(dropout) in (int, float) and 0 <= dropout < 1, f"{where}: resid_pdrop is {dropout!r}, must be in [0, 1)")
+    if config.get("activation_function", "gelu_new") not in ("gelu_new", "gelu_pytorch_tanh"):
+        raise BadValue(f"activation {config['activation_function']!r} is not GPT-2's tanh GELU (gelu_new)")
+    if config.get("scale_attn_by_inverse_layer_idx") or not config.get("scale_attn_weights", True):
+        raise BadValue("the model scales attention in a way that GPT-2 does not")
+    if config.get("layer_norm_epsilon", 1e-5) != 1e-5:
+        raise BadValue(f"layer_norm_epsilon is {config['layer_norm_epsilon']}; GPT-2's 1e-5 is needed")
+    weights = read_weights(folder)
+    model = from_gpt2_state(weights, n_heads=n_heads, dropout=float(dropout))
+    _check_sizes(config, model.config, where)
+    tied = config.get("tie_word_embeddings", True)
+    check(isinstance(tied, bool), f"{where}: tie_word_embeddings is {tied!r}, must be true or false")
+    if not tied and "lm_head.weight" not in weights:
+        raise BadValue(
+            f"{where} says tie_word_embeddings false, but the weights lack lm_head.weight: one is incomplete"
+        )
+    if tied and not model.config.tied:
+        raise BadValue(
+            f"{where} ties lm_head.weight to wte.weight, but the weights hold two different ones: one is wrong"
+        )
+    return model
+
+
+def _check_sizes(config: Mapping[str, Any], sizes: GPTConfig, where: Path) -> None:
+    """Raise BadValue for a size in config.json that is not the weights'."""
+    found = {
+        "n_layer": sizes.n_layers,
+        "n_embd": sizes.d_model,
+        "n_inner": sizes.ff_width,
+        "n_positions": sizes.n_ctx,  # n_ctx, which older files hold beside it, means nothing to transformers
+        "vocab_size": sizes.n_vocab,
+    }
+    for name, size in found.items():
+        said = config.get(name, size)
+        if name == "n_inner" and said is None:
+            said = 4 * sizes.d_model
+        if not (_is_count(said) and said == size):
+            raise BadValue(f"{where} says {name} {said!r}, the weights are of {size:,}: they are not of one model")
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 1
+
+
+def check_convertible(model: GPT, *, n_tokens: int, source: Path) -> None:
+    """Raise BadValue where the tokenizer has more tokens than the model, NotFinite where weights are no numbers."""
+    n_vocab = model.config.n_vocab
+    check(
+        n_tokens <= n_vocab,
+        f"{source}: its tokenizer has {n_tokens:,} tokens, the model knows {n_vocab:,}: they are not of one model",
+    )
+    check_finite(model.state_dict().items(), source)
+
+
+def check_is_gpt2(config: GPTConfig) -> None:
+    """Raise BadValue for a model that GPT-2's class cannot express."""
+    patterns = {config.schedule().for_layer(i) for i in range(config.n_layers)}
+    others = {
+        "pattern": (config.pattern, patterns == {Dense()}, "dense"),
+        "block": (config.block, config.block == "pre-ln", "pre-ln"),
+        "positions": (config.positions, config.positions == "learned", "learned"),
+        "d_head": (config.head_width, config.head_width * config.n_heads == config.d_model, "d_model / n_heads"),
+        "d_qk": (config.qk_width, config.qk_width * config.n_heads == config.d_model, "d_model / n_heads"),
+    }
+    wrong = [f"{name} {is_!r} (--model.{name} {wanted})" for name, (is_, fits, wanted) in others.items() if not fits]
+    if wrong:
+        raise BadValue(
+            f"only fewshot can use this model: Hugging Face's GPT-2 has dense pre-LN layers with learned positions, "
+            f"and this has {', '.join(wrong)}; train with what stands in brackets to convert"
+        )
+
+
+def write_tokenizer(folder: Path, tokenizer: Tokenizer, *, n_ctx: int) -> None:
+    """Write the two files from which the transformers library has a tokenizer of the same ids."""
+    write_text(folder / "tokenizer.json", tokenizer.to_library_json())
+    plain = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": EOT,
+        "eos_token": EOT,
+        "model_max_length": n_ctx,
+        "clean_up_tokenization_spaces": False,
+    }
+    write_json(folder / "tokenizer_config.json", plain)
+
+
+def write_hugging_face(folder: Path, model: GPT, *, eot: int) -> None:
+    """Write a Hugging Face GPT-2 folder, `config.json` last; what `check_is_gpt2` refuses raises `BadValue`."""
+    check_is_gpt2(model.config)
+    config = model.config
+    state = {}
+    for name, tensor in model.state_dict().items():
+        turned = tensor.T if name.endswith(LINEAR) else tensor
+        state[name if name.startswith("lm_head") else f"transformer.{name}"] = turned
+    folder.mkdir(parents=True, exist_ok=True)
+    with written_whole(folder / "model.safetensors") as partial:
+        write_tensors(partial, state)
+    plain = {
+        "model_type": "gpt2",
+        "architectures": ["GPT2LMHeadModel"],
+        "n_layer": config.n_layers,
+        "n_embd": config.d_model,
+        "n_head": config.n_heads,
+        "n_inner": config.ff_width,
+        "n_positions": config.n_ctx,
+        "vocab_size": config.n_vocab,
+        "tie_word_embeddings": config.tied,
+        "activation_function": "gelu_new",
+        "layer_norm_epsilon": 1e-5,
+        "resid_pdrop": config.dropout,
+        "embd_pdrop": config.dropout,
+        "attn_pdrop": config.dropout,
+        "bos_token_id": eot,
+        "eos_token_id": eot,
+    }
+    write_json(folder / "config.json", plain)

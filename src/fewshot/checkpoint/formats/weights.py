@@ -1,0 +1,126 @@
+"""Weight files of others: found in a folder, in one piece or in several, and read with an error that names the file.
+
+In: a folder of the Hugging Face layout. Out: its tensors by name. It does not know what model they are of. Nothing that
+a file says is run, and no file outside the folder is opened.
+"""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from fewshot.base.errors import BadFile, NotFinite
+from fewshot.base.files import read_json
+
+NAMES = ("model.safetensors", "pytorch_model.bin")
+POINTER = b"version https://git-lfs"  # how the small text begins that git keeps in the place of a large file
+PICKLED_CODE = "GLOBAL"  # in torch's messages: the file asks for a function or a class
+
+
+def find_weights(folder: Path) -> tuple[Path, dict[str, str] | None]:
+    """Return the weights' file of a folder, or the index of its parts with the part of every tensor; else raises
+    BadFile.
+    """
+    for name in NAMES:
+        if (folder / name).is_file():
+            return folder / name, None
+        index = folder / f"{name}.index.json"
+        if index.is_file():
+            return index, _parts(index)
+    raise BadFile(f"{folder} holds neither {NAMES[0]} nor {NAMES[1]}, whole or in parts (.index.json)")
+
+
+def _parts(index: Path) -> dict[str, str]:
+    """Return the file of each tensor; it must lie beside the index."""
+    plain = read_json(index)
+    parts = plain.get("weight_map") if isinstance(plain, dict) else None
+    if not isinstance(parts, dict) or not parts:
+        raise BadFile(f"{index} is no index of weights: it lacks weight_map, which names the file of every tensor")
+    for part in parts.values():
+        if not isinstance(part, str) or part in ("", ".", "..") or {"/", "\\", "\0"} & set(part):
+            raise BadFile(f"{index} names the file {part!r}; only files beside it are read")
+        if not (index.parent / part).is_file():
+            raise BadFile(f"{index.parent / part} is missing, a part of the weights: download it again")
+    return parts
+
+
+def check_weights(folder: Path) -> None:
+    """Raise BadFile, with the file's name, if a file of weights is missing, cut short or not what it should be.
+
+    Of safetensors files alone, as their beginnings tell how long they are; others are found out when they are read.
+    """
+    found, parts = find_weights(folder)
+    for file in sorted({folder / part for part in parts.values()}) if parts is not None else [found]:
+        _check_pointer(file)
+        if file.suffix == ".safetensors":
+            try:
+                with safe_open(file, framework="pt"):
+                    pass
+            except SafetensorError:
+                raise BadFile(_damaged(file)) from None
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """Return all tensors of a folder by name; raises BadFile for what cannot be read, NotFinite for what are no
+    numbers.
+    """
+    found, parts = find_weights(folder)
+    if parts is None:
+        tensors = read_tensors(found)
+    else:
+        by_file = {part: read_tensors(folder / part) for part in sorted(set(parts.values()))}
+        for name, part in parts.items():
+            if name not in by_file[part]:
+                raise BadFile(f"{folder / part} lacks {name}, which {found.name} says it holds: download both again")
+        tensors = {name: by_file[part][name] for name, part in parts.items()}
+    check_finite(tensors.items(), found)
+    return tensors
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """Return the tensors of one file; raises BadFile."""
+    _check_pointer(file)
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of old pickles: whether they can be read is said below
+            state = load_file(file) if file.suffix == ".safetensors" else torch.load(file, weights_only=True)
+    except (SafetensorError, RuntimeError, EOFError, LookupError, ValueError, TypeError) as error:
+        if "memory" in str(error):
+            raise
+        raise BadFile(_damaged(file)) from None
+    except pickle.UnpicklingError as error:
+        raise BadFile(pickled_code(error, file) or _damaged(file)) from None
+    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise BadFile(f"{file} holds no tensors by name")
+    return state
+
+
+def check_finite(tensors: Iterable[tuple[str, Tensor]], where: object) -> None:
+    """Raise NotFinite with the first tensor that holds a NaN or an infinity."""
+    for name, tensor in tensors:
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise NotFinite(f"{where}: {name} holds numbers that are not finite; such a model gives no answers")
+
+
+def pickled_code(error: Exception, file: Any) -> str:
+    """Return a line for a file that holds more than tensors; empty for one that is merely damaged."""
+    if PICKLED_CODE not in str(error):
+        return ""
+    return f"{file} holds pickled code, which is never run: get the model as safetensors"
+
+
+def _check_pointer(file: Path) -> None:
+    with file.open("rb") as data:
+        if data.read(len(POINTER)) == POINTER:
+            raise BadFile(f"{file} is a pointer of git-lfs, not the weights: get them with: git lfs pull")
+
+
+def _damaged(file: Path) -> str:
+    return f"{file} is damaged or cut short: download it again"

@@ -1,0 +1,250 @@
+"""From paths to tokens: which text a run reads, its tokenizer, its training mixture and its validation rows.
+
+The text is streamed: once to be measured, once more if a tokenizer is trained, and once for each part that is
+tokenised. One document at a time is held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from fewshot.base.errors import BadFile, check
+from fewshot.base.progress import byte_bar
+from fewshot.corpus.document import Document
+from fewshot.corpus.sources import read_documents, text_path
+from fewshot.dataset.shards import TokenShard, build_shards, load_shards
+from fewshot.dataset.split import VERSIONS, By, Part, part_chars, rule_name, split
+from fewshot.tokenizer.bpe import train_bpe
+from fewshot.tokenizer.bytes import Bytes
+from fewshot.tokenizer.chars import train_chars
+from fewshot.tokenizer.load import load_tokenizer
+from fewshot.tokenizer.pieces import pieces
+from fewshot.tokenizer.vocab import Tokenizer
+
+Say = Callable[[str], None]
+MADE_HERE = ("bpe", "chars", "bytes")  # tokenizers; any other name is a path
+MIN_HELD_OUT = 10  # documents: with fewer, the tail of every document is held out instead
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceConfig:
+    """One source of text; `weight` is its share of the training rows."""
+
+    name: str
+    text: tuple[str, ...]  # files and folders
+    weight: float = 1.0
+    text_field: str | None = None  # of records; None: data.text_field
+
+    def __post_init__(self) -> None:
+        is_file_name = self.name == Path(self.name).name != ""
+        check(is_file_name, f"a source is named {self.name!r}, which is no file's name: give letters, digits, - and _")
+        check(bool(self.text), f"source {self.name!r} names no text: give files or folders")
+        for path in self.text:
+            text_path(path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """What is read and how it becomes tokens."""
+
+    sources: tuple[SourceConfig, ...] = ()
+    # "bpe", "chars", "bytes", or a path: tokenizer.json, or a folder with encoder.json and vocab.bpe
+    tokenizer: str = "bpe"
+    n_vocab: int | None = None  # of a BPE trained here; None: by the size of the text
+    val_fraction: float = 0.1
+    val_by: str | None = None  # the "tail" of every document, or whole "document"s; None: by their number
+    text_field: str = "text"  # of the records of .jsonl and .parquet
+
+    def __post_init__(self) -> None:
+        check(bool(self.sources), "there is no text to train on: give --text PATH... or data.sources in the YAML file")
+        check(0 <= self.val_fraction < 1, f"val_fraction is {self.val_fraction}, must be in [0, 1)")
+        check(self.val_by in (None, "tail", "document"), f"val_by is {self.val_by!r}, allowed: tail, document")
+        names = [source.name.casefold() for source in self.sources]  # a file's name may ignore case
+        check(len(names) == len(set(names)), f"two sources have the same name: {', '.join(names)}")
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """All tokens of a run: the shards of each training source, and those of the validation text together."""
+
+    training: tuple[tuple[TokenShard, ...], ...]
+    validation: tuple[TokenShard, ...]
+
+
+@dataclass(frozen=True)
+class TextSize:
+    """What the first pass through a source found."""
+
+    n_documents: int
+    n_bytes: int  # of all text, in UTF-8
+    n_training_chars: int
+    held_out_by: By
+
+
+def measure_text(data: DataConfig, *, say: Say) -> tuple[TextSize, ...]:
+    """Read every source once, a document at a time: its size, and how its validation text is held out.
+
+    The only pass that tells of what is left out. Raises for what cannot be read, and where a part would be empty.
+    """
+    if data.tokenizer not in MADE_HERE:
+        load_tokenizer(Path(data.tokenizer))  # one that is missing or damaged must not wait for hours of reading
+    return tuple(_measure(source, data, say) for source in data.sources)
+
+
+def _measure(source: SourceConfig, data: DataConfig, say: Say) -> TextSize:
+    n_documents = n_bytes = 0
+    n_chars: dict[By, tuple[int, int]] = dict.fromkeys(VERSIONS, (0, 0))  # training and validation
+    with byte_bar(f"reading {source.name}") as on_bytes:
+        for document in _read(source, data, on_skip=say):
+            n_documents += 1
+            n_bytes += _n_bytes(document.text)
+            on_bytes(n_bytes)
+            for by, (n_train, n_val) in n_chars.items():
+                train, val = part_chars(document, val_fraction=data.val_fraction, by=by)
+                n_chars[by] = n_train + train, n_val + val
+    enough = n_documents * data.val_fraction >= MIN_HELD_OUT
+    held_out_by: By = data.val_by or ("document" if enough else "tail")  # type: ignore[assignment]
+    n_train, n_val = n_chars[held_out_by]
+    for part, n in (("training", n_train), ("validation", n_val)):
+        check(
+            n > 0 or (part == "validation" and data.val_fraction == 0),
+            f"source {source.name!r}: of {n_train + n_val:,} characters in {n_documents:,} documents none is {part} "
+            f"text, with val_fraction {data.val_fraction} by {held_out_by}: give more text, or --data.val_fraction 0",
+        )
+    return TextSize(n_documents, n_bytes, n_train, held_out_by)
+
+
+def _n_bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def make_tokenizer(data: DataConfig, sizes: Sequence[TextSize], *, n_vocab: int | None, say: Say) -> Tokenizer:
+    """Return the tokenizer that `data` names: trained on the text, or loaded; `n_vocab` is the preset's wish.
+
+    `sizes` are those that `measure_text` gave. A BPE sees the training text alone; the characters are those of all
+    text, so that the held-out one can be read.
+    """
+    if data.tokenizer == "bytes":
+        return Bytes()
+    if data.tokenizer == "chars":
+        return train_chars(_text(data, sizes, None))
+    if data.tokenizer != "bpe":
+        return load_tokenizer(Path(data.tokenizer))
+    n_chars = sum(size.n_training_chars for size in sizes)
+    wanted = data.n_vocab or n_vocab or _vocab_for(n_chars)
+    tokenizer = train_bpe(_text(data, sizes, "train"), n_vocab=wanted)
+    if data.n_vocab is None:
+        why = "as the preset has it" if n_vocab else f"by the {n_chars:,} characters of text"
+        fewer = f" (of {wanted:,}: the text has no more pairs that come twice)" if tokenizer.n_vocab < wanted else ""
+        say(f"tokenizer: byte-level BPE with {tokenizer.n_vocab:,} entries{fewer}, {why}")
+    return tokenizer
+
+
+def _text(data: DataConfig, sizes: Sequence[TextSize], part: Part | None) -> Iterator[str]:
+    """Yield all text of all sources, or that of one part, in pieces."""
+    n_done = 0
+    with byte_bar("reading for the tokenizer", n_bytes=sum(size.n_bytes for size in sizes)) as on_bytes:
+        for source, size in zip(data.sources, sizes, strict=True):
+            for document in _part_of(source, data, size.held_out_by, part) if part else _read(source, data):
+                for piece in pieces(document.text):
+                    yield piece
+                    n_done += _n_bytes(piece)
+                    on_bytes(n_done)
+
+
+def _vocab_for(n_chars: int) -> int:
+    """Return a vocabulary that leaves each entry some hundreds of occurrences."""
+    for limit, size in ((1e6, 512), (5e6, 1024), (20e6, 2048), (200e6, 4096), (2e9, 16384)):
+        if n_chars < limit:
+            return size
+    return 50257
+
+
+def _read(
+    source: SourceConfig, data: DataConfig, on_skip: Callable[[str], None] = lambda line: None
+) -> Iterator[Document]:
+    return read_documents(
+        source.text,
+        text_field=source.text_field or data.text_field,
+        field_option="--data.text_field",
+        source=source.name,
+        on_skip=on_skip,
+    )
+
+
+def _part_of(source: SourceConfig, data: DataConfig, by: By, part: Part) -> Iterator[Document]:
+    """Yield one part of a source, streamed."""
+    return split(_read(source, data), part=part, val_fraction=data.val_fraction, by=by)
+
+
+def build_tokens(
+    data: DataConfig, sizes: Sequence[TextSize], tokenizer: Tokenizer, folder: Path, *, say: Say
+) -> Tokens:
+    """Tokenise every source, or reuse the shards in `folder` where text, tokenizer and split are still the same.
+
+    `sizes` are those that `measure_text` gave.
+    """
+    training: list[tuple[TokenShard, ...]] = []
+    validation: list[TokenShard] = []
+    for source, size in zip(data.sources, sizes, strict=True):
+        by = size.held_out_by
+        parts: dict[Part, tuple[TokenShard, ...]] = {}
+        with byte_bar(f"tokenising {source.name}", n_bytes=size.n_bytes) as on_bytes:
+            for part in _parts(data):
+                n_before = sum(shard.n_bytes for shards in parts.values() for shard in shards)
+                parts[part] = build_shards(
+                    partial(_part_of, source, data, by, part),
+                    tokenizer,
+                    folder,
+                    name=f"{source.name}-{part}",
+                    rule=rule_name(by),
+                    on_progress=lambda done, before=n_before: on_bytes(before + done),  # type: ignore[misc]
+                )
+        n_bytes = sum(shard.n_bytes for shards in parts.values() for shard in shards)
+        if n_bytes != size.n_bytes:  # then a text may be in both parts, or in none
+            raise BadFile(
+                f"the text of source {source.name!r} changed while it was read, from {size.n_bytes:,} bytes to "
+                f"{n_bytes:,}: start again when nothing writes to it"
+            )
+        training.append(parts["train"])
+        validation += parts.get("val", ())
+        n_tokens = sum(shard.n_tokens for shard in training[-1])
+        held_out = "the end of every document" if by == "tail" else "whole documents"
+        validated = (
+            f"{data.val_fraction:.0%} held out for validation, {held_out}" if data.val_fraction else "none held out"
+        )
+        say(f"text: {source.name}: {size.n_documents:,} documents, {n_tokens:,} training tokens; {validated}")
+    return Tokens(tuple(training), tuple(validation))
+
+
+def _parts(data: DataConfig) -> tuple[Part, ...]:
+    return ("train", "val") if data.val_fraction > 0 else ("train",)
+
+
+def load_tokens(data: DataConfig, folder: Path) -> Tokens:
+    """Return the tokens that `build_tokens` left in `folder`, checked; the text itself is not needed.
+
+    They stay as they are, by whatever version of the rule they were split; but both parts must be of the same one.
+    """
+    training: list[tuple[TokenShard, ...]] = []
+    validation: list[TokenShard] = []
+    for source in data.sources:
+        parts = [load_shards(folder, name=f"{source.name}-{part}") for part in _parts(data)]
+        rules = sorted({shard.rule or "an older one" for shards in parts for shard in shards})
+        if len(rules) > 1:
+            raise BadFile(
+                f"{folder}: training and validation text of {source.name} were split by different rules "
+                f"({' and '.join(rules)}), so that one may hold the other: start a new run"
+            )
+        training.append(parts[0])
+        validation += parts[-1] if len(parts) > 1 else ()
+    return Tokens(tuple(training), tuple(validation))
+
+
+def load_validation(data: DataConfig, folder: Path) -> tuple[TokenShard, ...]:
+    """Return the validation tokens among them, checked."""
+    held_out = data.sources if data.val_fraction > 0 else ()
+    return tuple(shard for source in held_out for shard in load_shards(folder, name=f"{source.name}-val"))

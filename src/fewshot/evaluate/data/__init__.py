@@ -1,0 +1,1 @@
+"""Files of evaluation sets: found, read, checked and split."""

@@ -1,0 +1,63 @@
+"""Models by name, ready to be evaluated: a run of ours, or any causal model of the transformers library."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fewshot.base.errors import BadValue, check
+from fewshot.checkpoint.load import checkpoint_folders
+from fewshot.checkpoint.manifest import Checkpoint
+from fewshot.checkpoint.run import load_run
+from fewshot.checkpoint.save import FOLDER as CHECKPOINTS
+from fewshot.evaluate.models.language_model import GPTLanguageModel, LanguageModel
+from fewshot.tokenizer.vocab import Tokenizer
+
+HUB = "hf:"  # before the path of a model of the transformers library
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A model with all that an evaluation needs of it."""
+
+    lm: LanguageModel
+    tokenizer: Tokenizer
+    weights: str  # tells one model from another
+    step: int
+    folder: Path  # for results of all models beside it, a folder each
+    name: str = ""  # of a model that is no checkpoint of ours
+
+
+def load(name: str) -> Loaded:
+    """Return the model of a run folder, or of `hf:PATH`."""
+    if name.startswith(HUB):
+        from fewshot.evaluate.models.transformers import load_transformers
+
+        path = name.removeprefix(HUB)
+        check(bool(path.strip()), f"give a path after {HUB}, such as {HUB}models/gpt2")
+        lm, its_tokenizer, weights = load_transformers(path)
+        name = Path(path).resolve().name
+        folder = Path("evaluations")
+        return Loaded(lm=lm, tokenizer=its_tokenizer, weights=weights, step=0, folder=folder, name=name)
+    model, tokenizer, checkpoint = load_run(Path(name))
+    return Loaded(
+        lm=GPTLanguageModel(model),
+        tokenizer=tokenizer,
+        weights=checkpoint.weights,
+        step=checkpoint.step,
+        folder=_results_folder(checkpoint),
+    )
+
+
+def _results_folder(checkpoint: Checkpoint) -> Path:
+    """Of the run that holds the checkpoint; of one that lies elsewhere, in it."""
+    path = checkpoint.path.resolve()
+    return (path.parents[1] if path.parent.name == CHECKPOINTS else path) / "evaluations"
+
+
+def names_of_checkpoints(name: str) -> list[str]:
+    """Return all checkpoints of the run `name`, oldest first, as names for `load`."""
+    found = [] if name.startswith(HUB) else checkpoint_folders(Path(name))
+    if not found:
+        raise BadValue(f"{name} is no run folder with checkpoints: --checkpoints all needs one")
+    return [str(path) for path in found]

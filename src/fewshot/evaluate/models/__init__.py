@@ -1,0 +1,1 @@
+"""Language models that can be evaluated: what evaluation asks of one, and who answers."""

@@ -1,0 +1,1 @@
+"""Pages of results: of one run, of several runs, of contamination."""

@@ -1,0 +1,1 @@
+"""From prompts to answers: log-probabilities of completions, and text that a model writes."""

@@ -1,0 +1,98 @@
+"""Answers of a model to questions. In: a reader, a tokenizer, prompts. Out: one `Answer` a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fewshot.evaluate.metrics.metric import Answer
+from fewshot.evaluate.models.language_model import LanguageModel
+from fewshot.evaluate.prompt import Prompt, make_span
+from fewshot.evaluate.scoring.logprobs import Score, Scorer
+from fewshot.evaluate.task import Task
+from fewshot.generate.beam import beam_search
+from fewshot.tokenizer.vocab import Tokenizer
+
+
+class Answerer:
+    """A model that answers prompts of any task."""
+
+    def __init__(self, lm: LanguageModel, tokenizer: Tokenizer, *, batch_size: int) -> None:
+        self.lm, self.tokenizer, self.batch_size = lm, tokenizer, batch_size
+        self.scorer = Scorer(lm, batch_size=batch_size)
+        self.alone = Scorer(lm, batch_size=batch_size)  # answer contexts have a prefix of their own
+
+    def answers(self, task: Task, prompts: Sequence[Prompt]) -> list[Answer]:
+        """Return one answer a prompt, in their order."""
+        if task.kind == "complete":
+            return self._written(task, prompts)
+        return self._scored(task, prompts)
+
+    def _scored(self, task: Task, prompts: Sequence[Prompt]) -> list[Answer]:
+        """Return log-probabilities: of every choice, of the gold completion, or of a whole text."""
+        asked = [
+            [prompt.spans[prompt.example.gold]] if task.kind == "perplexity" else prompt.spans for prompt in prompts
+        ]
+        scores = iter(self.scorer.score([span for spans in asked for span in spans]))
+        alone = iter(self._unconditional(task, prompts))
+        answers = []
+        for prompt, spans in zip(prompts, asked, strict=True):
+            own = [next(scores) for _ in spans]
+            if task.kind == "rolling":
+                own = [Score(sum(one.logprob for one in own), sum(one.n_tokens for one in own), False)]
+            answers.append(
+                Answer(
+                    example=prompt.example,
+                    logprobs=tuple(one.logprob for one in own),
+                    n_tokens=tuple(one.n_tokens for one in own),
+                    greedy=tuple(one.greedy for one in own),
+                    unconditional=tuple(next(alone).logprob for _ in own) if task.answer_context is not None else (),
+                    shots=prompt.shots,
+                )
+            )
+        return answers
+
+    def _unconditional(self, task: Task, prompts: Sequence[Prompt]) -> list[Score]:
+        """Return scores of the choices after the bare answer context, where the task asks for them."""
+        if task.answer_context is None:
+            return []
+        texts = [completion for prompt in prompts for completion in prompt.example.completions]
+        return self.alone.score([make_span(self.tokenizer, task.protocol, task.answer_context, text) for text in texts])
+
+    def _written(self, task: Task, prompts: Sequence[Prompt]) -> list[Answer]:
+        """Return what the model writes, by beam search; prompts of about the same length run together."""
+        texts = write_all(
+            self.lm,
+            self.tokenizer,
+            [prompt.tokens for prompt in prompts],
+            batch_size=self.batch_size,
+            max_tokens=task.max_answer_tokens,
+            stop=task.stop,
+            beams=task.protocol.beams,
+            length_penalty=task.protocol.length_penalty,
+        )
+        return [Answer(example=prompt.example, text=texts[i], shots=prompt.shots) for i, prompt in enumerate(prompts)]
+
+
+def write_all(
+    lm: LanguageModel,
+    tokenizer: Tokenizer,
+    prompts: Sequence[Sequence[int]],
+    *,
+    batch_size: int,
+    beams: int,
+    **how: Any,
+) -> list[str]:
+    """Return what the model writes after each prompt, see `beam_search`; `batch_size` rows at once, of about one
+    length.
+    """
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    width = max(1, batch_size // beams)
+    texts = [""] * len(prompts)
+    for first in range(0, len(order), width):
+        group = order[first : first + width]
+        asked = [prompts[i] for i in group]
+        written = beam_search(lm.steps(), tokenizer, asked, n_ctx=lm.n_ctx, beams=beams, **how)
+        for i, one in zip(group, written, strict=True):
+            texts[i] = one.text
+    return texts

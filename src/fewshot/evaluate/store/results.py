@@ -1,0 +1,345 @@
+"""What an evaluation leaves on disk: results, and beside them the answers that they were taken from.
+
+In: a folder for all results, such as RUN/evaluations. Out: in it a folder for each model that was measured,
+
+step-00002000/                     a checkpoint's
+    TASK.json                      results; TASK.lm-eval.json under the harness's protocol
+    answers/TASK.PROTOCOL.jsonl    as they came
+    contamination/TASK.json
+step-00002000-1a2b3c4d/            other weights of that step: of a training that was done anew in the same folder
+NAME-1a2b3c4d/                     a model of others', by a digest of its weights
+
+A measurement is known by its metric, K, seed and set of questions, and is replaced by the same one alone. Each write
+holds the folder and begins with what is there by then. A file that cannot be read is named and left out, and only
+writing that file is refused. Files from before there were such folders are read, not written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from fewshot.base.dist import rank
+from fewshot.base.errors import BadFile, BadValue, NotFinite
+from fewshot.base.files import read_json, to_json, written_whole
+from fewshot.base.lock import hold
+from fewshot.base.log import note
+from fewshot.evaluate.models.language_model import LanguageModel
+from fewshot.evaluate.protocol import GPT3
+from fewshot.evaluate.run import Answered, Result, evaluate
+from fewshot.evaluate.store.answers import WAIT_SECONDS, WRITING, AnswerFile, begin, to_bytes, weights_of_answers
+from fewshot.evaluate.task import Task
+from fewshot.tokenizer.vocab import Tokenizer
+
+FORMER = "steps"  # folder of older checkpoints' results, formerly; those of the newest lay in no folder of their own
+OF_STEP = re.compile(r"step-\d+(-[0-9a-f]{8})?")
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One file of results: plain values, with the checksum that each had when it was written ("" formerly)."""
+
+    path: Path
+    step: int
+    weights: str
+    rows: tuple[Row, ...]
+    checksums: tuple[str, ...]
+
+    def results(self) -> list[Result]:
+        """Return its results as they were measured; what was changed since then is left out, and that is said."""
+        known = [
+            row for row, checksum in zip(self.rows, self.checksums, strict=True) if checksum in ("", _checksum(row))
+        ]
+        n_changed = len(self.rows) - len(known)
+        if n_changed:
+            note(
+                f"{self.path}: {n_changed} of its results were changed after they were measured and are left out: "
+                "measure them again"
+            )
+        return [Result.from_json(row, where=str(self.path)) for row in known]
+
+
+def evaluate_into(
+    folder: Path | None,
+    lm: LanguageModel,
+    tokenizer: Tokenizer,
+    task: Task,
+    *,
+    weights: str,
+    step: int,
+    shots: Sequence[int],
+    limit: int,
+    seed: int,
+    batch_size: int,
+    name: str = "",
+    keep_results: bool = True,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[Answered]:
+    """As `evaluate`, with answers kept in the model's part of `folder`, and results unless they are not the task's own.
+
+    `weights` tells one model from another; `name` is of one that is no checkpoint of ours. With None for a folder
+    nothing is kept.
+    """
+    own = store = None
+    if folder is not None:
+        file = f"{task.name}.{task.protocol.name}.jsonl"
+        own = folder_of(folder, weights, step=step, name=name, begun=file)
+        if keep_results and _file_of(own, task).is_file():
+            read_stored(_file_of(own, task))  # a damaged one is refused before anything is asked
+        store = AnswerFile(own / "answers" / file, weights, lock=folder)
+    answered = evaluate(
+        lm,
+        tokenizer,
+        task,
+        shots=shots,
+        limit=limit,
+        seed=seed,
+        batch_size=batch_size,
+        store=store,
+        on_progress=on_progress,
+    )
+    if own is not None and keep_results and rank() == 0:
+        store_results(own, task, [result for one in answered for result in one.results()], step=step, weights=weights)
+    return answered
+
+
+def folder_of(root: Path, weights: str, *, step: int, name: str = "", begun: str = "") -> Path:
+    """Return the folder in `root` for what these weights are measured at; it holds nothing of other weights.
+
+    The file of answers `begun` is made there, so that no other weights take the folder.
+    """
+    short = hashlib.blake2b(weights.encode(), digest_size=4).hexdigest()
+    if name:  # the same weights under another name have the same folder
+        found = [path for path in sorted(root.glob(f"*-{short}")) if not OF_STEP.fullmatch(path.name)]
+        places = [*found, root / f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', name).strip('.-') or 'model'}-{short}"]
+    else:
+        places = [root / f"step-{step:08d}", root / f"step-{step:08d}-{short}"]
+    with hold(root, doing=WRITING, wait_seconds=WAIT_SECONDS):
+        own = next((path for path in places if _weights_in(path) <= {weights}), None)
+        if own is None:
+            raise BadFile(f"{places[-1]} holds results of other weights: move them away")
+        if begun:
+            begin(own / "answers" / begun, weights)
+        return own
+
+
+def _weights_in(folder: Path) -> set[str]:
+    """Return whose results and answers are in a folder."""
+    files = [*folder.glob("*.json"), *folder.glob("contamination/*.json"), *folder.glob("answers/*.jsonl")]
+    return {_weights_of(path, path.stat().st_mtime_ns, path.stat().st_size) for path in files} - {""}
+
+
+@lru_cache(maxsize=4096)  # so that what cannot be read is said once
+def _weights_of(path: Path, mtime_ns: int, size_bytes: int) -> str:
+    """Return whose a file is; "" where it does not say."""
+    try:
+        if path.suffix == ".jsonl":
+            return weights_of_answers(path)
+        stored = read_json(path)
+    except (BadFile, OSError) as error:
+        say_left_out(path, error)
+        return ""
+    return str(stored.get("weights", "")) if isinstance(stored, dict) else ""
+
+
+def say_left_out(path: Path, error: Exception) -> None:
+    """Note that a file is left out, with the reason and the way out: one damaged file is in the way of no other."""
+    reason = str(error).replace(str(path), path.name)
+    note(f"{path} cannot be read and is left out: move it away ({reason})")
+
+
+def _file_of(folder: Path, task: Task) -> Path:
+    return folder / f"{task.name}{'' if task.protocol is GPT3 else f'.{task.protocol.name}'}.json"
+
+
+def store_results(folder: Path, task: Task, results: Sequence[Result], *, step: int, weights: str) -> None:
+    """Put results into the task's file in the model's folder; all others stay in it."""
+
+    def key(row: Row) -> tuple[Any, ...]:
+        n_asked = row["n"] + row["n_skipped"]
+        return row["metric"], row["shots"], row["seed"], n_asked, row.get("questions", ""), row["source"]
+
+    merge(
+        _file_of(folder, task),
+        [result.to_json() for result in results],
+        key,
+        step=step,
+        weights=weights,
+        lock=folder.parent,
+    )
+
+
+def merge(
+    path: Path, rows: Iterable[Row], key: Callable[[Row], tuple[Any, ...]], *, step: int, weights: str, lock: Path
+) -> list[Row]:
+    """Put rows into a file, in place of those of the same key alone; gives all that it holds then, in order of key."""
+    with hold(lock, doing=WRITING, wait_seconds=WAIT_SECONDS):
+        stored = read_stored(path) if path.is_file() else Stored(path, step, weights, (), ())
+        if stored.weights != weights:
+            raise BadFile(f"{path} holds results of other weights: move it away")
+        try:
+            merged = {key(row): (row, known) for row, known in zip(stored.rows, stored.checksums, strict=True)}
+            merged |= {key(row): (row, _checksum(row)) for row in rows}
+            ordered = [merged[one] for one in sorted(merged)]
+        except (KeyError, TypeError) as error:  # a field is missing, or holds another kind of value
+            raise BadFile(f"{path} is damaged ({error}): move it away") from None
+        whole = {"step": step, "weights": weights, "results": [row for row, _ in ordered]}
+        whole["checksums"] = [checksum for _, checksum in ordered]
+        text = to_json(whole, where=path, indent=2)
+        with written_whole(path) as partial:
+            partial.write_bytes(to_bytes(text + "\n"))
+        return [row for row, _ in ordered]
+
+
+def _checksum(row: Row) -> str:
+    return hashlib.blake2b(json.dumps(row, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def read_results(folder: Path, weights: Mapping[int, str] | None = None) -> list[Result]:
+    """Of each task and protocol the results of the newest checkpoint that was measured on it; see `read_steps`."""
+    return newest(read_steps(folder, weights))
+
+
+def newest(by_step: Mapping[int, Sequence[Result]]) -> list[Result]:
+    """Of each task and protocol the results of the last step that has any."""
+    last = {(one.task, one.protocol): step for step in sorted(by_step) for one in by_step[step]}
+    return [one for step in sorted(by_step) for one in by_step[step] if last[one.task, one.protocol] == step]
+
+
+def read_steps(folder: Path, weights: Mapping[int, str] | None = None) -> dict[int, list[Result]]:
+    """Return all results in the folder by training step; of one metric, K and seed those on most questions.
+
+    `weights` says whose checkpoints there are, by step: results of other weights at that step, or at a later one than
+    all, are of a former training and left out. Where two sets of as many questions were asked both are there; former
+    results, which carry no digest of their questions, count as of the one set of their source and number that there is.
+    """
+    by_step: dict[int, list[Stored]] = {}
+    for one in _all_stored(folder):
+        by_step.setdefault(one.step, []).append(one)
+    found: dict[int, list[Result]] = {}
+    n_others = n_without = 0
+    for step, files in sorted(by_step.items()):
+        wanted = (weights or {}).get(step, files[-1].weights)
+        known = step <= max(weights, default=step) if weights else True
+        own = [one for one in files if one.weights == wanted and known]
+        n_others += len(files) - len(own)
+        if results := [result for one in own for result in _results_of(one)]:
+            found[step] = results
+    digests = _only_digests(itertools.chain.from_iterable(found.values()))
+    for step, results in found.items():
+        joined = [
+            replace(one, questions=digests[_of_unknown_set(one)])
+            for one in results
+            if not one.questions and _of_unknown_set(one) in digests
+        ]
+        others = [one for one in results if one.questions or _of_unknown_set(one) not in digests]
+        found[step] = on_most_questions([*joined, *others])  # of the same measurement the last counts
+        n_without += sum(one is other for one in found[step] for other in joined)
+    if n_without:
+        note(
+            f"{folder}: {n_without} results carry no digest of their questions; they are shown with those of the same "
+            "source and as many questions"
+        )
+    if n_others:
+        n_files = sum(map(len, by_step.values()))
+        note(f"{folder}: {n_others} of {n_files} files of results are not shown: the run no longer holds their weights")
+    return found
+
+
+def _results_of(stored: Stored) -> list[Result]:
+    """Return the results of a file; none where one of them is no result, and that is said."""
+    try:
+        return stored.results()
+    except (BadValue, NotFinite) as error:
+        say_left_out(stored.path, error)
+        return []
+
+
+def _of_unknown_set(one: Result) -> tuple[str, str, str, int]:
+    """Return what a result tells of its set of questions without their digest."""
+    return one.task, one.protocol, one.source, one.n_asked
+
+
+def _only_digests(results: Iterable[Result]) -> dict[tuple[str, str, str, int], str]:
+    """Return the digest of the set of questions of each task, protocol, source and number that has one such set
+    alone.
+    """
+    digests: dict[tuple[str, str, str, int], set[str]] = {}
+    for one in results:
+        if one.questions:
+            digests.setdefault(_of_unknown_set(one), set()).add(one.questions)
+    return {key: next(iter(several)) for key, several in digests.items() if len(several) == 1}
+
+
+def on_most_questions(results: Iterable[Result]) -> list[Result]:
+    """Of each task, protocol, metric, K and seed the measurement on most questions; of different ones on as many, all.
+
+    The last of the same measurement counts; one whose questions are not known gives way to one whose are.
+    """
+    groups: dict[tuple[Any, ...], dict[str, Result]] = {}
+    for one in results:
+        key = (one.task, one.protocol, one.metric, one.shots, one.seed)
+        groups.setdefault(key, {})[one.question_set] = one
+    chosen: list[Result] = []
+    for group in groups.values():
+        most = max(one.n_asked for one in group.values())
+        largest = [one for one in group.values() if one.n_asked == most]
+        chosen += [one for one in largest if one.questions] or largest
+    return chosen
+
+
+def _all_stored(folder: Path) -> list[Stored]:
+    """Return every file of results in a run's folder that can be read, the last written last."""
+    own = [path for path in folder.glob("step-*") if OF_STEP.fullmatch(path.name)]
+    places = [folder, *(folder / FORMER).glob("step-*"), *own]
+    paths = [path for place in places for path in place.glob("*.json")]
+    files = []
+    for path in sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path)):
+        try:
+            files.append(read_stored(path))
+        except BadFile as error:
+            say_left_out(path, error)
+    return files
+
+
+def read_stored(path: Path) -> Stored:
+    """Return one file of results as plain values; anything else raises `BadFile`."""
+    stored = read_json(path)
+    if not isinstance(stored, dict) or not isinstance(stored.get("results"), list):
+        raise BadFile(f"{path} holds no results of fewshot evaluate: move it away")
+    rows, checksums = stored["results"], stored.get("checksums")
+    step, weights = stored.get("step", 0), stored.get("weights", "")
+    checksums = [""] * len(rows) if checksums is None else checksums
+    if (
+        not isinstance(step, int)
+        or not isinstance(weights, str)
+        or not isinstance(checksums, list)
+        or len(checksums) != len(rows)
+        or not all(isinstance(row, dict) for row in rows)
+    ):
+        raise BadFile(f"{path} is damaged: its step, weights, results and checksums do not go together; move it away")
+    return Stored(path, step, weights, tuple(rows), tuple(map(str, checksums)))
+
+
+def can_store(folder: Path, *, wanted: bool) -> bool:
+    """Return whether results can go into a folder; that they cannot is said, or refused where it was `wanted` by
+    name.
+    """
+    try:
+        with hold(folder, doing=WRITING, wait_seconds=WAIT_SECONDS):
+            return True
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        if wanted:
+            raise BadValue(f"--out {folder} cannot be written ({reason}): give another folder") from None
+        note(f"{folder} cannot be written ({reason}): results are printed and not stored; --out FOLDER stores them")
+        return False

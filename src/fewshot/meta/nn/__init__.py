@@ -1,0 +1,1 @@
+"""Networks and operations through which an inner loop can be differentiated."""

@@ -1,0 +1,64 @@
+"""Sinusoids from a few points, as Finn et al. 2017 (section 5.1) measure MAML. In: a configuration. Out: curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch.nn.functional import mse_loss
+
+from fewshot.base.errors import check, check_counts
+from fewshot.base.rng import seed_of
+from fewshot.meta.curves import Measured
+from fewshot.meta.episodes import Sinusoids, check_drawn
+from fewshot.meta.learners.weight_learner import WAY_OUT, LearnerConfig, WeightLearner
+from fewshot.meta.nn.networks import perceptron
+from fewshot.meta.outer_loop import OuterConfig, OuterLoop
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The paper's task and network."""
+
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    outer: OuterConfig = field(default_factory=lambda: OuterConfig(n_iterations=70_000))
+    widths: tuple[int, ...] = (40, 40)
+    test_tasks: int = 600
+    test_support: int = 5  # examples of an unseen task
+    test_query: int = 100
+    test_steps: tuple[int, ...] = (0, 1, 5, 10)
+    threads: int = 1  # tensors this small gain nothing from a second one
+
+    def __post_init__(self) -> None:
+        check_counts(self, "test_support", "test_query", "threads")
+        check(self.test_tasks >= 2, f"test_tasks is {self.test_tasks}, must be at least 2: intervals are over tasks")
+        check(
+            bool(self.test_steps) and min(self.test_steps) >= 0,
+            f"test_steps is {list(self.test_steps)}, must hold numbers of gradient steps from 0 on",
+        )
+
+
+class Experiment:
+    """One learner on sinusoids."""
+
+    def __init__(self, config: Config) -> None:
+        self.config, name = config, config.learner.name
+        self.data: dict[str, str] = {}  # drawn, not read
+        check_drawn(config.test_tasks, config.test_support + config.test_query, "test_tasks", "test_query")
+        network = perceptron(1, config.widths, 1, seed=config.outer.seed)
+        n_iterations = config.outer.n_iterations
+        self.learner = WeightLearner(network, Sinusoids(), mse_loss, config.learner, n_iterations=n_iterations)
+        self.loops = {name: OuterLoop(self.learner.start.named(), self.learner.step, config.outer, way_out=WAY_OUT)}
+
+    def watch(self, name: str) -> Mapping[str, float]:
+        """Nothing beside the loss."""
+        return {}
+
+    def measure(self) -> Measured:
+        """Return mean squared error on unseen waves after gradient steps on a few of their points."""
+        config = self.config
+        generator = torch.Generator().manual_seed(seed_of("meta test", 0))
+        unseen = Sinusoids().draw(config.test_tasks, config.test_support, config.test_query, generator)
+        curve = self.learner.curve(unseen, config.test_steps, n_examples=config.test_support)
+        return Measured(tasks="sinusoid", quantity="mean squared error", curves=(curve,))
