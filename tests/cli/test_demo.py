@@ -10,7 +10,7 @@ from fewshot.cli.demo import _make_room
 from fewshot.cli.main import main
 from fewshot.demo import recipe
 from fewshot.demo.texts import repeats, write_texts
-from fewshot.evaluate.run import Result
+from fewshot.evaluate.result import Result
 from fewshot.evaluate.tasks.novel import Symbols
 
 

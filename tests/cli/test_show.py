@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from fewshot.cli.show import print_table, show_results
-from fewshot.evaluate.run import Result
+from fewshot.evaluate.result import Result
 
 
 def result(**fields) -> Result:

@@ -4,8 +4,10 @@ import pytest
 
 from fewshot.base.errors import BadValue
 from fewshot.evaluate.best_shots import best_shots, candidates
+from fewshot.evaluate.demonstrations import drawn_episodes
+from fewshot.evaluate.example import Example
 from fewshot.evaluate.metrics.metric import accuracy
-from fewshot.evaluate.task import Example, Task, drawn_episodes
+from fewshot.evaluate.task import Task
 
 SETTINGS = {"limit": 40, "seed": 0, "batch_size": 4}
 

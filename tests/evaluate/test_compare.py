@@ -9,6 +9,7 @@ import pytest
 
 from fewshot.base.errors import BadValue
 from fewshot.evaluate import run
+from fewshot.evaluate.answer import Answer
 from fewshot.evaluate.compare import (
     calibration_error,
     compare,
@@ -21,9 +22,9 @@ from fewshot.evaluate.compare import (
     turned,
     vary,
 )
-from fewshot.evaluate.metrics.metric import Answer, Metric, accuracy, perplexity, wilson_interval, written_exactly
-from fewshot.evaluate.run import Answered
-from fewshot.evaluate.task import Example
+from fewshot.evaluate.example import Example
+from fewshot.evaluate.metrics.metric import Metric, accuracy, perplexity, wilson_interval, written_exactly
+from fewshot.evaluate.result import Answered
 from fewshot.evaluate.tasks.table import make_task
 
 

@@ -9,6 +9,7 @@ import pytest
 from fewshot.base.errors import BadValue
 from fewshot.corpus.document import Document
 from fewshot.corpus.sources import read_documents
+from fewshot.evaluate.answer import Answer
 from fewshot.evaluate.contamination import (
     SYNTHETIC,
     Contamination,
@@ -22,8 +23,8 @@ from fewshot.evaluate.contamination import (
     split_results,
 )
 from fewshot.evaluate.data.files import DataFolder, read_released
-from fewshot.evaluate.metrics.metric import Answer, Metric, accuracy, mean_of, perplexity, wilson_interval
-from fewshot.evaluate.task import Example
+from fewshot.evaluate.example import Example
+from fewshot.evaluate.metrics.metric import Metric, accuracy, mean_of, perplexity, wilson_interval
 from fewshot.evaluate.tasks.hellaswag import make_hellaswag
 from fewshot.evaluate.tasks.lambada import read_lambada
 from fewshot.evaluate.tasks.table import TASKS

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from fewshot.evaluate.example import Episode, Example
 from fewshot.evaluate.prompt import build_prompt, make_span
 from fewshot.evaluate.protocol import GPT3, HARNESS
-from fewshot.evaluate.task import Episode, Example, Task
+from fewshot.evaluate.task import Task
 from fewshot.evaluate.tasks.table import make_task
 from fewshot.tokenizer.bpe import load_gpt2
 

@@ -13,10 +13,12 @@ import pytest
 
 from fewshot.base.errors import FewshotError
 from fewshot.evaluate.compare import calibration_error, in_order
+from fewshot.evaluate.demonstrations import drawn_episodes
+from fewshot.evaluate.example import Example
 from fewshot.evaluate.metrics.metric import accuracy, greedy_accuracy
 from fewshot.evaluate.protocol import HARNESS
 from fewshot.evaluate.store.results import evaluate_into, read_results, read_steps
-from fewshot.evaluate.task import Example, Task, drawn_episodes
+from fewshot.evaluate.task import Task
 
 WORDS = {"hot": "cold", "up": "down", "big": "small", "old": "new", "wet": "dry", "far": "near", "low": "high"}
 SHOWN = [Example(word, f"{word} ->", (f" {other}", " or"), 0) for word, other in {"in": "out", "on": "off"}.items()]

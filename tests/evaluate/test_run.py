@@ -11,12 +11,15 @@ import torch
 
 from fewshot.base.errors import BadValue
 from fewshot.evaluate import run
-from fewshot.evaluate.metrics.metric import Answer, accuracy, greedy_accuracy, judged, perplexity, written_exactly
+from fewshot.evaluate.answer import Answer
+from fewshot.evaluate.demonstrations import drawn_episodes, harness_episodes, own_episodes
+from fewshot.evaluate.example import Episode, Example
+from fewshot.evaluate.metrics.metric import accuracy, greedy_accuracy, judged, perplexity, written_exactly
 from fewshot.evaluate.models.language_model import GPTLanguageModel
 from fewshot.evaluate.protocol import HARNESS
-from fewshot.evaluate.run import Result
+from fewshot.evaluate.result import Result
 from fewshot.evaluate.scoring import answerer as answers
-from fewshot.evaluate.task import Episode, Example, Task, drawn_episodes, harness_episodes, own_episodes
+from fewshot.evaluate.task import Task
 from fewshot.evaluate.tasks.table import make_task
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
@@ -131,7 +134,7 @@ def test_a_perplexity_beyond_every_number_is_none_and_said(small_tokenizer, caps
     tokenizer = small_tokenizer()
     texts = [Example("long", "", ("x" * 300,)), Example("short", "", ("x" * 200 + " " + "y" * 40,))]
     metrics = (perplexity("word"), perplexity("byte", name="a byte"))
-    task = listed({"kind": "rolling", "measures": metrics}, texts, [])
+    task = listed({"kind": "rolling", "metrics": metrics}, texts, [])
     word, byte = evaluate(tiny_gpt(tokenizer.n_vocab, 64), tokenizer, task, shots=(0,), **SETTINGS)
     assert (word.value, word.low, word.high, word.samples[0].value) == (None, None, None, None)
     assert byte.low < byte.value < byte.high
@@ -180,7 +183,7 @@ def test_completing_judges_what_the_model_wrote_and_measures_are_named(small_tok
     monkeypatch.setattr(answers, "beam_search", search)
     questions = [Example("a", "2 plus 2 is", (" 4", " four")), Example("b", "2 plus 3 is", (" 5",))]
     metrics = (written_exactly(), judged("closeness", lambda answer, example: 0.25))
-    task = listed({"kind": "complete", "measures": metrics, "max_answer_tokens": 3}, questions, [])
+    task = listed({"kind": "complete", "metrics": metrics, "max_answer_tokens": 3}, questions, [])
     first, second = evaluate(tiny_gpt(tokenizer.n_vocab, 64), tokenizer, task, shots=(0,), **SETTINGS)
     assert (first.value, first.metric) == (0.5, "accuracy")
     assert (asked["max_tokens"], asked["stop"], asked["beams"], asked["length_penalty"]) == (3, ("\n",), 4, 0.6)

@@ -5,15 +5,9 @@ from random import Random
 import pytest
 
 from fewshot.base.errors import BadValue
-from fewshot.evaluate.task import (
-    Example,
-    Task,
-    drawn_episodes,
-    harness_episodes,
-    kept_apart,
-    on_items,
-    own_episodes,
-)
+from fewshot.evaluate.demonstrations import drawn_episodes, harness_episodes, kept_apart, own_episodes
+from fewshot.evaluate.example import Example
+from fewshot.evaluate.task import Task, on_items
 
 
 def examples(prefix: str, n: int) -> list[Example]:

@@ -54,7 +54,7 @@ def test_strips_of_a_pass_share_no_query_and_no_key(pattern: Pattern) -> None:
 
 
 @pytest.mark.parametrize("pattern", TRIED, ids=str)
-def test_intervals_lie_within_the_keys_and_never_step_back(pattern: Pattern) -> None:
+def test_strips_lie_within_the_keys_and_never_step_back(pattern: Pattern) -> None:
     for n_queries, n_keys, q_start in LENGTHS:
         for one in phases(pattern, n_queries, n_keys, q_start):
             for strip in one.strips:

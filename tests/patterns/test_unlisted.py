@@ -110,9 +110,9 @@ def test_intervals_and_places_in_a_buffer_hold_of_every_head(
     monkeypatch.setattr(strips, "LENGTHS", strips.LENGTHS[:-1])
     for pattern in patterns[number].for_heads(3):
         assert not pattern.needs_heads
-        strips.test_intervals_hold_every_allowed_pair_exactly_once(pattern)
-        strips.test_intervals_of_a_pass_share_no_query_and_no_key(pattern)
-        strips.test_intervals_lie_within_the_keys_and_never_step_back(pattern)
+        strips.test_strips_hold_every_allowed_pair_exactly_once(pattern)
+        strips.test_strips_of_a_pass_share_no_query_and_no_key(pattern)
+        strips.test_strips_lie_within_the_keys_and_never_step_back(pattern)
         strips.test_pairs_in_blocks_are_those_of_the_mask(pattern)
         for piece, n_ctx in itertools.product((1, 3, 50), (1, 7, 41)):
             kept.test_every_query_finds_exactly_its_keys_in_the_buffer(pattern, piece, n_ctx)

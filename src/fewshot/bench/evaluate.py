@@ -18,11 +18,13 @@ from typing import Any
 
 from fewshot.bench.harness import harness_answers, library_tokenizer, random_gpt2, write_rows
 from fewshot.evaluate.data.files import DataFolder
+from fewshot.evaluate.demonstrations import harness_episodes
+from fewshot.evaluate.example import DrawEpisodes, Episode, Example
 from fewshot.evaluate.models.transformers import TransformersLanguageModel
 from fewshot.evaluate.models.transformers_tokenizer import TransformersTokenizer
 from fewshot.evaluate.protocol import HARNESS
 from fewshot.evaluate.run import evaluate
-from fewshot.evaluate.task import DrawEpisodes, Episode, Example, Task, harness_episodes
+from fewshot.evaluate.task import Task
 from fewshot.evaluate.tasks.table import make_task
 from fewshot.tokenizer.bpe import load_gpt2
 

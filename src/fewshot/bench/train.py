@@ -16,6 +16,7 @@ from fewshot.dataset.loader import load_batch, validation_batches
 from fewshot.dataset.mixture import Mixture
 from fewshot.dataset.pack import Packed
 from fewshot.dataset.prepare import load_tokens
+from fewshot.train.metrics import StepMetrics
 from fewshot.train.resolve import RunConfig
 from fewshot.train.run import DATA, read_run_config, start, training_mixture
 

@@ -44,10 +44,10 @@ def run(args: argparse.Namespace) -> int:
     from fewshot.cli.show import counted, print_json, print_table
     from fewshot.evaluate.contamination import find_contamination, split_results
     from fewshot.evaluate.data.hub import open_data
+    from fewshot.evaluate.example import n_questions
     from fewshot.evaluate.load import load
     from fewshot.evaluate.store.contamination import Evidence, counted_text, store_evidence
     from fewshot.evaluate.store.results import can_store, evaluate_into, folder_of
-    from fewshot.evaluate.task import n_questions
     from fewshot.evaluate.tasks.table import make_task
 
     check(args.limit >= 1, f"--limit is {args.limit}, must be at least 1")

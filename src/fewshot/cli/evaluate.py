@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fewshot.evaluate.load import Loaded
-    from fewshot.evaluate.run import Answered
+    from fewshot.evaluate.result import Answered
     from fewshot.evaluate.task import Task
 
 

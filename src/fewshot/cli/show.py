@@ -16,7 +16,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from fewshot.evaluate.compare import Comparison, Varied
-    from fewshot.evaluate.run import Answered, Result
+    from fewshot.evaluate.result import Answered, Result
     from fewshot.train.loop import StepMetrics
 
 WIDTH = 160  # columns of a table that goes into a file or a pipe

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fewshot.evaluate.run import Result
+from fewshot.evaluate.result import Result
 
 SHOTS = (0, 1, 2, 4, 8, 16)
 ROWS, N_CTX, STEPS = 32, 96, 1500

@@ -16,9 +16,11 @@ import numpy as np
 
 from fewshot.base.errors import check
 from fewshot.base.rng import python_rng
-from fewshot.evaluate.metrics.metric import Z95, Answer, Metric, Normalisation, resampled_sums
-from fewshot.evaluate.run import Answered, Result
-from fewshot.evaluate.task import DrawEpisodes, Episode, Task
+from fewshot.evaluate.answer import Answer, Normalisation
+from fewshot.evaluate.example import DrawEpisodes, Episode
+from fewshot.evaluate.metrics.metric import Z95, Metric, resampled_sums
+from fewshot.evaluate.result import Answered, Result
+from fewshot.evaluate.task import Task
 
 N_BINS = 10  # of confidence
 

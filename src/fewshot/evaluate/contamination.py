@@ -29,9 +29,10 @@ from fewshot.base.config import from_plain, to_plain
 from fewshot.base.errors import check
 from fewshot.corpus.document import Document
 from fewshot.corpus.overlap import which_collide, words
-from fewshot.evaluate.metrics.metric import Answer, Metric, grouped
+from fewshot.evaluate.answer import Answer
+from fewshot.evaluate.example import Example
+from fewshot.evaluate.metrics.metric import Metric, grouped
 from fewshot.evaluate.reports.figures import INK, MODEL, as_text, new_axes, to_svg
-from fewshot.evaluate.task import Example
 from fewshot.evaluate.tasks import arithmetic, novel, scramble
 
 MIN_WORDS, MAX_WORDS = 8, 13  # of an n-gram; fewer collide by chance, more are slower and find less

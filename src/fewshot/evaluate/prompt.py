@@ -10,9 +10,10 @@ from __future__ import annotations
 from bisect import bisect_left
 from dataclasses import dataclass, replace
 
+from fewshot.evaluate.example import Episode, Example
 from fewshot.evaluate.protocol import EvalProtocol
 from fewshot.evaluate.scoring.logprobs import Span
-from fewshot.evaluate.task import Episode, Example, Task
+from fewshot.evaluate.task import Task
 from fewshot.tokenizer.vocab import Tokenizer
 
 

@@ -6,23 +6,20 @@ Refuses to know the command line and where results are kept.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-from fewshot.base.config import from_plain, to_plain
 from fewshot.base.dist import gather, n_ranks, rank
-from fewshot.base.errors import BadValue, NotFinite, check
-from fewshot.base.log import note
-from fewshot.evaluate.metrics.metric import Answer, Metric
+from fewshot.base.errors import BadValue, check
+from fewshot.evaluate.answer import Answer
+from fewshot.evaluate.example import Episode, n_questions
 from fewshot.evaluate.models.language_model import LanguageModel
 from fewshot.evaluate.prompt import Prompt, build_prompt
+from fewshot.evaluate.result import Answered
 from fewshot.evaluate.scoring.answerer import Answerer
-from fewshot.evaluate.task import Episode, Task, n_questions
+from fewshot.evaluate.task import Task
 from fewshot.tokenizer.vocab import Tokenizer
 
-KEPT_SAMPLES = 3  # prompts and answers that a result keeps for the report
 BATCHES_AT_ONCE = 8  # prompts of so many batches are planned and sorted together
 
 
@@ -37,131 +34,6 @@ class Store(Protocol):
     def get(self, task: Task, prompt: Prompt) -> Answer | None:
         """Return the answer to the prompt, if it is there."""
         ...
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One prompt and what the model made of it."""
-
-    prompt: str
-    answer: str
-    expected: str
-    value: float | None  # of the task's main measure; 1.0 is right, for accuracy
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """One measure of one task at one K; value and interval are None where every question was skipped."""
-
-    task: str
-    paper_name: str
-    protocol: str
-    metric: str
-    share: bool  # a share of right answers, shown in per cent
-    shots: int  # asked for
-    shots_used: float  # mean of what fitted
-    n: int  # questions answered
-    n_skipped: int  # questions too long for the context even by themselves
-    value: float | None
-    low: float | None  # 95% interval
-    high: float | None
-    ideal: float | None  # what a learner who knows the family of tasks would reach on these questions
-    chance: float | None
-    seed: int
-    source: str
-    samples: tuple[Sample, ...] = ()
-    questions: str = ""  # digest of the set of questions; formerly it was not stored
-
-    @property
-    def n_asked(self) -> int:
-        """Questions of the set, those that were too long among them."""
-        return self.n + self.n_skipped
-
-    @property
-    def question_set(self) -> str:
-        """What tells its set of questions from others: their digest, or what there is of a former result."""
-        return self.questions or f"an unrecorded set of {self.n_asked:,} questions of {self.source}"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the result as plain values."""
-        return to_plain(self)
-
-    @classmethod
-    def from_json(cls, plain: Mapping[str, Any], *, where: str) -> Result:
-        """Return the result that `to_json` gave, with finite numbers; `where` names its file in an error."""
-        result = from_plain(cls, plain, where=where)
-        for name in ("shots_used", "value", "low", "high", "ideal", "chance"):
-            number = getattr(result, name)
-            if number is not None and not math.isfinite(number):
-                raise NotFinite(f"{where}: {name} of {result.task} is {number}: measure it again")
-        return result
-
-
-@dataclass(frozen=True)
-class Answered:
-    """All answers of one task at one K, in the order of its episodes."""
-
-    task: Task
-    shots: int
-    seed: int
-    answers: tuple[Answer, ...]
-    prompts: tuple[Prompt, ...]
-    ideals: tuple[float, ...]  # of the ideal learner, where the task knows it
-    n_skipped: int
-    questions: str = ""  # digest of the set that was asked
-
-    def results(self) -> list[Result]:
-        """Return one result a measure of the task; samples are kept with the first."""
-        return [self._result(metric, first=metric is self.task.metrics[0]) for metric in self.task.metrics]
-
-    def _result(self, metric: Metric, *, first: bool) -> Result:
-        value = metric.of(self.answers) if self.answers else math.nan
-        if math.isinf(value):
-            note(f"{self.task.name}: {metric.name} is too large for a number, as a unit costs more than 709 nats")
-        low, high = map(_finite, metric.interval(self.answers, seed=self.seed)) if self.answers else (None, None)
-        if low is None or high is None:
-            low, high = None, None
-        return Result(
-            task=self.task.name,
-            paper_name=self.task.paper_name,
-            protocol=self.task.protocol.name,
-            metric=metric.name,
-            share=metric.share,
-            shots=self.shots,
-            shots_used=sum(answer.shots for answer in self.answers) / max(1, len(self.answers)),
-            n=n_questions([answer.example for answer in self.answers]),
-            n_skipped=self.n_skipped,
-            value=_finite(value),
-            low=low,
-            high=high,
-            ideal=sum(self.ideals) / len(self.ideals) if self.ideals and first else None,
-            chance=self.task.chance if first else None,
-            seed=self.seed,
-            source=self.task.source,
-            samples=self._samples(metric) if first else (),
-            questions=self.questions,
-        )
-
-    def _samples(self, metric: Metric) -> tuple[Sample, ...]:
-        """Return the first few prompts with what the model chose or wrote."""
-        samples = []
-        for answer, prompt in list(zip(self.answers, self.prompts, strict=True))[:KEPT_SAMPLES]:
-            example = answer.example
-            text = answer.text if self.task.kind == "complete" else example.completions[_shown(answer, metric)]
-            samples.append(Sample(prompt.text, text, example.completions[example.gold], _finite(metric.of([answer]))))
-        return tuple(samples)
-
-
-def _finite(value: float) -> float | None:
-    """None for what is no number: a measure of questions none of which counts."""
-    return value if math.isfinite(value) else None
-
-
-def _shown(answer: Answer, metric: Metric) -> int:
-    """Return the completion that a sample shows: the chosen one, as the measure judges; else the gold one."""
-    if len(answer.logprobs) < 2:
-        return answer.example.gold
-    return answer.choice(metric.normalisation)
 
 
 def evaluate(

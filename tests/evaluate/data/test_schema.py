@@ -14,8 +14,8 @@ import pytest
 from fewshot.base.errors import BadFile, BadValue
 from fewshot.evaluate.data.files import DataFolder
 from fewshot.evaluate.data.schema import Each, Many, Maybe, OneOf, check_kind
+from fewshot.evaluate.example import Episode
 from fewshot.evaluate.protocol import PROTOCOLS
-from fewshot.evaluate.task import Episode
 from fewshot.evaluate.tasks.table import make_task
 
 SAMPLES = Path(__file__).resolve().parents[1] / "golden" / "samples"

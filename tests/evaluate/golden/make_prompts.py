@@ -18,8 +18,9 @@ from pathlib import Path
 
 from fewshot.base.errors import BadValue
 from fewshot.evaluate.data.files import DataFolder
+from fewshot.evaluate.example import Episode, Example
 from fewshot.evaluate.protocol import HARNESS, PROTOCOLS, EvalProtocol
-from fewshot.evaluate.task import Episode, Example, Task
+from fewshot.evaluate.task import Task
 from fewshot.evaluate.tasks import arithmetic, scramble, translation
 from fewshot.evaluate.tasks.table import TASKS, make_task
 

@@ -11,9 +11,10 @@ import pytest
 import sacrebleu
 
 from fewshot.base.errors import BadValue
+from fewshot.evaluate.answer import Answer
+from fewshot.evaluate.example import Example
 from fewshot.evaluate.metrics.bleu import bleu_multi, bleu_of, bleu_sacre, ngram_statistics
-from fewshot.evaluate.metrics.metric import Answer, Metric
-from fewshot.evaluate.task import Example
+from fewshot.evaluate.metrics.metric import Metric
 
 REFERENCES = (
     'The mayor said: "No, we can\'t pay 1,500.50 euros!"',

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from fewshot.base.errors import BadValue
+from fewshot.evaluate.answer import Answer
+from fewshot.evaluate.example import Example
 from fewshot.evaluate.metrics.metric import (
-    Answer,
     Metric,
     accuracy,
     exact_match,
@@ -19,7 +20,6 @@ from fewshot.evaluate.metrics.metric import (
     wilson_interval,
     written_exactly,
 )
-from fewshot.evaluate.task import Example
 
 
 def chosen(*logprobs: float, gold: int = 0, completions=(" ab", " c"), **fields) -> Answer:

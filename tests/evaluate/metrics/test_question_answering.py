@@ -7,7 +7,8 @@ from random import Random
 
 import pytest
 
-from fewshot.evaluate.metrics.metric import Answer
+from fewshot.evaluate.answer import Answer
+from fewshot.evaluate.example import Example
 from fewshot.evaluate.metrics.question_answering import (
     CANNOT_ANSWER,
     all_right,
@@ -25,7 +26,6 @@ from fewshot.evaluate.metrics.question_answering import (
     squad,
     token_f1,
 )
-from fewshot.evaluate.task import Example
 
 
 def written(text: str, references: object) -> Answer:

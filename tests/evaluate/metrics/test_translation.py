@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from fewshot.evaluate.metrics.metric import Answer
+from fewshot.evaluate.answer import Answer
+from fewshot.evaluate.example import Example
 from fewshot.evaluate.metrics.translation import chrf, chrf_of, chrf_statistics, ter
-from fewshot.evaluate.task import Example
 
 sacrebleu = pytest.importorskip("sacrebleu")
 

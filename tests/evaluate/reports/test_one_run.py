@@ -10,7 +10,7 @@ import pytest
 from fewshot.evaluate.reports.figures import INK, loss_svg, measure_svg
 from fewshot.evaluate.reports.one_run import write_report
 from fewshot.evaluate.reports.page import Learner, by_kind
-from fewshot.evaluate.run import Result, Sample
+from fewshot.evaluate.result import Result, Sample
 from fewshot.evaluate.scoring.loss_by_position import PositionLoss
 
 

@@ -16,7 +16,7 @@ from fewshot.evaluate.reports.figures import as_id, measure_svg
 from fewshot.evaluate.reports.one_run import write_report
 from fewshot.evaluate.reports.page import MARKER, Learner, by_metric, write_page
 from fewshot.evaluate.reports.several_runs import write_lab
-from fewshot.evaluate.run import Result, Sample
+from fewshot.evaluate.result import Result, Sample
 from fewshot.meta.curves import Curve, Measured, Point
 from fewshot.meta.report import write_report as write_meta_report
 

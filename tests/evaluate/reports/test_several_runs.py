@@ -10,7 +10,7 @@ import pytest
 from fewshot.base.errors import BadValue
 from fewshot.evaluate.reports.page import Learner
 from fewshot.evaluate.reports.several_runs import write_lab
-from fewshot.evaluate.run import Result
+from fewshot.evaluate.result import Result
 from fewshot.evaluate.scoring.loss_by_position import PositionLoss
 
 

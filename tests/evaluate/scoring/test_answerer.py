@@ -12,13 +12,15 @@ import torch
 from fewshot.base.errors import NotFinite
 from fewshot.evaluate import run
 from fewshot.evaluate.best_shots import best_shots
+from fewshot.evaluate.demonstrations import drawn_episodes
+from fewshot.evaluate.example import Example
 from fewshot.evaluate.metrics.metric import accuracy, greedy_accuracy, perplexity, written_exactly
 from fewshot.evaluate.models.language_model import GPTLanguageModel, LanguageModel
 from fewshot.evaluate.models.transformers import TransformersLanguageModel
 from fewshot.evaluate.scoring.answerer import write_all
 from fewshot.evaluate.scoring.logprobs import Span, score
 from fewshot.evaluate.scoring.loss_by_position import loss_by_position
-from fewshot.evaluate.task import Example, Task, drawn_episodes
+from fewshot.evaluate.task import Task
 from fewshot.generate.complete import complete, stream
 from fewshot.generate.sampling import Sampling
 from fewshot.model.config import GPTConfig

@@ -6,10 +6,12 @@ import threading
 import pytest
 
 from fewshot.base.errors import BadFile
-from fewshot.evaluate.metrics.metric import Answer, accuracy
+from fewshot.evaluate.answer import Answer
+from fewshot.evaluate.example import Example
+from fewshot.evaluate.metrics.metric import accuracy
 from fewshot.evaluate.prompt import Prompt
 from fewshot.evaluate.store.answers import AnswerFile
-from fewshot.evaluate.task import Example, Task
+from fewshot.evaluate.task import Task
 
 TASK = Task(name="t", kind="choose", episodes=lambda n, k, seed: [], metrics=(accuracy(),), source="by hand")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from fewshot.base.errors import BadFile, BadValue
+from fewshot.evaluate.answer import Answer
 from fewshot.evaluate.data.files import DataFolder, Found
-from fewshot.evaluate.metrics.metric import Answer
 from fewshot.evaluate.protocol import GPT3, HARNESS
 from fewshot.evaluate.tasks.analogies import read_sat_analogies
 from fewshot.evaluate.tasks.commonsense import make_piqa, read_pupils

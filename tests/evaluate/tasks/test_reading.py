@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from fewshot.base.errors import BadFile, BadValue
+from fewshot.evaluate.answer import Answer
 from fewshot.evaluate.data.files import DataFolder
-from fewshot.evaluate.metrics.metric import Answer
+from fewshot.evaluate.example import Example
 from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
-from fewshot.evaluate.task import Example, Task
+from fewshot.evaluate.task import Task
 from fewshot.evaluate.tasks.drop import spans_of
 from fewshot.evaluate.tasks.race import read_article
 from fewshot.evaluate.tasks.table import make_task

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from fewshot.base.errors import BadFile
+from fewshot.evaluate.answer import Answer
 from fewshot.evaluate.data.files import DataFolder
-from fewshot.evaluate.metrics.metric import Answer
 from fewshot.evaluate.protocol import GPT3, HARNESS, PROTOCOLS, EvalProtocol
 from fewshot.evaluate.task import Task
 from fewshot.evaluate.tasks.table import make_task

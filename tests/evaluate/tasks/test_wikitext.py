@@ -5,8 +5,8 @@ import math
 import pytest
 
 from fewshot.base.errors import BadFile
+from fewshot.evaluate.answer import Answer
 from fewshot.evaluate.data.files import DataFolder, Found
-from fewshot.evaluate.metrics.metric import Answer
 from fewshot.evaluate.tasks.wikitext import make_wikitext, n_words, plain_text, read_wikitext
 
 LINES = ("", " = Lamp =", "", " It 's , in 1 @,@ 204 words , \" old \" .", "", " = = Use = =", "", " So = x .",

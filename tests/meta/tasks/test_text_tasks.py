@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from fewshot.base.errors import BadValue
+from fewshot.evaluate.example import Episode
 from fewshot.evaluate.prompt import build_prompt
-from fewshot.evaluate.task import Episode
 from fewshot.evaluate.tasks.novel import FAMILIES, Letter, SmallOffset, Symbols, make_novel
 from fewshot.meta.tasks.text_tasks import (
     UNASKED,

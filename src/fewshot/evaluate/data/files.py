@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 from fewshot.base.errors import BadFile, BadValue
 from fewshot.base.files import parse_json
 from fewshot.evaluate.data.schema import Kind, Maybe, check_kind, tidied
-from fewshot.evaluate.task import Example
+from fewshot.evaluate.example import Example
 
 T = TypeVar("T")
 Row = dict[str, Any]

@@ -13,8 +13,9 @@ from typing import Any, Protocol
 
 from fewshot.evaluate.data.files import Data, Found
 from fewshot.evaluate.data.splits import Split, Splits
+from fewshot.evaluate.demonstrations import kept_apart
+from fewshot.evaluate.example import Example
 from fewshot.evaluate.protocol import HARNESS, EvalProtocol
-from fewshot.evaluate.task import Example, kept_apart
 
 
 class Passage(Protocol):

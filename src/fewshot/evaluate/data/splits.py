@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from fewshot.base.errors import BadValue
 from fewshot.evaluate.data.files import Data, Found, laid_out
+from fewshot.evaluate.demonstrations import drawn_episodes, harness_episodes, kept_apart
+from fewshot.evaluate.example import DrawEpisodes, Example
 from fewshot.evaluate.protocol import HARNESS, EvalProtocol
-from fewshot.evaluate.task import DrawEpisodes, Example, drawn_episodes, harness_episodes, kept_apart
 
 ReadExamples = Callable[[Found], Sequence[Example]]
 

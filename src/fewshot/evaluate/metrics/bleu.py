@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from functools import cache, partial
 
 from fewshot.base.errors import BadValue
-from fewshot.evaluate.metrics.metric import Answer, Metric, summed
+from fewshot.evaluate.answer import Answer
+from fewshot.evaluate.metrics.metric import Metric, summed
 
 Tokenise = Callable[[str], Sequence[str]]
 

@@ -1,6 +1,6 @@
-"""Measures of answers and how sure they are. In: answers. Out: a value with its 95% interval. Knows no model.
+"""Metrics of answers and how sure they are. In: answers. Out: a value with its 95% interval. Knows no model.
 
-Every measure is a function of sums over questions: accuracy, perplexity, macro F1 and BLEU alike. So one bootstrap,
+Every metric is a function of sums over questions: accuracy, perplexity, macro F1 and BLEU alike. So one bootstrap,
 over questions, serves them all. Source: Efron 1979.
 """
 
@@ -9,63 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from fewshot.base.errors import check
 from fewshot.base.rng import numpy_rng
+from fewshot.evaluate.answer import Answer, Normalisation
+from fewshot.evaluate.example import Example
 from fewshot.evaluate.metrics.normalise import first_line
-
-if TYPE_CHECKING:
-    from fewshot.evaluate.task import Example
-
-Normalisation = Literal["sum", "token", "character", "byte", "unconditional"]
 
 N_RESAMPLES = 1000
 Z95 = 1.959963984540054  # two-sided 95% quantile of the normal distribution
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What a model made of one question; all that any measure needs, so that measures can be taken again later.
-
-    A choosing task has a log-probability (nats, summed over tokens) for each completion, a perplexity one for the gold
-    completion; a completing one has the text that was written.
-    """
-
-    example: Example
-    text: str = ""  # written; empty where nothing was
-    logprobs: tuple[float, ...] = ()
-    n_tokens: tuple[int, ...] = ()
-    greedy: tuple[bool, ...] = ()  # every token of the completion is the model's first choice
-    unconditional: tuple[float, ...] = ()  # nats of the completions after the bare answer context
-    shots: int = 0  # demonstrations that the prompt held
-
-    def choice(self, normalisation: Normalisation) -> int:
-        """Return the completion that the model takes for the likeliest, the first of equals.
-
-        "sum" of nats, nats a "token", "character" or "byte" (without the leading space), or nats above the
-        "unconditional" ones. Source: Brown et al. 2020, section 2.4; the middle two lm_eval 0.4.13.
-        """
-        values = self.normalised(normalisation)
-        return values.index(max(values))
-
-    def normalised(self, normalisation: Normalisation) -> list[float]:
-        """Return what a choice compares: a value for each completion."""
-        return [self._normalised(index, normalisation) for index in range(len(self.logprobs))]
-
-    def _normalised(self, index: int, normalisation: Normalisation) -> float:
-        logprob = self.logprobs[index]
-        if normalisation == "token":
-            return logprob / self.n_tokens[index]
-        if normalisation == "unconditional":
-            return logprob - self.unconditional[index]
-        text = self.example.completions[index].removeprefix(" ")
-        if normalisation in ("character", "byte"):
-            length = len(text) if normalisation == "character" else len(text.encode())
-            return logprob / length if length else -math.inf  # never chosen, as in the harness
-        return logprob
 
 
 Statistics = Callable[[Sequence[Answer]], Sequence[float]]

@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from fewshot.evaluate.metrics.metric import Answer, Metric, Normalisation, judged, mean_of, ratio
+from fewshot.evaluate.answer import Answer, Normalisation
+from fewshot.evaluate.example import Example
+from fewshot.evaluate.metrics.metric import Metric, judged, mean_of, ratio
 from fewshot.evaluate.metrics.normalise import first_line, normalise_answer
-from fewshot.evaluate.task import Example
 
 Score = Callable[[str, str], float]  # of a written answer against one reference
 

@@ -12,7 +12,8 @@ from functools import cache
 from typing import Any
 
 from fewshot.base.errors import BadValue
-from fewshot.evaluate.metrics.metric import Answer, Metric, summed
+from fewshot.evaluate.answer import Answer
+from fewshot.evaluate.metrics.metric import Metric, summed
 
 CHRF_ORDER = 6  # characters of the longest n-gram
 CHRF_BETA = 2  # how much more recall counts than precision

@@ -29,7 +29,7 @@ from matplotlib.ticker import (
 )
 
 from fewshot.evaluate.compare import Gap
-from fewshot.evaluate.run import Result
+from fewshot.evaluate.result import Result
 from fewshot.evaluate.scoring.loss_by_position import PositionLoss
 
 INK = "#010203"  # stands for the page's own text colour, light or dark, until the picture is put into the page

@@ -21,7 +21,7 @@ from fewshot.evaluate.reports.page import (
     title_of,
     write_page,
 )
-from fewshot.evaluate.run import Result
+from fewshot.evaluate.result import Result
 
 Names = Mapping[tuple[str, str], str]  # of sets of questions
 

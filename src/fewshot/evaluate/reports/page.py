@@ -15,7 +15,7 @@ from fewshot.evaluate.compare import Spread, over_seeds
 from fewshot.evaluate.protocol import GPT3
 from fewshot.evaluate.reports.figures import Metrics
 from fewshot.evaluate.reports.paper_scores import KINDS, Kind, nearest_size, reference, row_of
-from fewshot.evaluate.run import Result
+from fewshot.evaluate.result import Result
 from fewshot.evaluate.scoring.loss_by_position import PositionLoss
 
 MARKER = "<!-- a page of fewshot -->"  # in every page: what has it may be replaced by a newer one

@@ -26,7 +26,7 @@ from fewshot.evaluate.reports.page import (
     write_page,
 )
 from fewshot.evaluate.reports.paper_scores import KINDS, nearest_size
-from fewshot.evaluate.run import Result
+from fewshot.evaluate.result import Result
 
 Key = tuple[str, str]  # title of a task, metric
 Points = list[tuple[float, Result]]

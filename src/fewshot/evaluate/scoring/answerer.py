@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fewshot.evaluate.metrics.metric import Answer
+from fewshot.evaluate.answer import Answer
 from fewshot.evaluate.models.language_model import LanguageModel
 from fewshot.evaluate.prompt import Prompt, make_span
 from fewshot.evaluate.scoring.logprobs import Score, Scorer

@@ -14,7 +14,7 @@ from typing import Any
 from fewshot.base.errors import BadFile
 from fewshot.base.files import parse_json, to_json
 from fewshot.base.lock import hold
-from fewshot.evaluate.metrics.metric import Answer
+from fewshot.evaluate.answer import Answer
 from fewshot.evaluate.prompt import Prompt
 from fewshot.evaluate.task import Task
 

@@ -33,7 +33,8 @@ from fewshot.base.lock import hold
 from fewshot.base.log import note
 from fewshot.evaluate.models.language_model import LanguageModel
 from fewshot.evaluate.protocol import GPT3
-from fewshot.evaluate.run import Answered, Result, evaluate
+from fewshot.evaluate.result import Answered, Result
+from fewshot.evaluate.run import evaluate
 from fewshot.evaluate.store.answers import WAIT_SECONDS, WRITING, AnswerFile, begin, to_bytes, weights_of_answers
 from fewshot.evaluate.task import Task
 from fewshot.tokenizer.vocab import Tokenizer

@@ -10,9 +10,11 @@ import re
 from fewshot.base.errors import BadFile
 from fewshot.evaluate.data.files import Data, Found, needed
 from fewshot.evaluate.data.splits import need_split, refuse_harness
+from fewshot.evaluate.demonstrations import own_episodes
+from fewshot.evaluate.example import Example
 from fewshot.evaluate.metrics.metric import accuracy
 from fewshot.evaluate.protocol import GPT3, EvalProtocol
-from fewshot.evaluate.task import Example, Task, own_episodes
+from fewshot.evaluate.task import Task
 
 SAT_FILE = "SAT-package-V3.txt"
 NO_CHOICE = ("no", "choice")  # fills the place of a fifth choice where a question has four

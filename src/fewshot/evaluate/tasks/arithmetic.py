@@ -14,9 +14,11 @@ from functools import partial
 from fewshot.base.log import note
 from fewshot.base.rng import python_rng
 from fewshot.evaluate.data.files import Data, read_released
+from fewshot.evaluate.demonstrations import drawn_episodes, harness_episodes
+from fewshot.evaluate.example import Example
 from fewshot.evaluate.metrics.metric import greedy_accuracy, written_exactly
 from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
-from fewshot.evaluate.task import Example, Task, drawn_episodes, harness_episodes
+from fewshot.evaluate.task import Task
 
 N_INSTANCES = 2000  # in the paper and in every released file
 OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul}

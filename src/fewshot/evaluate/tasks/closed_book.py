@@ -16,10 +16,11 @@ from fewshot.base.errors import BadFile
 from fewshot.evaluate.data.files import Data, Found, laid_out, needed
 from fewshot.evaluate.data.schema import ID, Each, Many, Maybe, check_kind
 from fewshot.evaluate.data.splits import Split, Splits, find_split, joined, need_split
+from fewshot.evaluate.example import Example
 from fewshot.evaluate.metrics.metric import Metric, judged, mean_of
 from fewshot.evaluate.metrics.normalise import matches_any
 from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
-from fewshot.evaluate.task import Example, Kind, Task
+from fewshot.evaluate.task import Kind, Task
 
 HARNESS_STOP = ("\n", ".", ",")
 HARNESS_TOKENS = 256

@@ -13,9 +13,10 @@ from fewshot.base.errors import BadFile, check
 from fewshot.evaluate.data.files import Data, Found, needed
 from fewshot.evaluate.data.schema import ID, check_kind
 from fewshot.evaluate.data.splits import Splits, find_split, need_split
+from fewshot.evaluate.example import Example
 from fewshot.evaluate.metrics.metric import Metric, accuracy
 from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
-from fewshot.evaluate.task import Example, Task
+from fewshot.evaluate.task import Task
 
 PIQA_FILES = ("physicaliqa-train-dev/dev.jsonl", "piqa/valid.jsonl")
 PIQA_TRAINING = ("physicaliqa-train-dev/train.jsonl", "piqa/train.jsonl")

@@ -10,9 +10,10 @@ from typing import Any
 from fewshot.evaluate.data.files import Data, Found, laid_out, needed
 from fewshot.evaluate.data.passages import Separate, passage_splits
 from fewshot.evaluate.data.schema import ID, Each, Many, Maybe
+from fewshot.evaluate.example import Example
 from fewshot.evaluate.metrics.question_answering import drop
 from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
-from fewshot.evaluate.task import Example, Task
+from fewshot.evaluate.task import Task
 
 FILES = ("drop_dataset_dev.json",)
 TRAINING_FILES = ("drop_dataset_train.json",)

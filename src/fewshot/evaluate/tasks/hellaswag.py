@@ -14,9 +14,10 @@ from fewshot.base.errors import BadFile
 from fewshot.evaluate.data.files import Data, Found, needed
 from fewshot.evaluate.data.schema import ID
 from fewshot.evaluate.data.splits import Splits, find_split, need_split
+from fewshot.evaluate.example import Example
 from fewshot.evaluate.metrics.metric import accuracy
 from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
-from fewshot.evaluate.task import Example, Task
+from fewshot.evaluate.task import Task
 
 VALIDATION_FILES = ("hellaswag_val.jsonl", "hellaswag_val_full.txt")
 TRAINING_FILE = "hellaswag_train.jsonl"

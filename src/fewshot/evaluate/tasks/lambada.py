@@ -11,9 +11,11 @@ from dataclasses import replace
 
 from fewshot.base.errors import BadFile
 from fewshot.evaluate.data.files import Data, Found, needed
+from fewshot.evaluate.demonstrations import drawn_episodes, harness_episodes, kept_apart
+from fewshot.evaluate.example import Example
 from fewshot.evaluate.metrics.metric import greedy_accuracy, perplexity
 from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
-from fewshot.evaluate.task import Example, Task, drawn_episodes, harness_episodes, kept_apart
+from fewshot.evaluate.task import Task
 
 TEST_FILES = ("lambada_test.jsonl", "lambada_test_plain_text.txt")
 DEVELOPMENT_FILES = ("lambada_development.jsonl", "lambada_development_plain_text.txt")

@@ -10,9 +10,10 @@ from functools import partial
 from fewshot.evaluate.data.files import Data, Found, Row, needed
 from fewshot.evaluate.data.schema import ID, OneOf
 from fewshot.evaluate.data.splits import Splits, find_split, need_split
+from fewshot.evaluate.example import Example
 from fewshot.evaluate.metrics.metric import accuracy
 from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
-from fewshot.evaluate.task import Example, Task
+from fewshot.evaluate.task import Task
 
 ANSWERS = (" True", " Neither", " False")
 LABELS = {"e": 0, "n": 1, "c": 2}  # entailment, neutral, contradiction

@@ -20,9 +20,10 @@ from fewshot.base.errors import check
 from fewshot.base.rng import python_rng, seed_of
 from fewshot.evaluate.data.files import Data
 from fewshot.evaluate.data.splits import refuse_harness
+from fewshot.evaluate.example import Episode, Example
 from fewshot.evaluate.metrics.metric import accuracy, written_exactly
 from fewshot.evaluate.protocol import GPT3, EvalProtocol
-from fewshot.evaluate.task import Episode, Example, Kind, Task
+from fewshot.evaluate.task import Kind, Task
 
 R = TypeVar("R", bound=Hashable)
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 from fewshot.base.errors import BadFile
 from fewshot.evaluate.data.files import Data, Found, needed
 from fewshot.evaluate.data.splits import refuse_harness
+from fewshot.evaluate.example import Episode, Example
 from fewshot.evaluate.metrics.metric import perplexity
 from fewshot.evaluate.protocol import GPT3, EvalProtocol
-from fewshot.evaluate.task import Episode, Example, Task
+from fewshot.evaluate.task import Task
 
 PTB_FILE = "ptb.test.txt"
 

@@ -14,9 +14,10 @@ from fewshot.evaluate.data.files import Data, Found, laid_out, needed
 from fewshot.evaluate.data.passages import all_asked, all_shown, splits_of
 from fewshot.evaluate.data.schema import ID, OneOf
 from fewshot.evaluate.data.splits import Split, Splits
+from fewshot.evaluate.example import Example
 from fewshot.evaluate.metrics.metric import accuracy
 from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
-from fewshot.evaluate.task import Example, Task
+from fewshot.evaluate.task import Task
 
 LETTERS = "ABCD"
 RACE = {"id": ID, "article": str, "questions": [str], "options": [[str]], "answers": [OneOf(tuple(LETTERS))]}

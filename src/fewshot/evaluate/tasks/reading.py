@@ -15,10 +15,11 @@ from fewshot.evaluate.data.files import Data, Found, laid_out, needed
 from fewshot.evaluate.data.passages import Dialogue, Separate, Turn, passage_splits
 from fewshot.evaluate.data.schema import ID, Each, Many, Maybe
 from fewshot.evaluate.data.splits import refuse_harness
+from fewshot.evaluate.example import Example
 from fewshot.evaluate.metrics.metric import Metric, ratio
 from fewshot.evaluate.metrics.question_answering import CANNOT_ANSWER, coqa, exact, quac, squad, token_f1
 from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
-from fewshot.evaluate.task import Example, Task
+from fewshot.evaluate.task import Task
 
 UNANSWERABLE = "unanswerable"  # SQuAD 2.0's answer where the passage has none; the harness's word
 HARNESS_TOKENS = 256  # the harness's default for a written answer

@@ -16,9 +16,11 @@ from fewshot.base.errors import BadValue
 from fewshot.base.log import note
 from fewshot.base.rng import python_rng
 from fewshot.evaluate.data.files import Data, read_released
+from fewshot.evaluate.demonstrations import drawn_episodes, harness_episodes, kept_apart
+from fewshot.evaluate.example import Example
 from fewshot.evaluate.metrics.metric import same_text, written_exactly
 from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
-from fewshot.evaluate.task import Example, Task, drawn_episodes, harness_episodes, kept_apart
+from fewshot.evaluate.task import Task
 
 DESCRIPTION = "Please unscramble the letters into a word, and write that word:"
 INSERTED = " ./!"  # what random insertion puts between letters

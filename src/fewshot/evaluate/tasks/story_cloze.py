@@ -11,9 +11,10 @@ import io
 from fewshot.base.errors import BadFile
 from fewshot.evaluate.data.files import Data, Found, needed
 from fewshot.evaluate.data.splits import Splits, find_split, need_split
+from fewshot.evaluate.example import Example
 from fewshot.evaluate.metrics.metric import accuracy
 from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
-from fewshot.evaluate.task import Example, Task
+from fewshot.evaluate.task import Task
 
 TEST_FILE = "cloze_test_test__spring2016 - cloze_test_ALL_test.csv"
 VALIDATION_FILE = "cloze_test_val__spring2016 - cloze_test_ALL_val.csv"

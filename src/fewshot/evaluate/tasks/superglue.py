@@ -15,10 +15,11 @@ from fewshot.evaluate.data.files import Data, Found, Row, needed
 from fewshot.evaluate.data.passages import in_folder
 from fewshot.evaluate.data.schema import ID, Maybe, OneOf, check_kind
 from fewshot.evaluate.data.splits import Split, Splits
+from fewshot.evaluate.example import Example
 from fewshot.evaluate.metrics.metric import Metric, accuracy
 from fewshot.evaluate.metrics.question_answering import class_f1
 from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
-from fewshot.evaluate.task import Example, Task
+from fewshot.evaluate.task import Task
 
 SHOTS = 32  # the paper's K for all of SuperGLUE
 

@@ -15,10 +15,12 @@ from fewshot.evaluate.data.files import Data, Found, Row, needed
 from fewshot.evaluate.data.passages import Separate, passage_splits
 from fewshot.evaluate.data.schema import ID, OneOf
 from fewshot.evaluate.data.splits import Splits
+from fewshot.evaluate.demonstrations import drawn_episodes
+from fewshot.evaluate.example import DrawEpisodes, Example
 from fewshot.evaluate.metrics.metric import accuracy
 from fewshot.evaluate.metrics.question_answering import all_right, chosen_text, class_f1, exact, token_f1
 from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
-from fewshot.evaluate.task import DrawEpisodes, Example, Task, drawn_episodes
+from fewshot.evaluate.task import Task
 from fewshot.evaluate.tasks.superglue import SHOTS, sentence
 
 # ---- MultiRC

@@ -14,11 +14,12 @@ from functools import partial
 from fewshot.base.errors import BadFile
 from fewshot.evaluate.data.files import Data, Found, needed
 from fewshot.evaluate.data.splits import Split, Splits
+from fewshot.evaluate.example import Example
 from fewshot.evaluate.metrics.bleu import bleu_multi, bleu_sacre
 from fewshot.evaluate.metrics.moses import moses_tokens
 from fewshot.evaluate.metrics.translation import chrf, ter
 from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
-from fewshot.evaluate.task import Example, Task
+from fewshot.evaluate.task import Task
 
 LANGUAGES = {"en": "English", "fr": "French", "de": "German", "ro": "Romanian"}
 CORPORA = ("news-commentary-v9", "news-commentary-v11", "europarl-v7", "europarl-v8", "commoncrawl")

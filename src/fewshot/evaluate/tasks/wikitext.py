@@ -11,10 +11,12 @@ import re
 from collections.abc import Callable
 
 from fewshot.base.errors import BadFile
+from fewshot.evaluate.answer import Answer
 from fewshot.evaluate.data.files import Data, Found, needed
-from fewshot.evaluate.metrics.metric import Answer, Metric, exp_of, ratio
+from fewshot.evaluate.example import Episode, Example
+from fewshot.evaluate.metrics.metric import Metric, exp_of, ratio
 from fewshot.evaluate.protocol import GPT3, EvalProtocol
-from fewshot.evaluate.task import Episode, Example, Task
+from fewshot.evaluate.task import Task
 
 FILES = ("wiki.test.raw",)
 

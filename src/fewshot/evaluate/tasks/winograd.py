@@ -15,9 +15,11 @@ from fewshot.base.errors import BadFile, check
 from fewshot.evaluate.data.files import Data, Found, Row, needed
 from fewshot.evaluate.data.schema import ID, OneOf
 from fewshot.evaluate.data.splits import Splits, find_split, need_split
+from fewshot.evaluate.demonstrations import harness_episodes, own_episodes
+from fewshot.evaluate.example import Example
 from fewshot.evaluate.metrics.metric import accuracy
 from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
-from fewshot.evaluate.task import Example, Task, harness_episodes, own_episodes
+from fewshot.evaluate.task import Task
 
 WINOGRAD_FILES = ("WSCollection.xml", "winograd_wsc.jsonl")
 N_SCHEMAS = 273  # the collection has grown to 285 since; the field compares the first 273

@@ -13,10 +13,12 @@ from fewshot.evaluate.data.files import Data, Found, Row, needed
 from fewshot.evaluate.data.passages import in_folder
 from fewshot.evaluate.data.schema import ID, OneOf
 from fewshot.evaluate.data.splits import Split, Splits
+from fewshot.evaluate.demonstrations import drawn_episodes, kept_apart
+from fewshot.evaluate.example import Example
 from fewshot.evaluate.metrics.metric import accuracy, judged
 from fewshot.evaluate.metrics.normalise import first_line
 from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
-from fewshot.evaluate.task import Example, Task, drawn_episodes, kept_apart
+from fewshot.evaluate.task import Task
 from fewshot.evaluate.tasks.superglue import SHOTS
 
 FILES = ("WSC/val.jsonl",)
