@@ -163,7 +163,7 @@ def _positions(folder: Path, model: GPT) -> list[PositionLoss]:
     from fewshot.checkpoint.data import read_data_config
     from fewshot.checkpoint.folder import RunFolder
     from fewshot.dataset.prepare import Tokens, load_validation, validation_rows
-    from fewshot.evaluate.models.language_model import GPTLanguageModel
+    from fewshot.evaluate.models.gpt import GPTLanguageModel
     from fewshot.evaluate.scoring.loss_by_position import loss_by_position, rows_apart
 
     run = RunFolder(folder)

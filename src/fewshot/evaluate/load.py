@@ -9,7 +9,8 @@ from fewshot.base.errors import BadValue, check
 from fewshot.checkpoint.folder import RunFolder
 from fewshot.checkpoint.load import load_run
 from fewshot.checkpoint.manifest import Checkpoint
-from fewshot.evaluate.models.language_model import GPTLanguageModel, LanguageModel
+from fewshot.evaluate.models.gpt import GPTLanguageModel
+from fewshot.evaluate.models.language_model import LanguageModel
 from fewshot.tokenizer.vocab import Tokenizer
 
 HUB = "hf:"  # before the path of a model of the transformers library

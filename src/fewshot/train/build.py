@@ -22,10 +22,8 @@ from fewshot.dataset.pack import Packed
 from fewshot.dataset.prepare import Say, Tokens, training_mixture, validation_rows
 from fewshot.kernels.choose import Choices, choose_for
 from fewshot.kernels.compiler import compiler_problem
-from fewshot.kernels.interface import Requirements
-from fewshot.model.compile import compile_blocks
 from fewshot.model.gpt import GPT
-from fewshot.model.machine import machine_device
+from fewshot.model.machine import compile_blocks, machine_device, requirements_of
 from fewshot.train.optim import Optimizers
 from fewshot.train.resolve import RunConfig
 from fewshot.train.step import Precision, choose_precision
@@ -84,20 +82,9 @@ def build(config: RunConfig, tokens: Tokens, *, checkpoint: Checkpoint | None = 
 def _choose_kernels(config: RunConfig, device: str, dtype: torch.dtype) -> Choices:
     """Return the kernels that attention is trained with, one a pattern."""
     shape, loop = config.model, config.loop
-    patterns = dict.fromkeys(shape.schedule().for_layer(i) for i in range(shape.n_layers))
-    requirements = Requirements(
-        pattern=next(iter(patterns)),
-        device=device,
-        dtype=dtype,
-        n_queries=shape.n_ctx,
-        n_keys=shape.n_ctx,
-        documents=loop.document_masking,
-        dropout=shape.inner_dropout,
-        training=True,
-        width=shape.head_width,
-    )
+    requirements = requirements_of(shape, device=device, dtype=dtype, training=True, documents=loop.document_masking)
     try:
-        return choose_for(patterns, loop.kernel, requirements)
+        return choose_for(shape.patterns, loop.kernel, requirements)
     except KernelUnsupported as error:
         raise KernelUnsupported(f"{error} (--loop.kernel auto; what follows may differ in its last bits)") from None
 
