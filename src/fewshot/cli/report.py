@@ -128,7 +128,7 @@ def _weights(newest: Checkpoint) -> dict[int, str]:
 def _summary(
     folder: Path, checkpoint: Checkpoint, n_parameters: int, metrics: Sequence[dict[str, Any]]
 ) -> dict[str, str]:
-    from fewshot.bench.hardware import machine
+    from fewshot.bench.hardware import hardware
     from fewshot.train.run import CONFIG, read_run_config
 
     shape = checkpoint.config
@@ -146,7 +146,7 @@ def _summary(
         summary["text"] = ", ".join(f"{source.name} ({source.weight:g})" for source in config.data.sources)
     if metrics:
         summary["training"] = f"{metrics[-1]['tokens']:,} tokens in {metrics[-1]['seconds']:.0f} s"
-    summary["machine"] = ", ".join(f"{key} {value}" for key, value in machine().items())
+    summary["machine"] = ", ".join(f"{key} {value}" for key, value in hardware().items())
     return summary
 
 
