@@ -28,7 +28,7 @@ class Pattern(abc.ABC):
     """Who may read whom. `A | B` merges two patterns into one head that reads what either allows."""
 
     def __init_subclass__(cls) -> None:
-        """A kind that defines `allows` anew must not inherit how another kind falls apart."""
+        """Reset `parts` and `by_head` in a kind that defines `allows` anew: another kind's would be wrong."""
         super().__init_subclass__()
         if "allows" in vars(cls):
             for name in {"parts", "by_head"} - set(vars(cls)):
@@ -279,7 +279,7 @@ SIMPLE = (Dense, Banded, Strided, Block, Columns)  # by their exact type: a subc
 
 
 def _simple_parts(patterns: Iterable[Pattern]) -> tuple[Pattern, ...]:
-    """Return all parts once, in the order of PATTERNS and then of their numbers: local parts come first."""
+    """Return every part once, in the order of PATTERNS and then of their numbers: local parts come first."""
     kinds = list(PATTERNS.values())
 
     def place(part: Pattern) -> tuple[int, list[int], str]:
