@@ -72,7 +72,7 @@ def hops(schedule: Schedule, n: int) -> int | None:
 
 
 def layers_until_heard(schedule: Schedule, n: int) -> Int[np.ndarray, "n n"]:
-    """For query (row) and key the number of layers, from layer 0 on, after which the query has heard of the key.
+    """Return after how many layers, from layer 0 on, each query (row) has heard of each key (column).
 
     0 for itself; -1 where it never does, and for keys that come later.
     """

@@ -87,7 +87,7 @@ def _parse(text: str) -> Schedule:
 
 
 class _Parser:
-    """One pass over the text, one token ahead; `at` is where the next token starts."""
+    """A recursive descent parser with one token of lookahead; `at` is where that token starts."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -180,7 +180,7 @@ class _Parser:
             self.kind, self.token = "", ""
 
     def took(self, sign: str) -> bool:
-        """Return whether the next token is `sign`; if so it is passed."""
+        """Return whether the next token is `sign`; if so, move past it."""
         if self.token != sign:
             return False
         self.advance()
