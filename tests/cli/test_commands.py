@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from fewshot.checkpoint.folder import UNFINISHED
-from fewshot.checkpoint.run import load_run
+from fewshot.checkpoint.folder import RunFolder
+from fewshot.checkpoint.load import load_run
 from fewshot.cli import main as entry
 from fewshot.cli.main import COMMANDS, main
 from fewshot.evaluate.store.results import read_results, read_steps
@@ -163,7 +163,7 @@ def test_a_new_run_over_old_tokens_of_changed_text_makes_them_anew(
     for content in ("one two three ", "three two one "):
         text.write_text(content * 300)
         assert main(["train", "--text", str(text), "--out", str(run), *words]) == 0
-        (run / "config.yaml").rename(run / UNFINISHED)  # as if killed before it was written
+        (run / "config.yaml").rename(RunFolder(run).unfinished)  # as if killed before it was written
         shutil.rmtree(run / "checkpoints")
     assert "text changed" in capsys.readouterr().err
 
