@@ -12,10 +12,10 @@ from fewshot.checkpoint.folder import DATA, FOLDER, TOKENIZER
 from fewshot.checkpoint.load import find_checkpoint, load_model
 from fewshot.checkpoint.manifest import Checkpoint
 from fewshot.kernels.choose import choose_for
-from fewshot.kernels.interface import Attend, Requirements
+from fewshot.kernels.interface import Attend
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
-from fewshot.model.machine import machine_device
+from fewshot.model.machine import machine_device, requirements_of
 from fewshot.tokenizer.load import load_tokenizer
 from fewshot.tokenizer.vocab import Tokenizer
 
@@ -66,15 +66,5 @@ def _makers(index: Path) -> set[str]:
 
 def _kernel(config: GPTConfig) -> Attend:
     """Return the kernels that suit each pattern of a model that is only read from."""
-    need = Requirements(
-        pattern=config.schedule().for_layer(0),
-        device=machine_device(),
-        dtype=torch.float32,
-        n_queries=config.n_ctx,
-        n_keys=config.n_ctx,
-        documents=False,
-        dropout=0.0,
-        training=False,
-        width=config.head_width,
-    )
-    return choose_for(config.schedule().patterns, "auto", need).attend
+    requirements = requirements_of(config, device=machine_device(), dtype=torch.float32, training=False)
+    return choose_for(config.patterns, "auto", requirements).attend

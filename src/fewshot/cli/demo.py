@@ -45,7 +45,7 @@ def _run(folder: Path) -> int:
     from fewshot.cli.train import finish
     from fewshot.demo import recipe
     from fewshot.demo.texts import write_texts
-    from fewshot.evaluate.models.language_model import GPTLanguageModel
+    from fewshot.evaluate.models.gpt import GPTLanguageModel
     from fewshot.evaluate.store.results import evaluate_into
     from fewshot.evaluate.tasks.table import make_task
     from fewshot.train.run import start_held

@@ -155,7 +155,7 @@ def _positions(folder: Path, model: GPT) -> list[PositionLoss]:
     from fewshot.base.errors import BadFile
     from fewshot.base.log import note
     from fewshot.dataset.prepare import Tokens, load_validation
-    from fewshot.evaluate.models.language_model import GPTLanguageModel
+    from fewshot.evaluate.models.gpt import GPTLanguageModel
     from fewshot.evaluate.scoring.loss_by_position import loss_by_position, rows_apart
     from fewshot.train.run import CONFIG, DATA, read_run_config, validation_rows
 

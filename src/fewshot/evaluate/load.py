@@ -10,7 +10,8 @@ from fewshot.checkpoint.load import checkpoint_folders
 from fewshot.checkpoint.manifest import Checkpoint
 from fewshot.checkpoint.run import load_run
 from fewshot.checkpoint.save import FOLDER as CHECKPOINTS
-from fewshot.evaluate.models.language_model import GPTLanguageModel, LanguageModel
+from fewshot.evaluate.models.gpt import GPTLanguageModel
+from fewshot.evaluate.models.language_model import LanguageModel
 from fewshot.tokenizer.vocab import Tokenizer
 
 HUB = "hf:"  # before the path of a model of the transformers library

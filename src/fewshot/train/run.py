@@ -36,10 +36,8 @@ from fewshot.dataset.pack import Packed
 from fewshot.dataset.prepare import DataConfig, Say, Tokens, build_tokens, load_tokens, make_tokenizer, measure_text
 from fewshot.kernels.choose import Choices, choose_for
 from fewshot.kernels.compiler import compiler_problem
-from fewshot.kernels.interface import Requirements
-from fewshot.model.compile import compile_blocks
 from fewshot.model.gpt import GPT
-from fewshot.model.machine import machine_device
+from fewshot.model.machine import compile_blocks, machine_device, requirements_of
 from fewshot.train.loop import TrainState, training
 from fewshot.train.metrics import StepMetrics
 from fewshot.train.plan import check_early, check_whole, is_sure, state_bytes
@@ -254,20 +252,9 @@ class _Parts:
 def _kernels(config: RunConfig, device: str, dtype: torch.dtype) -> Choices:
     """Return the kernels that attention is trained with, one a pattern."""
     shape, loop = config.model, config.loop
-    patterns = dict.fromkeys(shape.schedule().for_layer(i) for i in range(shape.n_layers))
-    need = Requirements(
-        pattern=next(iter(patterns)),
-        device=device,
-        dtype=dtype,
-        n_queries=shape.n_ctx,
-        n_keys=shape.n_ctx,
-        documents=loop.document_masking,
-        dropout=shape.inner_dropout,
-        training=True,
-        width=shape.head_width,
-    )
+    requirements = requirements_of(shape, device=device, dtype=dtype, training=True, documents=loop.document_masking)
     try:
-        return choose_for(patterns, loop.kernel, need)
+        return choose_for(shape.patterns, loop.kernel, requirements)
     except KernelUnsupported as error:
         raise KernelUnsupported(f"{error} (--loop.kernel auto; what follows may differ in its last bits)") from None
 
