@@ -19,7 +19,7 @@ from fewshot.kernels.interface import Attend
 from fewshot.model.cache import Cache
 from fewshot.model.config import GPTConfig
 from fewshot.model.init import initialise
-from fewshot.model.layers import Block
+from fewshot.model.layers import TransformerBlock
 from fewshot.model.loss import mean_cross_entropy
 from fewshot.model.memory import Memory
 from fewshot.model.positions import Positions, table_sizes
@@ -38,7 +38,7 @@ class GPT(nn.Module):
         self.wte = nn.Embedding(config.n_vocab, config.d_model)
         self.wpe = Positions(table_sizes(config.positions, n_ctx=config.n_ctx), config.d_model)
         self.drop = nn.Dropout(config.inner_dropout)
-        self.h = nn.ModuleList(Block(config, schedule.for_layer(i), attend) for i in range(config.n_layers))
+        self.h = nn.ModuleList(TransformerBlock(config, schedule.for_layer(i), attend) for i in range(config.n_layers))
         self.ln_f = nn.LayerNorm(config.d_model) if config.block != "post-ln" else nn.Identity()
         self.lm_head = None if config.tied else nn.Linear(config.d_model, config.n_vocab, bias=False)
         self.recompute = False  # blocks in the backward pass, instead of storing their activations; training may set it

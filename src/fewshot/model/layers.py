@@ -74,7 +74,7 @@ class FeedForward(nn.Module):
         return self.c_proj(self.gelu(self.c_fc(x)))
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """Attention and feed-forward with their norms and residual sums.
 
     pre-LN (GPT-2, GPT-3, Sparse Transformer): x + attn(ln_1(x)), then x + mlp(ln_2(x)).
