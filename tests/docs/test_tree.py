@@ -18,9 +18,11 @@ COVERED_BY = {
     "base/dist.py": "train/test_run.py",  # one process, the only case there is
     "base/log.py": "corpus/test_sources.py",  # a line to standard error
     "base/progress.py": "dataset/test_prepare.py",
+    "base/tensors.py": "checkpoint/test_save.py",
     "base/text.py": "tokenizer/test_bpe.py",
     "bench/corpus.py": "bench/test_bench.py",
     "bench/harness.py": "evaluate/parity/test_windows.py",
+    "checkpoint/data.py": "cli/test_contamination.py",
     "cli/bench.py": "bench/test_bench.py",
     "cli/lm_eval.py": "cli/test_readme.py",
     "cli/main.py": "cli/test_commands.py",
@@ -66,8 +68,7 @@ COVERED_BY = {
     "model/memory.py": "model/test_gpt.py",
     "tokenizer/vocab.py": "checkpoint/formats/test_gpt2.py",
     "train/config.py": "train/test_schedule.py",
-    "train/keep.py": "train/test_loop.py",
-    "train/throughput.py": "train/test_plan.py",
+    "train/build.py": "train/test_run.py",
 }
 
 # Tests of no single source file: what they test.
