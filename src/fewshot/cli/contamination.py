@@ -127,12 +127,14 @@ def _documents(args: argparse.Namespace, tokenizer: Tokenizer) -> Iterator[Docum
     """Yield the training documents: out of the run's shards, or of the text that was given."""
     from itertools import chain
 
+    from fewshot.checkpoint.data import read_data_config
+    from fewshot.checkpoint.folder import RunFolder
     from fewshot.corpus.sources import read_documents
     from fewshot.dataset.documents import documents_of_shards
     from fewshot.dataset.prepare import load_tokens
-    from fewshot.train.run import DATA, read_run_config
 
     if args.text:
         return read_documents(args.text, text_field=args.text_field, field_option="--text_field")
-    shards = load_tokens(read_run_config(args.folder).data, args.folder / DATA).training
+    folder = RunFolder(args.folder)
+    shards = load_tokens(read_data_config(folder), folder.data).training
     return documents_of_shards(chain.from_iterable(shards), tokenizer)

@@ -4,8 +4,8 @@ In: a task's examples, the training documents, a model's answers. Out: clean and
 each score over all, clean and dirty questions. Knows neither runs nor files; the command line brings them together:
 
     examples = {task.name: [one.example for one in task.episodes(limit, 0, seed)] for task in tasks}
-    shards = load_tokens(read_run_config(run).data, run / DATA).training    # a tuple of shards for each source
-    documents = documents_of_shards(chain.from_iterable(shards), load_tokenizer(run / TOKENIZER))
+    shards = load_tokens(read_data_config(run), run.data).training    # a tuple of shards for each source
+    documents = documents_of_shards(chain.from_iterable(shards), load_tokenizer(run.tokenizer))
     # of a run whose data folder is gone: documents = read_documents(paths of the text)
     synthetic = {task.name for task in tasks if task.synthetic}
     split = find_contamination(examples, documents, synthetic=synthetic)    # one pass for all tasks
