@@ -18,9 +18,11 @@ COVERED_BY = {
     "base/dist.py": "train/test_run.py",  # one process, the only case there is
     "base/log.py": "corpus/test_sources.py",  # a line to standard error
     "base/progress.py": "dataset/test_prepare.py",
+    "base/tensors.py": "checkpoint/test_save.py",
     "base/text.py": "tokenizer/test_bpe.py",
     "bench/corpus.py": "bench/test_bench.py",
     "bench/harness.py": "evaluate/parity/test_windows.py",
+    "checkpoint/data.py": "cli/test_contamination.py",
     "cli/bench.py": "bench/test_bench.py",
     "cli/lm_eval.py": "cli/test_readme.py",
     "cli/main.py": "cli/test_commands.py",
@@ -31,17 +33,13 @@ COVERED_BY = {
     "corpus/document.py": "corpus/test_sources.py",
     "demo/recipe.py": "cli/test_demo.py",
     "demo/texts.py": "cli/test_demo.py",
-    "evaluate/answer.py": "evaluate/test_run.py",
     "evaluate/data/hub_layouts.py": "evaluate/data/test_hub.py",
     "evaluate/data/passages.py": "evaluate/tasks/test_reading.py",
     "evaluate/data/splits.py": "evaluate/tasks/test_choices.py",
-    "evaluate/demonstrations.py": "evaluate/test_task.py",
-    "evaluate/example.py": "evaluate/test_prompt.py",
     "evaluate/load.py": "evaluate/models/test_transformers_load.py",
     "evaluate/models/language_model.py": "evaluate/scoring/test_logprobs.py",
     "evaluate/models/lm_eval.py": "evaluate/parity/test_bridge.py",
     "evaluate/protocol.py": "evaluate/test_prompt.py",
-    "evaluate/result.py": "evaluate/test_run.py",
     "evaluate/scoring/prefix_tree.py": "evaluate/scoring/test_logprobs.py",
     "evaluate/tasks/analogies.py": "evaluate/tasks/test_choices.py",
     "evaluate/tasks/commonsense.py": "evaluate/tasks/test_choices.py",
@@ -66,8 +64,7 @@ COVERED_BY = {
     "model/memory.py": "model/test_gpt.py",
     "tokenizer/vocab.py": "checkpoint/formats/test_gpt2.py",
     "train/config.py": "train/test_schedule.py",
-    "train/keep.py": "train/test_loop.py",
-    "train/throughput.py": "train/test_plan.py",
+    "train/build.py": "train/test_run.py",
 }
 
 # Tests of no single source file: what they test.

@@ -20,7 +20,7 @@ from fewshot.evaluate.example import Example
 from fewshot.evaluate.metrics.metric import Metric, judged, mean_of
 from fewshot.evaluate.metrics.normalise import matches_any
 from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
-from fewshot.evaluate.task import Kind, Task
+from fewshot.evaluate.task import Task, TaskKind
 
 HARNESS_STOP = ("\n", ".", ",")
 HARNESS_TOKENS = 256
@@ -179,7 +179,7 @@ def _harness_web(question: Question) -> Example:
 
 
 def _task(
-    name: str, paper_name: str, splits: Splits, protocol: EvalProtocol, *, kind: Kind = "complete", **harness: Any
+    name: str, paper_name: str, splits: Splits, protocol: EvalProtocol, *, kind: TaskKind = "complete", **harness: Any
 ) -> Task:
     """Return the task in the paper's form, or in the harness's with what is particular to it there."""
     form: dict[str, Any] = {"metrics": (written_answer(),), "delimiter": "\n\n"}
