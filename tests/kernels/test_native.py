@@ -59,7 +59,7 @@ def test_a_cache_that_cannot_be_written_is_a_reason_not_a_crash(
     native.library.cache_clear()
     fresh_library.joinpath("file").write_text("not a folder")
     monkeypatch.setenv("FEWSHOT_CACHE", str(fresh_library / "file"))
-    assert "cannot be kept or loaded" in str(native.supports(requirements(Banded(3))))
+    assert "cannot be stored or loaded" in str(native.supports(requirements(Banded(3))))
 
 
 def test_the_library_is_compiled_once_and_then_found(fresh_library: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,7 +95,7 @@ def library() -> Library:
     except subprocess.CalledProcessError as error:
         return Library(None, f"{compiler} could not compile {SOURCE.name}: {error.stderr.strip()[:200]}")
     except (OSError, BadFile) as error:
-        return Library(None, f"the compiled kernel cannot be kept or loaded: {error}")
+        return Library(None, f"the compiled kernel cannot be stored or loaded: {error}")
 
 
 def _is_whole(target: Path) -> bool:
