@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fewshot.checkpoint.manifest import Checkpoint
-    from fewshot.evaluate.reports.page import Learner
+    from fewshot.evaluate.reports.page import EvaluatedModel
     from fewshot.evaluate.scoring.loss_by_position import PositionLoss
     from fewshot.model.gpt import GPT
 
@@ -34,7 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the report."""
     folders: list[Path] = args.folders
-    print(make_report(folders[0], path=args.out) if len(folders) == 1 else make_lab(folders, args.out or Path(LAB)))
+    print(
+        make_report(folders[0], path=args.out)
+        if len(folders) == 1
+        else make_page_of_several(folders, args.out or Path(LAB))
+    )
     return 0
 
 
@@ -44,9 +48,9 @@ def make_report(folder: Path, *, path: Path | None = None, prompts: Sequence[str
 
     from fewshot.checkpoint.run import load_run
     from fewshot.evaluate.reports.one_run import write_report
-    from fewshot.evaluate.reports.page import check_page
     from fewshot.generate.complete import complete
     from fewshot.generate.sampling import Sampling
+    from fewshot.report.html import check_page
 
     path = path or folder / REPORT
     check_page(path)
@@ -60,30 +64,30 @@ def make_report(folder: Path, *, path: Path | None = None, prompts: Sequence[str
     return path
 
 
-def make_lab(folders: Sequence[Path], path: Path) -> Path:
+def make_page_of_several(folders: Sequence[Path], path: Path) -> Path:
     """Gather what the run folders hold and write one page of all of them."""
     from fewshot.checkpoint.run import load_run
-    from fewshot.evaluate.reports.page import check_page
-    from fewshot.evaluate.reports.several_runs import write_lab
+    from fewshot.evaluate.reports.several_runs import write_several_runs
+    from fewshot.report.html import check_page
 
     check_page(path)
     learners = []
     for folder in folders:
         model, _, checkpoint = load_run(folder)
         learners.append(_learner(folder, model, checkpoint))
-    write_lab(path, learners, title=f"fewshot: {', '.join(one.name for one in learners)}")
+    write_several_runs(path, learners, title=f"fewshot: {', '.join(one.name for one in learners)}")
     return path
 
 
-def _learner(folder: Path, model: GPT, checkpoint: Checkpoint) -> Learner:
+def _learner(folder: Path, model: GPT, checkpoint: Checkpoint) -> EvaluatedModel:
     """Return what the run folder holds and its model shows."""
-    from fewshot.evaluate.reports.page import Learner
+    from fewshot.evaluate.reports.page import EvaluatedModel
     from fewshot.evaluate.store.results import newest, read_steps
 
     metrics = _metrics(folder)
     by_step = read_steps(folder / "evaluations", _weights(checkpoint))
     n_parameters = sum(p.numel() for p in model.parameters())
-    return Learner(
+    return EvaluatedModel(
         name=folder.resolve().name,
         n_parameters=n_parameters,
         summary=_summary(folder, checkpoint, n_parameters, metrics),

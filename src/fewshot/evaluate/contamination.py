@@ -32,8 +32,8 @@ from fewshot.corpus.overlap import which_collide, words
 from fewshot.evaluate.answer import Answer
 from fewshot.evaluate.example import Example
 from fewshot.evaluate.metrics.metric import Metric, grouped
-from fewshot.evaluate.reports.figures import INK, MODEL, as_text, new_axes, to_svg
 from fewshot.evaluate.tasks import arithmetic, novel, scramble
+from fewshot.report.chart import BLUE, INK, as_text, new_axes, to_svg
 
 MIN_WORDS, MAX_WORDS = 8, 13  # of an n-gram; fewer collide by chance, more are slower and find less
 LENGTH_PERCENTILE = 5
@@ -220,7 +220,7 @@ def contamination_svg(rows: Sequence[SplitScore]) -> str:
     ]
     figure, axes = new_axes(width=8.0, height=3.6)
     axes.axhline(0, color=INK, linestyle=":", linewidth=1.2)
-    axes.scatter([x for x, _, _ in drawn], [y for _, y, _ in drawn], color=MODEL, s=22, alpha=0.8, linewidths=0)
+    axes.scatter([x for x, _, _ in drawn], [y for _, y, _ in drawn], color=BLUE, s=22, alpha=0.8, linewidths=0)
     for x, y, task in sorted(drawn, key=lambda point: -abs(point[1]))[:MAX_LABELS]:
         side = "left" if x < 50 else "right"  # of the label's text: towards the middle of the figure
         aside = (5 if x < 50 else -5, 3)
