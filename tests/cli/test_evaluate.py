@@ -14,7 +14,7 @@ import torch
 from fewshot.checkpoint.save import save
 from fewshot.cli.main import main
 from fewshot.evaluate.load import Loaded
-from fewshot.evaluate.models.language_model import GPTLanguageModel
+from fewshot.evaluate.models.gpt import GPTLanguageModel
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
 from fewshot.tokenizer.bytes import Bytes

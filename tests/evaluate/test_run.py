@@ -15,7 +15,7 @@ from fewshot.evaluate.answer import Answer
 from fewshot.evaluate.demonstrations import drawn_episodes, harness_episodes, own_episodes
 from fewshot.evaluate.example import Episode, Example
 from fewshot.evaluate.metrics.metric import accuracy, greedy_accuracy, judged, perplexity, written_exactly
-from fewshot.evaluate.models.language_model import GPTLanguageModel
+from fewshot.evaluate.models.gpt import GPTLanguageModel
 from fewshot.evaluate.protocol import HARNESS
 from fewshot.evaluate.result import Result
 from fewshot.evaluate.scoring import answerer as answers

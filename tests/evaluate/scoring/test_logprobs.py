@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fewshot.base.errors import BadValue, ContextTooLong
-from fewshot.evaluate.models.language_model import GPTLanguageModel
+from fewshot.evaluate.models.gpt import GPTLanguageModel
 from fewshot.evaluate.scoring import logprobs as score_module
 from fewshot.evaluate.scoring import prefix_tree as forest
 from fewshot.evaluate.scoring.logprobs import Scorer, Span, score

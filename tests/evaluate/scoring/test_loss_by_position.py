@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fewshot.base.errors import BadValue
-from fewshot.evaluate.models.language_model import GPTLanguageModel
+from fewshot.evaluate.models.gpt import GPTLanguageModel
 from fewshot.evaluate.scoring.loss_by_position import loss_by_position, position_bins, rows_apart
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
