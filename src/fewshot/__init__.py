@@ -21,7 +21,7 @@ FACE = {  # name: the module that defines it
     "Sampling": "fewshot.generate.sampling",
     "complete": "fewshot.generate.complete",
     "complete_requests": "fewshot.generate.complete",
-    "load_run": "fewshot.checkpoint.run",
+    "load_run": "fewshot.checkpoint.load",
     "load_tokenizer": "fewshot.tokenizer.load",
     "make_task": "fewshot.evaluate.tasks.table",
     "parse": "fewshot.patterns.schedule",

@@ -25,7 +25,7 @@ from fewshot.kernels.compiler import compiler_problem
 from fewshot.kernels.interface import Requirements
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
-from fewshot.model.machine import machine_device
+from fewshot.model.machine import machine_device, requirements_of
 from fewshot.patterns.layout import density
 from fewshot.patterns.pattern import Banded, Dense, Fixed, Pattern, PerHead, Strided
 
@@ -48,8 +48,8 @@ def _inputs(n: int, dtype: torch.dtype, device: str) -> list[Tensor]:
     return [tensor.requires_grad_(number < 3) for number, tensor in enumerate(tensors)]
 
 
-def _need(pattern: Pattern, n: int, dtype: torch.dtype, device: str, *, training: bool = True) -> Requirements:
-    return Requirements(
+def _kernel(pattern: Pattern, n: int, dtype: torch.dtype, device: str, *, training: bool = True) -> Choice:
+    requirements = Requirements(
         pattern=pattern,
         device=device,
         dtype=dtype,
@@ -59,10 +59,7 @@ def _need(pattern: Pattern, n: int, dtype: torch.dtype, device: str, *, training
         dropout=0.0,
         training=training,
     )
-
-
-def _kernel(pattern: Pattern, n: int, dtype: torch.dtype, device: str, *, training: bool = True) -> Choice:
-    return choose("auto", _need(pattern, n, dtype, device, training=training))
+    return choose("auto", requirements)
 
 
 def _step(attend: Callable[[Tensor, Tensor, Tensor], Tensor], inputs: list[Tensor]) -> Callable[[], object]:
@@ -286,8 +283,8 @@ def whole_model(*, n_ctx: int, rounds: int, say: Say) -> list[dict[str, Any]]:
     texts = ("dense", "alternate(dense, banded(256))", "banded(256)")
     for text in texts:
         config = GPTConfig(n_layers=6, d_model=256, n_heads=4, n_ctx=n_ctx, n_vocab=256, pattern=text)
-        patterns = config.schedule().patterns
-        attend = choose_for(patterns, "auto", _need(patterns[0], n_ctx, torch.float32, device)).attend
+        requirements = requirements_of(config, device=device, dtype=torch.float32, training=True)
+        attend = choose_for(config.patterns, "auto", requirements).attend
         torch.manual_seed(0)
         models[text] = GPT(config, attend=attend).to(device)
     models["dense, torch's kernel"] = GPT(models["dense"].config).to(device)

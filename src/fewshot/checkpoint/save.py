@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fewshot.base.errors import NotFinite, check
 from fewshot.base.files import usual_mode, written_whole
-from fewshot.checkpoint.folder import FOLDER, checkpoint_folders, folder_of
+from fewshot.checkpoint.folder import RunFolder
 from fewshot.checkpoint.manifest import TRAINING, WEIGHTS, is_as_written, write_manifest
 from fewshot.model.gpt import GPT
 
@@ -49,7 +49,7 @@ def save(
     """
     check_finite(model.state_dict())
     check_finite(training or {})
-    path = run / FOLDER / folder_of(step)
+    path = RunFolder(run).checkpoint(step)
     for litter in path.parent.glob(".step-*.partial"):
         shutil.rmtree(litter)
     with written_whole(path) as partial:
@@ -73,7 +73,7 @@ def check_finite(tensors: Mapping[str, Tensor]) -> None:
 def prune(run: Path, *, keep: int) -> None:
     """Delete all but the newest `keep` of the checkpoints that the program wrote; all else that lies there stays."""
     check(keep >= 1, f"checkpoints to keep is {keep}, must be at least 1")
-    for old in [folder for folder in checkpoint_folders(run) if is_as_written(folder)][:-keep]:
+    for old in [folder for folder in RunFolder(run).checkpoint_folders() if is_as_written(folder)][:-keep]:
         discard(old)
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fewshot.corpus.document import Document
-    from fewshot.evaluate.contamination import Score
+    from fewshot.evaluate.contamination import SubsetScore
     from fewshot.tokenizer.vocab import Tokenizer
 
 
@@ -40,13 +40,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Compare and measure."""
     from fewshot.base.errors import check
+    from fewshot.base.files import write_text
     from fewshot.base.log import note
     from fewshot.cli.show import counted, print_json, print_table
     from fewshot.evaluate.contamination import find_contamination, split_results
     from fewshot.evaluate.data.hub import open_data
     from fewshot.evaluate.example import n_questions
     from fewshot.evaluate.load import load
-    from fewshot.evaluate.store.contamination import Evidence, counted_text, store_evidence
+    from fewshot.evaluate.reports.contamination import contamination_svg
+    from fewshot.evaluate.store.contamination import FIGURE, Evidence, counted_text, read_main_scores, store_evidence
     from fewshot.evaluate.store.results import can_store, evaluate_into, folder_of
     from fewshot.evaluate.tasks.table import make_task
 
@@ -61,7 +63,8 @@ def run(args: argparse.Namespace) -> int:
     note(f"comparing {sum(map(len, examples.values())):,} examples with the training text")
     began = time.perf_counter()
     documents, text = counted_text(_documents(args, loaded.tokenizer))
-    split = find_contamination(examples, documents)
+    synthetic = {task.name for task in tasks if task.synthetic}
+    split = find_contamination(examples, documents, synthetic=synthetic)
     note(f"compared in {time.perf_counter() - began:.1f} s")
     found: dict[str, Evidence] = {}
     for task in tasks:
@@ -98,7 +101,9 @@ def run(args: argparse.Namespace) -> int:
         )
     if kept is not None:
         own = folder_of(kept, loaded.weights, step=loaded.step, name=loaded.name)
-        note(f"evidence and figure: {store_evidence(own, found, step=loaded.step, weights=loaded.weights)}")
+        folder = store_evidence(own, found, step=loaded.step, weights=loaded.weights)
+        write_text(folder / FIGURE, contamination_svg(read_main_scores(folder)))
+        note(f"evidence and figure: {folder}")
     if args.json:
         print_json({name: one.to_json() for name, one in found.items()})
         return 0
@@ -110,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _shown(score: Score) -> str:
+def _shown(score: SubsetScore) -> str:
     """Return a value with its interval and the number of its questions."""
     if score.value is None:
         return "-"
@@ -122,12 +127,14 @@ def _documents(args: argparse.Namespace, tokenizer: Tokenizer) -> Iterator[Docum
     """Yield the training documents: out of the run's shards, or of the text that was given."""
     from itertools import chain
 
+    from fewshot.checkpoint.data import read_data_config
+    from fewshot.checkpoint.folder import RunFolder
     from fewshot.corpus.sources import read_documents
     from fewshot.dataset.documents import documents_of_shards
     from fewshot.dataset.prepare import load_tokens
-    from fewshot.train.run import DATA, read_run_config
 
     if args.text:
         return read_documents(args.text, text_field=args.text_field, field_option="--text_field")
-    shards = load_tokens(read_run_config(args.folder).data, args.folder / DATA).training
+    folder = RunFolder(args.folder)
+    shards = load_tokens(read_data_config(folder), folder.data).training
     return documents_of_shards(chain.from_iterable(shards), tokenizer)

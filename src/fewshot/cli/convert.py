@@ -20,8 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Convert."""
     from fewshot.base.errors import BadFile
-    from fewshot.base.lock import LOCK, hold
-    from fewshot.checkpoint.folder import TOKENIZER, check_is_new, checkpoint_folders, making
+    from fewshot.base.lock import hold
+    from fewshot.checkpoint.folder import RunFolder
     from fewshot.checkpoint.formats.gpt2 import (
         check_convertible,
         check_is_gpt2,
@@ -29,8 +29,8 @@ def run(args: argparse.Namespace) -> int:
         write_hugging_face,
         write_tokenizer,
     )
+    from fewshot.checkpoint.load import load_run
     from fewshot.checkpoint.manifest import MANIFEST
-    from fewshot.checkpoint.run import load_run
     from fewshot.checkpoint.save import save
     from fewshot.tokenizer.load import load_tokenizer
 
@@ -38,23 +38,24 @@ def run(args: argparse.Namespace) -> int:
     if not args.source.is_dir():
         raise BadFile(f"{args.source} is not a folder; {needed}")
     to_run = (args.source / "config.json").is_file()
-    if not to_run and not checkpoint_folders(args.source) and not (args.source / MANIFEST).is_file():
+    if not to_run and not RunFolder(args.source).checkpoint_folders() and not (args.source / MANIFEST).is_file():
         raise BadFile(f"{args.source} holds no model: {needed}")
-    check_is_new(args.target)
+    target = RunFolder(args.target)
+    target.check_is_new()
     if to_run:
         tokenizer, model = load_tokenizer(args.source), read_hugging_face(args.source)
     else:
         model, tokenizer, _ = load_run(args.source)
         check_is_gpt2(model.config)
     check_convertible(model, n_tokens=tokenizer.n_vocab, source=args.source)
-    with hold(args.target, doing="fewshot convert"), making(args.target):
+    with hold(args.target, doing="fewshot convert"), target.making():
         if to_run:
             save(args.target, model, step=0)
-            tokenizer.save(args.target / TOKENIZER)
+            tokenizer.save(target.tokenizer)
         else:
             write_tokenizer(args.target, tokenizer, n_ctx=model.config.n_ctx)
             write_hugging_face(args.target, model, eot=tokenizer.eot)
             with contextlib.suppress(OSError):  # on Windows it stays: what is open cannot be removed there
-                (args.target / LOCK).unlink()  # no part of a model that is passed on
+                target.lock.unlink()  # no part of a model that is passed on
     print(args.target)
     return 0

@@ -17,7 +17,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from fewshot.evaluate.compare import Comparison, Varied
     from fewshot.evaluate.result import Answered, Result
-    from fewshot.train.loop import StepMetrics
+    from fewshot.train.metrics import StepMetrics
 
 WIDTH = 160  # columns of a table that goes into a file or a pipe
 ROW_NAMES = ("task", "protocol", "metric", "K", "seed")  # columns that say what the figures behind them are of

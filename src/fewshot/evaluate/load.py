@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fewshot.base.errors import BadValue, check
-from fewshot.checkpoint.load import checkpoint_folders
+from fewshot.checkpoint.folder import RunFolder
+from fewshot.checkpoint.load import load_run
 from fewshot.checkpoint.manifest import Checkpoint
-from fewshot.checkpoint.run import load_run
-from fewshot.checkpoint.save import FOLDER as CHECKPOINTS
 from fewshot.evaluate.models.gpt import GPTLanguageModel
 from fewshot.evaluate.models.language_model import LanguageModel
 from fewshot.tokenizer.vocab import Tokenizer
@@ -53,12 +52,12 @@ def load(name: str) -> Loaded:
 def _results_folder(checkpoint: Checkpoint) -> Path:
     """Of the run that holds the checkpoint; of one that lies elsewhere, in it."""
     path = checkpoint.path.resolve()
-    return (path.parents[1] if path.parent.name == CHECKPOINTS else path) / "evaluations"
+    return (RunFolder.of_checkpoint(path) or RunFolder(path)).evaluations
 
 
 def names_of_checkpoints(name: str) -> list[str]:
     """Return all checkpoints of the run `name`, oldest first, as names for `load`."""
-    found = [] if name.startswith(HUB) else checkpoint_folders(Path(name))
+    found = [] if name.startswith(HUB) else RunFolder(Path(name)).checkpoint_folders()
     if not found:
         raise BadValue(f"{name} is no run folder with checkpoints: --checkpoints all needs one")
     return [str(path) for path in found]

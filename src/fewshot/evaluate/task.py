@@ -40,7 +40,8 @@ class Task:
     answer_context: str | None = None  # choose: score the choices after this alone too, as measures may need
     stop: tuple[str, ...] = ("\n",)  # complete: the answer ends before any of these
     max_answer_tokens: int = 32  # complete
-    chance: float | None = None  # the main measure of a guess
+    chance: float | None = None  # the main metric of a guess
+    synthetic: bool = False  # the questions are made by a rule, so that short n-grams of them tell contamination
     dev: DrawEpisodes | None = None  # on which the best K is found, where the paper has a development set
     notes: tuple[str, ...] = ()  # what differs from the paper or from the harness here, with the reason
 

@@ -13,9 +13,8 @@ from typing import Any
 
 from fewshot.base.config import to_plain
 from fewshot.base.errors import FewshotError
-from fewshot.base.files import write_text
 from fewshot.corpus.document import Document
-from fewshot.evaluate.contamination import Contamination, SplitScore, contamination_svg
+from fewshot.evaluate.contamination import CleanDirtyScores, Contamination
 from fewshot.evaluate.store.results import merge, read_stored, say_left_out
 
 FOLDER, FIGURE = "contamination", "figure.svg"
@@ -30,7 +29,7 @@ class Evidence:
     shots: int
     seed: int
     split: Contamination
-    scores: tuple[SplitScore, ...]
+    scores: tuple[CleanDirtyScores, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Return the evidence as plain values."""
@@ -50,7 +49,7 @@ def counted_text(documents: Iterable[Document]) -> tuple[Iterator[Document], has
 
 
 def store_evidence(folder: Path, found: Mapping[str, Evidence], *, step: int, weights: str) -> Path:
-    """Put evidence, by task, beside the model's results, and draw the figure of all tasks; gives its folder."""
+    """Put evidence, by task, beside the model's results; return the folder that it is in."""
     kept = folder / FOLDER
 
     def key(row: dict[str, Any]) -> tuple[Any, ...]:
@@ -59,12 +58,16 @@ def store_evidence(folder: Path, found: Mapping[str, Evidence], *, step: int, we
 
     for name, one in found.items():
         merge(kept / f"{name}.json", [one.to_json()], key, step=step, weights=weights, lock=folder.parent)
-    main = []  # of each task, the first measure where it was taken on most questions
-    for path in sorted(kept.glob("*.json")):
+    return kept
+
+
+def read_main_scores(folder: Path) -> list[CleanDirtyScores]:
+    """Return of each task in a folder of evidence the first metric, where it was taken on most questions."""
+    main = []
+    for path in sorted(folder.glob("*.json")):
         try:
             scores = [row["scores"][0] for row in read_stored(path).rows]
-            main.append(SplitScore.from_json(max(scores, key=lambda score: score["all"]["n"]), where=str(path)))
+            main.append(CleanDirtyScores.from_json(max(scores, key=lambda score: score["all"]["n"]), where=str(path)))
         except (FewshotError, LookupError, TypeError, ValueError) as error:  # ValueError: it has no rows
             say_left_out(path, error)
-    write_text(kept / FIGURE, contamination_svg(main))
-    return kept
+    return main

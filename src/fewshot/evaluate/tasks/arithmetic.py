@@ -101,6 +101,7 @@ def make_arithmetic(name: str, *, data: Data | None = None, protocol: EvalProtoc
             metrics=(greedy_accuracy("acc"),),
             episodes=harness_episodes(name, evaluated, evaluated, excluding=True),
             source=file.short if file else "made by rule",
+            synthetic=True,
             delimiter="\n\n",
         )
     training = generate(name, N_INSTANCES, seed=1, exclude={example.id for example in evaluated})
@@ -111,6 +112,7 @@ def make_arithmetic(name: str, *, data: Data | None = None, protocol: EvalProtoc
         metrics=(written_exactly(),),
         episodes=drawn_episodes(name, evaluated, training),
         source=file.short if file else "made by rule",
+        synthetic=True,
         delimiter="",
         default_shots=50,
         max_answer_tokens=8,  # " -99999" and the line break, a token a character

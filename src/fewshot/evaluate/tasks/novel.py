@@ -273,6 +273,7 @@ def make_novel(name: str, *, data: Data | None = None, protocol: EvalProtocol = 
         metrics=(accuracy("sum") if family.kind == "choose" else written_exactly(),),
         episodes=family.episodes,
         source="made by rule, a fresh one for every prompt",
+        synthetic=True,
         default_shots=family.default_shots,
         max_answer_tokens=family.max_answer_tokens,
         chance=family.ideal({}, query),

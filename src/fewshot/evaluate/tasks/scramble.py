@@ -123,6 +123,7 @@ def make_scramble(
             metrics=(same_text(),),
             episodes=harness_episodes(name, examples, examples),
             source=file.short if file else "made by rule",
+            synthetic=True,
             delimiter="\n\n",
             max_answer_tokens=256,
         )
@@ -133,6 +134,7 @@ def make_scramble(
         metrics=(written_exactly(),),
         episodes=drawn_episodes(name, *kept_apart(name, examples)),
         source=file.short if file else "made by rule",
+        synthetic=True,
         description=DESCRIPTION,
         delimiter="",
         default_shots=100,
