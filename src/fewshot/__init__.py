@@ -19,7 +19,7 @@ FACE = {  # name: the module that defines it
     "PRESETS": "fewshot.model.presets",
     "Sampling": "fewshot.generate.sampling",
     "complete": "fewshot.generate.complete",
-    "load_run": "fewshot.checkpoint.run",
+    "load_run": "fewshot.checkpoint.load",
     "load_tokenizer": "fewshot.tokenizer.load",
     "make_task": "fewshot.evaluate.tasks.table",
     "parse": "fewshot.patterns.schedule",

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from fewshot.checkpoint.folder import UNFINISHED
-from fewshot.checkpoint.run import load_run
+from fewshot.checkpoint.folder import RunFolder
+from fewshot.checkpoint.load import load_run
 from fewshot.cli import main as entry
 from fewshot.cli.main import COMMANDS, main
 from fewshot.evaluate.store.results import read_results, read_steps
@@ -113,29 +113,6 @@ def test_a_tokenizer_of_bytes_needs_no_text(tmp_path: Path, capsys: pytest.Captu
     assert capsys.readouterr().out == "65 195 169\n"
 
 
-def test_plan_prints_counts_as_table_and_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plan", "gpt3-175b"]) == 0
-    out = capsys.readouterr().out
-    assert "174,604,259,328" in out
-    assert "alternate(dense, banded(256)): gpt3-175b" in out
-    assert main(["plan", "all", "--json"]) == 0
-    plans = {plan["name"]: plan for plan in json.loads(capsys.readouterr().out)}
-    assert plans["gpt3-13b"]["n_parameters"] == 12_853_386_240
-    assert len([name for name in plans if name.startswith(("gpt2", "gpt3"))]) == 12
-
-
-def test_patterns_are_shown_as_text_json_and_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = "alternate(dense, banded(4))"
-    assert main(["patterns", "show", text, "--n", "8"]) == 0
-    assert "#" in capsys.readouterr().out
-    assert main(["patterns", "show", text, "--n", "8", "--json"]) == 0
-    answer = json.loads(capsys.readouterr().out)
-    assert answer["layers"][1]["mean_keys_per_query"] == (1 + 2 + 3 + 4 * 5) / 8
-    assert answer["layers_to_reach_all"] == 1
-    assert main(["patterns", "show", text, "--png", str(tmp_path / "p.png")]) == 0
-    assert (tmp_path / "p.png").read_bytes()[:4] == b"\x89PNG"
-
-
 def test_a_run_reads_its_own_tokens_even_where_the_text_has_changed_moved_or_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -163,7 +140,7 @@ def test_a_new_run_over_old_tokens_of_changed_text_makes_them_anew(
     for content in ("one two three ", "three two one "):
         text.write_text(content * 300)
         assert main(["train", "--text", str(text), "--out", str(run), *words]) == 0
-        (run / "config.yaml").rename(run / UNFINISHED)  # as if killed before it was written
+        (run / "config.yaml").rename(RunFolder(run).unfinished)  # as if killed before it was written
         shutil.rmtree(run / "checkpoints")
     assert "text changed" in capsys.readouterr().err
 

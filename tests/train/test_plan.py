@@ -183,7 +183,6 @@ def test_rows_are_chosen_from_what_the_weights_and_their_state_leave(
     given["loop"] = {"compile": "never"}
     model = GPTConfig(**{**SHAPE, "n_vocab": len(set("the old river bends under a stone bridge.\n")) + 1})
     free = state_bytes(model, "muon") + 4 * rows * activation_bytes(model)
-    monkeypatch.setattr(running, "free_memory_bytes", lambda device: free)
     monkeypatch.setattr(planning, "free_memory_bytes", lambda device: free)
     said: list[str] = []
     reports = running.start(given, tmp_path / "run", say=said.append)

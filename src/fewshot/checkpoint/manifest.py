@@ -16,7 +16,7 @@ from typing import Any
 from fewshot.base.config import cast, from_plain, to_plain
 from fewshot.base.errors import BadFile, DamagedCheckpoint, FewshotError
 from fewshot.base.files import read_json, sha256_file, write_json
-from fewshot.checkpoint.folder import folder_of
+from fewshot.checkpoint.folder import checkpoint_name
 from fewshot.model.config import GPTConfig
 
 MANIFEST, WEIGHTS, TRAINING = "manifest.json", "model.safetensors", "training.safetensors"
@@ -69,7 +69,7 @@ def is_as_written(folder: Path) -> bool:
         checkpoint, files = _parse(folder)
     except FewshotError:
         return False
-    is_ours = not folder.is_symlink() and folder.name == folder_of(checkpoint.step)
+    is_ours = not folder.is_symlink() and folder.name == checkpoint_name(checkpoint.step)
     return is_ours and {file.name for file in folder.iterdir()} == {MANIFEST, *files}
 
 

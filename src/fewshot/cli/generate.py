@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
     check(min(args.n, args.n_tokens) >= 1, f"--n is {args.n} and --n_tokens {args.n_tokens}, both must be at least 1")
     sampling = Sampling(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p)
-    from fewshot.checkpoint.run import load_run
+    from fewshot.checkpoint.load import load_run
 
     model, tokenizer, _ = load_run(args.folder)
     prompt = tokenizer.encode(argument(args.prompt, "the prompt")) or [tokenizer.eot]

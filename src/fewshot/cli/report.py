@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from fewshot.evaluate.scoring.loss_by_position import PositionLoss
     from fewshot.model.gpt import GPT
 
-REPORT, LAB = "report.html", "lab.html"
+LAB = "lab.html"
 POSITION_TOKENS = 1 << 16  # of held-out text, for the loss against position
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The run folders."""
     parser.add_argument("folders", type=Path, nargs="+", metavar="RUN", help="one run, or several to compare")
-    parser.add_argument("--out", type=Path, metavar="FILE", help=f"the page (RUN/{REPORT}; {LAB} of several runs)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help=f"the page (RUN/report.html; {LAB} of several runs)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -42,13 +42,14 @@ def make_report(folder: Path, *, path: Path | None = None, prompts: Sequence[str
     """Gather what the run folder holds, let the model write a sample for each prompt, and write the page."""
     from dataclasses import replace
 
-    from fewshot.checkpoint.run import load_run
+    from fewshot.checkpoint.folder import RunFolder
+    from fewshot.checkpoint.load import load_run
     from fewshot.evaluate.reports.one_run import write_report
     from fewshot.evaluate.reports.page import check_page
     from fewshot.generate.complete import complete
     from fewshot.generate.sampling import Sampling
 
-    path = path or folder / REPORT
+    path = path or RunFolder(folder).report
     check_page(path)
     model, tokenizer, checkpoint = load_run(folder)
     learner = _learner(folder, model, checkpoint)
@@ -62,7 +63,7 @@ def make_report(folder: Path, *, path: Path | None = None, prompts: Sequence[str
 
 def make_lab(folders: Sequence[Path], path: Path) -> Path:
     """Gather what the run folders hold and write one page of all of them."""
-    from fewshot.checkpoint.run import load_run
+    from fewshot.checkpoint.load import load_run
     from fewshot.evaluate.reports.page import check_page
     from fewshot.evaluate.reports.several_runs import write_lab
 
@@ -77,11 +78,12 @@ def make_lab(folders: Sequence[Path], path: Path) -> Path:
 
 def _learner(folder: Path, model: GPT, checkpoint: Checkpoint) -> Learner:
     """Return what the run folder holds and its model shows."""
+    from fewshot.checkpoint.folder import RunFolder
     from fewshot.evaluate.reports.page import Learner
     from fewshot.evaluate.store.results import newest, read_steps
 
     metrics = _metrics(folder)
-    by_step = read_steps(folder / "evaluations", _weights(checkpoint))
+    by_step = read_steps(RunFolder(folder).evaluations, _weights(checkpoint))
     n_parameters = sum(p.numel() for p in model.parameters())
     return Learner(
         name=folder.resolve().name,
@@ -97,14 +99,16 @@ def _learner(folder: Path, model: GPT, checkpoint: Checkpoint) -> Learner:
 def _metrics(folder: Path) -> list[dict[str, Any]]:
     """Return the rows of the run's metrics.jsonl; one that lacks a number that the page needs raises `BadFile`."""
     from fewshot.base.errors import BadFile
-    from fewshot.train.loop import METRICS, read_metrics
+    from fewshot.checkpoint.folder import RunFolder
+    from fewshot.train.metrics import read_metrics
 
-    rows = read_metrics(folder / METRICS)
+    path = RunFolder(folder).metrics
+    rows = read_metrics(path)
     for at, row in enumerate(rows, start=1):
         wrong = [name for name in ("tokens", "seconds") if not isinstance(row.get(name), (int, float))]
         wrong += [name for name in ("loss", "val_loss") if not isinstance(row.get(name), (int, float, type(None)))]
         if wrong:
-            raise BadFile(f"{folder / METRICS}: row {at} has no number {wrong[0]!r}: mend or delete that line")
+            raise BadFile(f"{path}: row {at} has no number {wrong[0]!r}: mend or delete that line")
     return rows
 
 
@@ -112,11 +116,11 @@ def _weights(newest: Checkpoint) -> dict[int, str]:
     """Return the weights of every checkpoint beside the newest, by step; unverified."""
     from fewshot.base.errors import BadFile
     from fewshot.base.files import read_json
-    from fewshot.checkpoint.load import checkpoint_folders
+    from fewshot.checkpoint.folder import RunFolder
     from fewshot.checkpoint.manifest import MANIFEST, WEIGHTS
 
     found = {newest.step: newest.weights}
-    for path in checkpoint_folders(newest.path.parent.parent):
+    for path in RunFolder(newest.path.parent.parent).checkpoint_folders():
         try:
             manifest = read_json(path / MANIFEST)
             found.setdefault(manifest["step"], manifest["files"][WEIGHTS]["sha256"])
@@ -128,8 +132,9 @@ def _weights(newest: Checkpoint) -> dict[int, str]:
 def _summary(
     folder: Path, checkpoint: Checkpoint, n_parameters: int, metrics: Sequence[dict[str, Any]]
 ) -> dict[str, str]:
-    from fewshot.bench.hardware import machine
-    from fewshot.train.run import CONFIG, read_run_config
+    from fewshot.bench.hardware import hardware
+    from fewshot.checkpoint.folder import RunFolder
+    from fewshot.train.run import read_run_config
 
     shape = checkpoint.config
     summary = {
@@ -140,13 +145,14 @@ def _summary(
         "vocabulary": f"{shape.n_vocab:,}",
         "step": f"{checkpoint.step:,}",
     }
-    if (folder / CONFIG).is_file():
+    run = RunFolder(folder)
+    if run.config.is_file():
         config = read_run_config(folder)
         summary["optimizer"] = config.optimizer.summary
         summary["text"] = ", ".join(f"{source.name} ({source.weight:g})" for source in config.data.sources)
     if metrics:
         summary["training"] = f"{metrics[-1]['tokens']:,} tokens in {metrics[-1]['seconds']:.0f} s"
-    summary["machine"] = ", ".join(f"{key} {value}" for key, value in machine().items())
+    summary["machine"] = ", ".join(f"{key} {value}" for key, value in hardware().items())
     return summary
 
 
@@ -154,18 +160,20 @@ def _positions(folder: Path, model: GPT) -> list[PositionLoss]:
     """Return loss against position on the run's held-out text; nothing where its tokens are gone."""
     from fewshot.base.errors import BadFile
     from fewshot.base.log import note
-    from fewshot.dataset.prepare import Tokens, load_validation
+    from fewshot.checkpoint.data import read_data_config
+    from fewshot.checkpoint.folder import RunFolder
+    from fewshot.dataset.prepare import Tokens, load_validation, validation_rows
     from fewshot.evaluate.models.gpt import GPTLanguageModel
     from fewshot.evaluate.scoring.loss_by_position import loss_by_position, rows_apart
-    from fewshot.train.run import CONFIG, DATA, read_run_config, validation_rows
 
-    if not (folder / CONFIG).is_file() or not (folder / DATA).is_dir():
+    run = RunFolder(folder)
+    if not run.config.is_file() or not run.data.is_dir():
         return []
-    config = read_run_config(folder)
+    data = read_data_config(run)
     try:
-        tokens = Tokens((), load_validation(config.data, folder / DATA))
+        tokens = Tokens((), load_validation(data, run.data))
     except BadFile as error:
         note(f"no loss against position: {error}")
         return []
-    rows = validation_rows(config, tokens, lambda line: None)
+    rows = validation_rows(tokens, n_ctx=model.config.n_ctx, say=lambda line: None)
     return [] if rows is None else loss_by_position(GPTLanguageModel(model), rows_apart(rows, n_tokens=POSITION_TOKENS))

@@ -15,6 +15,8 @@ from fewshot.base.errors import BadFile, check
 from fewshot.base.progress import byte_bar
 from fewshot.corpus.document import Document
 from fewshot.corpus.sources import read_documents, text_path
+from fewshot.dataset.mixture import Mixture
+from fewshot.dataset.pack import Packed
 from fewshot.dataset.shards import TokenShard, build_shards, load_shards
 from fewshot.dataset.split import VERSIONS, By, Part, part_chars, rule_name, split
 from fewshot.tokenizer.bpe import train_bpe
@@ -248,3 +250,17 @@ def load_validation(data: DataConfig, folder: Path) -> tuple[TokenShard, ...]:
     """Return the validation tokens among them, checked."""
     held_out = data.sources if data.val_fraction > 0 else ()
     return tuple(shard for source in held_out for shard in load_shards(folder, name=f"{source.name}-val"))
+
+
+def training_mixture(data: DataConfig, tokens: Tokens, *, n_ctx: int, seed: int) -> Mixture:
+    """Return the order of all training rows, each of `n_ctx` + 1 tokens."""
+    packed = tuple(Packed(shards, n_ctx) for shards in tokens.training)
+    return Mixture(packed, tuple(source.weight for source in data.sources), seed)
+
+
+def validation_rows(tokens: Tokens, *, n_ctx: int, say: Say) -> Packed | None:
+    """Return the held-out rows; None, which `say` is told, if the held-out text is shorter than one row."""
+    n_tokens = sum(shard.n_tokens for shard in tokens.validation)
+    if 0 < n_tokens <= n_ctx:
+        say(f"no validation: the held-out text has {n_tokens:,} tokens, a row needs {n_ctx + 1:,}")
+    return Packed(tokens.validation, n_ctx) if n_tokens > n_ctx else None

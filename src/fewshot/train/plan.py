@@ -16,12 +16,12 @@ from fewshot.base.errors import check
 from fewshot.base.machine import check_fits, in_bytes
 from fewshot.dataset.prepare import DataConfig, Say
 from fewshot.model.config import GPTConfig
+from fewshot.model.machine import free_memory_bytes, matmul_flops_per_second
 from fewshot.model.plan import activation_bytes, n_block_parameters, n_parameters
 from fewshot.train.given import one_spelling, section
 from fewshot.train.resolve import EFFICIENCY, EXAMPLE, RunConfig, resolve
 from fewshot.train.schedule import count_steps, whole_rows
-from fewshot.train.step import choose_precision
-from fewshot.train.throughput import free_memory_bytes, matmul_flops_per_second
+from fewshot.train.step import choose_precision, fitting_rows
 
 MAX_DAYS = 30  # a run that takes longer needs a yes
 BLOCK_SECONDS = (
@@ -137,6 +137,14 @@ def check_whole(config: RunConfig, *, device: str, sure: bool, say: Say) -> None
         check_time(plan, seconds)
     plan = dataclasses.replace(plan, n_steps=count_steps(config.schedule, n_ctx=config.model.n_ctx))  # exactly
     say(in_one_line(plan, free_bytes=free_bytes, seconds=seconds))
+
+
+def with_micro_rows(config: RunConfig, *, device: str) -> RunConfig:
+    """Return the configuration with `loop.micro_rows`: those given, else as many as fit beside the model's state."""
+    free_bytes = free_memory_bytes(device) - state_bytes(config.model, config.optimizer.name)
+    fitting = fitting_rows(config.model, free_bytes=free_bytes, recompute=config.loop.recompute)
+    loop = dataclasses.replace(config.loop, micro_rows=config.loop.micro_rows or fitting)
+    return dataclasses.replace(config, loop=loop)
 
 
 def is_sure(given: Mapping[str, Any]) -> bool:

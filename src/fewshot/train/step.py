@@ -22,6 +22,11 @@ class Precision:
     dtype: torch.dtype
     reason: str
 
+    @property
+    def name(self) -> str:
+        """The type as the configuration has it."""
+        return str(self.dtype).removeprefix("torch.")
+
     def autocast(self, device: str) -> contextlib.AbstractContextManager[object]:
         """Return the context to run forward in."""
         if self.dtype == torch.float32:

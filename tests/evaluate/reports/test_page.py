@@ -177,7 +177,7 @@ def test_report_refuses_a_file_of_others_before_it_loads_anything(tmp_path, caps
     def loads(*args: object) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr("fewshot.checkpoint.run.load_run", loads)
+    monkeypatch.setattr("fewshot.checkpoint.load.load_run", loads)
     for runs in (["run"], ["run", "run2"]):
         assert main(["report", *runs, "--out", str(tmp_path / "thesis.html")]) == 2
         assert "was not written by fewshot" in capsys.readouterr().err

@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 
 from fewshot.base.errors import BadFile, BadValue
 from fewshot.base.files import read_json
-from fewshot.checkpoint.folder import CONFIG, checkpoint_folders
+from fewshot.checkpoint.folder import RunFolder
 from fewshot.checkpoint.formats.weights import check_weights, pickled_code
 from fewshot.evaluate.models.transformers_tokenizer import TransformersTokenizer
 
@@ -97,7 +97,8 @@ def _check_folder(path: Path) -> None:
             f"{path} holds an adapter: merge it into its model (peft: merge_and_unload), save that and give its folder"
         )
     if not (path / "config.json").is_file():
-        if (path / CONFIG).is_file() or checkpoint_folders(path):
+        run = RunFolder(path)
+        if run.config.is_file() or run.checkpoint_folders():
             raise BadFile(f"{path} is a run of fewshot: leave out the 'hf:' before it")
         inside = " (it holds GGUF files, which are not read)" if any(path.glob("*.gguf")) else ""
         raise BadFile(f"{path} holds no config.json{inside}; the folder of a model as transformers saves it is needed")

@@ -11,12 +11,12 @@ from typing import Any
 
 from fewshot.base.errors import BadFile
 from fewshot.base.files import check_writable, write_text
-from fewshot.evaluate.compare import Spread, over_seeds
 from fewshot.evaluate.protocol import GPT3
 from fewshot.evaluate.reports.figures import Metrics
 from fewshot.evaluate.reports.paper_scores import KINDS, Kind, nearest_size, reference, row_of
 from fewshot.evaluate.result import Result
 from fewshot.evaluate.scoring.loss_by_position import PositionLoss
+from fewshot.evaluate.variation import Spread, over_seeds
 
 MARKER = "<!-- a page of fewshot -->"  # in every page: what has it may be replaced by a newer one
 BEGINNINGS = tuple(
