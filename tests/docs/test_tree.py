@@ -18,19 +18,15 @@ COVERED_BY = {
     "base/dist.py": "train/test_run.py",  # one process, the only case there is
     "base/log.py": "corpus/test_sources.py",  # a line to standard error
     "base/progress.py": "dataset/test_prepare.py",
+    "base/tensors.py": "checkpoint/test_save.py",
     "base/text.py": "tokenizer/test_bpe.py",
-    "bench/attention.py": "bench/test_bench.py",
     "bench/corpus.py": "bench/test_bench.py",
-    "bench/hardware.py": "bench/test_bench.py",
     "bench/harness.py": "evaluate/parity/test_windows.py",
-    "bench/tables.py": "docs/test_docs.py",  # the tables in docs/ are made by it
-    "bench/timing.py": "bench/test_bench.py",
+    "checkpoint/data.py": "cli/test_contamination.py",
     "cli/bench.py": "bench/test_bench.py",
     "cli/lm_eval.py": "cli/test_readme.py",
     "cli/main.py": "cli/test_commands.py",
     "cli/meta.py": "meta/test_experiment.py",
-    "cli/patterns.py": "cli/test_commands.py",
-    "cli/plan.py": "cli/test_commands.py",
     "cli/resume.py": "cli/test_commands.py",
     "cli/tokenizer.py": "cli/test_commands.py",
     "cli/train.py": "cli/test_commands.py",
@@ -65,13 +61,10 @@ COVERED_BY = {
     "meta/nn/kernels.py": "meta/test_gpt.py",
     "meta/state.py": "meta/test_experiment.py",
     "model/logprobs.py": "evaluate/scoring/test_logprobs.py",
-    "model/machine.py": "train/test_run.py",
     "model/memory.py": "model/test_gpt.py",
-    "model/prefix_tree.py": "evaluate/scoring/test_logprobs.py",
     "tokenizer/vocab.py": "checkpoint/formats/test_gpt2.py",
     "train/config.py": "train/test_schedule.py",
-    "train/keep.py": "train/test_loop.py",
-    "train/throughput.py": "train/test_plan.py",
+    "train/build.py": "train/test_run.py",
 }
 
 # Tests of no single source file: what they test.
