@@ -15,7 +15,7 @@ from fewshot.evaluate.data.splits import Splits
 from fewshot.evaluate.example import DrawEpisodes, Example
 from fewshot.evaluate.metrics.metric import Metric, accuracy
 from fewshot.evaluate.protocol import HARNESS, EvalProtocol
-from fewshot.evaluate.task import Kind, Task
+from fewshot.evaluate.task import Task, TaskKind
 
 ACCURACY = (accuracy("token"),)  # the paper's, by nats a token
 ACC = (accuracy("sum", name="acc"),)  # the harness's, by the sum of nats
@@ -28,7 +28,7 @@ class Form:
 
     metrics: tuple[Metric, ...]
     read: Callable[..., Any] = lambda examples: examples  # makes examples, or passages of them, of a file
-    kind: Kind = "choose"
+    kind: TaskKind = "choose"
     episodes: Callable[[str, Splits], DrawEpisodes] | None = None  # where not drawn as `Splits.episodes` does
     uses_training: bool = True  # demonstrations come from a training set, where there is one
     description: str = ""

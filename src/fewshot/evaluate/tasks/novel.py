@@ -22,7 +22,7 @@ from fewshot.evaluate.data.files import Data
 from fewshot.evaluate.example import Episode, Example
 from fewshot.evaluate.metrics.metric import accuracy, written_exactly
 from fewshot.evaluate.protocol import GPT3, EvalProtocol
-from fewshot.evaluate.task import Kind, Task
+from fewshot.evaluate.task import Task, TaskKind
 from fewshot.evaluate.tasks.form import refuse_harness
 
 R = TypeVar("R", bound=Hashable)
@@ -39,7 +39,7 @@ class Family(ABC, Generic[R]):
     """
 
     name: str
-    kind: Kind
+    kind: TaskKind
     sign: str  # between question and answer
     n_questions: int  # distinct questions
     default_shots: int
