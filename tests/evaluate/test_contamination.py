@@ -67,7 +67,7 @@ def test_n_agrees_with_the_papers_table_c1(shared_data):
         ("scramble_cl", "cycle_letters_in_word.jsonl", 2),
         ("scramble_ri", "random_insertion_in_word.jsonl", 7),
     ):
-        assert n_words(read_released(released.need(task, file)), task) == n
+        assert n_words(read_released(released.require(task, file)), task) == n
     assert n_words(read_lambada(DataFolder(sets / "lambada").require("lambada", "lambada_test.jsonl")), "lambada") == 13
     scenes = [one.example for one in make_hellaswag(data=DataFolder(sets / "hellaswag")).episodes(10**6, 0, 0)]
     assert n_words(scenes, "hellaswag") == 13
