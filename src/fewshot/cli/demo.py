@@ -44,7 +44,8 @@ def _run(folder: Path) -> int:
     from fewshot.demo import recipe
     from fewshot.demo.texts import write_texts
     from fewshot.evaluate.models.gpt import GPTLanguageModel
-    from fewshot.evaluate.store.results import evaluate_into
+    from fewshot.evaluate.run import evaluate
+    from fewshot.evaluate.store.results import ResultsStore
     from fewshot.evaluate.tasks.table import make_task
     from fewshot.train.run import start_held
 
@@ -64,22 +65,24 @@ def _run(folder: Path) -> int:
     note("3. in-context learning: accuracy against the number of demonstrations, no gradient updates")
     model, tokenizer, checkpoint = load_run(folder)
     everything, lm = [], GPTLanguageModel(model)
+    store = ResultsStore(root=RunFolder(folder).evaluations, weights=checkpoint.weights, step=checkpoint.step)
     for name, limit in recipe.TASKS.items():
+        task = make_task(name)
+        store.check(task)
         with counted(name) as on_progress:
-            answered = evaluate_into(
-                RunFolder(folder).evaluations,
+            answered = evaluate(
                 lm,
                 tokenizer,
-                make_task(name),
-                weights=checkpoint.weights,
-                step=checkpoint.step,
+                task,
                 shots=recipe.SHOTS,
                 limit=limit,
                 seed=0,
                 batch_size=64,
+                store=store.answers(task),
                 on_progress=on_progress,
             )
-        everything += [result for one in answered for result in one.results()]
+        store.add(task, answered)
+        everything += [result for answers in answered for result in answers.results()]
     show_results(everything)
     note(f"4. report: {report_run(folder, prompts=recipe.PROMPTS)}")
     checks = recipe.check_figures(everything, last.val_loss)

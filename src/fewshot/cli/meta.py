@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _train_and_measure(kind: str, config: Any, folder: Path, *, as_json: bool) -> int:
     from fewshot.base.config import to_plain
-    from fewshot.bench.hardware import machine
+    from fewshot.bench.hardware import hardware
     from fewshot.cli.show import print_json
     from fewshot.meta.curves import to_json
     from fewshot.meta.experiment import measure, prepare
@@ -85,7 +85,7 @@ def _train_and_measure(kind: str, config: Any, folder: Path, *, as_json: bool) -
     experiment = prepare(kind, config)
     _follow(experiment, folder, about=about_training(settings, experiment.data), kind=kind)
     note("measuring on unseen tasks")
-    measured = measure(experiment, folder, about={"settings": settings, "machine": machine()})
+    measured = measure(experiment, folder, about={"settings": settings, "machine": hardware()})
     write_report(folder / PAGE, [measured])
     if as_json:
         print_json(to_json(measured))

@@ -81,7 +81,7 @@ def report_several_runs(folders: Sequence[Path], path: Path) -> Path:
 
 def _evaluated_model(folder: Path, model: GPT, checkpoint: Checkpoint) -> EvaluatedModel:
     """Return what the run folder holds, with what training and this machine say of themselves."""
-    from fewshot.bench.hardware import machine
+    from fewshot.bench.hardware import hardware
     from fewshot.checkpoint.folder import RunFolder
     from fewshot.evaluate.reports.run_contents import evaluated_model
     from fewshot.train.metrics import read_metrics
@@ -93,4 +93,4 @@ def _evaluated_model(folder: Path, model: GPT, checkpoint: Checkpoint) -> Evalua
         training["optimizer"] = config.optimizer.summary
         training["text"] = ", ".join(f"{source.name} ({source.weight:g})" for source in config.data.sources)
     metrics = read_metrics(run.metrics)
-    return evaluated_model(run, model, checkpoint, metrics=metrics, training=training, machine=machine())
+    return evaluated_model(run, model, checkpoint, metrics=metrics, training=training, machine=hardware())

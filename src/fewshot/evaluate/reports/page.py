@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-from fewshot.evaluate.compare import Spread, over_seeds
 from fewshot.evaluate.protocol import GPT3
 from fewshot.evaluate.reports.figures import Metrics
 from fewshot.evaluate.reports.paper_scores import SETTINGS, Setting, nearest_size, paper_score, row_of
 from fewshot.evaluate.result import Result
 from fewshot.evaluate.scoring.loss_by_position import PositionLoss
+from fewshot.evaluate.variation import Spread, over_seeds
 
 
 @dataclass(frozen=True, kw_only=True)
