@@ -15,9 +15,9 @@ from fewshot.cli.main import main
 
 
 def test_the_machine_is_named() -> None:
-    found = machine()
-    assert found["cores"] >= 1
-    assert str(found["torch"]).startswith("2.")
+    hardware = machine()
+    assert hardware["cores"] >= 1
+    assert str(hardware["torch"]).startswith("2.")
 
 
 def test_a_race_ends_when_the_loss_is_reached_and_both_sides_are_timed(
