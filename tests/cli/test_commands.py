@@ -113,29 +113,6 @@ def test_a_tokenizer_of_bytes_needs_no_text(tmp_path: Path, capsys: pytest.Captu
     assert capsys.readouterr().out == "65 195 169\n"
 
 
-def test_plan_prints_counts_as_table_and_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plan", "gpt3-175b"]) == 0
-    out = capsys.readouterr().out
-    assert "174,604,259,328" in out
-    assert "alternate(dense, banded(256)): gpt3-175b" in out
-    assert main(["plan", "all", "--json"]) == 0
-    plans = {plan["name"]: plan for plan in json.loads(capsys.readouterr().out)}
-    assert plans["gpt3-13b"]["n_parameters"] == 12_853_386_240
-    assert len([name for name in plans if name.startswith(("gpt2", "gpt3"))]) == 12
-
-
-def test_patterns_are_shown_as_text_json_and_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = "alternate(dense, banded(4))"
-    assert main(["patterns", "show", text, "--n", "8"]) == 0
-    assert "#" in capsys.readouterr().out
-    assert main(["patterns", "show", text, "--n", "8", "--json"]) == 0
-    answer = json.loads(capsys.readouterr().out)
-    assert answer["layers"][1]["mean_keys_per_query"] == (1 + 2 + 3 + 4 * 5) / 8
-    assert answer["layers_to_reach_all"] == 1
-    assert main(["patterns", "show", text, "--png", str(tmp_path / "p.png")]) == 0
-    assert (tmp_path / "p.png").read_bytes()[:4] == b"\x89PNG"
-
-
 def test_a_run_reads_its_own_tokens_even_where_the_text_has_changed_moved_or_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -68,10 +68,10 @@ def test_n_agrees_with_the_papers_table_c1(shared_data):
         ("scramble_ri", "random_insertion_in_word.jsonl", 7),
     ):
         assert n_words(read_released(released.need(task, file)), task) == n
-    assert n_words(read_lambada(DataFolder(sets / "lambada").need("lambada", "lambada_test.jsonl")), "lambada") == 13
+    assert n_words(read_lambada(DataFolder(sets / "lambada").require("lambada", "lambada_test.jsonl")), "lambada") == 13
     scenes = [one.example for one in make_hellaswag(data=DataFolder(sets / "hellaswag")).episodes(10**6, 0, 0)]
     assert n_words(scenes, "hellaswag") == 13
-    questions = DataFolder(sets / "nq_open").need("nq", "NQ-open.dev.jsonl").rows("question", "answer")
+    questions = DataFolder(sets / "nq_open").require("nq", "NQ-open.dev.jsonl").rows("question", "answer")
     asked = [Example(row["question"], f"Q: {row['question']}\n\nA:", (f" {row['answer'][0]}",)) for row in questions]
     assert n_words(asked, "nq_open") == 11
 
@@ -108,7 +108,7 @@ def test_an_example_with_fewer_words_than_n_is_looked_for_as_a_whole():
 
 def test_the_known_passages_of_lambada_are_dirty_among_the_books(shared_data):
     golden = json.loads((shared_data / "golden" / "contamination_13gram.json").read_text(encoding="utf-8"))["hits"]
-    file = DataFolder(shared_data / "eval" / "lambada").need("lambada", "lambada_test.jsonl")
+    file = DataFolder(shared_data / "eval" / "lambada").require("lambada", "lambada_test.jsonl")
     books = read_documents([shared_data / "text" / "books"])
     split = find_contamination({"lambada": read_lambada(file)}, books)["lambada"]
     known = {

@@ -12,13 +12,15 @@ from pathlib import Path
 import pytest
 
 from fewshot.base.errors import FewshotError
-from fewshot.evaluate.compare import calibration_error, in_order
 from fewshot.evaluate.demonstrations import drawn_episodes
 from fewshot.evaluate.example import Example
+from fewshot.evaluate.metrics.calibration import calibration_error
 from fewshot.evaluate.metrics.metric import accuracy, greedy_accuracy
 from fewshot.evaluate.protocol import HARNESS
-from fewshot.evaluate.store.results import evaluate_into, read_results, read_steps
+from fewshot.evaluate.run import evaluate
+from fewshot.evaluate.store.results import ResultsStore, read_results, read_steps
 from fewshot.evaluate.task import Task
+from fewshot.evaluate.variation import in_order
 
 WORDS = {"hot": "cold", "up": "down", "big": "small", "old": "new", "wet": "dry", "far": "near", "low": "high"}
 SHOWN = [Example(word, f"{word} ->", (f" {other}", " or"), 0) for word, other in {"in": "out", "on": "off"}.items()]
@@ -37,11 +39,27 @@ def measured(tmp_path, copier, small_tokenizer):
     tokenizer = small_tokenizer()
     lm = copier(tokenizer.n_vocab, 200, 1)
 
-    def metric(where: Path = tmp_path / "evaluations", task: Task | None = None, **changed):
-        settings = {"weights": "w1", "step": 10, "shots": (0, 1), "limit": 4, "seed": 0, "batch_size": 4, **changed}
-        return evaluate_into(where, lm, tokenizer, task or opposites(), **settings)
+    def evaluated(
+        where: Path = tmp_path / "evaluations",
+        task: Task | None = None,
+        *,
+        weights: str = "w1",
+        step: int = 10,
+        name: str = "",
+        keep_results: bool = True,
+        **changed,
+    ):
+        settings = {"shots": (0, 1), "limit": 4, "seed": 0, "batch_size": 4, **changed}
+        task = task or opposites()
+        store = ResultsStore(root=where, weights=weights, step=step, name=name)
+        if keep_results:
+            store.check(task)
+        answered = evaluate(lm, tokenizer, task, store=store.answers(task), **settings)
+        if keep_results:
+            store.add(task, answered)
+        return answered
 
-    return metric
+    return evaluated
 
 
 def snapshot(root: Path) -> dict[object, object]:

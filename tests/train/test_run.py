@@ -274,7 +274,7 @@ def with_kernels(monkeypatch: pytest.MonkeyPatch, dense: str, other: str) -> Non
         fastest = dense if need.pattern.text == "dense" else other
         return {name: 1.0 if name == fastest else 2.0 for name in fitting}
 
-    monkeypatch.setattr("fewshot.kernels.choose.measured", measured)
+    monkeypatch.setattr("fewshot.kernels.choose.time_kernels", measured)
 
 
 @pytest.mark.parametrize("pattern", ["dense", "alternate(dense, banded(3))"])

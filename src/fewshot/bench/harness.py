@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from fewshot.base.files import write_json_lines
-from fewshot.evaluate.data.hub import Stored
+from fewshot.evaluate.data.hub import HubSplit
 from fewshot.tokenizer.bpe import train_bpe
 from fewshot.tokenizer.vocab import EOT, Tokenizer
 
@@ -140,20 +140,20 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     return path
 
 
-def write_repositories(folder: Path, sets: Mapping[Stored, Sequence[Mapping[str, Any]]]) -> None:
+def write_repositories(folder: Path, sets: Mapping[HubSplit, Sequence[Mapping[str, Any]]]) -> None:
     """Write the rows of each split to folder/OWNER/NAME, whose README.md names the splits as `datasets` expects."""
     from datasets import Dataset
 
     configs: dict[str, dict[str, list[dict[str, str]]]] = {}
-    for stored, rows in sets.items():
-        if stored.file:
-            write_rows(folder / stored.repository / stored.file, rows)
+    for split, rows in sets.items():
+        if split.file:
+            write_rows(folder / split.repository / split.file, rows)
             continue
-        config = stored.config or "default"
-        file = f"{config}/{stored.split}.parquet"
-        Dataset.from_list(list(rows)).to_parquet(folder / stored.repository / file)
-        splits = configs.setdefault(stored.repository, {}).setdefault(config, [])
-        splits.append({"split": stored.split, "path": file})
+        config = split.config or "default"
+        file = f"{config}/{split.split}.parquet"
+        Dataset.from_list(list(rows)).to_parquet(folder / split.repository / file)
+        splits = configs.setdefault(split.repository, {}).setdefault(config, [])
+        splits.append({"split": split.split, "path": file})
     for repository, named in configs.items():
         head = {"configs": [{"config_name": config, "data_files": files} for config, files in named.items()]}
         (folder / repository / "README.md").write_text(f"---\n{json.dumps(head)}\n---\n")

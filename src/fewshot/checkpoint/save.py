@@ -1,4 +1,4 @@
-"""Checkpoints are written whole or not at all, of finite numbers alone, and only the last few are kept."""
+"""Checkpoints are written whole or not at all, with finite numbers only, and all but the newest are deleted."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fewshot.base.errors import NotFinite, check
 from fewshot.base.files import usual_mode, written_whole
+from fewshot.base.tensors import first_not_finite
 from fewshot.checkpoint.folder import RunFolder
 from fewshot.checkpoint.manifest import TRAINING, WEIGHTS, is_as_written, write_manifest
 from fewshot.model.gpt import GPT
@@ -42,7 +43,7 @@ def save(
     counters: Mapping[str, Any] | None = None,
     training: Mapping[str, Tensor] | None = None,
 ) -> Path:
-    """Write `run/checkpoints/step-N`, in a folder that the caller holds; gives the new folder.
+    """Write the checkpoint `run/checkpoints/step-N` and return its folder; the caller holds the run.
 
     A crash or a full disk at any moment leaves the older checkpoints as they were; what a killed process left half
     written is removed by the next save. Weights or moments that are not finite raise `NotFinite`: nothing is written.
@@ -62,12 +63,11 @@ def save(
 
 
 def check_finite(tensors: Mapping[str, Tensor]) -> None:
-    """Raise `NotFinite` with the name of the first tensor that holds a NaN or an infinity; one pass over each."""
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and tensor.numel():
-            least, most = torch.aminmax(tensor.detach())  # a NaN anywhere makes both NaN
-            if not (torch.isfinite(least) & torch.isfinite(most)):
-                raise NotFinite(f"{name} is not finite: it goes from {least.item():g} to {most.item():g}")
+    """Raise `NotFinite` with the name and the range of the first tensor that holds a NaN or an infinity."""
+    name = first_not_finite(tensors)
+    if name is not None:
+        least, most = torch.aminmax(tensors[name].detach())
+        raise NotFinite(f"{name} is not finite: it goes from {least.item():g} to {most.item():g}")
 
 
 def prune(run: Path, *, keep: int) -> None:

@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     from fewshot.base.config import read_yaml
     from fewshot.base.files import read_json, write_json
     from fewshot.base.log import note
-    from fewshot.bench.hardware import machine
+    from fewshot.bench.hardware import hardware
     from fewshot.cli.show import print_json
 
     if args.json:
@@ -117,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
         from fewshot.bench.corpus import encode_speed
 
         result = encode_speed(args.text, args.tokenizer)
-    result = {"bench": args.bench, "machine": machine(), **result}
+    result = {"bench": args.bench, "machine": hardware(), **result}
     print_json(result)
     if args.json:
         write_json(args.json, result)

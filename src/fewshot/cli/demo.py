@@ -38,13 +38,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _run(folder: Path) -> int:
     from fewshot.checkpoint.load import load_run
-    from fewshot.cli.report import make_report
+    from fewshot.cli.report import report_run
     from fewshot.cli.show import counted, followed, print_table, show_results
     from fewshot.cli.train import finish
     from fewshot.demo import recipe
     from fewshot.demo.texts import write_texts
     from fewshot.evaluate.models.gpt import GPTLanguageModel
-    from fewshot.evaluate.store.results import evaluate_into
+    from fewshot.evaluate.run import evaluate
+    from fewshot.evaluate.store.results import ResultsStore
     from fewshot.evaluate.tasks.table import make_task
     from fewshot.train.run import start_held
 
@@ -64,24 +65,26 @@ def _run(folder: Path) -> int:
     note("3. in-context learning: accuracy against the number of demonstrations, no gradient updates")
     model, tokenizer, checkpoint = load_run(folder)
     results, lm = [], GPTLanguageModel(model)
+    store = ResultsStore(root=RunFolder(folder).evaluations, weights=checkpoint.weights, step=checkpoint.step)
     for name, limit in recipe.TASKS.items():
+        task = make_task(name)
+        store.check(task)
         with counted(name) as on_progress:
-            answered = evaluate_into(
-                RunFolder(folder).evaluations,
+            answered = evaluate(
                 lm,
                 tokenizer,
-                make_task(name),
-                weights=checkpoint.weights,
-                step=checkpoint.step,
+                task,
                 shots=recipe.SHOTS,
                 limit=limit,
                 seed=0,
                 batch_size=64,
+                store=store.answers(task),
                 on_progress=on_progress,
             )
-        results += [result for shots in answered for result in shots.results()]
+        store.add(task, answered)
+        results += [result for answers in answered for result in answers.results()]
     show_results(results)
-    note(f"4. report: {make_report(folder, prompts=recipe.PROMPTS)}")
+    note(f"4. report: {report_run(folder, prompts=recipe.PROMPTS)}")
     checks = recipe.check_figures(results, last.val_loss)
     rows = [(check.claim, check.measured, "holds" if check.holds else "FAILS") for check in checks]
     print_table(("expected", "found", ""), rows)

@@ -76,16 +76,6 @@ class Mixture:
                 inside[here] = permuted(nth[here], n_rows, self.seed, "epoch", source, epoch)
         return sources, inside
 
-    def epochs(self, n_rows_total: int) -> tuple[float, ...]:
-        """Return how often each source has been read through after the first `n_rows_total` training rows."""
-        n_blocks, n_rest = divmod(n_rows_total, ROWS_PER_BLOCK)
-        source_at, _ = _block(self.seed, n_blocks, self.slots)
-        rest = np.bincount(source_at[:n_rest], minlength=len(self.sources)).tolist()
-        return tuple(
-            (n_blocks * slots + more) / source.n_rows
-            for source, slots, more in zip(self.sources, self.slots, rest, strict=True)
-        )
-
 
 @lru_cache(maxsize=64)
 def _block(seed: int, block: int, slots: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:

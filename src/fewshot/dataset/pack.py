@@ -57,10 +57,6 @@ class Packed:
         """The id that ends every document."""
         return self.shards[0].eot
 
-    def row(self, index: int) -> np.ndarray:
-        """Return row `index`: tokens index * n_ctx to index * n_ctx + n_ctx, both included; int64 [n_ctx + 1]."""
-        return self.rows(np.array([index]))[0]
-
     def rows(self, indices: np.ndarray) -> np.ndarray:
         """Return the rows with these indices, each in range(n_rows); int64 [B, n_ctx + 1]."""
         out = np.empty((len(indices), self.n_ctx + 1), dtype=np.int64)

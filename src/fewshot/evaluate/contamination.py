@@ -1,9 +1,9 @@
-"""What of a task stood in the training text, and what its scores are without that.
+"""Which examples of a task stood in the training text, and what its scores are without them.
 
 In: a task's examples, the training documents, a model's answers. Out: clean and dirty examples with the evidence, and
-each score over all, clean and dirty questions. Knows neither runs nor files; the command line brings them together:
+each score over all, clean and dirty questions. Knows neither runs nor files; the command brings them together:
 
-    examples = {task.name: [one.example for one in task.episodes(limit, 0, seed)] for task in tasks}
+    examples = {task.name: [episode.example for episode in task.episodes(limit, 0, seed)] for task in tasks}
     shards = load_tokens(read_data_config(run), run.data).training    # a tuple of shards for each source
     documents = documents_of_shards(chain.from_iterable(shards), load_tokenizer(run.tokenizer))
     # of a run whose data folder is gone: documents = read_documents(paths of the text)
@@ -68,7 +68,7 @@ class Contamination:
 
 @dataclass(frozen=True, kw_only=True)
 class SubsetScore:
-    """A measure over some questions, with its 95% interval; None where there is no question to take it over."""
+    """A metric over all, the clean or the dirty questions, with its 95% interval; None where there are no questions."""
 
     n: int  # questions
     value: float | None
@@ -78,11 +78,11 @@ class SubsetScore:
 
 @dataclass(frozen=True, kw_only=True)
 class CleanDirtyScores:
-    """One measure of one task at one K over all, clean and dirty questions."""
+    """One metric of one task at one K over all, clean and dirty questions."""
 
     task: str
     metric: str
-    share: bool  # the measure is a share, to be shown in per cent
+    share: bool  # the metric is a share, to be shown in per cent
     shots: int
     n_words: int
     all: SubsetScore
@@ -103,8 +103,7 @@ class CleanDirtyScores:
 
 
 def compared_text(example: Example) -> str:
-    """Return what is looked for: the context and its right completion, in the form without demonstrations if it has
-    one.
+    """Return the text that is looked for: the context and its right completion, in the zero-shot form if there is one.
 
     So of LAMBADA it is the whole passage, unbroken; of short questions it is what they say without "Q:" and "A:".
     """
@@ -112,9 +111,9 @@ def compared_text(example: Example) -> str:
 
 
 def gram_length(lengths: Sequence[int], *, synthetic: bool) -> int:
-    """Return words of the n-grams of a task whose examples have `lengths` words: their 5th percentile, from 8 to 13.
+    """Return the n of the n-grams for examples of `lengths` words: their 5th percentile, from 8 to 13.
 
-    Of a synthetic task it may be less. Source: appendix C, with table C.1.
+    For a synthetic task it may be less. Source: appendix C, with table C.1.
     """
     percentile = int(np.percentile(lengths, LENGTH_PERCENTILE, method="lower"))
     return max(1 if synthetic else MIN_WORDS, min(percentile, MAX_WORDS))
@@ -123,28 +122,30 @@ def gram_length(lengths: Sequence[int], *, synthetic: bool) -> int:
 def find_contamination(
     examples: Mapping[str, Sequence[Example]], documents: Iterable[Document], *, synthetic: Collection[str] = ()
 ) -> dict[str, Contamination]:
-    """Return the split of each task's examples (by the task's name), in one pass through the documents.
+    """Return each task's examples as clean and dirty, by the task's name, in one pass through the documents.
 
     An example is dirty if any n words in a row, or all its words where it has fewer, stand in any document. An example
     with no word is clean. The tasks named in `synthetic` may have shorter n-grams (see `gram_length`).
     """
-    texts = {(task, i): compared_text(one) for task, many in examples.items() for i, one in enumerate(many)}
+    texts = {
+        (task, i): compared_text(example) for task, of_task in examples.items() for i, example in enumerate(of_task)
+    }
     lengths = {key: len(words(text)) for key, text in texts.items()}
     n_of_task: dict[str, int] = {}
-    for task, many in examples.items():
-        check(len(many) > 0, f"{task} has no examples to compare with the training text")
-        n_of_task[task] = gram_length([lengths[task, i] for i in range(len(many))], synthetic=task in synthetic)
+    for task, of_task in examples.items():
+        check(len(of_task) > 0, f"{task} has no examples to compare with the training text")
+        n_of_task[task] = gram_length([lengths[task, i] for i in range(len(of_task))], synthetic=task in synthetic)
     n_of = {key: max(1, min(n_of_task[key[0]], length)) for key, length in lengths.items()}
     collisions = which_collide(texts, documents, n_of)
     split = {}
-    for task, many in examples.items():
+    for task, of_task in examples.items():
         dirty = [
-            Overlap(id=one.id, gram=found.gram, document=found.document, n_grams=found.n_grams)
-            for i, one in enumerate(many)
-            if (found := collisions.get((task, i)))
+            Overlap(id=example.id, gram=hit.gram, document=hit.document, n_grams=hit.n_grams)
+            for i, example in enumerate(of_task)
+            if (hit := collisions.get((task, i)))
         ]
-        dirty_ids = {one.id for one in dirty}
-        clean = tuple(one.id for one in many if one.id not in dirty_ids)
+        dirty_ids = {overlap.id for overlap in dirty}
+        clean = tuple(example.id for example in of_task if example.id not in dirty_ids)
         split[task] = Contamination(task=task, n_words=n_of_task[task], clean=clean, dirty=tuple(dirty))
     return split
 
@@ -152,19 +153,19 @@ def find_contamination(
 def split_results(
     split: Contamination, answers: Sequence[Answer], metrics: Sequence[Metric], *, shots: int, seed: int
 ) -> list[CleanDirtyScores]:
-    """Return each measure of the answers at one K over all, clean and dirty questions; a group is dirty if any of it
-    is.
+    """Return each metric of the answers at one K over all, clean and dirty questions.
 
-    Answers belong to examples by id; one to an example that was not compared raises `BadValue`.
+    A group is dirty if any of its examples is. Answers belong to examples by id; one to an example that was not
+    compared raises `BadValue`.
     """
-    is_dirty = dict.fromkeys(split.clean, False) | dict.fromkeys((one.id for one in split.dirty), True)
+    is_dirty = dict.fromkeys(split.clean, False) | dict.fromkeys((overlap.id for overlap in split.dirty), True)
     for answer in answers:
         check(
             answer.example.id in is_dirty,
             f"{split.task}: example {answer.example.id!r} was not compared with the training text: compare them anew",
         )
     groups = grouped(answers)
-    marks = [any(is_dirty[one.example.id] for one in group) for group in groups]
+    marks = [any(is_dirty[answer.example.id] for answer in group) for group in groups]
     clean_groups, dirty_groups = (
         [group for group, mark in zip(groups, marks, strict=True) if mark == wanted] for wanted in (False, True)
     )
@@ -193,7 +194,7 @@ def _relative(clean: float | None, whole: float | None) -> float | None:
 
 
 def _score(metric: Metric, groups: Sequence[Sequence[Answer]], seed: int) -> SubsetScore:
-    answers = [one for group in groups for one in group]
+    answers = [answer for group in groups for answer in group]
     if not answers:
         return SubsetScore(n=0, value=None, low=None, high=None)
     value, low, high = (

@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fewshot.base.config import from_plain, to_plain
 from fewshot.base.errors import BadValue, Diverged, check
-from fewshot.evaluate.compare import spread
+from fewshot.evaluate.variation import spread
 from fewshot.meta.outer_loop import Step
 
 MOST = 2**53  # whole numbers up to here are numbers of a figure's axis too

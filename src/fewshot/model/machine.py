@@ -1,9 +1,15 @@
-"""How a model is computed on this machine: on which device, what its kernels must fit, and whether it is compiled."""
+"""How a model is computed on this machine: the device, how fast it is and what is free there, what its kernels must
+fit, and whether it is compiled.
+"""
 
 from __future__ import annotations
 
+import functools
+import time
+
 import torch
 
+from fewshot.base.machine import free_memory
 from fewshot.kernels.interface import Requirements
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
@@ -12,6 +18,34 @@ from fewshot.model.gpt import GPT
 def machine_device() -> str:
     """Return the kind of device to compute on: "cuda" where there is one, else "cpu"."""
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def free_memory_bytes(device: str) -> int:
+    """Return the bytes that can be taken on the device now."""
+    if device == "cuda":
+        return torch.cuda.mem_get_info()[0]
+    return free_memory()
+
+
+@functools.cache
+def matmul_flops_per_second(
+    device: str, *, size: int = 768, dtype: torch.dtype = torch.float32, seconds: float = 0.3
+) -> float:
+    """Return the measured floating-point operations a second of products of size x size matrices.
+
+    This is the machine's practical peak, from which the time of a training run is estimated.
+    """
+    a, b = torch.randn(2, size, size, device=device, dtype=dtype).unbind(0)
+    rates: list[float] = []
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until or len(rates) < 3:
+        began = time.perf_counter()
+        product = a @ b
+        if device == "cuda":
+            torch.cuda.synchronize()
+        rates.append(2 * size**3 / (time.perf_counter() - began))
+    assert product.shape == (size, size)
+    return sorted(rates)[len(rates) // 2]
 
 
 def requirements_of(

@@ -16,6 +16,7 @@ from fewshot.base.errors import BadValue, UnknownName, check, look_up
 from fewshot.dataset.prepare import DataConfig, Say
 from fewshot.kernels.choose import KERNELS
 from fewshot.model.config import GPTConfig
+from fewshot.model.machine import matmul_flops_per_second
 from fewshot.model.plan import n_parameters
 from fewshot.model.presets import PRESETS, PUBLISHED, SPARSE_TRANSFORMERS
 from fewshot.tokenizer.bpe import check_size
@@ -24,7 +25,6 @@ from fewshot.train.given import MODEL_SIZES, SPELLINGS, at_home, one_spelling, p
 from fewshot.train.optim import OPTIMIZERS
 from fewshot.train.recipes import Recipe, optimizer_for, recipe_for, schedule_for
 from fewshot.train.schedule import about_clocks, whole_rows
-from fewshot.train.throughput import matmul_flops_per_second
 
 SECTIONS = ("preset", *SPELLINGS, "data", "model", "schedule", "optimizer", "loop", "yes")
 KINDS: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Evidence of contamination on disk, in the model's folder of results and by its rules. In: splits, scores. Out: files.
+"""Evidence of contamination on disk, in the model's folder of results, by the same rules. In: splits and scores.
 
 A measurement is known by its questions, training text, K and seed, and is replaced by the same one alone.
 """
@@ -22,7 +22,7 @@ FOLDER, FIGURE = "contamination", "figure.svg"
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What of one task stood in one training text, and its scores at one K."""
+    """The examples of one task that stood in one training text, and the scores at one K."""
 
     questions: str  # digest of their set
     text: str  # digest of the training text
@@ -37,7 +37,7 @@ class Evidence:
 
 
 def counted_text(documents: Iterable[Document]) -> tuple[Iterator[Document], hashlib.blake2b]:
-    """Yield the documents, and a digest of their texts that is complete when all were read."""
+    """Return the documents, and a digest of their texts that is complete when all were read."""
     digest = hashlib.blake2b(digest_size=8)
 
     def read() -> Iterator[Document]:
@@ -48,17 +48,17 @@ def counted_text(documents: Iterable[Document]) -> tuple[Iterator[Document], has
     return read(), digest
 
 
-def store_evidence(folder: Path, found: Mapping[str, Evidence], *, step: int, weights: str) -> Path:
-    """Put evidence, by task, beside the model's results; return the folder that it is in."""
-    kept = folder / FOLDER
+def store_evidence(folder: Path, evidence: Mapping[str, Evidence], *, step: int, weights: str) -> Path:
+    """Write evidence, by task, beside the model's results; return the folder that it is in."""
+    own = folder / FOLDER
 
     def key(row: dict[str, Any]) -> tuple[Any, ...]:
         n_examples = len(row["split"]["clean"]) + len(row["split"]["dirty"])
         return row["shots"], row["seed"], n_examples, row["questions"], row["text"]
 
-    for name, one in found.items():
-        merge(kept / f"{name}.json", [one.to_json()], key, step=step, weights=weights, lock=folder.parent)
-    return kept
+    for task, of_task in evidence.items():
+        merge(own / f"{task}.json", [of_task.to_json()], key, step=step, weights=weights, lock=folder.parent)
+    return own
 
 
 def read_main_scores(folder: Path) -> list[CleanDirtyScores]:
