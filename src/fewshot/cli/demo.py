@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _run(folder: Path) -> int:
     from fewshot.checkpoint.load import load_run
-    from fewshot.cli.report import make_report
+    from fewshot.cli.report import report_run
     from fewshot.cli.show import counted, followed, print_table, show_results
     from fewshot.cli.train import finish
     from fewshot.demo import recipe
@@ -84,7 +84,7 @@ def _run(folder: Path) -> int:
         store.add(task, answered)
         everything += [result for answers in answered for result in answers.results()]
     show_results(everything)
-    note(f"4. report: {make_report(folder, prompts=recipe.PROMPTS)}")
+    note(f"4. report: {report_run(folder, prompts=recipe.PROMPTS)}")
     checks = recipe.check_figures(everything, last.val_loss)
     print_table(
         ("expected", "found", ""), [(check.claim, check.found, "holds" if check.holds else "FAILS") for check in checks]

@@ -124,7 +124,8 @@ def _in_words(row: Mapping[str, float]) -> str:
 
 def _show(measured: Measured) -> None:
     from fewshot.cli.show import print_table
-    from fewshot.meta.report import grouped, merge, pivot
+    from fewshot.meta.merge import grouped, merge
+    from fewshot.meta.report import pivot
 
     for (tasks, quantity), group in grouped([measured]).items():
         columns, rows = pivot(merge(group))
@@ -137,8 +138,9 @@ def _report(args: argparse.Namespace) -> int:
     from fewshot.base.errors import BadValue, check
     from fewshot.base.files import read_json, write_text
     from fewshot.meta.curves import from_json
+    from fewshot.meta.figures import standalone
     from fewshot.meta.folder import RESULT, STATE
-    from fewshot.meta.report import figures, grouped, merge, standalone, write_report
+    from fewshot.meta.report import sections, write_report
 
     if args.overrides or args.learner or args.config or args.json:
         raise BadValue("'fewshot meta report' takes folders, --out and --figures alone")
@@ -155,9 +157,8 @@ def _report(args: argparse.Namespace) -> int:
     if page.is_file() and page.read_bytes()[: len(DOCTYPE)].lower() not in (b"", DOCTYPE):
         raise BadValue(f"{page} is there and is no page: give another file with --out")
     write_report(page, results)
-    taken: set[str] = set()
-    for group in grouped(results).values() if args.figures else ():
-        for name, _, svg in figures(merge(group), taken):
-            write_text(args.figures / f"{name}.svg", standalone(svg))
+    for section in sections(results) if args.figures else ():
+        for figure in section.figures:
+            write_text(args.figures / f"{figure.name}.svg", standalone(figure.svg))
     print(page)
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fewshot.evaluate.contamination import CleanDirtyScores
-from fewshot.evaluate.reports.figures import INK, MODEL, as_text, new_axes, to_svg
+from fewshot.report.chart import BLUE, INK, as_text, new_axes, to_svg
 
 MAX_LABELS = 12  # points that are named: those furthest from no difference
 
@@ -22,7 +22,7 @@ def contamination_svg(rows: Sequence[CleanDirtyScores]) -> str:
     ]
     figure, axes = new_axes(width=8.0, height=3.6)
     axes.axhline(0, color=INK, linestyle=":", linewidth=1.2)
-    axes.scatter([x for x, _, _ in drawn], [y for _, y, _ in drawn], color=MODEL, s=22, alpha=0.8, linewidths=0)
+    axes.scatter([x for x, _, _ in drawn], [y for _, y, _ in drawn], color=BLUE, s=22, alpha=0.8, linewidths=0)
     for x, y, task in sorted(drawn, key=lambda point: -abs(point[1]))[:MAX_LABELS]:
         side = "left" if x < 50 else "right"  # of the label's text: towards the middle of the figure
         aside = (5 if x < 50 else -5, 3)
