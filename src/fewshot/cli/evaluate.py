@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shots",
         default="0,1,4",
-        help="numbers of demonstrations with commas; 'paper' is the task's K in the paper, 'best' the K that does best on "
+        help="numbers of demonstrations with commas; 'paper' is the task's K in the paper, 'best' the best K on "
         "its development set (%(default)s)",
     )
     parser.add_argument(
