@@ -49,7 +49,16 @@ class Tests:
 
     def words(self) -> list[str]:
         """How pytest is called."""
-        settings = ["-q", "--assert=plain", "-p", "no:xdist", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT)]
+        settings = [
+            "-q",
+            "--assert=plain",
+            "-p",
+            "no:xdist",
+            "-c",
+            str(ROOT / "pyproject.toml"),
+            "--rootdir",
+            str(ROOT),
+        ]
         return ["pytest", *settings, *(str(ROOT / "tests" / file) for file in self.files), "-k", self.chosen]
 
 
