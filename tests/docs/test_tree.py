@@ -41,6 +41,7 @@ COVERED_BY = {
     "evaluate/models/language_model.py": "evaluate/scoring/test_logprobs.py",
     "evaluate/models/lm_eval.py": "evaluate/parity/test_bridge.py",
     "evaluate/protocol.py": "evaluate/test_prompt.py",
+    "evaluate/reports/run_contents.py": "cli/test_commands.py",
     "evaluate/tasks/analogies.py": "evaluate/tasks/test_choices.py",
     "evaluate/tasks/commonsense.py": "evaluate/tasks/test_choices.py",
     "evaluate/tasks/drop.py": "evaluate/tasks/test_reading.py",
