@@ -55,7 +55,6 @@ COVERED_BY = {
     "evaluate/tasks/superglue_reading.py": "evaluate/tasks/test_table.py",
     "evaluate/tasks/winograd.py": "evaluate/tasks/test_choices.py",
     "evaluate/tasks/wsc.py": "evaluate/tasks/test_superglue.py",
-    "generate/steps.py": "generate/test_beam.py",
     "kernels/interface.py": "kernels/test_choose.py",
     "kernels/operator.py": "kernels/test_native.py",
     "kernels/triton_code.py": "kernels/test_triton.py",

@@ -29,7 +29,7 @@ model of `fewshot plan all`, and `model` refines it. `yes: true` (`--yes`) train
 
 
 def page() -> str:
-    """Return the page of all sections."""
+    """Return the page: a table for every section."""
     parts = [OPENING]
     for name, kind in SECTIONS.items():
         rows = [f"| `{field}` | {default} | {note} |" for field, default, note in _rows(name, kind)]
@@ -63,7 +63,7 @@ def _spelled_type(hint: object) -> str:
 
 
 def _notes(kind: type) -> dict[str, str]:
-    """Return the comment of every field: behind it, or on the lines above."""
+    """Return the comment of every field, which stands behind it or on the lines above."""
     source = inspect.getsource(kind)
     comments, alone = {}, set()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
