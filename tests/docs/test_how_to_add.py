@@ -16,11 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from fewshot.base.config import to_plain
-from fewshot.checkpoint.load import load_run
 from fewshot.cli.main import main
 
 ROOT = Path(__file__).parents[2]
@@ -341,63 +338,6 @@ def add_text_format(copy: Copy) -> Check:
     return check
 
 
-def add_checkpoint_format(copy: Copy) -> Check:
-    functions = '''"""Models as an archive of NumPy: weights, their shape and the tokenizer in one folder."""
-
-from __future__ import annotations
-
-from pathlib import Path
-
-import numpy as np
-import torch
-
-from fewshot.base.config import from_plain, to_plain
-from fewshot.base.files import read_json, write_json
-from fewshot.checkpoint.formats.gpt2 import check_is_gpt2
-from fewshot.model.config import GPTConfig
-from fewshot.model.gpt import GPT
-from fewshot.tokenizer.load import load_tokenizer
-from fewshot.tokenizer.vocab import Tokenizer
-
-check = check_is_gpt2
-
-
-def is_in(path: Path) -> bool:
-    return (path / "model.npz").is_file()
-
-
-def read(folder: Path) -> tuple[GPT, Tokenizer]:
-    model = GPT(from_plain(GPTConfig, read_json(folder / "shape.json"), where="shape.json"))
-    with np.load(folder / "model.npz") as arrays:
-        model.load_state_dict({name: torch.from_numpy(arrays[name]) for name in arrays})
-    return model.eval(), load_tokenizer(folder)
-
-
-def write(folder: Path, model: GPT, tokenizer: Tokenizer) -> None:
-    folder.mkdir(exist_ok=True)
-    np.savez(folder / "model.npz", **{name: tensor.numpy() for name, tensor in model.state_dict().items()})
-    write_json(folder / "shape.json", to_plain(model.config))
-    tokenizer.save(folder / "tokenizer.json")
-'''
-    copy.write("checkpoint/formats/archive.py", functions)
-    path = copy.package / "checkpoint/formats/table.py"
-    path.write_text(path.read_text().replace("formats import gpt2\n", "formats import archive, gpt2\n"))
-    row = '"archive": Format("an archive,", archive.is_in, archive.read, archive.check, archive.write)'
-    copy.add_row("checkpoint/formats/table.py", "FORMATS", row)
-
-    def check(text_file: Path, small_run: Path) -> None:
-        model, tokenizer, _ = load_run(small_run)
-        folder, run = copy.folder / "theirs", copy.folder / "run"
-        folder.mkdir()
-        np.savez(folder / "model.npz", **{name: tensor.numpy() for name, tensor in model.state_dict().items()})
-        (folder / "shape.json").write_text(json.dumps(to_plain(model.config)))
-        tokenizer.save(folder / "tokenizer.json")
-        tests = Tests(["checkpoint/formats/test_table.py"], "archive")
-        copy.run(["convert", folder, run], ["generate", run, "The cat", "--n_tokens", "3"], tests)
-
-    return check
-
-
 def add_optimizer(copy: Copy) -> Check:
     optimizer = '''def _sgd(named: Named, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
     """Return gradient descent with momentum; weight decay on matrices only."""
@@ -481,7 +421,6 @@ ADDITIONS: dict[str, Callable[[Copy], Check]] = {
     "family of novel tasks": add_novel_family,
     "checkpoint format": add_checkpoint_format,
     "text format": add_text_format,
-    "checkpoint format": add_checkpoint_format,
     "optimizer": add_optimizer,
     "model size": add_model_size,
     "learner in weights": add_learner,
