@@ -127,6 +127,12 @@ def test_lines_of_one_style_differ_in_how_their_markers_are_filled():
     assert all(GREY in svg for svg in drawn.values())
 
 
+def test_a_line_that_is_cut_off_as_a_whole_is_marked_in_the_legend():
+    svg = draw([line([1, 2], "low", y=[0.0, 2.0]), line([1, 2], "high", y=[7.0, 8.0])], top=3.0)
+    assert {"low", "high (higher)"} <= {text for text, _, _ in texts(svg)}
+    assert "(higher)" not in draw([line([1, 2], "low", y=[0.0, 2.0]), line([1, 2], "high", y=[2.0, 8.0])], top=3.0)
+
+
 def test_of_many_points_some_have_markers():
     def n_markers(n: int) -> int:
         return draw([line([float(i) for i in range(n)])]).count("<use xlink:href")

@@ -11,7 +11,7 @@ import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import matplotlib
@@ -109,11 +109,14 @@ def lines_svg(
 ) -> str:
     """Return a chart of lines with their intervals.
 
-    `name` keeps the ids in it apart from those of other charts on a page. What lies above `top` is cut off.
+    `name` keeps the ids in it apart from those of other charts on a page. What lies above `top` is cut off; of a
+    line that lies there as a whole the legend says so.
     """
     figure, axes = new_axes(width=width)
+    bottom, highest = _extent(lines)
+    top = None if top is None or not bottom < top < highest else top
     for line in lines:
-        _draw(axes, line)
+        _draw(axes, line if top is None or min(line.y) < top else replace(line, label=f"{line.label} (higher)"))
     if chance is not None:
         axes.axhline(chance, color=INK, linestyle=":", linewidth=1.2, label="chance")
     _set_scale(axes, scale, sorted({x for line in lines for x in line.x}), width)
@@ -121,12 +124,16 @@ def lines_svg(
         axes.set_ylim(-0.03, 1.03)
         axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))  # as in the tables
     if top is not None:
-        bottom = min((y for line in lines for y in (*line.y, *line.low)), default=top)
-        if bottom < top < axes.get_ylim()[1]:
-            axes.set_ylim(bottom - 0.05 * (top - bottom), top)  # the margin of what is seen
+        axes.set_ylim(bottom - 0.05 * (top - bottom), top)  # the margin of what is seen
     axes.set_xlabel(as_text(x_label))
     axes.set_ylabel(as_text(y_label))
     return to_svg(figure, axes, name)
+
+
+def _extent(lines: Sequence[Line]) -> tuple[float, float]:
+    """Return the lowest and the highest value of all lines, with their intervals."""
+    values = [y for line in lines for y in (*line.y, *line.low, *line.high)]
+    return min(values, default=0.0), max(values, default=0.0)
 
 
 def _draw(axes: Axes, line: Line) -> None:

@@ -29,6 +29,7 @@ h1 { font-size: 1.7rem; margin-bottom: .3rem; } h2 { font-size: 1.2rem; margin-t
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .92rem; }
 th, td { padding: .3rem .9rem .3rem 0; text-align: left; border-bottom: 1px solid var(--line); }
+tr > th:first-child { white-space: nowrap; }
 .results td, .results th { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .results :is(td, th):nth-child(-n + 2), .results .name { text-align: left; }
 th { color: var(--soft); font-weight: 600; } small, .soft { color: var(--soft); }
