@@ -67,6 +67,8 @@ OF_NO_FILE = {
     "evaluate/parity/test_superglue.py": "scores against lm-evaluation-harness",
     "evaluate/parity/test_windows.py": "scores against lm-evaluation-harness",
     "evaluate/parity/test_writing.py": "scores against lm-evaluation-harness",
+    "evaluate/tasks/test_full_files.py": "the tasks on their whole original files",
+    "evaluate/tasks/test_prompts.py": "the prompts of all tasks against stored ones",
     "evaluate/test_results_kept.py": "evaluations that are stopped and go on",
     "kernels/test_kernel_agreement.py": "every kernel against the reference",
     "meta/test_finite.py": "numbers that are not finite, in all of meta/",
