@@ -246,7 +246,7 @@ def add_task(copy: Copy) -> Check:
         titles = ["InputStoryid", *(f"InputSentence{i}" for i in (1, 2, 3, 4))]
         titles += ["RandomFifthSentenceQuiz1", "RandomFifthSentenceQuiz2", "AnswerRightEnding"]
         name = "cloze_test_test__spring2016 - cloze_test_ALL_test.csv"
-        write_csv(copy.folder / name, titles, *(f"{i} a b c d e f 1".split() for i in range(30)))
+        write_csv(copy.folder / name, titles, *(f"{i} {i} b c d e f 1".split() for i in range(30)))
         words = [
             "evaluate",
             small_run,
@@ -289,6 +289,29 @@ def add_novel_family(copy: Copy) -> Check:
         (model,) = json.loads(printed)["models"]
         shown = [(result["task"], result["shots"]) for result in model["results"]]
         assert shown == [("novel_multiple", 0), ("novel_multiple", 2)]
+
+    return check
+
+
+def add_checkpoint_format(copy: Copy) -> Check:
+    code = copy.renamed("checkpoint/formats/gpt2.py", ('"config.json"', '"settings.json"'))
+    copy.write("checkpoint/formats/theirs.py", code)
+    functions = (
+        "is_hugging_face, theirs.read_model_and_tokenizer, theirs.check_is_gpt2, theirs.write_model_and_tokenizer"
+    )
+    copy.insert("checkpoint/formats/table.py", "FORMATS", "from fewshot.checkpoint.formats import theirs\n\n")
+    copy.add_row("checkpoint/formats/table.py", "FORMATS", f'"theirs": Format("their folder", theirs.{functions})')
+
+    def check(text_file: Path, small_run: Path) -> None:
+        folder, run = copy.folder / "theirs", copy.folder / "run"
+        assert main(["convert", str(small_run), str(folder)]) == 0
+        (folder / "config.json").rename(folder / "settings.json")
+        written, _, rewritten, _ = copy.run(
+            *(["generate", small_run, "The cat", "--seed", "1"], ["convert", folder, run]),
+            ["generate", run, "The cat", "--seed", "1"],
+            Tests(["checkpoint/formats/test_table.py"], "theirs"),
+        )
+        assert rewritten == written
 
     return check
 
@@ -396,6 +419,7 @@ ADDITIONS: dict[str, Callable[[Copy], Check]] = {
     "kernel": add_kernel,
     "evaluation task": add_task,
     "family of novel tasks": add_novel_family,
+    "checkpoint format": add_checkpoint_format,
     "text format": add_text_format,
     "optimizer": add_optimizer,
     "model size": add_model_size,

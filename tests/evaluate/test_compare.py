@@ -36,7 +36,7 @@ def test_a_paired_comparison_counts_the_questions_that_only_one_has_right() -> N
     assert found.low < 0 < found.difference < found.high
 
 
-def test_two_protocols_are_compared_by_a_measure_of_their_own() -> None:
+def test_two_protocols_are_compared_by_a_metric_of_their_own() -> None:
     long = Example("q", "?", (" a", " b c d"))
     asked = [Answer(example=long, logprobs=(-2.0, -3.0), n_tokens=(1, 3))]  # right by sum, wrong by token
     found = compare(asked, asked, accuracy("sum", name="acc"), second_metric=accuracy("token"), seed=0)
@@ -74,7 +74,7 @@ def test_equal_answers_differ_by_nothing_for_sure_although_each_score_is_unsure(
     assert high - low > 0.4
 
 
-def test_a_measure_that_is_no_share_has_an_interval_and_no_p_value() -> None:
+def test_a_metric_that_is_no_share_has_an_interval_and_no_p_value() -> None:
     def scored(*nats: float) -> list[Answer]:
         return [Answer(example=Example(f"t{i}", "", ("one two",)), logprobs=(-n,)) for i, n in enumerate(nats)]
 

@@ -67,7 +67,7 @@ def test_n_agrees_with_the_papers_table_c1(shared_data):
         ("scramble_cl", "cycle_letters_in_word.jsonl", 2),
         ("scramble_ri", "random_insertion_in_word.jsonl", 7),
     ):
-        assert n_words(read_released(released.need(task, file)), task) == n
+        assert n_words(read_released(released.require(task, file)), task) == n
     assert n_words(read_lambada(DataFolder(sets / "lambada").require("lambada", "lambada_test.jsonl")), "lambada") == 13
     scenes = [one.example for one in make_hellaswag(data=DataFolder(sets / "hellaswag")).episodes(10**6, 0, 0)]
     assert n_words(scenes, "hellaswag") == 13
@@ -133,7 +133,7 @@ def answer(name: str, right: bool, group: str = "") -> Answer:
     return Answer(example=example, logprobs=(-1.0, -2.0) if right else (-2.0, -1.0), n_tokens=(1, 1))
 
 
-def test_every_measure_is_given_over_all_clean_and_dirty_questions():
+def test_every_metric_is_given_over_all_clean_and_dirty_questions():
     answers = [answer(name, right) for name, right in zip("abcde", (True, False, False, True, True), strict=True)]
     row, nats = split_results(SPLIT, answers, [accuracy(), perplexity("completion")], shots=5, seed=1)
     assert (row.task, row.metric, row.share, row.shots, row.n_words) == ("t", "accuracy", True, 5, 8)

@@ -93,7 +93,7 @@ NEIGHBOURS = {
     "the same questions with other demonstrations": [{}, {"task": opposites(shown=SHOWN[:1])}],
     "a corrected set of fewer rows": [{"limit": 99}, {"task": opposites(dict(list(WORDS.items())[:5])), "limit": 99}],
     "the harness's protocol after the paper's": [{}, {"task": opposites(protocol=HARNESS)}],
-    "one measure more, then less": [
+    "one metric more, then less": [
         {"task": opposites(metrics=(accuracy(), calibration_error()))},
         {"task": opposites(), "limit": 6},
     ],
@@ -271,7 +271,7 @@ def test_a_folder_that_fewshot_did_not_name_is_no_checkpoints_results(tmp_path, 
 
 IDENTITY = {
     "the source's name": {"source": "data/words.txt"},
-    "the measures": {"metrics": (accuracy(), calibration_error())},
+    "the metrics": {"metrics": (accuracy(), calibration_error())},
     "the paper's name": {"paper_name": "Opposites"},
     "the description": {"description": "Opposites:"},
 }
@@ -478,7 +478,7 @@ def test_results_of_a_former_training_are_kept_and_not_drawn_with_the_new(tmp_pa
     assert len(list(root.glob("step-*"))) == 5
 
 
-def test_of_one_measure_that_on_most_questions_is_read_and_of_as_many_both(tmp_path, measured):
+def test_of_one_metric_that_on_most_questions_is_read_and_of_as_many_both(tmp_path, measured):
     root = tmp_path / "evaluations"
     measured(limit=3)
     measured(limit=6, shots=(1, 2))

@@ -7,7 +7,7 @@ import torch
 
 from fewshot.base.errors import BadValue
 from fewshot.generate.beam import beam_search
-from fewshot.generate.steps import GPTSteps, n_common, n_shared
+from fewshot.generate.steps import GPTSteps
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
 from fewshot.tokenizer.bpe import train_bpe
@@ -151,12 +151,3 @@ def test_tokens_of_our_tokenizers_stand_alone(name):
     assert tokenizer.pieces_stand_alone
     ids = [*range(tokenizer.n_vocab), *reversed(range(tokenizer.n_vocab))]
     assert b"".join(tokenizer.decode_bytes([i]) for i in ids) == tokenizer.decode_bytes(ids)
-
-
-@pytest.mark.parametrize("n", [0, 1, 2, 5, 8])
-def test_common_tokens_are_counted(n):
-    a, b = [1] * 8, [1] * n + [2] * (8 - n)
-    assert n_common(a, b) == n
-    assert n_common(a[:n], b) == n
-    assert n_shared([a, b]) == min(n, 7)
-    assert n_shared([a]) == 0

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -9,12 +10,16 @@ import torch
 
 from fewshot.base.config import read_yaml
 from fewshot.base.errors import Diverged, UnknownName
+from fewshot.checkpoint.save import save
 from fewshot.cli.main import main
 from fewshot.cli.meta import TASKS
-from fewshot.meta.experiment import KINDS, configure, measure, prepare, train
+from fewshot.meta.experiment import EXPERIMENTS, configure, measure, prepare, train
 from fewshot.meta.folder import about_training
 from fewshot.meta.state import read_state
 from fewshot.meta.tasks.sinusoid import Experiment
+from fewshot.model.config import GPTConfig
+from fewshot.model.gpt import GPT
+from fewshot.tokenizer.bytes import Bytes
 
 RUNS = sorted((Path(__file__).parents[2] / "runs").glob("meta_*.yaml"))
 SHORT = {"outer": {"n_iterations": 30, "report_every": 10}, "test_tasks": 5}
@@ -29,7 +34,7 @@ def test_every_run_is_a_configuration_of_its_kind(path):
 
 
 def test_the_command_knows_every_kind():
-    assert set(TASKS) == set(KINDS)
+    assert set(TASKS) == set(EXPERIMENTS)
 
 
 def test_what_is_not_given_is_as_the_kind_has_it_and_a_name_stands_for_its_options():
@@ -54,8 +59,8 @@ def test_what_is_broken_off_is_kept_and_goes_on_to_the_same_result(tmp_path):
     cut.mkdir()
     expected = run(whole, None)
     run(cut, 20)
-    found = run(cut, None)
-    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    resumed = run(cut, None)
+    assert all(torch.equal(resumed[name], tensor) for name, tensor in expected.items())
 
 
 def test_a_result_tells_settings_and_history(tmp_path):
@@ -138,8 +143,8 @@ def test_when_asked_to_stop_the_state_is_saved_before_anything_is_measured(stop_
     assert stop_in + 1 not in watched
     again = small()
     again.watch = lambda name: {"seven": 7.0}
-    found = [row for _, row in train(again, tmp_path, about={})]
-    assert watched + [row["iteration"] for row in found] == [10, 20, 30]  # the row that was due comes now
+    later = [row for _, row in train(again, tmp_path, about={})]
+    assert watched + [row["iteration"] for row in later] == [10, 20, 30]  # the row that was due comes now
     assert again.loops["maml"].history == rows
 
 
@@ -155,11 +160,11 @@ def test_a_state_is_written_by_the_clock_not_by_the_reports(tmp_path, monkeypatc
     assert rows == [10, 20, 30]
     assert set(saved) == set(range(1, 31))
     assert loop.history == whole.loops["maml"].history
-    (kept, facts), (wanted, others) = (
+    (tensors, facts), (wanted, others) = (
         read_state(folder / "maml.safetensors") for folder in (tmp_path, tmp_path / "whole")
     )
     assert facts == others
-    assert all(torch.equal(kept[name], tensor) for name, tensor in wanted.items())
+    assert all(torch.equal(tensors[name], tensor) for name, tensor in wanted.items())
 
 
 def test_what_is_not_finite_is_not_written(tmp_path):
@@ -215,4 +220,89 @@ def test_sizes_that_fit_into_no_memory_are_refused_at_once(kind, words, tmp_path
     assert main(["meta", kind.partition(",")[0], *words, "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert "are free: lower" in error
+    assert error.count("\n") == 1
+
+
+# Predictions that are not finite have no figure: neither an accuracy nor an error
+
+ONE_ITERATION = ["--outer.n_iterations", "1", "--learner.compile", "untraced"]
+IMAGES = ["--n_ways", "3", "--data.n_bytes", "9", "--data.validation", "0", "--data.test", "0.4", "--test.n_tasks", "8",
+          "--network.n_filters", "4", "--learner.n_tasks", "2", *ONE_ITERATION]  # fmt: skip
+WILD = ["--learner.step_size", "1e30"]
+LEARNERS = ("maml", "fomaml", "anil", "meta-sgd", "maml++", "pretrain")
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    """Twelve classes of four texts each."""
+    rows = [{"text": f"{chr(97 + c) * (3 + i)} {i}", "label": c} for c in range(12) for i in range(4)]
+    path = tmp_path / "texts.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    shape = {"n_layers": 1, "d_model": 8, "n_heads": 2, "n_ctx": 48}
+    tokenizer = Bytes()
+    save(tmp_path / "run", GPT(GPTConfig(n_vocab=tokenizer.n_vocab, **shape)), step=1)
+    tokenizer.save(tmp_path / "run" / "tokenizer.json")
+    return tmp_path / "run"
+
+
+DIVERGING = {
+    **{f"classes, {name}": ["omniglot", *IMAGES, *WILD, "--learner.name", name, "--test.steps", "[0,20]"]
+       for name in LEARNERS},
+    "classes, reptile": ["omniglot", *IMAGES, "--learner.name", "reptile", "--learner.step_size", "1e38",
+                         "--learner.n_query", "2", "--learner.batch", "3", "--test.steps", "[0,20]"],
+    "classes, each query alone": ["omniglot", *IMAGES, *WILD, "--learner.name", "pretrain", "--test.transductive",
+                                  "false", "--test.steps", "[0,20]"],
+    "classes, watched": ["omniglot", *IMAGES, *WILD, "--learner.name", "pretrain", "--data.validation", "0.3",
+                         "--test.steps", "[20]"],
+    "sinusoids": ["sinusoid", *ONE_ITERATION, *WILD, "--learner.name", "pretrain", "--test_tasks", "3"],
+    "functions": ["regression", *ONE_ITERATION, *WILD, "--learner.name", "pretrain", "--learner_outer.n_iterations",
+                  "1", "--test_tasks", "3", "--reader", "null"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words", DIVERGING.values(), ids=DIVERGING)
+def test_a_learner_whose_predictions_are_no_numbers_has_no_figure(words, texts, tmp_path, capsys):
+    data = ["--data.path", str(texts)] if words[0] == "omniglot" else []
+    assert main(["meta", *words, *data, "--out", str(tmp_path / "out")]) == 2
+    error = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("fewshot: "))
+    assert "is no number" in error
+    assert "learner.step_size" in error
+    assert not (tmp_path / "out" / "result.json").exists()
+
+
+def test_a_learner_of_text_whose_predictions_are_no_numbers_has_no_figure(checkpoint, tmp_path, capsys):
+    few = ["--tasks", "[hidden_letter]", "--shots", "[2]", "--seeds", "2", "--test_tasks", "2", "--finetune.tasks", "1",
+           "--learner.n_tasks", "2", "--learner.n_query", "1", "--learner.n_support", "2", *ONE_ITERATION,
+           "--run", str(checkpoint), "--out", str(tmp_path / "out")]  # fmt: skip
+    assert main(["meta", "text", *few, "--learner.name", "pretrain", *WILD]) == 2
+    assert "learner.step_size" in capsys.readouterr().err
+    too_large = ["--finetune.sgd", "[1e30]", "--finetune.adam", "[1e38]", "--finetune.steps", "[5]"]
+    few[-1] = str(tmp_path / "other")
+    assert main(["meta", "text", *few, *too_large]) == 2
+    assert "finetune.sgd" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["sinusoid", "--learner.step_size", ".inf"], ["sinusoid", "--learner.step_size", "inf"],
+     ["sinusoid", "--learner.step_size", ".nan"], ["sinusoid", "--outer.lr", ".inf"],
+     ["sinusoid", "--outer.lr", "nan"], ["sinusoid", "--outer.clip_norm", ".inf"],
+     ["sinusoid", "--outer.weight_decay", ".nan"], ["sinusoid", "--learner.multi_step_share", ".nan"],
+     ["regression", "--noise", ".inf"], ["regression", "--learner_outer.lr", ".inf"],
+     ["text", "--reader_lr", ".inf"], ["text", "--finetune.sgd", "[.inf]"], ["text", "--finetune.adam", "[.nan]"],
+     ["omniglot", "--data.test", ".nan"], ["omniglot", "--data.validation", ".inf"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_setting_that_is_not_finite_is_refused_with_its_value(words, tmp_path, capsys):
+    assert main(["meta", *words, "--out", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    name = words[1].removeprefix("--").rpartition(".")[2]
+    assert name in error
+    assert "inf" in error or "nan" in error
     assert error.count("\n") == 1

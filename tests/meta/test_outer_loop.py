@@ -6,17 +6,23 @@ from torch.nn.functional import mse_loss
 
 from fewshot.base.errors import BadFile, BadValue, Diverged
 from fewshot.meta.episodes import Sinusoids
-from fewshot.meta.learners.weight_learner import LearnerConfig, WeightLearner, named
+from fewshot.meta.learners.weight_learner import LearnerConfig, WeightLearner, learner_options
 from fewshot.meta.nn.networks import perceptron
-from fewshot.meta.outer_loop import Loss, OuterConfig, OuterLoop
+from fewshot.meta.outer_loop import OuterConfig, OuterLoop, OuterLoss
 
 ABOUT = {"tasks": "sinusoid", "widths": (7,)}
 
 
 def loop(learner: str = "maml", **options) -> OuterLoop:
     network = perceptron(1, (7,), 1, seed=0)
-    one = WeightLearner(network, Sinusoids(), mse_loss, LearnerConfig(**{**named(learner), "n_tasks": 3}))
-    return OuterLoop(one.start.named(), one.step, OuterConfig(**{"n_iterations": 60, "report_every": 20, **options}))
+    weight_learner = WeightLearner(
+        network, Sinusoids(), mse_loss, LearnerConfig(**{**learner_options(learner), "n_tasks": 3})
+    )
+    return OuterLoop(
+        weight_learner.start.named(),
+        weight_learner.step,
+        OuterConfig(**{"n_iterations": 60, "report_every": 20, **options}),
+    )
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
@@ -51,12 +57,12 @@ def test_a_loop_that_was_stopped_between_reports_goes_on_with_the_same_rows(tmp_
 
 
 def test_a_loop_is_not_whole_within_an_iteration_nor_when_it_has_diverged():
-    one = loop()
-    step, seen = one.step, []
-    one.step = lambda *given: seen.append(one.is_whole) or step(*given)
-    assert one.is_whole
-    for _ in one.run():
-        assert one.is_whole
+    sound = loop()
+    step, seen = sound.step, []
+    sound.step = lambda *given: seen.append(sound.is_whole) or step(*given)
+    assert sound.is_whole
+    for _ in sound.run():
+        assert sound.is_whole
     assert set(seen) == {False}
     lost = loop(lr=1e30, schedule="constant")
     with pytest.raises(Diverged):
@@ -96,10 +102,10 @@ def test_the_learning_rate_warms_up_and_falls_as_configured():
 def test_long_gradients_are_cut_and_known_ones_are_taken_as_they_are():
     weight = torch.tensor([3.0], requires_grad=True)
     config = OuterConfig(n_iterations=1, optimizer="sgd", lr=1.0, schedule="constant", clip_norm=0.5)
-    (row,) = OuterLoop({"w": weight}, lambda *_: Loss(100 * weight.sum()), config).run()
+    (row,) = OuterLoop({"w": weight}, lambda *_: OuterLoss(100 * weight.sum()), config).run()
     assert weight.item() == pytest.approx(2.5)
     assert row == {"iteration": 1, "loss": 300.0}
-    given = Loss(torch.tensor(5.0), {"w": torch.tensor([-0.25])})
+    given = OuterLoss(torch.tensor(5.0), {"w": torch.tensor([-0.25])})
     (row,) = OuterLoop({"w": weight}, lambda *_: given, config).run()
     assert weight.item() == pytest.approx(2.75)
     assert row == {"iteration": 1, "loss": 5.0}

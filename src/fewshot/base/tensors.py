@@ -1,4 +1,4 @@
-"""What every floor that has tensors needs of them. Apart from the other files here, which do not wait for torch."""
+"""Checks of tensors that several floors need. The only file of this floor that imports torch at once."""
 
 from __future__ import annotations
 

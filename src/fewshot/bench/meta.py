@@ -1,4 +1,4 @@
-"""Tasks a second of MAML's outer gradient, all tasks in one program, against a Python loop over tasks."""
+"""Tasks a second of MAML's outer gradient, all tasks in one traced function, against a Python loop over tasks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ INNER_STEPS = (1, 5)
 
 @dataclass(frozen=True)
 class _Fixed:
-    """The same tasks at every draw: drawing is not what is measured."""
+    """The same tasks at every draw, so that the time to draw them is not measured."""
 
     episodes: Episodes
 
@@ -33,9 +33,9 @@ class _Fixed:
 
 
 def measure(*, rounds: int, compiled: bool | None = None) -> dict[str, Any]:
-    """For each number of inner steps tasks a second of three ways, and the largest difference of any gradient.
+    """Return tasks a second of three ways and their largest difference of a gradient, by number of inner steps.
 
-    Programs are compiled as told, or where there is a compiler.
+    The traced function is compiled if `compiled` says so; by default if there is a compiler.
     """
     compiled = compiler_problem("cpu") is None if compiled is None else compiled
     threads = torch.get_num_threads()
@@ -51,11 +51,11 @@ def _row(n_steps: int, rounds: int, compiled: bool) -> dict[str, Any]:
     episodes = Sinusoids().draw(N_TASKS, N_EXAMPLES, N_EXAMPLES, torch.Generator().manual_seed(0))
     given = network, episodes, InnerLoop()
     ways: dict[str, Callable[[], dict[str, Tensor]]] = {
-        "program": _program(network, episodes, n_steps, compiled),
+        "program": _traced_step(network, episodes, n_steps, compiled),
         "vmap": lambda: outer_gradients(*given[:2], mse_loss, given[2], n_steps=n_steps)[1],
         "loop": lambda: loop_gradients(*given, n_steps=n_steps),
     }
-    slopes = {name: way() for name, way in ways.items()}
+    gradients = {name: way() for name, way in ways.items()}
     seconds = in_turns(ways, rounds=rounds)
     return {
         "n_inner_steps": n_steps,
@@ -64,36 +64,38 @@ def _row(n_steps: int, rounds: int, compiled: bool) -> dict[str, Any]:
         "ratio": seconds["loop"] / seconds["program"],
         "vmap_ratio": seconds["loop"] / seconds["vmap"],
         "largest_difference": max(
-            (slopes["loop"][name] - slopes[way][name]).abs().max().item()
+            (gradients["loop"][name] - gradients[way][name]).abs().max().item()
             for way in ("program", "vmap")
-            for name in slopes["loop"]
+            for name in gradients["loop"]
         ),
     }
 
 
-def _program(network: nn.Module, episodes: Episodes, n_steps: int, compiled: bool) -> Callable[[], dict[str, Tensor]]:
-    """Return what training runs: one program."""
+def _traced_step(
+    network: nn.Module, episodes: Episodes, n_steps: int, compiled: bool
+) -> Callable[[], dict[str, Tensor]]:
+    """Return the outer gradient as training computes it, by a traced function."""
     config = LearnerConfig(n_steps=n_steps, compile="always" if compiled else "never")
     learner, generator = WeightLearner(network, _Fixed(episodes), mse_loss, config), torch.Generator()
 
-    def slopes() -> dict[str, Tensor]:
-        found = learner.step(generator, 0.0).slopes or {}
-        return {name.removeprefix("weights."): slope for name, slope in found.items()}
+    def gradients() -> dict[str, Tensor]:
+        by_name = learner.step(generator, 0.0).gradients or {}
+        return {name.removeprefix("weights."): gradient for name, gradient in by_name.items()}
 
-    return slopes
+    return gradients
 
 
 def loop_gradients(module: nn.Module, episodes: Episodes, inner: InnerLoop, *, n_steps: int) -> dict[str, Tensor]:
-    """Return the same outer gradient task by task, by torch's autograd with a graph of the inner gradients."""
+    """Return the outer gradient computed task by task, by torch's autograd with a graph of the inner gradients."""
     weights = dict(module.named_parameters())
     losses = []
     for i in range(len(episodes.support_x)):
-        own: dict[str, Tensor] = dict(weights)
+        adapted: dict[str, Tensor] = dict(weights)
         for _ in range(n_steps):
-            loss = mse_loss(functional_call(module, own, (episodes.support_x[i],)), episodes.support_y[i])
-            slopes = torch.autograd.grad(loss, list(own.values()), create_graph=inner.second_order)
-            moved = zip(own.items(), slopes, strict=True)
-            own = {name: weight - inner.step_size * slope for (name, weight), slope in moved}
-        losses.append(mse_loss(functional_call(module, own, (episodes.query_x[i],)), episodes.query_y[i]))
-    slopes = torch.autograd.grad(torch.stack(losses).mean(), list(weights.values()))
-    return dict(zip(weights, slopes, strict=True))
+            loss = mse_loss(functional_call(module, adapted, (episodes.support_x[i],)), episodes.support_y[i])
+            gradients = torch.autograd.grad(loss, list(adapted.values()), create_graph=inner.second_order)
+            moved = zip(adapted.items(), gradients, strict=True)
+            adapted = {name: weight - inner.step_size * gradient for (name, weight), gradient in moved}
+        losses.append(mse_loss(functional_call(module, adapted, (episodes.query_x[i],)), episodes.query_y[i]))
+    gradients = torch.autograd.grad(torch.stack(losses).mean(), list(weights.values()))
+    return dict(zip(weights, gradients, strict=True))

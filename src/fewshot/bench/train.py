@@ -1,4 +1,4 @@
-"""Our training against a plain transformers GPT-2 loop of the same shape, on the same rows, step by step in turns."""
+"""Our training against a plain GPT-2 loop of transformers, of the same shape and on the same rows, in turns."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fewshot.train.metrics import StepMetrics
 from fewshot.train.resolve import RunConfig
 from fewshot.train.run import read_run_config, start
 
-TURN_STEPS = 20  # steps of the one before it is the other's turn
+TURN_STEPS = 20  # steps of one before it is the other's turn
 PEER_LR = 1e-3
 
 
@@ -102,12 +102,12 @@ class _Peer:
         self.step, self.seconds = 0, 0.0
 
     def take_turn(self, most_steps: int) -> None:
-        """As many steps as ours has in a turn, or as are left of `most_steps` in all."""
+        """Train as many steps as ours has in a turn, or as are left of `most_steps` in all."""
         for _ in range(min(TURN_STEPS, most_steps - self.step)):
             self.train_step()
 
     def train_step(self) -> None:
-        """One step, timed."""
+        """Train one step and add its time."""
         began = time.perf_counter()
         batch = load_batch(self.mixture, first_row=self.step * self.n_rows, n_rows=self.n_rows)
         logits = self.model(batch.tokens).logits

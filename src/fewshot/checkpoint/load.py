@@ -1,4 +1,4 @@
-"""From folders to models: a run or a checkpoint is read, and only after the sha256 of its files agreed."""
+"""Runs and checkpoints in, models out; a file is used only if its sha256 agrees with the manifest."""
 
 from __future__ import annotations
 

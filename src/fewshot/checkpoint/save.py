@@ -23,7 +23,7 @@ from fewshot.model.gpt import GPT
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write a safetensors file; a full disk, or anything else that the system refuses, raises `OSError`."""
+    """Write a safetensors file; a full disk, or another refusal of the system, raises `OSError`."""
     ready = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     try:
         save_file(ready, path, metadata=dict(metadata or {"format": "pt"}))
@@ -71,14 +71,14 @@ def check_finite(tensors: Mapping[str, Tensor]) -> None:
 
 
 def prune(run: Path, *, keep: int) -> None:
-    """Delete all but the newest `keep` of the checkpoints that the program wrote; all else that lies there stays."""
+    """Delete all but the newest `keep` of the checkpoints that the program wrote; everything else there stays."""
     check(keep >= 1, f"checkpoints to keep is {keep}, must be at least 1")
     for old in [folder for folder in RunFolder(run).checkpoint_folders() if is_as_written(folder)][:-keep]:
         discard(old)
 
 
 def discard(checkpoint: Path) -> None:
-    """Delete a checkpoint so that a kill half way leaves no part of it under its name."""
+    """Delete a checkpoint; a kill half way leaves no part of it under its name."""
     litter = checkpoint.with_name(f".{checkpoint.name}.old.partial")
     checkpoint.replace(litter)
     shutil.rmtree(litter)

@@ -28,13 +28,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tasks", required=True, help="names with commas")
     parser.add_argument("--data", help="folder or zip archive with the original files of the tasks, or: hub")
     parser.add_argument("--text", nargs="+", metavar="PATH", help="the training text, instead of the run's")
-    parser.add_argument("--text_field", default="text", metavar="NAME", help="of .jsonl and .parquet (%(default)s)")
-    parser.add_argument("--shots", type=int, default=0, help="demonstrations (%(default)s)")
-    parser.add_argument("--limit", type=int, default=100_000, help="items of each task (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the demonstrations (%(default)s)")
-    parser.add_argument("--batch_size", type=int, default=32, help="does not change the scores (%(default)s)")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="for evidence and answers (RUN/evaluations)")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument(
+        "--text_field",
+        default="text",
+        metavar="NAME",
+        help="field that holds the text, in .jsonl and .parquet (%(default)s)",
+    )
+    parser.add_argument("--shots", type=int, default=0, help="number of demonstrations (%(default)s)")
+    parser.add_argument("--limit", type=int, default=100_000, help="questions of each task (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the demonstrations (%(default)s)")
+    parser.add_argument(
+        "--batch_size", type=int, default=32, help="texts computed at once; does not change the scores (%(default)s)"
+    )
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder for evidence and answers (RUN/evaluations)")
+    parser.add_argument("--json", action="store_true", help="print the evidence as one object")
 
 
 def run(args: argparse.Namespace) -> int:

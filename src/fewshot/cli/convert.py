@@ -14,7 +14,7 @@ WRITTEN = "gpt2"  # the row of FORMATS that a run is written in
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """From where to where; the format of FROM is seen from what it holds."""
+    """Add the two folders; the format of FROM is seen from its files."""
     parser.add_argument("source", type=Path, metavar="FROM")
     parser.add_argument("target", type=Path, metavar="TO")
 

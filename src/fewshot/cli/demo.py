@@ -1,4 +1,4 @@
-"""The whole river on built-in text: corpus, tokenizer, training, generation, zero- to few-shot evaluation, report.
+"""Run everything on built-in text: corpus, tokenizer, training, generation, zero- to few-shot evaluation, report.
 
 Takes minutes on two cores. Exit code 0 if the expected figures hold, 1 if not.
 """
@@ -15,18 +15,18 @@ from fewshot.base.log import note
 from fewshot.checkpoint.folder import RunFolder
 from fewshot.cli.train import new_folder
 
-MARKER = ".fewshot-demo"  # in a folder that the demo made, and so may replace
+MARKER = ".fewshot-demo"  # in a folder that the demo made, and so may make again
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where the run goes."""
+    """Add the option where the run is written."""
     parser.add_argument(
         "--out", type=new_folder, default=Path("out/demo"), metavar="RUN", help="run folder (%(default)s)"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the demo."""
+    """Run the demo in a new folder, or again in one that it made."""
     from fewshot.base.lock import hold
 
     folder: Path = args.out
@@ -64,7 +64,7 @@ def _run(folder: Path) -> int:
         return 130
     note("3. in-context learning: accuracy against the number of demonstrations, no gradient updates")
     model, tokenizer, checkpoint = load_run(folder)
-    everything, lm = [], GPTLanguageModel(model)
+    results, lm = [], GPTLanguageModel(model)
     store = ResultsStore(root=RunFolder(folder).evaluations, weights=checkpoint.weights, step=checkpoint.step)
     for name, limit in recipe.TASKS.items():
         task = make_task(name)
@@ -82,21 +82,22 @@ def _run(folder: Path) -> int:
                 on_progress=on_progress,
             )
         store.add(task, answered)
-        everything += [result for answers in answered for result in answers.results()]
-    show_results(everything)
+        results += [result for answers in answered for result in answers.results()]
+    show_results(results)
     note(f"4. report: {report_run(folder, prompts=recipe.PROMPTS)}")
-    checks = recipe.check_figures(everything, last.val_loss)
-    print_table(
-        ("expected", "found", ""), [(check.claim, check.found, "holds" if check.holds else "FAILS") for check in checks]
-    )
+    checks = recipe.check_figures(results, last.val_loss)
+    rows = [(check.claim, check.measured, "holds" if check.holds else "FAILS") for check in checks]
+    print_table(("expected", "found", ""), rows)
     failed = [check for check in checks if not check.holds]
     for check in failed:
-        note(f"not as expected: {check.claim}; found {check.found}. Loss and curves are in {RunFolder(folder).report}")
+        note(
+            f"not as expected: {check.claim}; found {check.measured}. Loss and curves are in {RunFolder(folder).report}"
+        )
     return 1 if failed else 0
 
 
 def _make_room(folder: Path) -> None:
-    """Delete what an earlier demo made; results stay, and anything that it did not make stops it before that."""
+    """Delete what an earlier demo made but its results; raise BadValue before that for what it did not make."""
     remove_litter(folder)
     run = RunFolder(folder)
     made = [folder / "text", run.data, run.metrics, run.report, run.config, run.tokenizer, run.unfinished]

@@ -31,19 +31,32 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments: which model, which tasks, how many shots and questions."""
     parser.add_argument("model", metavar="RUN", help="a run folder, or hf:PATH for a model of transformers")
-    parser.add_argument("--tasks", default="novel_symbols", help="names with commas, or 'list' to see them all")
+    parser.add_argument(
+        "--tasks", default="novel_symbols", help="names with commas, or 'list' for a table of all tasks"
+    )
     parser.add_argument(
         "--shots",
         default="0,1,4",
-        help="numbers with commas, 'paper' for the task's K, 'best' for the K that does best on its development set",
+        help="numbers of demonstrations with commas; 'paper' is the task's K in the paper, 'best' the K that does best "
+        "on its development set (%(default)s)",
     )
-    parser.add_argument("--protocol", default="gpt3", help="gpt3, lm-eval, or both with a comma (%(default)s)")
+    parser.add_argument(
+        "--protocol",
+        default="gpt3",
+        help="how prompts are made and answers judged: gpt3, lm-eval, or both with a comma (%(default)s)",
+    )
     parser.add_argument("--limit", type=int, default=200, help="questions of each task (%(default)s)")
     parser.add_argument(
-        "--seeds", "--seed", default="0", help="of the demonstrations; several with commas give mean and spread (0)"
+        "--seeds",
+        "--seed",
+        default="0",
+        help="seeds of the demonstrations; several with commas give mean and spread (0)",
     )
     parser.add_argument(
-        "--orders", type=int, default=1, help="in which the same demonstrations are shown (%(default)s)"
+        "--orders",
+        type=int,
+        default=1,
+        help="number of orders in which the same demonstrations are shown (%(default)s)",
     )
     parser.add_argument(
         "--calibration",
@@ -55,11 +68,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoints",
         choices=("newest", "all"),
         default="newest",
-        help="of the run (%(default)s); train with --loop.keep_checkpoints N to have more",
+        help="which of the run (%(default)s); train with --loop.keep_checkpoints N to have more",
     )
-    parser.add_argument("--batch_size", type=int, default=32, help="does not change the scores (%(default)s)")
+    parser.add_argument(
+        "--batch_size", type=int, default=32, help="texts computed at once; does not change the scores (%(default)s)"
+    )
     parser.add_argument("--data", help="folder or zip archive with the original files of the tasks, or: hub")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="for results (RUN/evaluations, evaluations)")
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="folder of all results (RUN/evaluations; for hf:PATH evaluations)"
+    )
     parser.add_argument("--json", action="store_true", help="one object, the same whatever is asked (docs/evaluate.md)")
 
 
@@ -87,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
         loaded = load(name)
         if args.checkpoints == "all":
             note(f"{name}: step {loaded.step:,}")
-        with said_how_to_go_on(loaded):
+        with note_how_to_go_on(loaded):
             answered = ask(loaded, tasks, seeds, args)
         report["models"].append(print_model(args.model, loaded, answered, args))
     if "," in args.protocol:
@@ -97,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
             (other.folder, other.weights) != (loaded.folder, loaded.weights),
             f"{args.model} and {args.against} are the same model in one folder: give another one to --against",
         )
-        with said_how_to_go_on(other):
+        with note_how_to_go_on(other):
             others = ask(other, tasks, seeds, args)
         report["models"].append(print_model(args.against, other, others, args))
         report["comparison"] = print_comparison(answered[0], others[0], args)
@@ -108,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 @contextlib.contextmanager
-def said_how_to_go_on(loaded: Loaded) -> Iterator[None]:
+def note_how_to_go_on(loaded: Loaded) -> Iterator[None]:
     """Write on Ctrl-C that the answers so far are stored, and how to go on."""
     from fewshot.base.log import note
 

@@ -1,20 +1,21 @@
-"""Learning to learn: in the weights (MAML and its relatives) and in context, on tasks that were never trained on.
+"""Learning to learn: in the weights (MAML and its relatives) and in context, tested on tasks that were not trained on.
 
   fewshot meta sinusoid                            MAML on the paper's sinusoids, then 5 points of 600 unseen waves
   fewshot meta sinusoid --learner pretrain         its baseline: trained on all tasks at once
+  fewshot meta sinusoid --help                     every field of its configuration, with defaults
   fewshot meta omniglot --config runs/meta_omniglot.yaml --outer.lr 2e-3
   fewshot meta report out/meta_sinusoid_maml out/meta_sinusoid_pretrain --out meta.html
 
-Learners: maml, fomaml, anil, meta-sgd, maml++, reptile, pretrain, context; a task has those that make sense for it.
-Any field of the configuration can be given as --section.field VALUE. State is kept in the --out folder: run the same
-command again after an interruption and it goes on. Source: Finn et al. 2017, Brown et al. 2020 section 1.
+Learners: maml, fomaml, anil, meta-sgd, maml++, reptile, pretrain, context; each kind of tasks allows those that fit it.
+Any field of the configuration can be given as --section.field VALUE. The state is saved in the --out folder: give the
+same command again after an interruption and it goes on. Source: Finn et al. 2017, Brown et al. 2020 section 1.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from fewshot.base.log import note
 
@@ -25,14 +26,17 @@ if TYPE_CHECKING:
     from fewshot.meta.experiment import Experiment
 
 TAKES_OVERRIDES = True
+PASSES_ON = True  # a --help behind the kind of tasks is answered here
 DOCTYPE = b"<!doctype html>"
-MOST_COLUMNS = 8  # with intervals
+MAX_COLUMNS = 8  # of a table with intervals
 TASKS = ("sinusoid", "omniglot", "regression", "markov", "text")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which tasks, which learner; or which results to show."""
+    """Add the kind of tasks, the learner and the folders; or the results to report on."""
     parser.add_argument("tasks", choices=[*TASKS, "report"])
+    if not parser.add_help:
+        parser.add_argument("-h", "--help", action=_Help, nargs=0, help="show this help message and exit")
     parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="of report: the --out folders to show")
     parser.add_argument("--config", type=Path, metavar="YAML", help="a configuration file; the options go over it")
     parser.add_argument("--learner", metavar="NAME", help="a published learner (that of the configuration, or maml)")
@@ -41,14 +45,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true")
 
 
+class _Help(argparse.Action):
+    """Prints the help page, with all options of the kind of tasks that is given before it."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *given: object) -> NoReturn:
+        """Print the page and exit."""
+        if namespace.tasks in TASKS:
+            _add_fields(parser, namespace.tasks)
+        parser.print_help()
+        parser.exit()
+
+
+def _add_fields(parser: argparse.ArgumentParser, kind: str) -> None:
+    """Add every field of a kind's configuration, which the parser itself takes as overrides, for its help page."""
+    from fewshot.meta.options import description, sections
+
+    parser.usage = f"fewshot meta {kind} [--config YAML] [--learner NAME] [--out OUT] [--json] [--FIELD VALUE ...]"
+    parser.description = f"{description(kind)}\n\nBelow are all fields, each with its default in the place of VALUE."
+    for section in sections(kind):
+        title = f"fields of {section.name}" if section.name else f"fields of {kind}"
+        group = parser.add_argument_group(title, section.summary)
+        for option in section.options:
+            help_text = option.comment.replace("%", "%%")
+            group.add_argument(f"--{option.name}", dest=argparse.SUPPRESS, metavar=option.default, help=help_text)
+
+
 def run(args: argparse.Namespace) -> int:
-    """Train and measure, or write a page."""
+    """Train and measure, or write a report; return the exit code."""
     from fewshot.base.config import from_overrides, lay_over, read_yaml
     from fewshot.base.errors import BadValue
     from fewshot.base.lock import hold
     from fewshot.meta.experiment import configure
-    from fewshot.meta.folder import refuse_strangers
-    from fewshot.meta.learners.weight_learner import named
+    from fewshot.meta.folder import check_folder
+    from fewshot.meta.learners.weight_learner import learner_options
 
     if args.tasks == "report":
         return _report(args)
@@ -58,12 +87,12 @@ def run(args: argparse.Namespace) -> int:
         raise BadValue("--figures is for 'fewshot meta report'")
     given: dict[str, Any] = read_yaml(args.config) if args.config else {}
     if args.learner:
-        given = lay_over(given, {"learner": named(args.learner)})
+        given = lay_over(given, {"learner": learner_options(args.learner)})
     config = configure(args.tasks, lay_over(given, from_overrides(args.overrides)))
     folder = args.out or Path("out") / (args.config.stem if args.config else f"meta_{args.tasks}")
     if args.out is None and args.learner:
         folder = folder.with_name(f"{folder.name}_{args.learner}")
-    refuse_strangers(folder)
+    check_folder(folder)
     with hold(folder, doing=f"fewshot meta {args.tasks}"):
         try:
             return _train_and_measure(args.tasks, config, folder, as_json=args.json)
@@ -96,7 +125,7 @@ def _train_and_measure(kind: str, config: Any, folder: Path, *, as_json: bool) -
 
 
 def _follow(experiment: Experiment, folder: Path, *, about: Mapping[str, Any], kind: str) -> None:
-    """Train with a bar on standard error over the iterations of all loops, and a line for each report."""
+    """Train with a progress bar on standard error over the iterations of all loops, and print every logged row."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -113,11 +142,11 @@ def _follow(experiment: Experiment, folder: Path, *, about: Mapping[str, Any], k
             progress.update(bar, description=name, completed=sum(loop.iteration for loop in loops.values()))
 
         for name, row in train(experiment, folder, about=about, on_progress=show):
-            progress.console.print(f"{name}: {_in_words(row)}", highlight=False, markup=False, soft_wrap=True)
+            progress.console.print(f"{name}: {_row_as_text(row)}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _in_words(row: Mapping[str, float]) -> str:
-    """Return a report's figures: iterations as they are counted, others with four digits."""
+def _row_as_text(row: Mapping[str, float]) -> str:
+    """Return the figures of a logged row as text, with four digits but for the iteration."""
     figures = (f"{key.replace('_', ' ')} {value:,.4g}" for key, value in row.items() if key != "iteration")
     return ", ".join([f"iteration {int(row['iteration']):,}", *figures])
 
@@ -129,7 +158,7 @@ def _show(measured: Measured) -> None:
 
     for (tasks, quantity), group in grouped([measured]).items():
         columns, rows = pivot(merge(group))
-        if len(columns) > MOST_COLUMNS:  # the page has the intervals
+        if len(columns) > MAX_COLUMNS:  # the report has the intervals
             rows = [[cell.partition(" ±")[0] for cell in row] for row in rows]
         print_table(columns, rows, title=f"{tasks}: {quantity} on tasks that were never trained on, after K examples")
 
@@ -146,11 +175,13 @@ def _report(args: argparse.Namespace) -> int:
         raise BadValue("'fewshot meta report' takes folders, --out and --figures alone")
     check(bool(args.folders), "say which --out folders (or result files) the page is of")
     for folder in filter(Path.is_dir, args.folders):
-        unfinished = any(folder.glob(f"*{STATE}"))
-        what = (
-            "is not finished: give its 'fewshot meta' command again" if unfinished else "is no folder of 'fewshot meta'"
+        is_unfinished = any(folder.glob(f"*{STATE}"))
+        problem = (
+            "is not finished: give its 'fewshot meta' command again"
+            if is_unfinished
+            else "is no folder of 'fewshot meta'"
         )
-        check((folder / RESULT).is_file(), f"{folder} {what} (it holds no {RESULT})")
+        check((folder / RESULT).is_file(), f"{folder} {problem} (it holds no {RESULT})")
     paths = [path / RESULT if path.is_dir() else path for path in args.folders]
     results = [from_json(read_json(path), where=str(path)) for path in paths]
     page = args.out or Path("meta.html")

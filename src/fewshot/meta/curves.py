@@ -1,37 +1,32 @@
-"""What learning a new task costs and gives, on one axis for every learner. In: figures of many tasks. Out: curves.
+"""Curves of error or accuracy on unseen tasks, alike for every learner. In: values of tasks. Out: curves, and JSON.
 
-A learner in weights takes gradient steps on K examples; a learner in context reads them. Both are judged by what they
-make of other examples of the same unseen task, against examples seen, gradient steps and FLOPs.
+A learner in weights takes gradient steps on K examples; a learner in context reads them. Both are judged on other
+examples of the same unseen task, against the number of examples, of gradient steps and of FLOPs.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from fewshot.base.config import from_plain, to_plain
 from fewshot.base.errors import BadValue, Diverged, check
 from fewshot.evaluate.variation import spread
-from fewshot.meta.outer_loop import Step
 
-MOST = 2**53  # whole numbers up to here are numbers of a figure's axis too
-LARGEST = 1e300  # what is beyond cannot be drawn
-KINDS = ("weights", "context", "baseline", "bound")
+MAX_COUNT = 2**53  # larger whole numbers are not exact as floats, and so not on an axis
+MAX_VALUE = 1e300  # larger ones cannot be drawn
+CURVE_KINDS = ("weights", "context", "baseline", "bound")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """The mean over unseen tasks, with its 95% interval, after seeing so much of each."""
+    """The mean over unseen tasks, with its 95% interval, after so many examples and gradient steps."""
 
     n_examples: int  # of the new task
     n_steps: int = 0  # gradient steps on them
-    flops: float | None = None  # to take in the examples of one task and answer one query
+    flops: float | None = None  # to learn one task from its examples and answer one query
     mean: float
     low: float
     high: float
@@ -40,9 +35,9 @@ class Point:
     def __post_init__(self) -> None:
         counts = (self.n_examples, self.n_steps, self.n - 1)
         check(
-            all(0 <= count < MOST for count in counts),
+            all(0 <= count < MAX_COUNT for count in counts),
             f"a point has n_examples {self.n_examples}, n_steps {self.n_steps} and n {self.n}, allowed: from 0, "
-            f"from 0, from 1, below {MOST}",
+            f"from 0, from 1, below {MAX_COUNT}",
         )
         check(
             _is_figure(self.mean) and self.low <= self.mean <= self.high and _is_figure(self.high - self.low),
@@ -53,17 +48,17 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """One learner's points."""
+    """The points of one learner."""
 
     learner: str
-    kind: str  # of KINDS: "weights" learns by gradient steps, "context" by reading; "bound" is the best possible
+    kind: str  # of CURVE_KINDS: "weights" learns by gradient steps, "context" by reading; "bound" is the best possible
     points: tuple[Point, ...]
-    tasks: str = ""  # where one result has several sorts of tasks, which
+    tasks: str = ""  # the family of tasks, where a result has several
     training_flops: float | None = None  # of the outer loop
     training_seconds: float | None = None
 
     def __post_init__(self) -> None:
-        check(self.kind in KINDS, f"kind is {self.kind!r}, allowed: {', '.join(KINDS)}")
+        check(self.kind in CURVE_KINDS, f"kind is {self.kind!r}, allowed: {', '.join(CURVE_KINDS)}")
         for name in ("training_flops", "training_seconds"):
             value = getattr(self, name)
             check(value is None or 0 <= value < math.inf, f"{name} is {value}, must be at least 0")
@@ -71,13 +66,13 @@ class Curve:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """All that one command found about one sort of task."""
+    """The result of one `fewshot meta` command: curves on unseen tasks, and how training went."""
 
     tasks: str
     quantity: str  # what a point's mean is: "mean squared error", "accuracy"
     curves: tuple[Curve, ...]
     more_is_better: bool = False
-    history: dict[str, Any] = field(default_factory=dict)  # rows that the outer loops reported, by name
+    history: dict[str, Any] = field(default_factory=dict)  # rows that the outer loops logged, by name
     about: dict[str, Any] = field(default_factory=dict)  # settings and machine
 
     def __post_init__(self) -> None:
@@ -91,16 +86,16 @@ def _is_row(row: object) -> bool:
 
 
 def _is_figure(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MAX_VALUE
 
 
 def to_json(measured: Measured) -> dict[str, Any]:
-    """As plain values."""
+    """Return a result as plain values."""
     return to_plain(measured)
 
 
 def from_json(plain: Mapping[str, Any], *, where: str) -> Measured:
-    """Back from plain values; raises BadValue, as `from_plain` does, for what is none."""
+    """Return the result that plain values describe; raises BadValue, as `from_plain` does, if they describe none."""
     try:
         return from_plain(Measured, plain, where=where)
     except BadValue as error:
@@ -110,9 +105,7 @@ def from_json(plain: Mapping[str, Any], *, where: str) -> Measured:
 
 
 def point(values: Sequence[float], *, n_examples: int, n_steps: int = 0, flops: float | None = None) -> Point:
-    """Return the mean of one figure for each of N tasks (or seeds), with its 95% interval by Student's t; raises
-    Diverged.
-    """
+    """Return the mean over tasks (or seeds) and its 95% interval by Student's t; raises Diverged if one is lost."""
     lost = sum(not math.isfinite(value) for value in values)
     if lost:
         given = f"{n_steps} gradient steps on {n_examples} examples"
@@ -122,35 +115,9 @@ def point(values: Sequence[float], *, n_examples: int, n_steps: int = 0, flops: 
             else "the model has diverged: lower lr"
         )
         raise Diverged(f"after {given} the figure of {lost} of {len(values)} tasks is no number: {way_out}")
-    over = spread(values)
-    half = over.half_width or 0.0
-    low, high = over.mean - half, over.mean + half
-    return Point(n_examples=n_examples, n_steps=n_steps, flops=flops, mean=over.mean, low=low, high=high, n=over.n)
-
-
-def flops_of(work: Callable[[], object]) -> float:
-    """Return floating point operations of matrix products and convolutions in `work`, backward passes included.
-
-    Counted by torch as they run, under `torch.func` too. Additions, norms and activations are left out, as in GPT-3's
-    Appendix D; so are kernels of ours that torch does not know: take `reference` or `sdpa`.
-    """
-    with (
-        torch.compiler.set_stance("force_eager"),  # what is compiled is not counted,
-        sdpa_kernel(SDPBackend.MATH),  # nor is a CPU's fused attention
-        FlopCounterMode(display=False) as counter,
-    ):
-        work()
-    return float(counter.get_total_flops())
-
-
-def training_flops(step: Step, *, n_iterations: int) -> float:
-    """Return those of an outer loop: an iteration's, forward and backward, half-way through, times their number."""
-
-    def iterate() -> None:
-        loss = step(torch.Generator().manual_seed(0), 0.5)
-        if loss.slopes is None:
-            loss.value.backward()
-
-    with torch.enable_grad(), torch.compiler.set_stance("force_eager"):
-        iterate()  # the first one may trace its program, which is not to be counted
-        return n_iterations * flops_of(iterate)
+    summary = spread(values)
+    half = summary.half_width or 0.0
+    low, high = summary.mean - half, summary.mean + half
+    return Point(
+        n_examples=n_examples, n_steps=n_steps, flops=flops, mean=summary.mean, low=low, high=high, n=summary.n
+    )

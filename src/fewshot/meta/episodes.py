@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fewshot.base.machine import check_fits
 
-BYTES = 4  # of a number
+BYTES = 4  # of a float32
 
 
 @dataclass(frozen=True)
@@ -29,19 +29,19 @@ class Episodes:
     query_y: Shaped[Tensor, "N Q *Y"]
 
     def __getitem__(self, tasks: slice) -> Episodes:
-        """Return some of the tasks."""
+        """Return a slice of the tasks."""
         return Episodes(*(part[tasks] for part in self.parts()))
 
     def __len__(self) -> int:
         return len(self.support_x)
 
     def split(self, n_tasks: int) -> Iterator[Episodes]:
-        """Yield all tasks, so many at once."""
+        """Yield all tasks, `n_tasks` at once."""
         for first in range(0, len(self), n_tasks):
             yield self[first : first + n_tasks]
 
     def all_as_query(self) -> Episodes:
-        """Return the support examples among the others: what is learned from without an inner loop."""
+        """Return the same tasks with all examples as queries: what is learned from without an inner loop."""
         x, y = torch.cat([self.support_x, self.query_x], 1), torch.cat([self.support_y, self.query_y], 1)
         return Episodes(self.support_x, self.support_y, x, y)
 
@@ -50,7 +50,7 @@ class Episodes:
         return self.support_x, self.support_y, self.query_x, self.query_y
 
     def to(self, device: torch.device | str) -> Episodes:
-        """Return the same on a device."""
+        """Return the same tasks on a device."""
         return Episodes(*(part.to(device) for part in self.parts()))
 
 
@@ -59,12 +59,12 @@ class Tasks(Protocol):
     """A distribution over tasks."""
 
     def draw(self, n_tasks: int, n_support: int, n_query: int, generator: torch.Generator) -> Episodes:
-        """Return fresh tasks; the same generator state gives the same ones."""
+        """Return fresh tasks; the same state of the generator gives the same tasks."""
         ...
 
 
 def check_drawn(n_tasks: int, n_numbers: int, *names: str) -> None:
-    """Raise BadValue if so many tasks of so many numbers each fit into no memory here; `names` are the ways out."""
+    """Raise BadValue if so many tasks do not fit into memory; `names` are the settings to lower."""
     check_fits(BYTES * n_tasks * n_numbers, f"{n_tasks:,} tasks at once", f"lower {' or '.join(names)}")
 
 
@@ -80,7 +80,7 @@ class Sinusoids:
     inputs: tuple[float, float] = (-5.0, 5.0)
 
     def draw(self, n_tasks: int, n_support: int, n_query: int, generator: torch.Generator) -> Episodes:
-        """Return fresh waves with points on them."""
+        """Return fresh waves with points on each."""
 
         def uniform(bounds: tuple[float, float], n: int) -> Tensor:
             low, high = bounds

@@ -1,7 +1,7 @@
-"""The folder of an experiment: states, result and page. In: a folder. Out: whether it may be written to; the result.
+"""The folder of an experiment: states, result and report. Checks it, reads states from it, writes the result to it.
 
-Nothing that lies there is lost: a folder with something else in it is refused before anything is written, and a result
-that was measured otherwise is kept beside the new one.
+Nothing in it is lost: a folder with other files is refused before anything is written, and an earlier result of other
+settings of the test is kept beside the new one.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from fewshot.meta.state import differences
 RESULT, PAGE, STATE = "result.json", "report.html", ".safetensors"
 OURS = re.compile(r"result(-\d+)?\.json|report\.html|[^.].*\.safetensors")
 UNFINISHED = re.compile(rf"\.({OURS.pattern})\..*\.partial")  # of a process that was killed while it wrote
-SHOWN = 3  # names in a message
+MAX_NAMES = 3  # in a message
 
 
 def about_training(settings: Mapping[str, Any], data: Mapping[str, str]) -> dict[str, Any]:
-    """Return what training depends on: settings without those of the test, and content in place of the paths to it.
+    """Return what training depends on: the settings without those of the test, and digests in place of paths.
 
-    `data` has the dotted names of settings that are paths, each with a digest of what lies there.
+    `data` has the digest of what each path leads to, by the setting's dotted name.
     """
     return _replaced({name: value for name, value in settings.items() if not name.startswith("test")}, data)
 
@@ -43,8 +43,8 @@ def _replaced(settings: Mapping[str, Any], values: Mapping[str, str]) -> dict[st
     return changed
 
 
-def refuse_strangers(folder: Path) -> None:
-    """Raise BadValue if something lies there that no experiment writes, or a page whose experiment is not there."""
+def check_folder(folder: Path) -> None:
+    """Raise BadValue if the folder holds a file that no experiment writes, or a report without its experiment."""
     if not folder.exists():
         return
     if not folder.is_dir():
@@ -56,8 +56,8 @@ def refuse_strangers(folder: Path) -> None:
         _refuse(folder, strange or written)
 
 
-def take_up(loops: Mapping[str, OuterLoop], folder: Path, *, about: Mapping[str, Any]) -> None:
-    """Bring every loop to where its state in the folder left it, before any is trained.
+def resume_loops(loops: Mapping[str, OuterLoop], folder: Path, *, about: Mapping[str, Any]) -> None:
+    """Read the state of every loop that has one in the folder, before any is trained.
 
     Raises BadValue if the folder holds another experiment, BadFile for a damaged state.
     """
@@ -69,9 +69,9 @@ def take_up(loops: Mapping[str, OuterLoop], folder: Path, *, about: Mapping[str,
         if path.is_file():
             loop.load(path, about=about)
     if (folder / RESULT).is_file():
-        found = _read(folder / RESULT).about
-        settings, data = found.get("settings"), found.get("data", {})
-        there = {}  # of what does not say its settings
+        result_about = _read(folder / RESULT).about
+        settings, data = result_about.get("settings"), result_about.get("data", {})
+        there = {}  # the result does not say its settings
         if isinstance(settings, Mapping) and isinstance(data, Mapping):
             there = about_training(settings, data)
         apart = list(differences(there, about))
@@ -79,8 +79,8 @@ def take_up(loops: Mapping[str, OuterLoop], folder: Path, *, about: Mapping[str,
             raise BadValue(f"{folder / RESULT} is of other settings ({'; '.join(apart)}): give another --out")
 
 
-def keep(folder: Path, measured: Measured) -> None:
-    """Write the result; one that is there and was measured otherwise gets a name of its own."""
+def save_result(folder: Path, measured: Measured) -> None:
+    """Write the result; an earlier one of other settings is renamed to result-N.json."""
     path = folder / RESULT
     if path.is_file() and _read(path).about.get("settings") != to_json(measured)["about"].get("settings"):
         numbered = (folder / f"result-{n}.json" for n in itertools.count(1))
@@ -98,5 +98,5 @@ def _read(path: Path) -> Measured:
 
 
 def _refuse(folder: Path, names: list[str]) -> NoReturn:
-    shown = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
-    raise BadValue(f"{folder} holds something else ({shown}): give a new or an empty folder with --out")
+    listed = ", ".join(names[:MAX_NAMES]) + (", ..." if len(names) > MAX_NAMES else "")
+    raise BadValue(f"{folder} holds something else ({listed}): give a new or an empty folder with --out")

@@ -1,7 +1,7 @@
 """The outer loop. In: tensors to learn, a function that draws fresh tasks and gives their loss. Out: learned tensors.
 
-Every iteration draws from (seed, iteration) alone, so a loop that was stopped goes on as if it had not been. MAML and
-in-context learning, pre-training and Reptile share it. Knows no task and no learner.
+The random numbers of an iteration depend on (seed, iteration) alone, so a loop that was stopped and resumed gives the
+same result. MAML, in-context learning, pre-training and Reptile share it. Knows no task and no learner.
 """
 
 from __future__ import annotations
@@ -28,19 +28,21 @@ SCHEDULES = ("constant", "cosine", "linear")
 
 
 @dataclass(frozen=True)
-class Loss:
-    """What one iteration gives: a scalar to report, and to differentiate unless its gradients are known already."""
+class OuterLoss:
+    """The loss of one iteration: a scalar to log, and to differentiate unless its gradients are given."""
 
     value: Float[Tensor, ""]
-    slopes: Mapping[str, Tensor] | None = None  # by name of what is learned, save what has moved already
+    gradients: Mapping[str, Tensor] | None = None  # by name of the learned tensor; one that has none stays as it is
 
 
-Step = Callable[[torch.Generator, float], Loss]  # a source of tasks, the share of iterations done
+OuterStep = Callable[
+    [torch.Generator, float], OuterLoss
+]  # the generator that tasks are drawn by, share of iterations done
 
 
 @dataclass(frozen=True, kw_only=True)
 class OuterConfig:
-    """How the outer loop goes."""
+    """Settings of the outer loop."""
 
     n_iterations: int = 10_000
     optimizer: str = "adam"  # or adamw, sgd
@@ -50,7 +52,7 @@ class OuterConfig:
     betas: tuple[float, ...] = (0.9, 0.999)  # of adam and adamw
     weight_decay: float = 0.0  # of adamw
     clip_norm: float | None = None  # of the gradient
-    report_every: int = 500  # iterations
+    report_every: int = 500  # iterations between two logged rows
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -87,48 +89,50 @@ class OuterConfig:
 
 
 class OuterLoop:
-    """The loop as it stands: what is learned, the optimizer's moments, iterations done and what was reported.
+    """The state of an outer loop: learned tensors, the optimizer's moments, iterations done and logged rows.
 
-    `way_out` tells a user what to do when the loop diverges.
+    `way_out` is the advice in the error when the loop diverges.
     """
 
     def __init__(
-        self, learned: Mapping[str, Tensor], step: Step, config: OuterConfig, *, way_out: str = "lower outer.lr"
+        self, learned: Mapping[str, Tensor], step: OuterStep, config: OuterConfig, *, way_out: str = "lower outer.lr"
     ) -> None:
         self.learned, self.step, self.config, self.way_out = dict(learned), step, config, way_out
         self.iteration = 0
-        self.is_whole = True  # no iteration is half done, and none has diverged
-        self.since: list[float] = []  # losses since the last row
+        self.is_whole = True  # no iteration is half done, and none has diverged: the state can be saved
+        self.recent: list[float] = []  # losses since the last row
         self.history: list[dict[str, float]] = []
-        self.begun = digest(self.learned)  # of what it began with
-        self._losses: list[Tensor] = []  # the latest of `since`, not yet waited for
+        self.start_digest = digest(self.learned)  # of the tensors at iteration 0
+        self._losses: list[Tensor] = []  # the latest of `recent`, still on the device
         tensors = list(self.learned.values())
         self.optimizer: torch.optim.Optimizer
         if config.optimizer == "sgd":
             self.optimizer = torch.optim.SGD(tensors, config.lr)
         else:
-            kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
+            optimizer_class = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
             betas = (config.betas[0], config.betas[1])
-            self.optimizer = kind(tensors, config.lr, betas=betas, weight_decay=config.weight_decay, fused=True)
+            self.optimizer = optimizer_class(
+                tensors, config.lr, betas=betas, weight_decay=config.weight_decay, fused=True
+            )
 
     @property
     def is_done(self) -> bool:
-        """Whether every iteration is done and reported."""
+        """Whether every iteration is done and its row logged."""
         return self.iteration == self.config.n_iterations and not self._row_is_due
 
     def run(
         self, watch: Callable[[], Mapping[str, float]] = dict, *, stop: Callable[[], bool] = lambda: False
     ) -> Iterator[dict[str, float]]:
-        """Go on to the end, or until `stop` says so between two iterations; raises Diverged.
+        """Yield a row of figures every `report_every` iterations, to the end or until `stop`; raises Diverged.
 
-        Yields a row of figures every `report_every` iterations: `iteration`, `loss` (the mean since the last row), and
-        what `watch` gives. A row that was due when the loop was stopped comes first when it goes on.
+        A row has `iteration`, `loss` (the mean since the last row) and what `watch` gives. `stop` is asked between two
+        iterations. A row that was due when the loop was stopped comes first when it is resumed.
         """
         while not stop():
             if self._row_is_due:
                 self.check_finite()
-                self.history.append({"iteration": self.iteration, "loss": fmean(self.since), **watch()})
-                self.since = []
+                self.history.append({"iteration": self.iteration, "loss": fmean(self.recent), **watch()})
+                self.recent = []
                 yield self.history[-1]
             elif self.is_done:
                 return
@@ -138,7 +142,7 @@ class OuterLoop:
     @property
     def _row_is_due(self) -> bool:
         at_end = self.iteration == self.config.n_iterations
-        return bool(self.since or self._losses) and (at_end or self.iteration % self.config.report_every == 0)
+        return bool(self.recent or self._losses) and (at_end or self.iteration % self.config.report_every == 0)
 
     def _iterate(self) -> None:
         self.is_whole = False
@@ -150,13 +154,13 @@ class OuterLoop:
         self.is_whole = True
 
     def check_finite(self) -> None:
-        """Raise Diverged if a loss, what is learned or a moment of the optimizer is not finite."""
+        """Raise Diverged if a loss, a learned tensor or a moment of the optimizer is not finite."""
         if self._losses:
-            self.since += torch.stack(self._losses).tolist()
+            self.recent += torch.stack(self._losses).tolist()
             self._losses = []
         after = f"after {self.iteration:,} iterations: {self.way_out}"
         finite = {
-            "the loss": all(map(math.isfinite, self.since)),
+            "the loss": all(map(math.isfinite, self.recent)),
             "what is learned": first_not_finite(self._tensors()) is None,
         }
         for what, is_finite in finite.items():
@@ -164,58 +168,58 @@ class OuterLoop:
                 self.is_whole = False
                 raise Diverged(f"{what} is no number {after}")
 
-    def _update(self, loss: Loss) -> None:
+    def _update(self, loss: OuterLoss) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.lr_at(self.iteration)
         self.optimizer.zero_grad()
-        if loss.slopes is None:
+        if loss.gradients is None:
             loss.value.backward()
         else:
             for name, tensor in self.learned.items():
-                tensor.grad = loss.slopes.get(name)
+                tensor.grad = loss.gradients.get(name)
         if self.config.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(list(self.learned.values()), self.config.clip_norm)
         self.optimizer.step()
 
     def _tensors(self) -> dict[str, Tensor]:
-        """Return all that an iteration changes, by name."""
+        """Return all tensors that an iteration changes, by name."""
         tensors = {f"learned.{name}": tensor.detach() for name, tensor in self.learned.items()}
         for i, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{i}.{name}": value for name, value in state.items() if value is not None}
         return tensors
 
     def save(self, path: Path, *, about: Mapping[str, Any]) -> None:
-        """Write all of it, whole or not at all; `about` says what it belongs to. Raises Diverged as `run` does."""
+        """Write the state, whole or not at all; `about` holds the settings it belongs to. Raises Diverged as `run`."""
         self.check_finite()
-        facts = {"iteration": self.iteration, "about": dict(about), "history": self.history, "since": self.since}
+        facts = {"iteration": self.iteration, "about": dict(about), "history": self.history, "since": self.recent}
         write_state(
-            path, {n: t.clone().contiguous() for n, t in self._tensors().items()}, {**facts, "begun": self.begun}
+            path, {n: t.clone().contiguous() for n, t in self._tensors().items()}, {**facts, "begun": self.start_digest}
         )
 
     def load(self, path: Path, *, about: Mapping[str, Any]) -> None:
-        """Take up what `save` wrote; raises BadFile if it is damaged.
+        """Read back what `save` wrote; raises BadFile if it is damaged.
 
-        Raises BadValue if it is about something else, or began with other values.
+        Raises BadValue if it belongs to other settings, or began with other tensors.
         """
         tensors, facts = read_state(path)
         shapes = {f"learned.{name}": tensor.shape for name, tensor in self.learned.items()}
         apart = list(differences(facts.get("about"), parse_json(to_json(about, where=path), path)))
         if apart and "about" in facts:
             raise BadValue(f"{path} belongs to other settings ({'; '.join(apart)}): give another --out, or delete it")
-        if facts.get("begun", self.begun) != self.begun:  # older states do not say
+        if facts.get("begun", self.start_digest) != self.start_digest:  # files of earlier versions have none
             raise BadValue(f"{path} began with other weights than are there now: give another --out, or delete it")
         if (
             not {"iteration", "about", "history"} <= facts.keys()
             or {name: t.shape for name, t in tensors.items() if name.startswith("learned.")} != shapes
         ):
             raise damaged(path, "something is missing")
-        self.iteration, self.history, self.since = facts["iteration"], facts["history"], facts.get("since", [])
-        states: dict[int, dict[str, Tensor]] = {}
+        self.iteration, self.history, self.recent = facts["iteration"], facts["history"], facts.get("since", [])
+        optimizer_state: dict[int, dict[str, Tensor]] = {}
         with torch.no_grad():
             for name, tensor in self.learned.items():
                 tensor.copy_(tensors[f"learned.{name}"])
         for name, value in tensors.items():
             if name.startswith("optimizer."):
                 _, i, moment = name.split(".")
-                states.setdefault(int(i), {})[moment] = value
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": states})
+                optimizer_state.setdefault(int(i), {})[moment] = value
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": optimizer_state})

@@ -1,6 +1,6 @@
-"""The file of a loop that was stopped. In: tensors and facts about them. Out: the same, or that it is damaged.
+"""The state file of an outer loop. In: tensors and facts about them. Out: the same again, or an error if it is damaged.
 
-A checksum over all of it is kept with it: one file is whole or not there, two could be parted.
+Tensors, facts and a checksum over both are one file: of two, one could be replaced without the other.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from fewshot.base.files import parse_json, to_json, written_whole
 from fewshot.base.log import note
 from fewshot.checkpoint.save import write_tensors
 
-CHECKSUM = "sha256"  # the fact that is of all others and of the tensors
-SHOWN = 30  # characters of a value in a message
+CHECKSUM = "sha256"  # the fact that holds the checksum of the tensors and all other facts
+MAX_CHARACTERS = 30  # of a value in a message
 
 
 def write_state(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write tensors and facts, whole or not at all; a number in a fact that is not finite raises NotFinite."""
+    """Write tensors and facts, whole or not at all; raises NotFinite for a fact with a number that is not finite."""
     texts = {name: to_json(fact, where=path) for name, fact in facts.items()}
     with written_whole(path) as partial:
         write_tensors(partial, tensors, {**texts, CHECKSUM: _checksum(tensors, texts)})
 
 
 def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return (tensors, facts) as they were written; raises BadFile for what was changed since."""
+    """Return (tensors, facts) as they were written; raises BadFile if the file was changed since."""
     try:
         with safe_open(path, "pt") as file:
             texts = dict(file.metadata() or {})
@@ -47,12 +47,12 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def damaged(path: Path, reason: str) -> BadFile:
-    """Return the error for a file that is no state any more."""
+    """Return the error for a damaged state file."""
     return BadFile(f"{path} is damaged ({reason}): delete it to begin anew, or give another --out")
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
-    """Return the sha256 of names, shapes and values, in their order."""
+    """Return the sha256 of the tensors' names, shapes and values, in their order."""
     hashed = hashlib.sha256()
     for name, tensor in tensors.items():
         hashed.update(f"{name} {tuple(tensor.shape)}".encode())
@@ -66,7 +66,7 @@ def _checksum(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> str:
 
 
 def differences(there: Any, here: Any, name: str = "") -> Iterator[str]:
-    """Yield where two nested settings differ, such as "outer.lr is 0.001 there, 0.01 here"."""
+    """Yield the differences of two nested settings, such as "outer.lr is 0.001 there, 0.01 here"."""
     if isinstance(there, Mapping) and isinstance(here, Mapping):
         for key in dict.fromkeys([*there, *here]):
             yield from differences(there.get(key), here.get(key), f"{name}.{key}" if name else str(key))
@@ -76,4 +76,4 @@ def differences(there: Any, here: Any, name: str = "") -> Iterator[str]:
 
 def _short(value: Any) -> str:
     spelled = "not given" if value is None else f"{value}"
-    return spelled if len(spelled) <= SHOWN else f"{spelled[:SHOWN]}..."
+    return spelled if len(spelled) <= MAX_CHARACTERS else f"{spelled[:MAX_CHARACTERS]}..."

@@ -1,8 +1,7 @@
-"""From a configuration to everything that the loop needs. The only place that knows in which order that is made:
-data, kernels, model, optimizers.
+"""A resolved configuration, tokens and maybe a checkpoint in, everything that the training loop needs out.
 
-In: a resolved configuration, tokens, maybe a checkpoint. Out: a `Setup`. Writes nothing; what cannot work is refused
-before anything is computed.
+The only place that knows the order in which that is made: data, kernels, model, optimizers. Writes nothing, so that
+what cannot work is refused before anything is written.
 """
 
 from __future__ import annotations
@@ -90,7 +89,10 @@ def _choose_kernels(config: RunConfig, device: str, dtype: torch.dtype) -> Choic
 
 
 def _why_not_compiled(config: RunConfig, device: str) -> str | None:
-    """Return why the blocks are not compiled, or None if they are; raise `BadValue` where they cannot and must be."""
+    """Return why the blocks are not compiled, or None if they are.
+
+    Raises `BadValue` if loop.compile is "always" and they cannot be.
+    """
     wanted, width = config.loop.compile, config.model.d_model
     if wanted == "never":
         return "switched off"
@@ -103,7 +105,7 @@ def _why_not_compiled(config: RunConfig, device: str) -> str | None:
 
 
 def _device_line(device: str, precision: Precision, problem: str | None, *, recompute: bool) -> str:
-    """Return what is said of the device, the precision and the compiler."""
+    """Return a line about the device, the precision and the compiler."""
     parts = [f"device: {device}", f"matrix products in {precision.name} ({precision.reason})"]
     parts.append(f"not compiled ({problem})" if problem else "compiled")
     parts += ["activations recomputed in the backward pass"] if recompute else []

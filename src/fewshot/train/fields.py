@@ -5,14 +5,12 @@ fewshot train --fields > docs/configuration.md
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import inspect
-import io
-import tokenize
 from collections.abc import Iterator
 from typing import Any
 
+from fewshot.base.fields import field_comments
 from fewshot.dataset.prepare import SourceConfig
 from fewshot.train.resolve import KINDS
 
@@ -29,7 +27,7 @@ model of `fewshot plan all`, and `model` refines it. `yes: true` (`--yes`) train
 
 
 def page() -> str:
-    """Return the page of all sections."""
+    """Return the page: a table for every section."""
     parts = [OPENING]
     for name, kind in SECTIONS.items():
         rows = [f"| `{field}` | {default} | {note} |" for field, default, note in _rows(name, kind)]
@@ -39,7 +37,7 @@ def page() -> str:
 
 
 def _rows(name: str, kind: type) -> Iterator[tuple[str, str, str]]:
-    notes = _notes(kind)
+    notes = {name: note.replace("None", "null").replace("|", "\\|") for name, note in field_comments(kind).items()}
     for field in dataclasses.fields(kind):
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             default = "chosen" if name in CHOSEN else "needed"
@@ -60,25 +58,3 @@ def _spelled_type(hint: object) -> str:
     words = {"int": "whole number", "float": "number", "str": "text", "bool": "true or false", "None": "null"}
     words["dict[str, str]"] = "keys and values"
     return " or ".join(words.get(kind, "list") for kind in str(hint).split(" | "))
-
-
-def _notes(kind: type) -> dict[str, str]:
-    """Return the comment of every field: behind it, or on the lines above."""
-    source = inspect.getsource(kind)
-    comments, alone = {}, set()
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            comments[token.start[0]] = token.string.lstrip("# ")
-            if token.line.strip().startswith("#"):
-                alone.add(token.start[0])
-    notes = {}
-    for node in ast.parse(source).body[0].body:  # type: ignore[attr-defined]
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            above: list[str] = []
-            line = node.lineno - 1
-            while line in alone:
-                above.insert(0, comments[line])
-                line -= 1
-            behind = [comments[node.end_lineno]] if node.end_lineno in comments else []
-            notes[node.target.id] = " ".join([*above, *behind]).replace("None", "null").replace("|", "\\|")
-    return notes

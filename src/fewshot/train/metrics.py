@@ -1,4 +1,4 @@
-"""metrics.jsonl: the figures of a step in each line, read back strictly; only a last line that was cut is forgiven."""
+"""metrics.jsonl: one line of figures for a step, read back strictly; only a last line that was cut is left out."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class StepMetrics:
 
 
 class MetricsFile:
-    """A metrics.jsonl as it is now; no file has no rows.
+    """The content of a metrics.jsonl; without the file there are no rows.
 
-    A last line that was cut by a kill is left out; any other that `fewshot train` did not write raises `BadFile` with
-    its number.
+    A last line that was cut by a kill is left out. Any other line that `fewshot train` did not write raises `BadFile`
+    with its number.
     """
 
     def __init__(self, path: Path) -> None:
@@ -58,7 +58,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def write_line(metrics: StepMetrics, file: TextIO) -> None:
-    """Append a line to an open metrics.jsonl; it is in the file when this returns."""
+    """Append a line to an open metrics.jsonl and flush it."""
     file.write(to_json(asdict(metrics), where="metrics.jsonl") + "\n")
     file.flush()
 

@@ -1,4 +1,4 @@
-"""A run as a whole: a new one is started, an old one goes on. In: a partial configuration. Out: a run folder."""
+"""A run as a whole: start a new one, resume an old one. In: a partial configuration. Out: a run folder."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def start(given: Mapping[str, Any], run: Path, *, say: Say) -> Iterator[StepMetr
     """Make a new run in the folder `run` from what was given and train it; yield the metrics of every step.
 
     `given` is a partial configuration: the sections of `RunConfig`, with `text` (paths) and `n_tokens` as
-    short-cuts. What it does not say is chosen, and `say` is told what and why.
+    short-cuts. Values that it does not hold are chosen, and `say` is told which and why.
     """
     _check_is_one_process()
     RunFolder(run).check_is_new()  # before a lock is put there, too
@@ -110,7 +110,7 @@ def _check_is_one_process() -> None:
 
 
 def _check_text(data: DataConfig, run: Path) -> None:
-    """Raise for text that is not there, and for a run that would be read as text the next time."""
+    """Raise for text that is not there, and for a run folder inside a folder of text."""
     for path in (path for source in data.sources for path in check_paths(source.text)):
         if path.is_dir() and run.resolve().is_relative_to(path.resolve()):
             raise BadValue(f"{run} lies in the folder of text {path}, and would be read as text: give another --out")
@@ -129,7 +129,7 @@ def _newest_checkpoint(run: RunFolder) -> Checkpoint | None:
 
 
 def _where_it_stands(run: Path, checkpoint: Checkpoint | None, n_steps: int) -> str:
-    """Return how far a run that goes on has come, in a few words."""
+    """Return a line about how far a resumed run has come."""
     if checkpoint is None:
         return "no checkpoint yet: starting from step 0"
     if checkpoint.step >= n_steps:
@@ -138,9 +138,9 @@ def _where_it_stands(run: Path, checkpoint: Checkpoint | None, n_steps: int) -> 
 
 
 def _store_choices(stored: RunConfig, config: RunConfig, run: RunFolder) -> None:
-    """Write to config.yaml which kernel, precision and compilation a run goes on with, if that changed.
+    """Write to config.yaml which kernel, precision and compilation a run goes on with, if they changed.
 
-    Other values that were given to `resume` are for this time alone.
+    Other values given to `resume` count for this time only.
     """
     loop = dataclasses.replace(
         stored.loop, kernel=config.loop.kernel, precision=config.loop.precision, compile=config.loop.compile

@@ -142,8 +142,9 @@ def counters_of(checkpoint: Checkpoint) -> tuple[int, float]:
 
 
 def loss_of_first_row(model: GPT, batch: Batch) -> tuple[float, float]:
-    """Return the loss of a batch's first row and its gradient's norm; weights may be finite and so huge that these
-    are not.
+    """Return the loss of a batch's first row and its gradient's norm.
+
+    They show whether the weights are of use: finite weights may be so huge that these are not finite.
     """
     device = model.wte.weight.device
     documents = None if batch.documents is None else batch.documents[:1].to(device)

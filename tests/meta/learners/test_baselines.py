@@ -71,9 +71,9 @@ def test_one_gradient_step_is_autograds_and_averaging_is_that_of_size_one():
     sizes = torch.tensor([0.0, 0.1, 0.2, 0.3, 0.4])
     weights = torch.zeros(2, 3, 1, requires_grad=True)
     loss = 0.5 * (x @ weights - y).square().mean(1).sum()
-    (slope,) = torch.autograd.grad(loss, weights)
+    (gradient,) = torch.autograd.grad(loss, weights)
     query = torch.tensor([[1.0, -2.0, 0.5], [0.3, 0.1, 2.0]])
-    wanted = (query[:, None] @ -slope).squeeze(1)
+    wanted = (query[:, None] @ -gradient).squeeze(1)
     torch.testing.assert_close(averaging(x, y, query), wanted)
     torch.testing.assert_close(gradient_step(x, y, query, sizes=sizes), 0.4 * wanted)
 
@@ -85,8 +85,8 @@ def test_the_tuned_step_is_the_one_that_algebra_gives_and_others_err_more():
     assert sizes.tolist() == pytest.approx([k / (k + 4) for k in range(6)], rel=0.05)
 
     def errors(factor: float) -> torch.Tensor:
-        said = predictions(lambda *past: gradient_step(*past, sizes=factor * sizes), x, y)
-        return (said - y).square().mean((0, 2))[1:]
+        predicted = predictions(lambda *past: gradient_step(*past, sizes=factor * sizes), x, y)
+        return (predicted - y).square().mean((0, 2))[1:]
 
     assert (errors(1.0) < errors(0.9)).all()
     assert (errors(1.0) < errors(1.1)).all()
@@ -120,13 +120,13 @@ def test_divergence_is_what_answering_so_costs():
     assert kl_divergence(here, there).tolist() == pytest.approx([0.5 * math.log(4 / 3), 0.0], abs=1e-6)
 
 
-def test_no_reader_is_better_than_the_bigram_and_others_lose_their_divergence_from_it():
+def test_no_predictor_is_better_than_the_bigram_and_others_lose_their_divergence_from_it():
     """Loss minus loss of the true posterior mean is a divergence from it in expectation; of another rule it is not."""
     chains = draw_chains(6000, 20, n_symbols=3, generator=torch.Generator().manual_seed(0))
     past, right = chains[:, :-1], chains[:, 1:, None]
     best = bigram_logprobs(past, 3)
-    for reader in (uniform_logprobs, unigram_logprobs):
-        said = reader(past, 3)
-        excess = (best - said).gather(-1, right).mean().item()
-        assert excess == pytest.approx(kl_divergence(best, said).mean().item(), rel=0.04)
+    for predictor in (uniform_logprobs, unigram_logprobs):
+        logprobs = predictor(past, 3)
+        excess = (best - logprobs).gather(-1, right).mean().item()
+        assert excess == pytest.approx(kl_divergence(best, logprobs).mean().item(), rel=0.04)
         assert excess > 0.05

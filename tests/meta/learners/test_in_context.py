@@ -5,14 +5,20 @@ import torch
 
 from fewshot.base.errors import BadValue, ContextTooLong
 from fewshot.meta.episodes import Episodes
-from fewshot.meta.learners.in_context import PairReader, ReaderConfig, in_a_row, points_by_examples, squared_errors
+from fewshot.meta.learners.in_context import (
+    ContextModelConfig,
+    PairModel,
+    as_sequences,
+    points_by_examples,
+    squared_errors,
+)
 
-SMALL = ReaderConfig(n_layers=2, d_model=12, n_heads=3)
+SMALL = ContextModelConfig(n_layers=2, d_model=12, n_heads=3)
 
 
-def reader(*, d_x: int = 4, d_y: int = 2, n_pairs: int = 5) -> PairReader:
+def pair_model(*, d_x: int = 4, d_y: int = 2, n_pairs: int = 5) -> PairModel:
     torch.manual_seed(0)
-    return PairReader(SMALL, d_x=d_x, d_y=d_y, n_pairs=n_pairs)
+    return PairModel(SMALL, d_x=d_x, d_y=d_y, n_pairs=n_pairs)
 
 
 def pairs(n_rows: int = 3, n_pairs: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
@@ -22,35 +28,35 @@ def pairs(n_rows: int = 3, n_pairs: int = 5) -> tuple[torch.Tensor, torch.Tensor
 
 @torch.no_grad()
 def test_a_prediction_reads_its_own_x_and_the_pairs_before_it_and_nothing_else():
-    model, (x, y) = reader(), pairs()
-    said = model(x, y)
-    assert said.shape == (3, 5, 2)
+    model, (x, y) = pair_model(), pairs()
+    predicted = model(x, y)
+    assert predicted.shape == (3, 5, 2)
     for place in range(5):
         other_x, other_y = x.clone(), y.clone()
         other_x[:, place] += 1
-        moved = (model(other_x, y) - said).abs().amax((0, 2))
+        moved = (model(other_x, y) - predicted).abs().amax((0, 2))
         assert (moved[:place] == 0).all()
         assert (moved[place:] > 0).all()
         other_y[:, place] += 1
-        moved = (model(x, other_y) - said).abs().amax((0, 2))
+        moved = (model(x, other_y) - predicted).abs().amax((0, 2))
         assert (moved[: place + 1] == 0).all()
         assert (moved[place + 1 :] > 0).all()
 
 
 @torch.no_grad()
-def test_the_input_is_x_and_y_by_turns_each_with_the_word_for_what_it_is():
-    model, (x, y) = reader(), pairs()
-    words = model.gpt.wte(torch.tensor([0, 1]))
+def test_the_input_is_x_and_y_by_turns_each_with_the_embedding_of_its_type():
+    model, (x, y) = pair_model(), pairs()
+    types = model.gpt.wte(torch.tensor([0, 1]))
     row = []
     for place in range(5):
-        row += [model.x_in.weight @ x[1, place] + words[0], model.y_in.weight @ y[1, place] + words[1]]
+        row += [model.x_in.weight @ x[1, place] + types[0], model.y_in.weight @ y[1, place] + types[1]]
     hidden = model.gpt.read(torch.stack(row)[None, :9])
     torch.testing.assert_close(model(x, y)[1, 3], model.y_out(hidden[0, 6]))
 
 
 @torch.no_grad()
-def test_fewer_pairs_than_the_reader_is_made_for_are_predicted_alike():
-    model, (x, y) = reader(), pairs()
+def test_fewer_pairs_than_the_model_is_made_for_are_predicted_alike():
+    model, (x, y) = pair_model(), pairs()
     torch.testing.assert_close(model(x[:, :3], y[:, :3]), model(x, y)[:, :3])
     with pytest.raises(ContextTooLong, match="11 tokens"):
         model(torch.cat([x, x[:, :1]], 1), torch.cat([y, y[:, :1]], 1))
@@ -58,7 +64,7 @@ def test_fewer_pairs_than_the_reader_is_made_for_are_predicted_alike():
 
 @torch.no_grad()
 def test_x_and_y_of_a_pair_share_the_number_of_the_pair():
-    model, (x, y) = reader(), pairs()
+    model, (x, y) = pair_model(), pairs()
     before = model(x, y)
     model.gpt.wpe.weight[2] += 1.0  # of the third pair
     moved = (model(x, y) - before).abs().amax((0, 2))
@@ -67,8 +73,8 @@ def test_x_and_y_of_a_pair_share_the_number_of_the_pair():
     assert model.gpt.wpe.weight.shape == (5 + 2, 12)  # five pairs, two places in a pair
 
 
-def test_every_weight_of_a_reader_learns():
-    model, (x, y) = reader(), pairs()
+def test_every_weight_of_a_pair_model_learns():
+    model, (x, y) = pair_model(), pairs()
     squared_errors(model(x, y), y).mean().backward()
     assert all(weight.grad is not None and weight.grad.abs().max() > 0 for weight in model.parameters())
 
@@ -77,14 +83,14 @@ def test_examples_stand_before_queries_and_errors_are_summed_over_the_numbers_of
     episodes = Episodes(
         torch.zeros(2, 1, 1), torch.ones(2, 1, 1), torch.full((2, 3, 1), 2.0), torch.full((2, 3, 1), 3.0)
     )
-    x, y = in_a_row(episodes)
+    x, y = as_sequences(episodes)
     assert x[0].flatten().tolist() == [0, 2, 2, 2]
     assert y[1].flatten().tolist() == [1, 3, 3, 3]
     assert squared_errors(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[4.0, 0.0]]])).tolist() == [[13.0]]
 
 
 def test_points_are_means_over_tasks_with_the_flops_of_reading_so_much():
-    model, (x, y) = reader(), pairs()
+    model, (x, y) = pair_model(), pairs()
     values = torch.tensor([[1.0, 5.0, 2.0], [3.0, 5.0, 4.0]])
     first, last = points_by_examples(values, [0, 2], lambda k: model(x[:1, : k + 1], y[:1, : k + 1]))
     assert (first.n_examples, first.mean, first.n) == (0, 2.0, 2)
@@ -100,4 +106,4 @@ def test_points_are_means_over_tasks_with_the_flops_of_reading_so_much():
 @pytest.mark.parametrize(("wrong", "message"), [({"n_heads": 5}, "not a multiple"), ({"n_layers": 0}, "n_layers is 0")])
 def test_a_shape_that_cannot_be_is_refused(wrong, message):
     with pytest.raises(BadValue, match=message):
-        PairReader(ReaderConfig(**{"d_model": 12, **wrong}), d_x=1, n_pairs=3)
+        PairModel(ContextModelConfig(**{"d_model": 12, **wrong}), d_x=1, n_pairs=3)

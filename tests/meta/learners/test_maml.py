@@ -12,7 +12,19 @@ from torch.nn.functional import mse_loss
 
 from fewshot.base.errors import BadValue
 from fewshot.meta.episodes import Episodes, Sinusoids
-from fewshot.meta.learners.maml import InnerLoop, Start, adapt, outer_gradients, query_losses, start_of
+from fewshot.meta.learners.maml import (
+    InnerLoop,
+    Start,
+    adapt,
+    finite_or_nan,
+    judge_adapted,
+    loss_of_weights,
+    outer_gradients,
+    query_losses,
+    start_of,
+)
+from fewshot.meta.tasks.classes import accuracy
+from fewshot.meta.tasks.text_tasks import share_answered
 
 
 @pytest.fixture
@@ -23,13 +35,13 @@ def network() -> nn.Module:
 
 def waves(n_tasks: int = 3, n_support: int = 5, n_query: int = 4) -> Episodes:
     drawn = Sinusoids().draw(n_tasks, n_support, n_query, torch.Generator().manual_seed(1))
-    return Episodes(*(each.double() for each in (drawn.support_x, drawn.support_y, drawn.query_x, drawn.query_y)))
+    return Episodes(*(part.double() for part in drawn.parts()))
 
 
 @pytest.mark.parametrize("n_steps", [1, 5, 10])
 def test_second_order_gradients_are_those_of_finite_differences(network, n_steps):
     episodes, inner = waves(), InnerLoop(step_size=0.05)
-    value, slopes = outer_gradients(network, episodes, mse_loss, inner, n_steps=n_steps)
+    value, gradients = outer_gradients(network, episodes, mse_loss, inner, n_steps=n_steps)
     weights = {name: weight.detach().clone() for name, weight in network.named_parameters()}
 
     def mean() -> float:
@@ -45,7 +57,7 @@ def test_second_order_gradients_are_those_of_finite_differences(network, n_steps
             flat[place] = at - step
             below = mean()
             flat[place] = at
-            assert slopes[name].view(-1)[place].item() == pytest.approx(
+            assert gradients[name].view(-1)[place].item() == pytest.approx(
                 (above - below) / (2 * step), rel=1e-5, abs=1e-8
             )
 
@@ -73,11 +85,11 @@ def test_a_quadratic_is_as_by_hand(n_steps, second_order):
     ones = torch.ones(2, 1, 1, dtype=torch.float64)
     wanted = torch.tensor(targets, dtype=torch.float64)[:, None, None]
     inner = InnerLoop(step_size=a, second_order=second_order)
-    value, slopes = outer_gradients(Line(w), Episodes(ones, wanted, ones, wanted), mse_loss, inner, n_steps=n_steps)
+    value, gradients = outer_gradients(Line(w), Episodes(ones, wanted, ones, wanted), mse_loss, inner, n_steps=n_steps)
     r = 1 - 2 * a
     assert value.item() == pytest.approx(sum(r ** (2 * n_steps) * (w - c) ** 2 for c in targets) / 2)
     power = 2 * n_steps if second_order else n_steps
-    assert slopes["w"].item() == pytest.approx(sum(2 * r**power * (w - c) for c in targets) / 2)
+    assert gradients["w"].item() == pytest.approx(sum(2 * r**power * (w - c) for c in targets) / 2)
 
 
 def test_first_order_leaves_out_the_product_with_the_hessian(network):
@@ -86,8 +98,8 @@ def test_first_order_leaves_out_the_product_with_the_hessian(network):
 
     def gradients(step_size: float, second_order: bool) -> torch.Tensor:
         inner = InnerLoop(step_size=step_size, second_order=second_order)
-        slopes = outer_gradients(network, episodes, mse_loss, inner, n_steps=1)[1]
-        return torch.cat([slope.flatten() for slope in slopes.values()])
+        gradients = outer_gradients(network, episodes, mse_loss, inner, n_steps=1)[1]
+        return torch.cat([gradient.flatten() for gradient in gradients.values()])
 
     gaps = [(gradients(a, True) - gradients(a, False)).norm().item() for a in (1e-3, 2e-3)]
     assert gaps[0] > 0
@@ -102,9 +114,10 @@ def test_tasks_at_once_are_as_tasks_one_by_one(network):
         own = {name: weight.detach().clone().requires_grad_() for name, weight in weights.items()}
         for _ in range(3):
             loss = mse_loss(torch.func.functional_call(network, own, (episodes.support_x[i],)), episodes.support_y[i])
-            slopes = torch.autograd.grad(loss, list(own.values()))
+            gradients = torch.autograd.grad(loss, list(own.values()))
             own = {
-                name: (w - 0.05 * s).detach().requires_grad_() for (name, w), s in zip(own.items(), slopes, strict=True)
+                name: (w - 0.05 * s).detach().requires_grad_()
+                for (name, w), s in zip(own.items(), gradients, strict=True)
             }
         alone = mse_loss(torch.func.functional_call(network, own, (episodes.query_x[i],)), episodes.query_y[i])
         assert together[i].item() == pytest.approx(alone.item(), rel=1e-10)
@@ -116,10 +129,7 @@ def after(n_steps: int, *given) -> dict[str, torch.Tensor]:
 
 def test_anil_moves_the_head_alone_and_learned_step_sizes_take_the_place_of_the_one(network):
     start, episodes = start_of(network), waves(n_tasks=1)
-
-    def loss_of(own, x, y):
-        return mse_loss(torch.func.functional_call(network, own, (x,)), y)
-
+    loss_of = loss_of_weights(network, mse_loss)
     x, y = episodes.support_x[0], episodes.support_y[0]
     head = after(2, loss_of, start, x, y, InnerLoop(step_size=0.05, adapts="2."))
     assert {name for name, w in start.weights.items() if not torch.equal(head[name], w)} == {"2.weight", "2.bias"}
@@ -139,10 +149,7 @@ def test_a_weight_by_step_has_its_row_in_each_state_and_the_last_one_beyond(netw
     rows = torch.tensor([[1.0], [2.0], [3.0]], dtype=torch.float64)
     weights = {name: w for name, w in network.named_parameters() if name != "2.bias"}
     start, episodes = Start(weights=weights, by_step={"2.bias": rows}), waves(n_tasks=1)
-
-    def loss_of(own, x, y):
-        return mse_loss(torch.func.functional_call(network, own, (x,)), y)
-
+    loss_of = loss_of_weights(network, mse_loss)
     states = list(islice(adapt(loss_of, start, episodes.support_x[0], episodes.support_y[0], InnerLoop()), 5))
     assert [state["2.bias"].item() for state in states] == [1, 2, 3, 3, 3]
 
@@ -150,10 +157,7 @@ def test_a_weight_by_step_has_its_row_in_each_state_and_the_last_one_beyond(netw
 def test_batches_of_the_support_set_are_those_that_are_picked(network):
     episodes, inner = waves(n_tasks=1), InnerLoop(step_size=0.05)
     x, y = episodes.support_x[0], episodes.support_y[0]
-
-    def loss_of(own, x, y):
-        return mse_loss(torch.func.functional_call(network, own, (x,)), y)
-
+    loss_of = loss_of_weights(network, mse_loss)
     picks = torch.tensor([[3, 1], [0, 3]])
     states = list(adapt(loss_of, start_of(network), x, y, inner, picks))
     assert len(states) == 3
@@ -165,10 +169,7 @@ def test_batches_of_the_support_set_are_those_that_are_picked(network):
 def test_adam_without_momentum_takes_torchs_steps(network):
     episodes = waves(n_tasks=1)
     x, y = episodes.support_x[0], episodes.support_y[0]
-
-    def loss_of(own, x, y):
-        return mse_loss(torch.func.functional_call(network, own, (x,)), y)
-
+    loss_of = loss_of_weights(network, mse_loss)
     inner = InnerLoop(step_size=0.01, optimizer="adam", second_order=False)
     ours = after(3, loss_of, start_of(network).detached(), x, y, inner)
     adam = torch.optim.Adam(network.parameters(), 0.01, betas=(0.0, 0.999))
@@ -214,3 +215,46 @@ def test_sinusoids_are_the_papers():
     again = Sinusoids().draw(20_000, 3, 2, torch.Generator().manual_seed(0))
     assert torch.equal(drawn.support_y, again.support_y)
     assert math.isclose(Sinusoids().phases[1], math.pi)
+
+
+def logits_with(*values: float) -> torch.Tensor:
+    logits = torch.tensor([[3.0, 1.0], [0.0, 2.0], [5.0, 4.0]])
+    for i, value in enumerate(values):
+        logits.view(-1)[i] = value
+    return logits
+
+
+@pytest.mark.parametrize("values", [(math.nan,), (math.inf,), (-math.inf,), (0.0, math.nan), [math.nan] * 6])
+@pytest.mark.parametrize("judge", [accuracy, share_answered, mse_loss])
+def test_what_is_judged_must_be_finite_whatever_judges_it(judge, values):
+    y = logits_with() if judge is mse_loss else torch.tensor([0, 1, 0])
+    assert finite_or_nan(judge)(logits_with(), y) == judge(logits_with(), y)
+    assert finite_or_nan(judge)(logits_with(*values), y).isnan()
+
+
+class Logits(nn.Module):
+    """Logits w x, the same for every example of a task."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.w.expand(len(x), 2) * x
+
+
+def test_of_several_tasks_those_that_are_lost_are_known():
+    x = torch.tensor([1.0, 1e30, 1.0])[:, None, None].expand(3, 4, 1)
+    y = torch.ones(3, 4, dtype=torch.long)
+    module, inner = Logits(), InnerLoop(step_size=1e30, second_order=False)
+    values = judge_adapted(
+        module, start_of(module), Episodes(x, y, x, y), nn.functional.cross_entropy, accuracy, inner, [0, 2]
+    )
+    assert values[:, 0].tolist() == [0.0, 0.0, 0.0]
+    assert values[:, 1].isnan().tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan, -math.inf, 0.0, -1.0])
+def test_a_step_size_is_a_finite_number_above_0(value):
+    with pytest.raises(BadValue, match="step_size is"):
+        InnerLoop(step_size=value)

@@ -8,10 +8,10 @@ from torch.nn.functional import mse_loss
 
 from fewshot.base.errors import BadValue, UnknownName
 from fewshot.kernels.compiler import compiler_problem
-from fewshot.meta.curves import training_flops
 from fewshot.meta.episodes import Sinusoids
+from fewshot.meta.flops import training_flops
 from fewshot.meta.learners.maml import InnerLoop, outer_gradients
-from fewshot.meta.learners.weight_learner import LEARNERS, LearnerConfig, WeightLearner, named
+from fewshot.meta.learners.weight_learner import LEARNERS, LearnerConfig, WeightLearner, learner_options
 from fewshot.meta.nn.networks import perceptron
 from fewshot.meta.outer_loop import OuterConfig, OuterLoop
 
@@ -22,50 +22,50 @@ OUTER = {"reptile": OuterConfig(n_iterations=400, optimizer="sgd", lr=0.3, sched
 
 def learner(name: str, **options) -> WeightLearner:
     network = perceptron(1, (40, 40), 1, seed=0)
-    return WeightLearner(network, Sinusoids(), mse_loss, LearnerConfig(**{**named(name), **options}))
+    return WeightLearner(network, Sinusoids(), mse_loss, LearnerConfig(**{**learner_options(name), **options}))
 
 
-def loss_after_a_step(one: WeightLearner) -> float:
-    return one.curve(UNSEEN, [1], n_examples=5).points[0].mean
+def loss_after_a_step(learned: WeightLearner) -> float:
+    return learned.curve(UNSEEN, [1], n_examples=5).points[0].mean
 
 
 @pytest.mark.parametrize("name", IN_WEIGHTS)
 def test_every_learner_lowers_the_loss_of_unseen_tasks_after_a_step(name):
-    one = learner(name, **({"n_steps": 8, "step_size": 0.01} if name == "reptile" else {}))
-    before = loss_after_a_step(one)
+    learned = learner(name, **({"n_steps": 8, "step_size": 0.01} if name == "reptile" else {}))
+    before = loss_after_a_step(learned)
     config = OUTER.get(name, OuterConfig(n_iterations=400, report_every=100))
-    loop = OuterLoop(one.start.named(), one.step, config)
+    loop = OuterLoop(learned.start.named(), learned.step, config)
     rows = list(loop.run())
     assert [row["iteration"] for row in rows] == [100, 200, 300, 400]
     assert rows[-1]["loss"] < rows[0]["loss"]
-    assert loss_after_a_step(one) < before - 0.3
+    assert loss_after_a_step(learned) < before - 0.3
 
 
 def test_a_curve_has_steps_examples_flops_and_intervals():
-    one = learner("maml")
-    curve = one.curve(UNSEEN, [0, 1, 10], n_examples=5, at_once=7)
+    maml = learner("maml")
+    curve = maml.curve(UNSEEN, [0, 1, 10], n_examples=5, at_once=7)
     assert (curve.learner, curve.kind) == ("maml", "weights")
     assert [(p.n_examples, p.n_steps, p.n) for p in curve.points] == [(5, 0, 50), (5, 1, 50), (5, 10, 50)]
     assert all(p.low < p.mean < p.high for p in curve.points)
     products = 40 + 40 * 40 + 40  # of one forward pass; a backward pass has twice these, save the gradient of x
     assert [p.flops for p in curve.points] == [2 * products + n * 5 * 2 * (3 * products - 40) for n in (0, 1, 10)]
-    whole = one.curve(UNSEEN, [0, 1, 10], n_examples=5, at_once=50)
+    whole = maml.curve(UNSEEN, [0, 1, 10], n_examples=5, at_once=50)
     assert [p.mean for p in whole.points] == pytest.approx([p.mean for p in curve.points])
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")  # torch's own, when it compiles
 @pytest.mark.skipif(compiler_problem("cpu") is not None, reason="no compiler")
-def test_flops_of_training_are_the_same_for_a_compiled_program():
+def test_flops_of_training_are_the_same_when_it_is_compiled():
     traced, compiled = (learner("maml", n_tasks=2, compile=setting) for setting in ("never", "always"))
     assert training_flops(compiled.step, n_iterations=3) == training_flops(traced.step, n_iterations=3) > 0
 
 
 def test_the_options_of_a_name_leave_nothing_of_another_one():
-    assert named("maml")["by_step"] == ""
-    assert named("reptile")["algorithm"] == "reptile"
-    assert "step_size" not in named("anil")
+    assert learner_options("maml")["by_step"] == ""
+    assert learner_options("reptile")["algorithm"] == "reptile"
+    assert "step_size" not in learner_options("anil")
     with pytest.raises(UnknownName, match="learner 'mamal'"):
-        named("mamal")
+        learner_options("mamal")
 
 
 def test_losses_after_all_steps_count_alike_at_first_and_only_the_last_one_in_the_end():
@@ -89,13 +89,13 @@ def test_learned_step_sizes_and_weights_by_step_have_their_shapes():
 
 
 def test_second_derivatives_begin_when_the_first_order_share_is_over():
-    begun = learner("maml", first_order_share=0.5)
-    slopes = []
+    maml = learner("maml", first_order_share=0.5)
+    gradients = []
     for done in (0.0, 0.49, 0.5):
-        loss = begun.step(torch.Generator().manual_seed(3), done)
-        slopes.append(loss.slopes["weights.hidden1.weight"])
-    assert torch.equal(slopes[0], slopes[1])
-    assert not torch.allclose(slopes[1], slopes[2])
+        loss = maml.step(torch.Generator().manual_seed(3), done)
+        gradients.append(loss.gradients["weights.hidden1.weight"])
+    assert torch.equal(gradients[0], gradients[1])
+    assert not torch.allclose(gradients[1], gradients[2])
 
 
 @pytest.mark.parametrize(
@@ -111,25 +111,27 @@ def test_settings_that_mean_nothing_are_refused(wrong, message):
 
 
 @pytest.mark.parametrize("n_steps", [1, 3])
-def test_the_slopes_of_a_step_are_the_outer_gradients(n_steps):
-    one = learner("maml", n_steps=n_steps, step_size=0.05, n_tasks=4)
-    loss = one.step(torch.Generator().manual_seed(3), 0.0)
+def test_the_gradients_of_a_step_are_the_outer_gradients(n_steps):
+    maml = learner("maml", n_steps=n_steps, step_size=0.05, n_tasks=4)
+    loss = maml.step(torch.Generator().manual_seed(3), 0.0)
     episodes = Sinusoids().draw(4, 5, 10, torch.Generator().manual_seed(3))
-    value, slopes = outer_gradients(one.module, episodes, mse_loss, InnerLoop(step_size=0.05), n_steps=n_steps)
+    value, gradients = outer_gradients(maml.module, episodes, mse_loss, InnerLoop(step_size=0.05), n_steps=n_steps)
     assert torch.allclose(loss.value, value)
-    assert all(torch.allclose(loss.slopes[f"weights.{name}"], slope, atol=1e-6) for name, slope in slopes.items())
+    assert all(
+        torch.allclose(loss.gradients[f"weights.{name}"], gradient, atol=1e-6) for name, gradient in gradients.items()
+    )
 
 
 def test_the_losses_after_all_steps_are_weighted_and_the_last_one_is_reported():
-    one = learner("maml", n_steps=2, multi_step_share=1.0, n_tasks=4)
-    loss = one.step(torch.Generator().manual_seed(3), 0.5)  # weights 0.25 and 0.75
+    maml = learner("maml", n_steps=2, multi_step_share=1.0, n_tasks=4)
+    loss = maml.step(torch.Generator().manual_seed(3), 0.5)  # weights 0.25 and 0.75
     episodes = Sinusoids().draw(4, 5, 10, torch.Generator().manual_seed(3))
-    (_, slopes), (last, more) = (
-        outer_gradients(one.module, episodes, mse_loss, InnerLoop(), n_steps=n) for n in (1, 2)
+    (_, gradients), (last, more) = (
+        outer_gradients(maml.module, episodes, mse_loss, InnerLoop(), n_steps=n) for n in (1, 2)
     )
     assert torch.allclose(loss.value, last)
-    for name, slope in slopes.items():
-        assert torch.allclose(loss.slopes[f"weights.{name}"], 0.25 * slope + 0.75 * more[name], atol=1e-6)
+    for name, gradient in gradients.items():
+        assert torch.allclose(loss.gradients[f"weights.{name}"], 0.25 * gradient + 0.75 * more[name], atol=1e-6)
 
 
 def test_a_learner_in_context_has_no_gradient_steps():

@@ -108,10 +108,10 @@ def test_a_query_alone_among_others_is_the_last_of_its_batch(kind):
         network, x = ImageNetwork(1, 3, SMALL, seed=0), torch.rand(4, 6, 9, 9, 1)
     else:
         network, x = TextNetwork(3, SMALL, seed=0), torch.randint(256, (4, 6, 11))
-    scores = network(x)
-    assert scores.shape == (4, 3)
+    logits = network(x)
+    assert logits.shape == (4, 3)
     for i in range(4):
-        assert torch.allclose(scores[i], network(x[i])[-1], atol=1e-5)
+        assert torch.allclose(logits[i], network(x[i])[-1], atol=1e-5)
     assert not torch.allclose(network(x[0])[:3], network(x[0, :3]), atol=1e-3)  # the norm sees the whole batch
 
 
@@ -128,9 +128,9 @@ def test_a_seed_decides_the_weights_and_the_head_is_called_head():
         lambda seed: TextNetwork(3, SMALL, seed=seed),
         lambda seed: perceptron(2, (5, 4), 3, seed=seed),
     ):
-        one, same, other = (build(seed).state_dict() for seed in (1, 1, 2))
-        assert all(torch.equal(one[name], same[name]) for name in one)
-        assert not torch.equal(one["head.weight"], other["head.weight"])
+        first, same, other = (build(seed).state_dict() for seed in (1, 1, 2))
+        assert all(torch.equal(first[name], same[name]) for name in first)
+        assert not torch.equal(first["head.weight"], other["head.weight"])
 
 
 @pytest.mark.parametrize(

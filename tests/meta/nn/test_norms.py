@@ -42,17 +42,17 @@ def test_second_order_for_many_tasks_at_once_is_that_of_autograd_task_by_task(no
     network, given = networks()[norm], episodes()
     start = start_of(network)
     together = query_losses(network, start, given, mse_loss, InnerLoop(step_size=0.1), after=[2]).mean()
-    found = torch.autograd.grad(together, list(start.weights.values()))
+    gradients_together = torch.autograd.grad(together, list(start.weights.values()))
     losses = []
     for i in range(len(given)):
         own = dict(start.weights)
         for _ in range(2):
             loss = mse_loss(functional_call(network, own, (given.support_x[i],)), given.support_y[i])
-            slopes = torch.autograd.grad(loss, list(own.values()), create_graph=True)
-            own = {name: w - 0.1 * slope for (name, w), slope in zip(own.items(), slopes, strict=True)}
+            gradients = torch.autograd.grad(loss, list(own.values()), create_graph=True)
+            own = {name: w - 0.1 * gradient for (name, w), gradient in zip(own.items(), gradients, strict=True)}
         losses.append(mse_loss(functional_call(network, own, (given.query_x[i],)), given.query_y[i]))
     wanted = torch.autograd.grad(torch.stack(losses).mean(), list(start.weights.values()))
-    for name, ours, theirs in zip(start.weights, found, wanted, strict=True):
+    for name, ours, theirs in zip(start.weights, gradients_together, wanted, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-10, msg=lambda text, name=name: f"{name}: {text}")
 
 
@@ -75,6 +75,6 @@ def test_values_are_torchs():
 
     wanted = values()
     with PlainNorms():
-        found = values()
-    for ours, theirs in zip(found, wanted, strict=True):
+        plain = values()
+    for ours, theirs in zip(plain, wanted, strict=True):
         torch.testing.assert_close(ours, theirs)

@@ -55,9 +55,9 @@ def test_a_task_has_different_classes_and_no_example_twice():
     for task in range(300):
         x = torch.cat([drawn.support_x[task], drawn.query_x[task]])
         y = torch.cat([drawn.support_y[task], drawn.query_y[task]])
-        assert len({tuple(one) for one in x.tolist()}) == 20
+        assert len({tuple(example) for example in x.tolist()}) == 20
         classes = [set(x[y == way, 0].tolist()) for way in range(4)]
-        assert all(len(one) == 1 for one in classes)
+        assert all(len(members) == 1 for members in classes)
         assert len(set.union(*classes)) == 4
         assert drawn.support_y[task].bincount().tolist() == [2] * 4
         assert drawn.query_y[task].bincount().tolist() == [3] * 4
@@ -88,8 +88,8 @@ def test_the_generator_alone_says_what_is_drawn():
 def test_turned_images_are_classes_of_their_own():
     corner = torch.zeros(2, 3, 3, 1, dtype=torch.uint8)
     corner[:, 0, 0] = 255  # above, left
-    one = Classes(corner, torch.tensor([0]), torch.tensor([2]), ("corner",))
-    drawn = ClassTasks(one, n_ways=4, turned=True).draw(50, 1, 1, generator())
+    classes = Classes(corner, torch.tensor([0]), torch.tensor([2]), ("corner",))
+    drawn = ClassTasks(classes, n_ways=4, turned=True).draw(50, 1, 1, generator())
     assert drawn.support_x.sum((2, 3, 4)).eq(1).all()
     corners = drawn.support_x[..., 0].flatten(2).argmax(2)
     assert corners.sort().values.tolist() == [[0, 2, 6, 8]] * 50  # each task has all four turns
@@ -131,7 +131,7 @@ def test_images_are_read_with_their_folder_as_label(kind, tmp_path):
     assert grey.examples[0].eq(255).all()
     assert grey.examples[1].eq(0).all()
     assert red.examples[2, 1, 1].tolist() == [0, 255, 255]
-    drawn = ClassTasks(grey.taken(torch.tensor([0, 0])), n_ways=2).draw(1, 1, 1, generator())
+    drawn = ClassTasks(grey.subset(torch.tensor([0, 0])), n_ways=2).draw(1, 1, 1, generator())
     assert drawn.support_x.unique().tolist() in ([0.0], [1.0], [0.0, 1.0])
 
 
@@ -198,8 +198,8 @@ def test_too_few_classes_or_examples_are_named():
 
 
 def test_accuracy_is_the_share_of_right_classes():
-    scores = torch.tensor([[0.1, 0.9, 0.0], [5.0, 4.0, 3.0], [0.0, 1.0, 2.0], [1.0, 2.0, 0.0]])
-    assert accuracy(scores, torch.tensor([1, 0, 0, 2])).item() == 0.5
+    logits = torch.tensor([[0.1, 0.9, 0.0], [5.0, 4.0, 3.0], [0.0, 1.0, 2.0], [1.0, 2.0, 0.0]])
+    assert accuracy(logits, torch.tensor([1, 0, 0, 2])).item() == 0.5
 
 
 @pytest.mark.skipif(not OMNIGLOT.is_file(), reason=f"{OMNIGLOT} is not there")

@@ -7,7 +7,7 @@ import torch
 
 from fewshot.base.errors import BadValue
 from fewshot.cli.main import main
-from fewshot.meta.learners.in_context import ReaderConfig
+from fewshot.meta.learners.in_context import ContextModelConfig
 from fewshot.meta.outer_loop import OuterConfig
 from fewshot.meta.tasks.markov import Config, Experiment, doubling, draw_chains
 
@@ -15,7 +15,7 @@ SMALL = Config(
     n_symbols=2,
     length=24,
     n_chains=32,
-    reader=ReaderConfig(n_layers=2, d_model=16, n_heads=1, init_std=0.08),
+    reader=ContextModelConfig(n_layers=2, d_model=16, n_heads=1, init_std=0.08),
     outer=OuterConfig(n_iterations=300, report_every=20, lr=5e-3, warmup=20),
     test_chains=600,
     watched_chains=100,
@@ -40,7 +40,7 @@ def test_chains_come_from_the_generator_alone():
     assert not torch.equal(drawn[0], drawn[2])
 
 
-def test_a_reader_passes_from_uniform_by_unigram_to_bigram():
+def test_a_model_passes_from_uniform_by_unigram_to_bigram():
     experiment = Experiment(SMALL)
     before = experiment.watch("context")
     assert list(before) == ["kl_uniform", "kl_unigram", "kl_bigram"]
@@ -51,11 +51,11 @@ def test_a_reader_passes_from_uniform_by_unigram_to_bigram():
     measured = experiment.measure()
     curves = {curve.learner: curve for curve in measured.curves}
     assert [curve.kind for curve in curves.values()] == ["context", "context", "baseline", "baseline", "bound"]
-    assert [one.n_examples for one in curves["context"].points] == [0, 1, 2, 4, 8, 16, 22]
-    assert all(one.mean == 0 for one in curves["bigram"].points)
-    assert all(one.low <= one.mean <= one.high and one.n == 600 for one in curves["context"].points)
+    assert [point.n_examples for point in curves["context"].points] == [0, 1, 2, 4, 8, 16, 22]
+    assert all(point.mean == 0 for point in curves["bigram"].points)
+    assert all(point.low <= point.mean <= point.high and point.n == 600 for point in curves["context"].points)
     assert curves["context, mean till there"].points[-1].mean < 0.04 < curves["unigram"].points[-1].mean
-    flops = [one.flops for one in curves["context"].points]
+    flops = [point.flops for point in curves["context"].points]
     assert None not in flops
     assert flops == sorted(flops)
     assert curves["context"].training_flops > 300 * 32 * flops[-1]

@@ -11,7 +11,7 @@ from fewshot.base.config import read_yaml
 from fewshot.base.errors import BadValue
 from fewshot.cli.main import main
 from fewshot.meta.experiment import configure
-from fewshot.meta.learners.in_context import ReaderConfig
+from fewshot.meta.learners.in_context import ContextModelConfig
 from fewshot.meta.learners.weight_learner import LearnerConfig
 from fewshot.meta.outer_loop import OuterConfig
 from fewshot.meta.tasks.regression import Config, Experiment, LinearFunctions
@@ -21,7 +21,7 @@ SMALL = Config(
     n_dims=1,
     n_examples=4,
     n_tasks=32,
-    reader=ReaderConfig(n_layers=2, d_model=16, n_heads=2, init_std=0.3),
+    reader=ContextModelConfig(n_layers=2, d_model=16, n_heads=2, init_std=0.3),
     outer=OuterConfig(n_iterations=400, report_every=200, lr=1e-2, warmup=20, clip_norm=1.0),
     learner=LearnerConfig(n_tasks=20, n_support=3, step_size=0.1),
     learner_outer=OuterConfig(n_iterations=200, report_every=200, lr=3e-3),
@@ -49,7 +49,7 @@ def test_linear_functions_are_those_of_the_paper_and_noise_is_added_to_every_y()
         assert left == pytest.approx(2 * noise**2, rel=0.06, abs=1e-6)  # 5 points, 3 of them spent on weights
 
 
-def test_a_reader_learns_lines_in_context_and_a_learner_in_weights_stands_beside_it():
+def test_functions_are_learned_in_context_and_in_weights():
     measured = trained(SMALL).measure()
     curves = {curve.learner: curve for curve in measured.curves}
     kinds = {name: curve.kind for name, curve in curves.items()}
@@ -62,17 +62,17 @@ def test_a_reader_learns_lines_in_context_and_a_learner_in_weights_stands_beside
         "one gradient step": "baseline",
         "predicting 0": "baseline",
     }
-    errors = {name: [one.mean for one in curve.points] for name, curve in curves.items()}
-    seen = [(one.n_examples, one.n_steps) for one in curves.pop("maml").points]
+    errors = {name: [point.mean for point in curve.points] for name, curve in curves.items()}
+    seen = [(point.n_examples, point.n_steps) for point in curves.pop("maml").points]
     assert seen == [(0, 0), (3, 1), (3, 3), (4, 1), (4, 3)]
-    assert all([one.n_examples for one in curve.points] == [0, 1, 2, 3, 4] for curve in curves.values())
-    assert all(one.n == 300 for curve in measured.curves for one in curve.points)
+    assert all([point.n_examples for point in curve.points] == [0, 1, 2, 3, 4] for curve in curves.values())
+    assert all(point.n == 300 for curve in measured.curves for point in curve.points)
     assert errors["context"][4] < 0.2 < 0.7 < errors["context"][0]
     assert errors["context"][4] < errors["3 nearest neighbours"][4]
     assert errors["maml"][4] < errors["maml"][3] < errors["maml"][0]  # 4 examples after 3 steps and 1, none
     assert max(errors["least squares"][1:]) < 1e-6
     assert measured.quantity == "squared error over d"
-    assert all(one.flops is None for one in curves["averaging"].points)
+    assert all(point.flops is None for point in curves["averaging"].points)
     by_reading, by_steps = curves["context"].points, measured.curves[1].points
     assert by_reading[4].flops > by_reading[0].flops > 0
     assert by_steps[4].flops > by_steps[3].flops > by_steps[0].flops > 0
@@ -116,7 +116,7 @@ def test_the_loss_is_the_mean_over_places_of_the_error_or_of_its_log():
     for relative in (True, False):
         experiment = Experiment(replace(SMALL, relative=relative))
         loss = experiment.loops["context"].step(torch.Generator().manual_seed(0), 0.0)
-        errors = (experiment.reader(x, y) - y).square().mean((0, 2))
+        errors = (experiment.pair_model(x, y) - y).square().mean((0, 2))
         wanted = errors.log() if relative else errors
         assert loss.value.item() == pytest.approx(wanted.mean().item(), rel=1e-5)
 
@@ -141,7 +141,7 @@ def test_the_command_trains_both_learners_and_measures(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("path", sorted(RUNS.glob("meta_regression*.yaml")), ids=lambda path: path.stem)
-def test_the_runs_on_file_make_an_experiment_with_a_reader(path):
+def test_the_runs_on_file_make_an_experiment_that_learns_in_context(path):
     experiment = Experiment(configure("regression", read_yaml(path)))
     assert experiment.loops["context"].config.n_iterations >= 5000
     assert experiment.config.test_tasks >= 2000

@@ -15,7 +15,7 @@ def test_the_command_trains_measures_and_goes_on(tmp_path, capsys):
     assert main(words) == 0
     first = json.loads(capsys.readouterr().out)
     (curve,) = first["curves"]
-    assert [(one["n_steps"], one["n_examples"], one["n"]) for one in curve["points"]] == [
+    assert [(point["n_steps"], point["n_examples"], point["n"]) for point in curve["points"]] == [
         (0, 5, 20), (1, 5, 20), (5, 5, 20), (10, 5, 20)
     ]  # fmt: skip
     assert [row["iteration"] for row in first["history"]["maml"]] == [10, 20, 30]
@@ -25,7 +25,7 @@ def test_the_command_trains_measures_and_goes_on(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out) == first
     assert (tmp_path / "maml.safetensors").read_bytes() == before
     assert main([*words, "--test_steps", "[2]"]) == 0  # what was trained can be measured again
-    assert [one["n_steps"] for one in json.loads(capsys.readouterr().out)["curves"][0]["points"]] == [2]
+    assert [point["n_steps"] for point in json.loads(capsys.readouterr().out)["curves"][0]["points"]] == [2]
     assert (tmp_path / "maml.safetensors").read_bytes() == before
     assert main([*words, "--outer.n_iterations", "40"]) == 2
     assert "belongs to other settings" in capsys.readouterr().err
@@ -60,11 +60,11 @@ def test_what_is_trained_where_and_how_to_go_on_is_said(tmp_path, capsys, monkey
     words = ["meta", "sinusoid", *FEW, "--outer.n_iterations", "1030", "--outer.report_every", "1010",
              "--learner.compile", "untraced", "--learner.n_tasks", "1", "--out", str(tmp_path)]  # fmt: skip
     assert main(words) == 0
-    said = capsys.readouterr().err
-    assert "sinusoid: maml; 1,030 iterations of the outer loop" in said.splitlines()[0]
-    assert str(tmp_path) in said
-    assert "maml: iteration 1,010, loss " in said
-    assert "e+0" not in said
+    messages = capsys.readouterr().err
+    assert "sinusoid: maml; 1,030 iterations of the outer loop" in messages.splitlines()[0]
+    assert str(tmp_path) in messages
+    assert "maml: iteration 1,010, loss " in messages
+    assert "e+0" not in messages
 
     def stopped(*given):
         raise KeyboardInterrupt

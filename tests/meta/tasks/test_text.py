@@ -16,7 +16,7 @@ from fewshot.checkpoint.save import save
 from fewshot.cli.main import main
 from fewshot.meta.experiment import configure
 from fewshot.meta.learners.finetune import FineTuning
-from fewshot.meta.learners.weight_learner import LearnerConfig, named
+from fewshot.meta.learners.weight_learner import LearnerConfig, learner_options
 from fewshot.meta.outer_loop import OuterConfig
 from fewshot.meta.tasks import text
 from fewshot.meta.tasks.text import Config, Experiment
@@ -60,22 +60,24 @@ def test_all_learners_are_measured_on_the_same_k_from_each_seed(checkpoint):
     for loop in experiment.loops.values():
         list(loop.run())
     measured = experiment.measure()
-    ways = ("prompt", "fine-tuning", "maml", "reader", "ideal")
+    learners = ("prompt", "fine-tuning", "maml", "reader", "ideal")
     curves = {(curve.tasks, curve.learner): curve for curve in measured.curves}
-    assert list(curves) == [(task, way) for task in ("novel_symbols", "hidden_letter") for way in ways]
-    assert all([one.n_examples for one in curve.points] == [1, 3] for curve in curves.values())
-    assert all(one.n == 2 and 0 <= one.low <= one.mean <= one.high <= 1 for c in curves.values() for one in c.points)
+    assert list(curves) == [(task, learner) for task in ("novel_symbols", "hidden_letter") for learner in learners]
+    assert all([point.n_examples for point in curve.points] == [1, 3] for curve in curves.values())
+    assert all(
+        point.n == 2 and 0 <= point.low <= point.mean <= point.high <= 1 for c in curves.values() for point in c.points
+    )
     for task in ("novel_symbols", "hidden_letter"):
-        read, tuned, maml = (curves[task, way] for way in ("prompt", "fine-tuning", "maml"))
-        assert [one.flops for one in curves[task, "reader"].points] == [one.flops for one in read.points]
+        read, tuned, maml = (curves[task, learner] for learner in ("prompt", "fine-tuning", "maml"))
+        assert [point.flops for point in curves[task, "reader"].points] == [point.flops for point in read.points]
         assert read.points[0].flops < read.points[1].flops < maml.points[1].flops
-        assert {one.n_steps for one in maml.points} == {2}
-        assert {one.n_steps for one in read.points} == {0}
-        assert all(one.n_steps in (1, 2) and one.flops > 0 for one in tuned.points)
+        assert {point.n_steps for point in maml.points} == {2}
+        assert {point.n_steps for point in read.points} == {0}
+        assert all(point.n_steps in (1, 2) and point.flops > 0 for point in tuned.points)
         assert read.training_flops is None
         assert maml.training_flops > 4 * maml.points[0].flops
     kinds = {curve.learner: curve.kind for curve in measured.curves}
-    assert kinds == dict(zip(ways, ("context", "weights", "weights", "context", "bound"), strict=True))
+    assert kinds == dict(zip(learners, ("context", "weights", "weights", "context", "bound"), strict=True))
     assert measured.more_is_better
 
 
@@ -92,7 +94,7 @@ def test_a_prompts_flops_are_those_of_its_matrix_products(checkpoint):
 def test_training_in_first_order_takes_fewer_flops_than_in_second_and_goes_through_sdpa(checkpoint):
     def flops(learner: str, kernel: str) -> float:
         few = {"n_tasks": 2, "n_support": 3, "n_query": 1, "compile": "untraced"}
-        settings = LearnerConfig(**{**named(learner), **few})
+        settings = LearnerConfig(**{**learner_options(learner), **few})
         given = config(checkpoint, learner=settings, kernel=kernel, shots=(3,), test_steps=(1,), reader_lr=None)
         return Experiment(given)._training_flops()[learner]
 
@@ -125,7 +127,7 @@ def test_the_number_of_steps_is_that_which_the_validation_tasks_are_best_with(ch
     experiment = Experiment(config(checkpoint, test_steps=(4, 1, 2)))
     told = {0: torch.tensor([[0.5, 0.0, 1.0], [0.5, 1.0, 0.0]]), 1: torch.tensor([[0.5, 0.5, 0.5], [0.5, 0.5, 0.5]])}
     order = {id(learner.start): seed for seed, learner in enumerate(experiment.learners)}
-    monkeypatch.setattr(text, "adapted", lambda module, start, *others: told[order[id(start)]])
+    monkeypatch.setattr(text, "judge_adapted", lambda module, start, *others: told[order[id(start)]])
     assert experiment._best_steps(None) == 1  # all three come to 0.5
     told[1] = torch.tensor([[0.6, 0.5, 0.5]])
     assert experiment._best_steps(None) == 4
@@ -137,7 +139,7 @@ def test_weights_can_be_new_ones_by_seed_in_place_of_the_checkpoints(checkpoint)
     assert not torch.equal(new[0], first.model.wte.weight)
     assert not torch.equal(new[0], new[1])
     assert torch.equal(new[1], again.learners[1].start.weights["wte.weight"])
-    assert torch.equal(first.readers[0].wte.weight, first.model.wte.weight)
+    assert torch.equal(first.prompt_models[0].wte.weight, first.model.wte.weight)
 
 
 FEW = ["--tasks", "[hidden_letter]", "--shots", "[2]", "--seeds", "2", "--outer.n_iterations", "2", "--test_tasks", "2",
@@ -154,9 +156,9 @@ def test_the_run_file_is_the_default_and_what_is_not_said_stays_so():
 
 def test_the_command_takes_a_run_folder(checkpoint, tmp_path, capsys):
     assert main(["meta", "text", "--run", str(checkpoint), *FEW, "--out", str(tmp_path), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["quantity"] == "accuracy"
-    assert len(found["curves"]) == 5
+    result = json.loads(capsys.readouterr().out)
+    assert result["quantity"] == "accuracy"
+    assert len(result["curves"]) == 5
 
 
 @pytest.mark.parametrize(
@@ -191,9 +193,9 @@ def test_shots_that_fit_are_named_where_others_do_not(checkpoint, tmp_path, caps
 
 def test_what_was_chosen_is_said_in_words(checkpoint, tmp_path, capsys):
     assert main(["meta", "text", "--run", str(checkpoint), *FEW, "--out", str(tmp_path)]) == 0
-    said = capsys.readouterr().err
-    assert "{" not in said
-    assert "gradient steps: fine-tuning 1, maml 1" in said
+    messages = capsys.readouterr().err
+    assert "{" not in messages
+    assert "gradient steps: fine-tuning 1, maml 1" in messages
 
 
 def test_a_run_is_known_by_its_weights_not_by_its_path(checkpoint, tmp_path, monkeypatch, capsys):

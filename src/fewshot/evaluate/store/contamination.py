@@ -15,7 +15,7 @@ from fewshot.base.config import to_plain
 from fewshot.base.errors import FewshotError
 from fewshot.corpus.document import Document
 from fewshot.evaluate.contamination import CleanDirtyScores, Contamination
-from fewshot.evaluate.store.results import merge, read_stored, say_left_out
+from fewshot.evaluate.store.results import merge, note_left_out, read_stored
 
 FOLDER, FIGURE = "contamination", "figure.svg"
 
@@ -69,5 +69,5 @@ def read_main_scores(folder: Path) -> list[CleanDirtyScores]:
             scores = [row["scores"][0] for row in read_stored(path).rows]
             main.append(CleanDirtyScores.from_json(max(scores, key=lambda score: score["all"]["n"]), where=str(path)))
         except (FewshotError, LookupError, TypeError, ValueError) as error:  # ValueError: it has no rows
-            say_left_out(path, error)
+            note_left_out(path, error)
     return main

@@ -94,10 +94,14 @@ class ResultsStore:
         return AnswerFile(self.folder(begun=file) / "answers" / file, self.weights, lock=self.root)
 
     def add(self, task: Task, answers: Sequence[TaskAnswers]) -> None:
-        """Store the results of the answers; under torchrun the first process does it for all."""
+        """Put the results of the answers into the task's file; all others stay in it.
+
+        Under torchrun the first process does it for all.
+        """
         if rank() == 0:
-            results = [result for of_one_k in answers for result in of_one_k.results()]
-            store_results(self.folder(), task, results, step=self.step, weights=self.weights)
+            rows = [result.to_json() for of_one_k in answers for result in of_one_k.results()]
+            path = _file_of(self.folder(), task)
+            merge(path, rows, _result_key, step=self.step, weights=self.weights, lock=self.root)
 
 
 def open_store(root: Path, weights: str, *, step: int, name: str, wanted: bool) -> ResultsStore | None:
@@ -150,12 +154,12 @@ def _weights_of(path: Path, mtime_ns: int, size_bytes: int) -> str:
             return weights_of_answers(path)
         stored = read_json(path)
     except (BadFile, OSError) as error:
-        say_left_out(path, error)
+        note_left_out(path, error)
         return ""
     return str(stored.get("weights", "")) if isinstance(stored, dict) else ""
 
 
-def say_left_out(path: Path, error: Exception) -> None:
+def note_left_out(path: Path, error: Exception) -> None:
     """Note that a file is left out, with the reason and the way out: one damaged file is in the way of no other."""
     reason = str(error).replace(str(path), path.name)
     note(f"{path} cannot be read and is left out: move it away ({reason})")
@@ -165,21 +169,10 @@ def _file_of(folder: Path, task: Task) -> Path:
     return folder / f"{task.name}{'' if task.protocol is GPT3 else f'.{task.protocol.name}'}.json"
 
 
-def store_results(folder: Path, task: Task, results: Sequence[Result], *, step: int, weights: str) -> None:
-    """Put results into the task's file in the model's folder; all others stay in it."""
-
-    def key(row: Row) -> tuple[Any, ...]:
-        n_asked = row["n"] + row["n_skipped"]
-        return row["metric"], row["shots"], row["seed"], n_asked, row.get("questions", ""), row["source"]
-
-    merge(
-        _file_of(folder, task),
-        [result.to_json() for result in results],
-        key,
-        step=step,
-        weights=weights,
-        lock=folder.parent,
-    )
+def _result_key(row: Row) -> tuple[Any, ...]:
+    """Return what tells one measurement of a task from another."""
+    n_asked = row["n"] + row["n_skipped"]
+    return row["metric"], row["shots"], row["seed"], n_asked, row.get("questions", ""), row["source"]
 
 
 def merge(
@@ -266,7 +259,7 @@ def _results_of(stored: Stored) -> list[Result]:
     try:
         return stored.results()
     except (BadValue, NotFinite) as error:
-        say_left_out(stored.path, error)
+        note_left_out(stored.path, error)
         return []
 
 
@@ -311,7 +304,7 @@ def _all_stored(folder: Path) -> list[Stored]:
         try:
             files.append(read_stored(path))
         except BadFile as error:
-            say_left_out(path, error)
+            note_left_out(path, error)
     return files
 
 

@@ -1,9 +1,9 @@
-"""What learners in context are held against: rules of statistics that answer from the same examples.
+"""Baselines of learning in context: statistical estimators that answer from the same examples.
 
-In: the examples of many tasks. Out: predictions. Of regression: least squares, ridge, nearest neighbours, averaging,
-one step of gradient descent. Of Markov chains: uniform, unigram, bigram. Nothing is better on average than least
-squares on linear tasks without noise, ridge on those with it (penalty: variance of noise over variance of weights), the
-bigram on chains whose rows are Dirichlet(1). Source: Garg et al. 2022; Edelman et al. 2024.
+In: the examples of many tasks. Out: predictions. For regression: least squares, ridge, nearest neighbours, averaging,
+one step of gradient descent. For Markov chains: uniform, unigram, bigram. Best possible on average are least squares on
+linear tasks without noise, ridge on those with noise (penalty: variance of noise over variance of weights), the bigram
+on chains whose rows are Dirichlet(1). Source: Garg et al. 2022; Edelman et al. 2024.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from torch import Tensor
 
 from fewshot.base.errors import check
 
-# Each takes the examples x [N K X], y [N K Y] and a query [N X], and gives a prediction [N Y]; K is at least 1.
+# From examples x [N K X], y [N K Y], K at least 1, and a query [N X] to a prediction [N Y]
 Rule = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def predictions(rule: Rule, x: Float[Tensor, "N K X"], y: Float[Tensor, "N K Y"]) -> Float[Tensor, "N K Y"]:
-    """Return what a rule says of every y from the pairs before it and its own x; before the first pair it says 0."""
+    """Return a rule's prediction of every y from the pairs before it and its own x; that of the first y is 0."""
     after = [rule(x[:, :k], y[:, :k], x[:, k]) for k in range(1, x.shape[1])]
     return torch.stack([torch.zeros_like(y[:, 0]), *after], dim=1)
 
 
 def zero(x: Float[Tensor, "N K X"], y: Float[Tensor, "N K Y"], query: Float[Tensor, "N X"]) -> Float[Tensor, "N Y"]:
-    """Return what is said without having learned anything."""
+    """Return 0, the prediction that learns nothing from the examples."""
     return torch.zeros_like(y[:, 0])
 
 
 def least_squares(
     x: Float[Tensor, "N K X"], y: Float[Tensor, "N K Y"], query: Float[Tensor, "N X"]
 ) -> Float[Tensor, "N Y"]:
-    """Return the linear function of least squared error and, where several have it, the one of least norm."""
+    """Return the prediction of the linear function of least squared error; of several, the one of least norm."""
     weights = torch.linalg.pinv(x.double()) @ y.double()
     return _at(query, weights).to(y.dtype)
 
@@ -45,8 +45,9 @@ def least_squares(
 def ridge(
     x: Float[Tensor, "N K X"], y: Float[Tensor, "N K Y"], query: Float[Tensor, "N X"], *, penalty: float
 ) -> Float[Tensor, "N Y"]:
-    """Return least squares plus `penalty` times the squared norm of the weights; raises BadValue unless that is above
-    0.
+    """Return the prediction of ridge regression; raises BadValue unless the penalty is above 0.
+
+    The penalty is what the squared norm of the weights counts beside the sum of squared errors.
     """
     check(penalty > 0, f"penalty is {penalty}, must be above 0: without one, take least squares")
     x64 = x.double()
@@ -57,7 +58,7 @@ def ridge(
 def nearest_neighbours(
     x: Float[Tensor, "N K X"], y: Float[Tensor, "N K Y"], query: Float[Tensor, "N X"], *, n: int = 3
 ) -> Float[Tensor, "N Y"]:
-    """Return the mean of the `n` examples nearest to the query, of all where there are fewer."""
+    """Return the mean y of the `n` examples nearest to the query, or of all if there are fewer."""
     squares = (x - query[:, None]).square().sum(-1)
     nearest = squares.topk(min(n, x.shape[1]), largest=False).indices
     return y.gather(1, nearest[..., None].expand(-1, -1, y.shape[-1])).mean(1)
@@ -66,8 +67,9 @@ def nearest_neighbours(
 def averaging(
     x: Float[Tensor, "N K X"], y: Float[Tensor, "N K Y"], query: Float[Tensor, "N X"]
 ) -> Float[Tensor, "N Y"]:
-    """Return the weights are the mean of x y, right on average where x is N(0, I): a step of gradient descent of size
-    1.
+    """Return the prediction of the weights mean(x y), which are right on average where x is N(0, I).
+
+    They are those after one step of gradient descent of size 1 from 0.
     """
     return _at(query, x.mT @ y / x.shape[1])
 
@@ -75,27 +77,28 @@ def averaging(
 def gradient_step(
     x: Float[Tensor, "N K X"], y: Float[Tensor, "N K Y"], query: Float[Tensor, "N X"], *, sizes: Float[Tensor, " S"]
 ) -> Float[Tensor, "N Y"]:
-    """Return one step of gradient descent from weights of 0 on half the mean squared error; `sizes[k]` is for k
-    examples.
+    """Return the prediction after one step of gradient descent from weights of 0; `sizes[k]` is for k examples.
+
+    The step is on half the mean squared error.
     """
     return sizes[x.shape[1]] * averaging(x, y, query)
 
 
 def tuned_steps(x: Float[Tensor, "N K X"], y: Float[Tensor, "N K Y"]) -> Float[Tensor, " K"]:
-    """Return the size of one gradient step that errs least on these tasks, for 0, 1, ... K - 1 examples.
+    """Return the best size of one gradient step on these tasks, for 0, 1, ... K - 1 examples.
 
-    Errors are quadratic in it, so the best one is known: it is the slope of y on what a step of size 1 predicts.
+    Errors are quadratic in it, so the best is known: the slope of y regressed on the prediction of a step of size 1.
     Source of the comparison: von Oswald et al. 2023, whose one layer of linear attention learns this step.
     """
-    said = predictions(averaging, x, y)
-    return (said * y).sum((0, 2)) / said.square().sum((0, 2)).clamp_min(torch.finfo(y.dtype).tiny)
+    predicted = predictions(averaging, x, y)
+    return (predicted * y).sum((0, 2)) / predicted.square().sum((0, 2)).clamp_min(torch.finfo(y.dtype).tiny)
 
 
 def linear_rules(*, noise: float, steps: Float[Tensor, " K"]) -> dict[str, Rule]:
-    """Return the rules that a learner of linear tasks is drawn beside, the best possible one first.
+    """Return the baselines of linear tasks by name, the best possible one first.
 
-    `noise` is the standard deviation of that on y, where weights are N(0, I); `steps` are those of `tuned_steps`. With
-    noise, least squares is left out: its squared error has no mean where examples are as many as dimensions.
+    `noise` is its standard deviation on y, where weights are N(0, I); `steps` are those of `tuned_steps`. With noise,
+    least squares is left out: its squared error has no mean where examples are as many as dimensions.
     """
     best: dict[str, Rule] = {"ridge": partial(ridge, penalty=noise**2)} if noise else {"least squares": least_squares}
     return {
@@ -111,32 +114,28 @@ def _at(query: Float[Tensor, "N X"], weights: Float[Tensor, "N X Y"]) -> Float[T
 
 
 def uniform_logprobs(tokens: Int[Tensor, "N T"], n_symbols: int) -> Float[Tensor, "N T V"]:
-    """Return every next symbol is as likely as another."""
+    """Return log-probabilities of the next symbol that are the same for every symbol."""
     return torch.full((*tokens.shape, n_symbols), -math.log(n_symbols))
 
 
 def unigram_logprobs(tokens: Int[Tensor, "N T"], n_symbols: int) -> Float[Tensor, "N T V"]:
-    """Return log-probabilities of the next symbol at every position from how often each stood so far, one added to
-    each.
-    """
+    """Return log-probabilities of the next symbol from the counts of each symbol so far, one added to each count."""
     counts = F.one_hot(tokens, n_symbols).cumsum(1) + 1.0
     return (counts / counts.sum(-1, keepdim=True)).log()
 
 
 def bigram_logprobs(tokens: Int[Tensor, "N T"], n_symbols: int) -> Float[Tensor, "N T V"]:
-    """Return log-probabilities of the next symbol from what followed the same symbol so far, one added to each count.
+    """Return log-probabilities of the next symbol from counts of the pairs so far, one added to each count.
 
     This is the posterior mean where rows of the transition matrix are Dirichlet(1): no predictor has a lower loss.
     """
     here = F.one_hot(tokens, n_symbols)
     pairs = here[:, :-1, :, None] * here[:, 1:, None, :]
-    followed = F.pad(pairs, (0, 0, 0, 0, 1, 0)).cumsum(1)  # at each position the pairs that it has seen
+    followed = F.pad(pairs, (0, 0, 0, 0, 1, 0)).cumsum(1)  # at each position the pairs up to it
     counts = (here[..., None] * followed).sum(2) + 1.0
     return (counts / counts.sum(-1, keepdim=True)).log()
 
 
 def kl_divergence(ideal: Float[Tensor, "*N V"], other: Float[Tensor, "*N V"]) -> Float[Tensor, "*N"]:
-    """Return Kullback-Leibler divergence in nats of `other` from `ideal`, both log-probabilities: what answering so
-    costs.
-    """
+    """Return the Kullback-Leibler divergence KL(ideal || other) in nats; both are log-probabilities."""
     return (ideal.exp() * (ideal - other)).sum(-1)

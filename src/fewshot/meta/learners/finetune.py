@@ -1,7 +1,7 @@
-"""Fine-tuning on a few examples of one task, its settings chosen on other tasks. In: a module, episodes. Out: a choice.
+"""Fine-tuning on a few examples of one task, its settings chosen on other tasks. In: a module, episodes. Out: settings.
 
-It is the inner loop from weights that no outer loop prepared. How large its steps are, and how many, is chosen on tasks
-of training rules by what is measured at the end, so that nothing of the test is known. Knows no text.
+It is the inner loop from weights that no outer loop prepared. The size and number of its steps are chosen on validation
+tasks by the metric of the test, so that nothing of the test is known. Knows no text.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from torch import nn
 
 from fewshot.base.errors import Diverged, check
 from fewshot.meta.episodes import Episodes
-from fewshot.meta.learners.maml import InnerLoop, Loss, adapted, start_of
+from fewshot.meta.learners.maml import InnerLoop, LossFunction, judge_adapted, start_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuning:
-    """What is tried; the best on the validation tasks is taken, of equals the one with the fewest steps."""
+    """The settings to try; the best on the validation tasks are taken, of equals those with the fewest steps."""
 
-    sgd: tuple[float, ...] = (0.03, 0.1)  # step sizes; none: SGD is not tried
+    sgd: tuple[float, ...] = (0.03, 0.1)  # step sizes; [] tries no SGD
     adam: tuple[float, ...] = (3e-4, 1e-3, 3e-3)  # without momentum, as Reptile's inner loop has it
     steps: tuple[int, ...] = (1, 2, 5, 10, 20, 40)
-    tasks: int = 24  # of each family, for validation
+    tasks: int = 24  # for validation, of each family
 
     def __post_init__(self) -> None:
         check(bool(self.sgd or self.adam), "finetune has neither sgd nor adam: give a step size for one")
@@ -35,7 +35,7 @@ class FineTuning:
         list(self.inner_loops())
 
     def inner_loops(self) -> Iterator[InnerLoop]:
-        """Yield every optimizer with each of its step sizes."""
+        """Yield an inner loop for every optimizer and step size."""
         for optimizer, sizes in (("sgd", self.sgd), ("adam", self.adam)):
             for size in sizes:
                 yield InnerLoop(step_size=size, optimizer=optimizer, second_order=False)
@@ -43,24 +43,26 @@ class FineTuning:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """The settings that did best on the validation tasks."""
+    """The settings that were best on the validation tasks."""
 
     inner: InnerLoop
     n_steps: int
-    value: float  # on the validation tasks
+    value: float  # of the metric on the validation tasks
 
     def __str__(self) -> str:
         return f"{self.inner.optimizer} {self.inner.step_size:g} x {self.n_steps}"
 
 
-def choose_settings(module: nn.Module, episodes: Episodes, loss: Loss, judge: Loss, tried: FineTuning) -> Choice:
+def choose_settings(
+    module: nn.Module, episodes: Episodes, loss: LossFunction, judge: LossFunction, tried: FineTuning
+) -> Choice:
     """Return the settings whose fine-tuned weights have the highest mean `judge` on the episodes' queries.
 
-    Settings that lead a task to predictions that are not finite are passed over; raises Diverged if all do.
+    Settings with predictions that are not finite, on any task, are left out; raises Diverged if all are.
     """
     choices = []
     for inner in tried.inner_loops():
-        values = adapted(module, start_of(module), episodes, loss, judge, inner, tried.steps).mean(0)
+        values = judge_adapted(module, start_of(module), episodes, loss, judge, inner, tried.steps).mean(0)
         choices += [
             Choice(inner=inner, n_steps=n, value=value) for n, value in zip(tried.steps, values.tolist(), strict=True)
         ]

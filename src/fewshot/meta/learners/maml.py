@@ -24,14 +24,14 @@ from fewshot.meta.episodes import Episodes
 from fewshot.meta.nn.norms import PlainNorms
 
 Weights = Mapping[str, Tensor]
-INNER = ("sgd", "adam")
-Loss = Callable[[Tensor, Tensor], Tensor]  # predictions, targets -> mean over the examples
+INNER_OPTIMIZERS = ("sgd", "adam")
+LossFunction = Callable[[Tensor, Tensor], Tensor]  # predictions, targets -> mean over the examples
 LossOfWeights = Callable[[Weights, Tensor, Tensor], Tensor]  # weights, inputs, targets -> mean over the examples
 
 
 @dataclass(frozen=True, kw_only=True)
 class InnerLoop:
-    """How a task is learned: gradient steps on its support set."""
+    """The settings of the gradient steps on a task's support set."""
 
     step_size: float = 0.01  # used where none is learned
     optimizer: str = "sgd"  # adam: without momentum, as Reptile has it; first order only
@@ -40,10 +40,13 @@ class InnerLoop:
 
     def __post_init__(self) -> None:
         check(0 < self.step_size < math.inf, f"step_size is {self.step_size}, must be above 0 and finite")
-        check(self.optimizer in INNER, f"inner optimizer is {self.optimizer!r}, allowed: {', '.join(INNER)}")
+        check(
+            self.optimizer in INNER_OPTIMIZERS,
+            f"inner optimizer is {self.optimizer!r}, allowed: {', '.join(INNER_OPTIMIZERS)}",
+        )
         check(
             self.optimizer == "sgd" or not self.second_order,
-            "the inner optimizer adam has no second derivative where a slope is 0: give second_order false, or sgd",
+            "the inner optimizer adam has no second derivative where a gradient is 0: give second_order false, or sgd",
         )
 
 
@@ -53,8 +56,8 @@ class Start:
 
     `step_sizes` has for each adapted weight a row for each step, of any shape that fits the weight. `by_step` has for
     some weights (which are then not adapted) a row for each state, after 0, 1, ... steps. The last row serves all
-    steps beyond. `moments` is what an inner Adam begins with: a running mean square of slopes for each weight, and
-    `steps`, the number of steps that it is of; without them it begins with nothing.
+    steps beyond. `moments` is what an inner Adam begins with: a running mean square of gradients for each weight, and
+    `steps`, the number of steps that it is a mean of; without them it begins with zeros.
     """
 
     weights: Weights
@@ -63,7 +66,7 @@ class Start:
     moments: Weights = field(default_factory=dict)
 
     def parts(self) -> dict[str, dict[str, Tensor]]:
-        """As a tree of tensors; `Start(**parts)` is the way back."""
+        """Return the values as a tree of tensors; `Start(**parts)` is the inverse."""
         return {part: dict(getattr(self, part)) for part in ("weights", "step_sizes", "by_step", "moments")}
 
     def named(self) -> dict[str, Tensor]:
@@ -76,13 +79,13 @@ class Start:
 
 
 def start_of(module: nn.Module) -> Start:
-    """Return the module's own weights, and nothing else learned."""
+    """Return a start with the module's own weights, and nothing else learned."""
     return Start(weights=dict(module.named_parameters()))
 
 
-def loss_of_weights(module: nn.Module, loss: Loss) -> LossOfWeights:
+def loss_of_weights(module: nn.Module, loss: LossFunction) -> LossOfWeights:
     """Return the module's loss as a function of (weights, x, y)."""
-    return lambda own, x, y: loss(functional_call(module, dict(own), (x,)), y)
+    return lambda weights, x, y: loss(functional_call(module, dict(weights), (x,)), y)
 
 
 def adapt(
@@ -93,11 +96,11 @@ def adapt(
     inner: InnerLoop,
     picks: Int[Tensor, "S B"] | None = None,
 ) -> Iterator[dict[str, Tensor]]:
-    """Yield the weights after 0, 1, 2, ... steps on one task's support set; see `states`."""
-    return (weights for weights, _ in states(loss_of, start, x, y, inner, picks))
+    """Yield the weights after 0, 1, 2, ... steps on one task's support set; see `inner_states`."""
+    return (weights for weights, _ in inner_states(loss_of, start, x, y, inner, picks))
 
 
-def states(
+def inner_states(
     loss_of: LossOfWeights,
     start: Start,
     x: Float[Tensor, "K ..."],
@@ -107,7 +110,7 @@ def states(
 ) -> Iterator[tuple[dict[str, Tensor], dict[str, Tensor]]]:
     """Yield (weights, moments) after 0, 1, 2, ... steps on one task's support set, without end.
 
-    Each step takes all K examples, or those that its row of `picks` names (then there are S steps).
+    Each step is on all K examples, or on those with the indices in its row of `picks` (then there are S steps).
     Raises BadValue if nothing is adapted.
     """
     free = {name: w for name, w in start.weights.items() if name not in start.by_step}
@@ -120,14 +123,14 @@ def states(
         if picks is not None and step == len(picks):
             return
         batch = (x, y) if picks is None else (x[picks[step]], y[picks[step]])
-        slopes = grad(_loss_of_moving(loss_of, still, *batch))(moving)
+        gradients = grad(_loss_of_moving(loss_of, still, *batch))(moving)
         if not inner.second_order:
-            slopes = {name: slope.detach() for name, slope in slopes.items()}
+            gradients = {name: gradient.detach() for name, gradient in gradients.items()}
         if inner.optimizer == "adam":
-            slopes, moments = _scaled(slopes, moments)
+            gradients, moments = _scaled(gradients, moments)
         sizes: dict[str, Tensor | float] = dict.fromkeys(moving, inner.step_size)
         sizes |= {name: _row(rows, step) for name, rows in start.step_sizes.items()}
-        moving = {name: w - sizes[name] * slopes[name] for name, w in moving.items()}
+        moving = {name: w - sizes[name] * gradients[name] for name, w in moving.items()}
 
 
 def _loss_of_moving(loss_of: LossOfWeights, still: Weights, x: Tensor, y: Tensor) -> Callable[[Weights], Tensor]:
@@ -140,20 +143,23 @@ def _row(rows: Float[Tensor, "S ..."], step: int) -> Float[Tensor, ...]:
 
 
 def no_moments(weights: Weights) -> dict[str, Tensor]:
-    """Return what an inner Adam begins with where nothing is known of the slopes."""
+    """Return the moments that an inner Adam begins with: zeros."""
     device = next(iter(weights.values())).device
     steps = torch.zeros((), dtype=torch.float64, device=device)  # 1 - 0.999 needs more digits than float32 has
     return {"steps": steps, **{name: torch.zeros_like(weight) for name, weight in weights.items()}}
 
 
-def _scaled(slopes: Weights, moments: Weights, *, beta: float = 0.999) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return slopes over the root of their running mean square, and the moments: Kingma and Ba 2015 without
-    momentum.
+def _scaled(
+    gradients: Weights, moments: Weights, *, beta: float = 0.999
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return (gradients over the root of their running mean square, the new moments).
+
+    It is Adam without momentum. Source: Kingma and Ba 2015.
     """
-    squares = {name: beta * moments[name] + (1 - beta) * slope.square() for name, slope in slopes.items()}
+    squares = {name: beta * moments[name] + (1 - beta) * gradient.square() for name, gradient in gradients.items()}
     steps = moments["steps"] + 1
     unbiased = 1 - beta**steps
-    scaled = {name: slope / ((squares[name] / unbiased).sqrt() + 1e-8) for name, slope in slopes.items()}
+    scaled = {name: gradient / ((squares[name] / unbiased).sqrt() + 1e-8) for name, gradient in gradients.items()}
     return scaled, {"steps": steps, **squares}
 
 
@@ -161,43 +167,43 @@ def query_losses(
     module: nn.Module,
     start: Start,
     episodes: Episodes,
-    loss: Loss,
+    loss: LossFunction,
     inner: InnerLoop,
     *,
     after: Sequence[int],
-    judge: Loss | None = None,
+    judge: LossFunction | None = None,
 ) -> Float[Tensor, "N A"]:
-    """Of each task the loss on its query set after these numbers of inner steps; differentiable in `start`.
+    """Return each task's loss on its query set after these numbers of inner steps; differentiable in `start`.
 
-    `judge`, if given, is what the query set is measured by, in place of the loss.
+    `judge`, if given, is computed on the query set in place of the loss.
     """
     check(bool(after) and min(after) >= 0, f"after is {list(after)}, must hold numbers of steps from 0 on")
     learned_by, judged_by = loss_of_weights(module, loss), loss_of_weights(module, judge or loss)
 
-    def of_one(support_x: Tensor, support_y: Tensor, query_x: Tensor, query_y: Tensor) -> Tensor:
-        passed = zip(range(max(after) + 1), adapt(learned_by, start, support_x, support_y, inner), strict=False)
-        at = {n: judged_by(own, query_x, query_y) for n, own in passed if n in after}
-        return torch.stack([at[n] for n in after])
+    def task_losses(support_x: Tensor, support_y: Tensor, query_x: Tensor, query_y: Tensor) -> Tensor:
+        adapted = zip(range(max(after) + 1), adapt(learned_by, start, support_x, support_y, inner), strict=False)
+        losses = {n: judged_by(weights, query_x, query_y) for n, weights in adapted if n in after}
+        return torch.stack([losses[n] for n in after])
 
     with PlainNorms():
-        return vmap(of_one)(episodes.support_x, episodes.support_y, episodes.query_x, episodes.query_y)
+        return vmap(task_losses)(episodes.support_x, episodes.support_y, episodes.query_x, episodes.query_y)
 
 
-def adapted(
+def judge_adapted(
     module: nn.Module,
     start: Start,
     episodes: Episodes,
-    loss: Loss,
-    judge: Loss,
+    loss: LossFunction,
+    judge: LossFunction,
     inner: InnerLoop,
     steps: Sequence[int],
     *,
     at_once: int = 32,
 ) -> Float[Tensor, "N A"]:
-    """Of each task what `judge` makes of its queries after these numbers of steps on its examples; no gradient.
+    """Return each task's `judge` on its queries after these numbers of steps on its examples, without gradients.
 
-    It is NaN where a prediction is not finite: the largest of NaNs is a class like another, and no answer.
-    The weights of so many tasks are held in memory at once, where those of the start are.
+    It is NaN where a prediction is not finite: the argmax of NaNs would be a class like others, and count as an answer.
+    The weights of `at_once` tasks are in memory at a time, on the device of the start's.
     """
     device, start = next(iter(start.weights.values())).device, start.detached()
     with torch.no_grad():
@@ -208,8 +214,8 @@ def adapted(
     return torch.cat(parts)
 
 
-def finite_or_nan(judge: Loss) -> Loss:
-    """Return what judges as `judge` does, and gives NaN for predictions that are not all finite."""
+def finite_or_nan(judge: LossFunction) -> LossFunction:
+    """Return a function like `judge` that gives NaN for predictions that are not all finite."""
 
     def judged(predictions: Tensor, y: Tensor) -> Tensor:
         return torch.where(predictions.isfinite().all(), judge(predictions, y), math.nan)
@@ -218,10 +224,10 @@ def finite_or_nan(judge: Loss) -> Loss:
 
 
 def outer_gradients(
-    module: nn.Module, episodes: Episodes, loss: Loss, inner: InnerLoop, *, n_steps: int
+    module: nn.Module, episodes: Episodes, loss: LossFunction, inner: InnerLoop, *, n_steps: int
 ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
     """Return the mean query loss over tasks, and its gradient with respect to the module's initial weights."""
     start = start_of(module)
     mean = query_losses(module, start, episodes, loss, inner, after=[n_steps]).mean()
-    slopes = torch.autograd.grad(mean, list(start.weights.values()))
-    return mean.detach(), dict(zip(start.weights, slopes, strict=True))
+    gradients = torch.autograd.grad(mean, list(start.weights.values()))
+    return mean.detach(), dict(zip(start.weights, gradients, strict=True))

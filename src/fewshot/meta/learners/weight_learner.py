@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from torch.func import grad
 
 from fewshot.base.errors import UnknownName, check, check_counts
-from fewshot.meta import outer_loop as outer
-from fewshot.meta.curves import Curve, flops_of, point
+from fewshot.meta.curves import Curve, point
 from fewshot.meta.episodes import Episodes, Tasks, check_drawn
-from fewshot.meta.learners.maml import InnerLoop, Loss, Start, adapted, no_moments, query_losses
-from fewshot.meta.learners.reptile import batches, pull
+from fewshot.meta.flops import flops_of
+from fewshot.meta.learners.maml import InnerLoop, LossFunction, Start, judge_adapted, no_moments, query_losses
+from fewshot.meta.learners.reptile import batches, reptile_gradients
 from fewshot.meta.nn.kernels import check_kernels
 from fewshot.meta.nn.traced_function import TracedFunction, compiles
+from fewshot.meta.outer_loop import OuterLoss
 
 ALGORITHMS = ("maml", "reptile", "pretrain", "context")
 STEP_SIZES = ("fixed", "weight", "layer")
@@ -39,16 +40,14 @@ LEARNERS: Mapping[str, Mapping[str, Any]] = {
     "context": {"algorithm": "context"},
 }
 
-# Where an outer loop of a learner in weights diverges: either loop can be the reason
+# The advice when an outer loop of a learner in weights diverges: either loop can be the reason
 WAY_OUT = "lower learner.step_size or outer.lr"
 
-Parts = dict[str, dict[str, Tensor]]  # a `Start` as a tree
+StartParts = dict[str, dict[str, Tensor]]  # a `Start` as a tree
 
 
-def named(learner: str) -> dict[str, Any]:
-    """Return the options that make a published learner, those that it leaves alone at their defaults; raises
-    UnknownName.
-    """
+def learner_options(learner: str) -> dict[str, Any]:
+    """Return the options that make a published learner, the others at their defaults; raises UnknownName."""
     if not isinstance(learner, str) or learner not in LEARNERS:  # YAML may hold anything
         raise UnknownName("learner", str(learner), LEARNERS)
     plain = {name: getattr(LearnerConfig(), name) for options in LEARNERS.values() for name in options}
@@ -58,13 +57,13 @@ def named(learner: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class LearnerConfig:
-    """How tasks are learned; by default as Finn et al. 2017 do for sinusoids; `n_support` is their test's."""
+    """How tasks are learned; by default as in Finn et al. 2017 for sinusoids, with `n_support` of their test."""
 
     name: str = "maml"  # shown in tables
-    algorithm: str = "maml"  # "reptile"; "pretrain" on all examples of all tasks; "context": a GPT reads the examples
+    algorithm: str = "maml"  # or reptile; pretrain: on all examples of all tasks; context: a GPT reads the examples
     n_tasks: int = 25  # of one iteration
-    n_support: int = 5  # examples a task (and class), for the inner loop
-    n_query: int = 10  # for the outer loss
+    n_support: int = 5  # examples of a task (and class) for the inner loop
+    n_query: int = 10  # examples for the outer loss
     n_steps: int = 1  # of the inner loop in training
     step_size: float = 0.01  # of the inner loop; where step sizes are learned, the first one
     step_sizes: str = "fixed"  # or learned: one for each "weight", or for each "layer"'s tensors and step
@@ -72,9 +71,9 @@ class LearnerConfig:
     adapts: str = ""  # only weights whose names begin so
     by_step: str = ""  # weights with this in their names have a value for each step, in place of being adapted
     first_order_share: float = 0.0  # of training, at its beginning, without second derivatives
-    multi_step_share: float = 0.0  # of training, in which the losses after all steps count, ever less; may be above 1
+    multi_step_share: float = 0.0  # of training, in which losses after all steps count, less and less; may be above 1
     batch: int = 10  # examples that a step of reptile's inner loop takes
-    compile: str = "auto"  # where there is a compiler, for a long run; or always, never; "untraced": not even flat
+    compile: str = "auto"  # if there is a compiler, for a long run; or always, never; untraced: not traced either
 
     def __post_init__(self) -> None:
         check_counts(self, "n_tasks", "n_support", "n_query", "n_steps", "batch")
@@ -89,7 +88,7 @@ class LearnerConfig:
         self.inner(second_order=self.inner_optimizer == "sgd")
 
     def inner(self, *, second_order: bool) -> InnerLoop:
-        """Return the inner loop."""
+        """Return the settings of the inner loop."""
         return InnerLoop(
             step_size=self.step_size,
             optimizer=self.inner_optimizer,
@@ -98,9 +97,9 @@ class LearnerConfig:
         )
 
     def step_weights(self, done: float) -> tuple[float, ...]:
-        """Return what the loss after each inner step counts, summing to 1, when a share of training is done.
+        """Return the weight of the loss after each inner step, summing to 1, when a share of training is done.
 
-        From equal weights all goes to the last step, in a line. Source: Antoniou et al. 2019, section 4.
+        They go linearly from equal weights to all on the last step. Source: Antoniou et al. 2019, section 4.
         """
         left = max(0.0, 1 - done / self.multi_step_share) if self.multi_step_share else 0.0
         others = left / self.n_steps
@@ -108,7 +107,7 @@ class LearnerConfig:
 
 
 def configured_start(module: nn.Module, config: LearnerConfig) -> Start:
-    """Return what a learner learns in a module: its weights, and step sizes and weights by step as configured."""
+    """Return what a learner learns: the module's weights, and step sizes and weights by step as configured."""
     weights = dict(module.named_parameters())
     rows = config.n_steps + 1
     by_step = {
@@ -131,13 +130,13 @@ def configured_start(module: nn.Module, config: LearnerConfig) -> Start:
 
 
 class WeightLearner:
-    """A module that learns tasks by gradient steps; `step` is for the outer loop, `start` what that learns.
+    """A module that learns tasks by gradient steps; the outer loop calls `step` and learns `start`.
 
     Raises KernelUnsupported for attention that cannot be differentiated as often as the learner needs.
     """
 
     def __init__(
-        self, module: nn.Module, tasks: Tasks, loss: Loss, config: LearnerConfig, *, n_iterations: int = 1
+        self, module: nn.Module, tasks: Tasks, loss: LossFunction, config: LearnerConfig, *, n_iterations: int = 1
     ) -> None:
         check(config.algorithm != "context", "a learner in context has no gradient steps on examples")
         check_kernels(module, second_order=config.algorithm == "maml" and config.first_order_share < 1)
@@ -149,56 +148,60 @@ class WeightLearner:
         self.start = configured_start(module, config)
         self.device = next(iter(self.start.weights.values())).device
         self._compiled = compiles(config.compile, n_calls=n_iterations, device=self.device.type)
-        self._programs: dict[tuple[object, ...], TracedFunction] = {}
+        self._traced: dict[tuple[object, ...], TracedFunction] = {}
 
-    def step(self, generator: torch.Generator, done: float) -> outer.Loss:
-        """Return loss and gradients for fresh tasks when this share of training is done."""
+    def step(self, generator: torch.Generator, done: float) -> OuterLoss:
+        """Return loss and gradients of fresh tasks when this share of training is done."""
         config = self.config
         episodes = self.tasks.draw(config.n_tasks, config.n_support, config.n_query, generator).to(self.device)
         if config.algorithm == "reptile":
-            return self._pull(episodes, generator)
+            return self._reptile_step(episodes, generator)
         if config.algorithm == "pretrain":
-            return self._descend(episodes.all_as_query(), {0: 1.0}, second_order=False)
+            return self._gradient_step(episodes.all_as_query(), {0: 1.0}, second_order=False)
         counts = {n + 1: share for n, share in enumerate(config.step_weights(done)) if share}
-        return self._descend(episodes, counts, second_order=done >= config.first_order_share)
+        return self._gradient_step(episodes, counts, second_order=done >= config.first_order_share)
 
-    def _descend(self, episodes: Episodes, counts: Mapping[int, float], *, second_order: bool) -> outer.Loss:
-        """Return gradients of the query losses after these numbers of steps, each counting so much; the last is
-        reported.
-        """
+    def _gradient_step(self, episodes: Episodes, counts: Mapping[int, float], *, second_order: bool) -> OuterLoss:
+        """Return the last query loss, and gradients of those after these numbers of steps, weighted by `counts`."""
         after, inner = list(counts), self.config.inner(second_order=second_order)
 
-        def work(start: Parts, tasks: tuple[Tensor, ...], shares: Tensor) -> tuple[Parts, Tensor]:
-            def objective(start: Parts) -> tuple[Tensor, Tensor]:
+        def weighted_gradients(
+            start: StartParts, tasks: tuple[Tensor, ...], shares: Tensor
+        ) -> tuple[StartParts, Tensor]:
+            def objective(start: StartParts) -> tuple[Tensor, Tensor]:
                 losses = query_losses(self.module, Start(**start), Episodes(*tasks), self.loss, inner, after=after)
                 return (losses.mean(0) * shares).sum(), losses[:, -1].mean()
 
-            slopes, last = grad(objective, has_aux=True)(start)
-            return slopes, last
+            gradients, last = grad(objective, has_aux=True)(start)
+            return gradients, last
 
-        program = self._program(work, "descend", *after, second_order)
+        traced = self._traced_function(weighted_gradients, "gradient", *after, second_order)
         shares = torch.tensor(list(counts.values()), device=self.device)
-        slopes, last = program(self.start.parts(), episodes.parts(), shares)
-        return outer.Loss(last, Start(**slopes).named())
+        gradients, last = traced(self.start.parts(), episodes.parts(), shares)
+        return OuterLoss(last, Start(**gradients).named())
 
-    def _pull(self, episodes: Episodes, generator: torch.Generator) -> outer.Loss:
+    def _reptile_step(self, episodes: Episodes, generator: torch.Generator) -> OuterLoss:
         config, whole = self.config, episodes.all_as_query()
         x, y = whole.query_x, whole.query_y
         picks = batches(len(x), x.shape[1], n_steps=config.n_steps, batch=config.batch, generator=generator)
 
-        def work(start: Parts, x: Tensor, y: Tensor, picks: Tensor) -> tuple[Parts, Tensor]:
-            way, loss = pull(self.module, Start(**start), x, y, picks, self.loss, config.inner(second_order=False))
-            return way.parts(), loss
+        def gradients_and_loss(start: StartParts, x: Tensor, y: Tensor, picks: Tensor) -> tuple[StartParts, Tensor]:
+            difference, loss = reptile_gradients(
+                self.module, Start(**start), x, y, picks, self.loss, config.inner(second_order=False)
+            )
+            return difference.parts(), loss
 
-        ways, loss = self._program(work, "pull")(self.start.parts(), x, y, picks.to(self.device))
+        gradients, loss = self._traced_function(gradients_and_loss, "reptile")(
+            self.start.parts(), x, y, picks.to(self.device)
+        )
         for name, moment in self.start.moments.items():
-            moment.sub_(ways["moments"][name])  # all the way, whatever the outer step
-        return outer.Loss(loss, Start(weights=ways["weights"]).named())
+            moment.sub_(gradients["moments"][name])  # set to the mean of the tasks', whatever the outer step size
+        return OuterLoss(loss, Start(weights=gradients["weights"]).named())
 
-    def _program(self, work: Callable[..., object], *key: object) -> TracedFunction:
-        """Return the program of that key, made of `work` when it is first asked for."""
-        return self._programs.setdefault(
-            key, TracedFunction(work, compiled=self._compiled, traced=self.config.compile != "untraced")
+    def _traced_function(self, function: Callable[..., object], *key: object) -> TracedFunction:
+        """Return the traced function of a key, made from `function` at the first call."""
+        return self._traced.setdefault(
+            key, TracedFunction(function, compiled=self._compiled, traced=self.config.compile != "untraced")
         )
 
     def curve(
@@ -207,22 +210,24 @@ class WeightLearner:
         steps: Sequence[int],
         *,
         n_examples: int,
-        judge: Loss | None = None,
+        judge: LossFunction | None = None,
         at_once: int = 100,
         name: str | None = None,
     ) -> Curve:
-        """Return what unseen tasks are worth after each number of gradient steps on `n_examples` of each.
+        """Return the curve over unseen tasks after each number of gradient steps on `n_examples` examples of each.
 
-        `judge` measures the query set in place of the loss; so many tasks are held in memory at once.
+        `judge`, if given, is computed on the query set in place of the loss; `at_once` tasks are in memory at a time.
         """
         inner = self.config.inner(second_order=False)
 
         def judged(part: Episodes, after: Sequence[int]) -> Tensor:
-            return adapted(self.module, self.start, part, self.loss, judge or self.loss, inner, after, at_once=at_once)
+            return judge_adapted(
+                self.module, self.start, part, self.loss, judge or self.loss, inner, after, at_once=at_once
+            )
 
         values, task = judged(episodes, steps), episodes[:1]
-        one = replace(task, query_x=task.query_x[:, :1], query_y=task.query_y[:, :1])
-        flops = [flops_of(partial(judged, one, [n])) for n in steps]
+        one_query = replace(task, query_x=task.query_x[:, :1], query_y=task.query_y[:, :1])
+        flops = [flops_of(partial(judged, one_query, [n])) for n in steps]
         points = [
             point(values[:, i].tolist(), n_examples=n_examples, n_steps=n, flops=flops[i]) for i, n in enumerate(steps)
         ]

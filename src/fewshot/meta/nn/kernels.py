@@ -1,7 +1,7 @@
-"""Which kernels of attention an inner loop can be taken through: said before training, in our words.
+"""Check, before training, that an inner loop can be differentiated through a module's attention kernels.
 
-In: a module. Out: nothing, or the error. Learning in the weights differentiates a model by `torch.func`, for all tasks
-at once, and in exact second order it differentiates the gradient again. Few kernels can both.
+In: a module. Out: nothing, or an error. Learning in the weights differentiates a model by `torch.func`, for all tasks
+at once, and in exact second order it differentiates the gradient again. Few kernels allow both.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from fewshot.kernels import choose
 from fewshot.kernels.interface import Attend
 from fewshot.model.layers import Attention
 
-BATCHED = ("reference", "sdpa")  # those that torch.func differentiates for many tasks; sdpa in a loop over them
-TWICE = ("reference",)  # those whose gradient it can differentiate
+BATCHED = ("reference", "sdpa")  # torch.func differentiates these for many tasks at once; sdpa in a loop over tasks
+TWICE = ("reference",)  # and the gradients of these
 
 
 def check_kernels(module: nn.Module, *, second_order: bool) -> None:
-    """Raise KernelUnsupported if attention in `module` is computed by a kernel that cannot be learned through.
+    """Raise KernelUnsupported if `module` has attention by a kernel that cannot be differentiated as needed.
 
-    What is no kernel of ours is let through: whoever wrote it knows its derivatives.
+    A function that is no kernel of ours is allowed: whoever wrote it knows its derivatives.
     """
     for part in module.modules():
         name = kernel_name(part.attend) if isinstance(part, Attention) else None
@@ -39,7 +39,7 @@ def check_kernels(module: nn.Module, *, second_order: bool) -> None:
 
 
 def kernel_name(attend: Attend) -> str | None:
-    """Return the name in `KERNELS`; "auto" for what it mixes by pattern; None for a function that is none of ours."""
+    """Return the name in `KERNELS`, "auto" for a mixture by pattern, None for a function that is no kernel of ours."""
     for name, kernel in choose.KERNELS.items():
         if kernel.attend is attend:
             return name

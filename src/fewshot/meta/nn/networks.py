@@ -1,7 +1,7 @@
-"""Small networks that tasks are learned with. The last layer is called `head`, so that ANIL finds it.
+"""Small networks that learn tasks. The last layer is called `head`, which is the name that ANIL adapts.
 
-Their convolutions are matrix products over gathered patches, with the channels last: so derivatives of any order, and
-weights of each task's own under `vmap`, are again matrix products.
+Convolutions are matrix products over gathered patches, with the channels last: so derivatives of any order, and weights
+of each task's own under `vmap`, are matrix products again.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from fewshot.base.machine import check_fits
 
 POOLS = ("stride", "max")
 WIDTH = 3  # of a patch
-BYTES = 4  # of a number
+BYTES = 4  # of a float32
 
 
 def perceptron(n_in: int, widths: Sequence[int], n_out: int, *, seed: int) -> nn.Module:
-    """Return linear layers with ReLU between; 1-40-40-1 is that of Finn et al. 2017, section 5.1."""
+    """Return linear layers with ReLU between them; 1-40-40-1 is the network of Finn et al. 2017, section 5.1."""
     check(all(width >= 1 for width in widths), f"widths are {list(widths)}, must be at least 1 each")
     sizes = [n_in, *widths]
     check_trainable(n_parameters([*sizes, n_out]), f"a network of widths {list(widths)}", "lower widths")
@@ -42,18 +42,18 @@ def perceptron(n_in: int, widths: Sequence[int], n_out: int, *, seed: int) -> nn
 
 
 def check_trainable(n_parameters: float, what: str, way_out: str) -> None:
-    """Raise BadValue if so many parameters, their gradients and an optimizer's two moments fit into no memory here."""
+    """Raise BadValue if so many parameters, with gradients and two moments each, do not fit into memory."""
     check_fits(4 * BYTES * n_parameters, f"{what}, {n_parameters:,.0f} parameters to train,", way_out)
 
 
 def n_parameters(sizes: Sequence[int]) -> int:
-    """Return the parameters of linear layers between these sizes."""
+    """Return the number of parameters of linear layers between these sizes."""
     return sum((before + 1) * after for before, after in itertools.pairwise(sizes))
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
-    """What tells classes."""
+    """The shape of a network that classifies images or texts."""
 
     n_filters: int = 64  # channels of a layer
     n_blocks: int = 4  # of images, each halves their side
@@ -64,25 +64,26 @@ class NetworkConfig:
         check(self.pool in POOLS, f"pool is {self.pool!r}, allowed: {', '.join(POOLS)}")
 
 
-class Scorer(nn.Module, abc.ABC):
-    """Examples (B, ...) in, a score of each for each class (B, ways) out.
+class Classifier(nn.Module, abc.ABC):
+    """Examples (B, ...) in, logits of the classes (B, ways) out.
 
-    Batch norm takes its figures from all B, so a score depends on what else is asked. Examples (Q, B, ...) are Q such
-    batches, and the last of each alone is scored (Q, ways): so each query can stand among support examples only.
+    Batch norm takes mean and variance over all B, so an example's logits depend on the others. Examples (Q, B, ...) are
+    Q such batches, and only the logits of the last example of each are returned (Q, ways): so that a query can be
+    normed with support examples alone.
     """
 
-    n_axes: int  # of one batch
+    n_axes: int  # of a batch
 
     @abc.abstractmethod
-    def scores(self, x: Shaped[Tensor, "B ..."]) -> Float[Tensor, "B ways"]:
-        """Return the scores of one batch."""
+    def logits(self, x: Shaped[Tensor, "B ..."]) -> Float[Tensor, "B ways"]:
+        """Return the logits of one batch."""
 
     def forward(self, x: Tensor) -> Float[Tensor, "_ ways"]:
-        """Return scores of one batch, or of the last of each."""
-        return self.scores(x) if x.dim() == self.n_axes else vmap(self.scores)(x)[:, -1]
+        """Return the logits of one batch, or of the last example of each of several."""
+        return self.logits(x) if x.dim() == self.n_axes else vmap(self.logits)(x)[:, -1]
 
 
-class ImageNetwork(Scorer):
+class ImageNetwork(Classifier):
     """Blocks of 3x3 convolution, batch norm and ReLU, the mean over space, a linear head.
 
     In: images (B, side, side, channels). Source: Finn et al. 2017, section 5.2.
@@ -104,12 +105,12 @@ class ImageNetwork(Scorer):
                 self.blocks.add_module(f"pool{i}", LargestOfFour())
         self.head = nn.Linear(config.n_filters, n_ways)
 
-    def scores(self, x: Float[Tensor, "B side side C"]) -> Float[Tensor, "B ways"]:
-        """Return scores of each."""
+    def logits(self, x: Float[Tensor, "B side side C"]) -> Float[Tensor, "B ways"]:
+        """Return the logits of every example."""
         return self.head(self.blocks(x).mean((1, 2)))
 
 
-class TextNetwork(Scorer):
+class TextNetwork(Classifier):
     """Byte embeddings, a convolution over 5 bytes, batch norm, ReLU, the largest over the text, a linear head.
 
     In: byte ids (B, length). Source: after Kim 2014.
@@ -128,22 +129,22 @@ class TextNetwork(Scorer):
         self.norm = BatchNorm(n_filters)
         self.head = nn.Linear(n_filters, n_ways)
 
-    def scores(self, x: Int[Tensor, "B L"]) -> Float[Tensor, "B ways"]:
-        """Return scores of each."""
+    def logits(self, x: Int[Tensor, "B L"]) -> Float[Tensor, "B ways"]:
+        """Return the logits of every example."""
         embedded = nn.functional.pad(self.embedding(x), (0, 0, self.width - 1, 0))
         windows = torch.cat([embedded[:, i : i + x.shape[1]] for i in range(self.width)], -1)
         return self.head(torch.relu(self.norm(self.conv(windows))).amax(1))
 
 
 def n_image_parameters(n_channels: int, n_ways: int, config: NetworkConfig) -> int:
-    """Return the parameters of an `ImageNetwork`."""
+    """Return the number of parameters of an `ImageNetwork`."""
     inside = (config.n_blocks - 1) * config.n_filters
     blocks = WIDTH**2 * (n_channels + inside) * config.n_filters + 2 * config.n_blocks * config.n_filters
     return blocks + n_parameters([config.n_filters, n_ways])
 
 
 def n_text_parameters(n_ways: int, config: NetworkConfig, width: int = 5) -> int:
-    """Return the parameters of a `TextNetwork`."""
+    """Return the number of parameters of a `TextNetwork`."""
     n_filters = config.n_filters
     return 256 * n_filters + width * n_filters**2 + 2 * n_filters + n_parameters([n_filters, n_ways])
 
@@ -157,13 +158,13 @@ class Convolution(nn.Module):
         self.weight = nn.Parameter(torch.randn(WIDTH**2 * n_in, n_out) * math.sqrt(2 / (WIDTH**2 * n_in)))
 
     def forward(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B h w F"]:
-        """With h = ceil(H / stride)."""
+        """Return the convolved images, with h = ceil(H / stride)."""
         gathered = _Patches.apply(x, self.stride)
         return (gathered.flatten(0, 2) @ self.weight).unflatten(0, gathered.shape[:3])
 
 
 class BatchNorm(nn.Module):
-    """Each channel (the last axis) to mean 0 and variance 1 over what is at hand, then scale and shift.
+    """Norms each channel (the last axis) to mean 0 and variance 1 over the present batch, then scales and shifts it.
 
     It keeps no running statistics: a query set is normed by its own, as MAML's code does it (transductive).
     """
@@ -175,7 +176,7 @@ class BatchNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n_channels))
 
     def forward(self, x: Float[Tensor, "*B C"]) -> Float[Tensor, "*B C"]:
-        """Return every channel normed over B."""
+        """Return x with every channel normed over all other axes."""
         axes = tuple(range(x.dim() - 1))
         centred = x - x.mean(axes)  # first: the difference of two squares has no digits left where the mean is large
         scale = self.weight * torch.rsqrt(centred.square().mean(axes) + self.epsilon)
@@ -183,10 +184,10 @@ class BatchNorm(nn.Module):
 
 
 class LargestOfFour(nn.Module):
-    """The largest of each 2x2; an odd last row or column is left out."""
+    """Max pooling over 2x2; an odd last row or column is left out."""
 
     def forward(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B h w C"]:
-        """With h = floor(H / 2)."""
+        """Return the pooled images, with h = floor(H / 2)."""
         h, w = x.shape[1] // 2, x.shape[2] // 2
         return x[:, : 2 * h, : 2 * w].unflatten(2, (w, 2)).unflatten(1, (h, 2)).amax((2, 4))
 
@@ -214,8 +215,8 @@ class _Patches(Function):
         ctx.size = x.shape[-3:-1]
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:
-        return _Spread.apply(slope, *ctx.size, ctx.stride), None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return _Spread.apply(gradient, *ctx.size, ctx.stride), None
 
     @staticmethod
     def vmap(info: Any, dims: tuple[int | None, None], x: Tensor, stride: int) -> tuple[Tensor, int]:
@@ -223,7 +224,7 @@ class _Patches(Function):
 
 
 class _Spread(Function):
-    """Patches added up where they came from; the transpose of `_Patches`."""
+    """Adds patches up at the pixels that they came from; the transpose of `_Patches`."""
 
     @staticmethod
     def forward(patches: Tensor, height: int, width: int, stride: int) -> Tensor:
@@ -241,8 +242,8 @@ class _Spread(Function):
         ctx.stride = inputs[3]
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None, None, None]:
-        return _Patches.apply(slope, ctx.stride), None, None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        return _Patches.apply(gradient, ctx.stride), None, None, None
 
     @staticmethod
     def vmap(info: Any, dims: tuple[int | None, ...], patches: Tensor, *rest: int) -> tuple[Tensor, int]:
@@ -250,7 +251,7 @@ class _Spread(Function):
 
 
 def _overlap(offset: int, size: int, stride: int) -> tuple[slice, slice]:
-    """Along one axis, the pixels that lie at this offset (0, 1, 2) of some patch, and the patches they belong to."""
+    """Return, along one axis, the pixels at this offset (0, 1, 2) of some patch, and the patches they belong to."""
     shift = offset - WIDTH // 2
     first = -(-max(0, -shift) // stride)  # the first patch with a pixel there
     last = min(-(-size // stride) - 1, (size - 1 - shift) // stride)

@@ -1,8 +1,8 @@
-"""Layer, batch and instance norm in plain operations, so that exact second order is exact. In: nothing. Out: a context.
+"""Layer, batch and instance norm in plain operations, so that exact second order is exact. Out: a context manager.
 
-torch's own norms, differentiated twice for many tasks at once (`vmap`), give a wrong gradient without a word: their
-batched backward passes count a task's mean and variance as constants (torch 2.13; pytorch/functorch issue 534).
-Inside this context `torch.nn.functional` takes the ones below instead, whatever module calls it.
+torch's own norms, differentiated twice for many tasks at once (`vmap`), silently give a wrong gradient: their batched
+backward passes treat a task's mean and variance as constants (torch 2.13; pytorch/functorch issue 534). Inside this
+context `torch.nn.functional` uses the norms below instead, whatever module calls it.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from torch.overrides import TorchFunctionMode
 
 
 class PlainNorms(TorchFunctionMode):
-    """As `with PlainNorms():` around all that is to be differentiated."""
+    """Replaces the norms, as `with PlainNorms():` around everything that is to be differentiated."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Call the plain form of a norm, and everything else as it is."""
+        """Call the plain form of a norm, and every other function as it is."""
         return PLAIN.get(func, func)(*args, **(kwargs or {}))
 
 
@@ -34,7 +34,7 @@ def layer_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Float[Tensor, "*N D"]:
-    """As `F.layer_norm`: each example normed over its last axes."""
+    """Return x normed over its last axes, as `F.layer_norm` does."""
     return _affine(_normed(x, tuple(range(-len(normalized_shape), 0)), eps), weight, bias)
 
 
@@ -48,7 +48,10 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Float[Tensor, "B C *N"]:
-    """As `F.batch_norm`; with running figures it is torch's: then it is affine, or refused under vmap."""
+    """Return x normed by channel, as `F.batch_norm` does.
+
+    With running statistics torch's own is called: it is then affine, or refused under vmap.
+    """
     if not training or running_mean is not None:
         return F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
     return _by_channel(_normed(x, (0, *range(2, x.ndim)), eps), weight, bias)
@@ -64,7 +67,7 @@ def instance_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Float[Tensor, "B C *N"]:
-    """As `F.instance_norm`; with running figures it is torch's."""
+    """Return x normed by example and channel, as `F.instance_norm` does; with running statistics torch's is called."""
     if not use_input_stats or running_mean is not None:
         return F.instance_norm(x, running_mean, running_var, weight, bias, use_input_stats, momentum, eps)
     return _by_channel(_normed(x, tuple(range(2, x.ndim)), eps), weight, bias)
@@ -77,7 +80,7 @@ def _normed(x: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
 
 def _by_channel(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     shape = (-1, *[1] * (x.ndim - 2))
-    return _affine(x, *(None if each is None else each.view(shape) for each in (weight, bias)))
+    return _affine(x, *(None if scale is None else scale.view(shape) for scale in (weight, bias)))
 
 
 def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:

@@ -1,8 +1,8 @@
 """Episodes of classes: N-way K-shot tasks from a folder, zip or .jsonl of labelled images or texts.
 
 In: files whose folder is their label (`label/file.png`, `label/file.txt`; Omniglot's `alphabet/character/drawing.png`),
-or lines with a text and a label. Out: all of them as one tensor of bytes, split by class, and tasks drawn from it. A
-text is its bytes in UTF-8, cut to a fixed length or filled with zeros. Knows no learner.
+or rows of JSON with a text and a label. Out: all of them as one tensor of bytes, split by class, and tasks of them. A
+text is its bytes in UTF-8, cut or padded with zeros to a fixed length. Knows no learner.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from fewshot.meta.tasks.images import as_pixels
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 TEXTS = (".txt", ".md")
-# What zipfile raises for archives that were changed or cut off
+# zipfile raises these for damaged or truncated archives
 UNPACKED = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, OSError, EOFError, ValueError, LookupError,
     RuntimeError,
 )  # fmt: skip
-TURNS = 4  # by 90 degrees
-PARTS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval", "evaluation"}
+TURNS = 4  # rotations, by 90 degrees each
+SPLIT_FOLDERS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval", "evaluation"}
 
 
 @dataclass(frozen=True)
 class Classes:
-    """Labelled examples, those of a class side by side: class c has `counts[c]` of them from `firsts[c]` on.
+    """Labelled examples, sorted by class: class c has `counts[c]` of them from index `firsts[c]` on.
 
-    An image is (side, side, channels), ink 255 and paper 0, as a drawing has them; a text is (length,).
+    An image is (side, side, channels), ink 255 and paper 0, as in a drawing; a text is (length,).
     """
 
     examples: UInt8[Tensor, "E ..."]
@@ -57,23 +57,21 @@ class Classes:
 
     @property
     def are_images(self) -> bool:
-        """Whether these are images; else they are texts."""
+        """Whether the examples are images; else they are texts."""
         return self.examples.dim() == 4
 
     def digest(self) -> str:
-        """Return the sha256 of labels, counts and examples: the same classes have it wherever they lie."""
+        """Return the sha256 of labels, counts and examples: the same for the same classes, whatever their path."""
         places = zip(self.labels, self.firsts.tolist(), self.counts.tolist(), strict=True)
         return digest({label: self.examples[first : first + count] for label, first, count in places})
 
-    def taken(self, which: Int[Tensor, " c"]) -> Classes:
-        """Return some of the classes; the examples are shared."""
+    def subset(self, which: Int[Tensor, " c"]) -> Classes:
+        """Return the classes with these indices; the tensor of examples is shared."""
         labels = tuple(self.labels[i] for i in which.tolist())
         return Classes(self.examples, self.firsts[which], self.counts[which], labels)
 
     def split(self, shares: Mapping[str, float], *, seed: int) -> dict[str, Classes]:
-        """Return classes that have none in common, by name; the last name gets what is left. The seed says which go
-        where.
-        """
+        """Return disjoint parts of the classes by name, drawn by the seed; the last part gets the rest of rounding."""
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed_of("classes", seed)))
         sizes = [round(share * len(self)) for share in shares.values()]
         sizes[-1] = len(self) - sum(sizes[:-1])
@@ -84,15 +82,15 @@ class Classes:
             "each needs at least 1; give more classes or other shares",
         )
         parts = order.split(sizes)
-        return {name: self.taken(part.sort().values) for name, part in zip(shares, parts, strict=True)}
+        return {name: self.subset(part.sort().values) for name, part in zip(shares, parts, strict=True)}
 
 
 @dataclass(frozen=True)
 class ClassTasks:
-    """Tasks: tell `n_ways` classes, drawn and numbered anew each time, from some examples of each.
+    """Tasks of classification: `n_ways` classes, drawn and numbered anew for each task, from some examples of each.
 
-    With `turned`, an image and the same one turned by 90, 180 and 270 degrees are of four different classes.
-    Source: Vinyals et al. 2016; turns Santoro et al. 2016.
+    With `turned`, an image and its rotations by 90, 180 and 270 degrees belong to four different classes.
+    Source: Vinyals et al. 2016; rotations Santoro et al. 2016.
     """
 
     classes: Classes
@@ -109,7 +107,7 @@ class ClassTasks:
         )
 
     def check_enough(self, n_support: int, n_query: int) -> None:
-        """Raise BadValue if a class has fewer examples than these together."""
+        """Raise BadValue if a class has fewer than `n_support + n_query` examples."""
         fewest, n_each = int(self.classes.counts.argmin()), n_support + n_query
         count, label = int(self.classes.counts[fewest]), self.classes.labels[fewest]
         check(
@@ -119,10 +117,10 @@ class ClassTasks:
         )
 
     def draw(self, n_tasks: int, n_support: int, n_query: int, generator: torch.Generator) -> Episodes:
-        """Return fresh tasks with so many examples of each class, none in both sets; raises BadValue if a class has
-        too few.
+        """Return fresh tasks with disjoint support and query sets; raises BadValue if a class has too few examples.
 
-        x is (N, ways * examples, ...): images as numbers from 0 to 1, texts as byte ids; y is the class, from 0.
+        Counts are of each class. x is (N, ways * examples, ...): images as numbers from 0 to 1, texts as byte ids; y is
+        the class, from 0.
         """
         self.check_enough(n_support, n_query)
         classes, n_each = self.classes, n_support + n_query
@@ -143,22 +141,22 @@ class ClassTasks:
 
 
 def _some_of(sizes: Int[Tensor, "*N"], n: int, generator: torch.Generator) -> Int[Tensor, "*N n"]:
-    """For each size, n different numbers below it in random order."""
+    """Return, for each size, n different numbers below it in random order."""
     lots = torch.rand(*sizes.shape, int(sizes.max()), generator=generator)
     lots.masked_fill_(torch.arange(lots.shape[-1]) >= sizes[..., None], -1.0)
     return lots.topk(n).indices
 
 
 def accuracy(predictions: Float[Tensor, "Q W"], y: Int[Tensor, " Q"]) -> Float[Tensor, ""]:
-    """Return the share of queries whose class gets the highest score."""
+    """Return the share of queries whose class has the highest logit."""
     return (predictions.argmax(-1) == y).float().mean()
 
 
 def read_classes(path: Path, *, side: int = 28, n_channels: int = 1, n_bytes: int = 128) -> Classes:
-    """Return the labelled images or texts of a folder, zip or .jsonl (lines with `text` and `label`).
+    """Return the labelled images or texts of a folder, zip or .jsonl (rows with `text` and `label`).
 
     Images become `side` x `side` with 1 (grey) or 3 channels, texts `n_bytes` long. Files are sorted by name. Raises
-    BadFile for what cannot be read, or holds no examples, or both images and texts, BadValue for sizes beyond memory.
+    BadFile if there is nothing to read, no example, or both images and texts; BadValue for sizes beyond memory.
     """
     check(side >= 1, f"side is {side}, must be at least 1")
     check(n_channels in (1, 3), f"n_channels is {n_channels}, allowed: 1 (grey), 3 (colour)")
@@ -167,38 +165,40 @@ def read_classes(path: Path, *, side: int = 28, n_channels: int = 1, n_bytes: in
     check_fits(n_bytes, f"a text with data.n_bytes {n_bytes:,}", "lower data.n_bytes")
     if not path.exists():
         raise BadFile(f"{path} does not exist: give a folder or zip of label/file.png or label/file.txt, or a .jsonl")
-    found: dict[str, list[Tensor]] = {}
+    by_label: dict[str, list[Tensor]] = {}
     suffixes = set()
     if path.suffix == ".jsonl":
-        for label, text in _lines(path):
-            found.setdefault(label, []).append(_as_bytes(text.encode(), n_bytes))
+        for label, text in _read_rows(path):
+            by_label.setdefault(label, []).append(_as_bytes(text.encode(), n_bytes))
     else:
         for name, data in _files(path):
             is_image = name.suffix.lower() in IMAGES
             suffixes.add(name.suffix.lower())
             example = as_pixels(data, side, n_channels, f"{path}: {name}") if is_image else _as_bytes(data, n_bytes)
-            found.setdefault(_label(name.parent), []).append(example)
-    if not found:
+            by_label.setdefault(_label(name.parent), []).append(example)
+    if not by_label:
         raise BadFile(f"{path} holds no labelled examples: label/file with {', '.join(IMAGES + TEXTS)} is needed")
     if suffixes & set(IMAGES) and suffixes & set(TEXTS):
         raise BadFile(f"{path} holds images and texts ({', '.join(sorted(suffixes))}): put them into two folders")
-    counts = torch.tensor([len(examples) for examples in found.values()])
-    stacked = torch.stack([example for examples in found.values() for example in examples])
+    counts = torch.tensor([len(examples) for examples in by_label.values()])
+    stacked = torch.stack([example for examples in by_label.values() for example in examples])
     if suffixes & set(IMAGES) and len(stacked) > 1 and bool((stacked == stacked[0]).all()):
-        note(f"all {len(stacked):,} images in {path} are alike when they are read as {_kind(n_channels)} on white")
-    return Classes(stacked, counts.cumsum(0) - counts, counts, tuple(found))
+        note(
+            f"all {len(stacked):,} images in {path} are alike when they are read as {_colour_name(n_channels)} on white"
+        )
+    return Classes(stacked, counts.cumsum(0) - counts, counts, tuple(by_label))
 
 
-def _kind(n_channels: int) -> str:
+def _colour_name(n_channels: int) -> str:
     return "grey" if n_channels == 1 else "colour"
 
 
 def _files(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
-    """Name and content of the images and texts in a folder or zip that lie in a folder of their own."""
+    """Yield (name, content) of the images and texts in a folder or zip, without those outside any label folder."""
 
     def is_example(name: PurePosixPath) -> bool:
-        seen = not any(part.startswith((".", "__")) for part in name.parts)
-        return seen and len(name.parts) >= 2 and name.suffix.lower() in IMAGES + TEXTS
+        is_visible = not any(part.startswith((".", "__")) for part in name.parts)
+        return is_visible and len(name.parts) >= 2 and name.suffix.lower() in IMAGES + TEXTS
 
     if path.is_dir():
         below = (file for file in _files_below(path) if file.is_file())
@@ -218,13 +218,11 @@ def _files(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
-    """Yield every file below a folder. A linked folder is entered like another one, but none twice, under whatever
-    name.
-    """
+    """Yield every file below a folder; linked folders are followed, but none is entered twice."""
     entered: set[Path] = set()
     waiting = [folder]
     while waiting:
-        links: list[Path] = []  # entered last: what is there itself keeps its own name
+        links: list[Path] = []  # followed last, so that a real folder keeps its own name
         for top in waiting:
             for place, folders, files in os.walk(top):
                 real = Path(place).resolve()
@@ -238,15 +236,15 @@ def _files_below(folder: Path) -> Iterator[Path]:
 
 
 def _label(folder: PurePosixPath) -> str:
-    """Return the class of what lies in a folder: its path, without those above it that only tell training from test.
+    """Return the class of a folder's files: its path, without folders above it such as `train` and `test`.
 
-    `train/cat` and `test/cat` are one class. What is drawn from unseen classes must not have been trained on.
+    `train/cat` and `test/cat` are one class: of two, one could be trained on and the other be tested as unseen.
     """
     *above, name = folder.parts
-    return "/".join([*(part for part in above if part.lower() not in PARTS), name])
+    return "/".join([*(part for part in above if part.lower() not in SPLIT_FOLDERS), name])
 
 
-def _lines(path: Path) -> Iterator[tuple[str, str]]:
+def _read_rows(path: Path) -> Iterator[tuple[str, str]]:
     for number, line in enumerate(read_text(path).split("\n"), 1):
         if not line.strip():
             continue

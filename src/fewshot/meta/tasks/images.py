@@ -1,7 +1,7 @@
-"""An image as pixels that can be compared: upright, on white paper, 8 bits a channel. In: a file's bytes. Out: ink.
+"""Images in one form: upright, on white, 8 bits a channel. In: a file's bytes. Out: pixels, ink 255 and paper 0.
 
-What is transparent is paper, or the colour below it, which nobody sees, would be the drawing. What has more than 8 bits
-is scaled to 8, not cut off at them.
+Transparent pixels become white: the colour stored below them is never seen. Values of more than 8 bits are scaled to 8,
+not clipped.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from torch import Tensor
 from fewshot.base.errors import BadFile
 
 WHITE_16 = 65535
-RANGES = {"I": (255, WHITE_16, 2**31 - 1), "F": (1, 255, WHITE_16)}  # what white can be, by kind of pixel
-# Pillow's readers raise these for files that were changed or cut off
+RANGES = {"I": (255, WHITE_16, 2**31 - 1), "F": (1, 255, WHITE_16)}  # values that white can have, by mode of the image
+# Pillow raises these for damaged or truncated files
 UNREADABLE = (
     OSError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, SyntaxError, EOFError, RuntimeError,
     struct.error, Image.DecompressionBombError,
@@ -41,7 +41,7 @@ def as_pixels(data: bytes, side: int, n_channels: int, where: str) -> UInt8[Tens
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    """Return the image with 8 bits a channel and nothing transparent."""
+    """Return the image with 8 bits a channel, composited on white."""
     if image.mode.startswith("I") or image.mode == "F":
         return _in_8_bits(image)
     if not image.has_transparency_data:
@@ -51,7 +51,7 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _in_8_bits(image: Image.Image) -> Image.Image:
-    """Return grey values of 16 bits by their own range, of 32 bits by the smallest usual one that holds them."""
+    """Return grey values scaled to 8 bits: from 16 bits by their full range, from 32 by the smallest usual range."""
     values = np.asarray(image).astype(np.float64)
     low, high = values.min(), values.max()
     ranges = RANGES.get(image.mode, (WHITE_16,))

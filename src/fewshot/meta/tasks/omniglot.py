@@ -1,6 +1,6 @@
-"""Classes from a few examples each: Omniglot as Finn et al. 2017 (section 5.2) measure MAML, and any folder like it.
+"""Classification from a few examples: Omniglot as in Finn et al. 2017, section 5.2, and any folder like it.
 
-In: a configuration with the path of labelled images or texts. Out: accuracy on classes that training never saw.
+In: a configuration with the path of labelled images or texts. Out: accuracy on classes that were not trained on.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ VALIDATION_TASKS = 100
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Labelled examples and which of their classes are for training."""
+    """Labelled examples, and how their classes are split into training, validation and test."""
 
     path: str = ""  # folder or zip of label/file.png or label/file.txt, or a .jsonl with text and label
     side: int = 28  # pixels, of images
     n_channels: int = 1  # 1 grey, 3 colour
     n_bytes: int = 128  # of texts
-    turned: bool = True  # in training, images turned by 90, 180 and 270 degrees are classes of their own
-    validation: float = 0.06  # share of the classes, watched in training; 0 for none
+    turned: bool = True  # in training, images rotated by 90, 180 and 270 degrees are classes of their own
+    validation: float = 0.06  # share of the classes, whose accuracy is logged in training; 0 for none
     test: float = 0.26  # share of the classes
     seed: int = 0  # of the split
 
@@ -49,20 +49,20 @@ class DataConfig:
         )
 
     def shares(self) -> dict[str, float]:
-        """Return what each part has of the classes."""
+        """Return the share of the classes in each part."""
         parts = {"train": 1 - self.validation - self.test, "validation": self.validation, "test": self.test}
         return {name: share for name, share in parts.items() if share}
 
 
 @dataclass(frozen=True, kw_only=True)
 class TestConfig:
-    """What unseen classes are measured with."""
+    """Settings of the test on unseen classes."""
 
     n_tasks: int = 600
     n_support: int = 1  # examples of each class
     n_query: int = 1  # of each class; the paper has as many as support examples
     steps: tuple[int, ...] = (0, 1, 3)
-    transductive: bool = True  # batch norm over a task's whole query set; else each query among the support set
+    transductive: bool = True  # batch norm over a task's whole query set; else over each query and the support set
 
     def __post_init__(self) -> None:
         check_counts(self, "n_support", "n_query", prefix="test.")
@@ -75,7 +75,7 @@ class TestConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The paper's 5-way 1-shot tasks and network, save the numbers of tasks and iterations."""
+    """Settings; the paper's 5-way 1-shot tasks and network, with other numbers of tasks and iterations."""
 
     data: DataConfig = field(default_factory=DataConfig)
     n_ways: int = 5
@@ -93,7 +93,7 @@ class Config:
 
 
 class Experiment:
-    """One learner on tasks of classes."""
+    """One learner on tasks of classification."""
 
     def __init__(self, config: Config) -> None:
         self.config, data, name = config, config.data, config.learner.name
@@ -101,21 +101,22 @@ class Experiment:
         classes = read_classes(Path(data.path), side=data.side, n_channels=data.n_channels, n_bytes=data.n_bytes)
         self.data = {"data.path": classes.digest()}
         parts = classes.split(data.shares(), seed=data.seed)
-        for part, some in parts.items():
+        for part, members in parts.items():
             check(
-                len(some) >= config.n_ways,
-                f"the {part} part has {len(some)} of the {len(classes)} classes in {data.path}, n_ways is "
+                len(members) >= config.n_ways,
+                f"the {part} part has {len(members)} of the {len(classes)} classes in {data.path}, n_ways is "
                 f"{config.n_ways}: lower n_ways, or change data.validation and data.test",
             )
         turned = data.turned and classes.are_images
         self.tasks = {
-            part: ClassTasks(some, config.n_ways, turned=turned and part == "train") for part, some in parts.items()
+            part: ClassTasks(members, config.n_ways, turned=turned and part == "train")
+            for part, members in parts.items()
         }
         for part, tasks in self.tasks.items():
-            asked = config.learner if part == "train" else config.test
-            tasks.check_enough(asked.n_support, asked.n_query)
-            n_numbers = config.n_ways * (asked.n_support + asked.n_query) * classes.examples[0].numel()
-            check_drawn(asked.n_tasks, n_numbers, "learner.n_tasks" if part == "train" else "test.n_tasks", "n_ways")
+            sizes = config.learner if part == "train" else config.test
+            tasks.check_enough(sizes.n_support, sizes.n_query)
+            n_numbers = config.n_ways * (sizes.n_support + sizes.n_query) * classes.examples[0].numel()
+            check_drawn(sizes.n_tasks, n_numbers, "learner.n_tasks" if part == "train" else "test.n_tasks", "n_ways")
         network = network_for(classes, config.n_ways, config.network, seed=config.outer.seed)
         network.to(machine_device())
         self.learner = WeightLearner(
@@ -124,16 +125,14 @@ class Experiment:
         self.loops = {name: OuterLoop(self.learner.start.named(), self.learner.step, config.outer, way_out=WAY_OUT)}
 
     def watch(self, name: str) -> Mapping[str, float]:
-        """Return accuracy on validation classes after as many steps as the test has at most."""
+        """Return the accuracy on validation classes after the most steps of the test."""
         if "validation" not in self.tasks:
             return {}
         curve = self._curve("validation", VALIDATION_TASKS, (max(self.config.test.steps),))
         return {"validation accuracy": curve.points[0].mean}
 
     def measure(self) -> Measured:
-        """Return accuracy on unseen classes after gradient steps on a few examples of each, beside the nearest
-        example's.
-        """
+        """Return the accuracy on unseen classes, after gradient steps and by the nearest example."""
         test = self.config.test
         curves = (self._curve("test", test.n_tasks, test.steps), self._nearest())
         return Measured(tasks=self._tasks_name(), quantity="accuracy", curves=curves, more_is_better=True)
@@ -161,7 +160,7 @@ class Experiment:
 
 
 def network_for(classes: Classes, n_ways: int, config: NetworkConfig, *, seed: int) -> ImageNetwork | TextNetwork:
-    """Return a network that takes these images or texts."""
+    """Return a network for these images or texts."""
     if classes.are_images:
         side, least = classes.examples.shape[1], 2**config.n_blocks
         check(
@@ -173,9 +172,9 @@ def network_for(classes: Classes, n_ways: int, config: NetworkConfig, *, seed: i
 
 
 def one_by_one(episodes: Episodes) -> Episodes:
-    """Return each query (N, Q, ...) as the last of a batch with its task's support examples (N, Q, K + 1, ...).
+    """Return the same tasks with each query as the last of a batch with the support examples (N, Q, K + 1, ...).
 
-    So that a network with batch norm is not told by one query of another.
+    So batch norm does not carry information from one query to another.
     """
     support, query = episodes.support_x, episodes.query_x[:, :, None]
     beside = support[:, None].expand(-1, query.shape[1], *support.shape[1:])
@@ -183,7 +182,7 @@ def one_by_one(episodes: Episodes) -> Episodes:
 
 
 def nearest_accuracy(episodes: Episodes) -> Tensor:
-    """Of each task the share of queries whose class is that of the nearest support example.
+    """Return each task's share of queries whose class is that of the nearest support example.
 
     Distances are Euclidean, between the pixels of images, between the counts of each byte of texts.
     """
@@ -191,5 +190,5 @@ def nearest_accuracy(episodes: Episodes) -> Tensor:
         x.flatten(2) if x.is_floating_point() else one_hot(x, 256).sum(-2).float()
         for x in (episodes.support_x, episodes.query_x)
     )
-    found = episodes.support_y.gather(1, torch.cdist(query, support).argmin(-1))
-    return (found == episodes.query_y).float().mean(1)
+    predicted = episodes.support_y.gather(1, torch.cdist(query, support).argmin(-1))
+    return (predicted == episodes.query_y).float().mean(1)

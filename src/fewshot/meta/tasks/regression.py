@@ -1,7 +1,7 @@
 """Functions from a few points, learned in context and in weights. In: a configuration. Out: errors against examples.
 
-A GPT reads the points, MAML takes gradient steps on them, and least squares, nearest neighbours and others stand
-beside. Functions are linear, with or without noise on y (Garg et al. 2022), or MAML's sinusoids (Finn et al. 2017).
+A GPT reads the points, MAML takes gradient steps on them; least squares, nearest neighbours and others are baselines.
+Functions are linear, with or without noise on y (Garg et al. 2022), or MAML's sinusoids (Finn et al. 2017).
 """
 
 from __future__ import annotations
@@ -17,21 +17,27 @@ from torch.nn.functional import mse_loss
 
 from fewshot.base.errors import check, check_counts
 from fewshot.base.rng import seed_of
-from fewshot.meta import outer_loop as outer
-from fewshot.meta.curves import Curve, Measured, Point, training_flops
+from fewshot.meta.curves import Curve, Measured, Point
 from fewshot.meta.episodes import Episodes, Sinusoids, Tasks, check_drawn
+from fewshot.meta.flops import training_flops
 from fewshot.meta.learners.baselines import Rule, linear_rules, nearest_neighbours, predictions, tuned_steps, zero
-from fewshot.meta.learners.in_context import PairReader, ReaderConfig, in_a_row, points_by_examples, squared_errors
+from fewshot.meta.learners.in_context import (
+    ContextModelConfig,
+    PairModel,
+    as_sequences,
+    points_by_examples,
+    squared_errors,
+)
 from fewshot.meta.learners.weight_learner import LearnerConfig, WeightLearner
 from fewshot.meta.nn.networks import perceptron
-from fewshot.meta.outer_loop import OuterConfig, OuterLoop
+from fewshot.meta.outer_loop import OuterConfig, OuterLoop, OuterLoss
 
 CONTEXT = "context"
 FUNCTIONS = ("linear", "sinusoid")
-AT_ONCE = 1000  # unseen tasks in memory
-N_QUERY = 10  # unseen examples that a learner in weights is judged by
+AT_ONCE = 1000  # unseen tasks in memory at a time
+N_QUERY = 10  # queries of an unseen task for the learner in weights
 LEAST_NOISE = 1e-4  # with less, ridge's equations are singular to 64 bits
-N_WATCHED = 500  # tasks that are looked at while training goes on
+N_WATCHED = 500  # tasks whose errors are logged in training
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ class LinearFunctions:
     noise: float = 0.0  # standard deviation
 
     def draw(self, n_tasks: int, n_support: int, n_query: int, generator: torch.Generator) -> Episodes:
-        """Return fresh functions with points on them, or near them."""
+        """Return fresh functions with points on them, or near them with noise."""
         x = torch.randn(n_tasks, n_support + n_query, self.n_dims, generator=generator)
         y = x @ torch.randn(n_tasks, self.n_dims, 1, generator=generator)
         if self.noise:
@@ -55,20 +61,25 @@ class LinearFunctions:
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The toy setting of Garg et al. 2022: 5 dimensions, 10 examples and a query, 64 functions an iteration."""
+    """Settings; as in Garg et al. 2022 but small: 5 dimensions, 10 examples and a query, 64 functions an iteration.
+
+    `reader` is the model that learns in context.
+    """
 
     functions: str = "linear"  # or sinusoid
     n_dims: int = 5  # of x, where functions are linear
-    noise: float = 0.0  # standard deviation of that on y, where functions are linear
+    noise: float = 0.0  # standard deviation of the noise on y, where functions are linear
     n_examples: int = 10  # the most that a learner is tested with
-    n_beyond: int = 1  # more of them in the reader's training, whose last place is learned least well
-    n_tasks: int = 64  # of one iteration of the reader
-    reader: ReaderConfig | None = field(default_factory=ReaderConfig)  # null: none is trained
-    relative: bool = True  # the reader minimises the log of the error at each place, not the error
-    outer: OuterConfig = field(default_factory=lambda: OuterConfig(warmup=300, clip_norm=1.0))  # the reader's
-    learner: LearnerConfig = field(default_factory=LearnerConfig)  # in weights, beside it; "context" for none
-    learner_outer: OuterConfig = field(default_factory=OuterConfig)
-    widths: tuple[int, ...] = (40, 40)  # of the perceptron that learns in its weights
+    n_beyond: int = 1  # more of them in training in context, which learns the last place least well
+    n_tasks: int = 64  # of one iteration of training in context
+    reader: ContextModelConfig | None = field(
+        default_factory=ContextModelConfig
+    )  # the model that learns in context; null for none
+    relative: bool = True  # training in context minimises the log of the error at each place, not the error
+    outer: OuterConfig = field(default_factory=lambda: OuterConfig(warmup=300, clip_norm=1.0))  # in context
+    learner: LearnerConfig = field(default_factory=LearnerConfig)  # in weights, beside it; context for none
+    learner_outer: OuterConfig = field(default_factory=OuterConfig)  # in weights
+    widths: tuple[int, ...] = (40, 40)  # of the perceptron that learns in weights
     test_tasks: int = 4000
     test_steps: tuple[int, ...] = (1, 10)  # gradient steps of the learner in weights
     threads: int = 1
@@ -99,30 +110,30 @@ class Config:
         )
         check(
             self.learner.algorithm == CONTEXT or self.learner.name != CONTEXT,
-            f"learner.name is {CONTEXT!r}, which is the reader's: give another one",
+            f"learner.name is {CONTEXT!r}, which is that of the learner in context: give another one",
         )
 
 
 class Experiment:
-    """A reader and a learner in weights on the same functions."""
+    """A learner in context and a learner in weights on the same functions."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.data: dict[str, str] = {}  # drawn, not read
+        self.data: dict[str, str] = {}  # none is read: functions are drawn
         linear = config.functions == "linear"
         self.tasks: Tasks = LinearFunctions(config.n_dims, config.noise) if linear else Sinusoids()
         self.d_x = config.n_dims if linear else 1
-        self.scale = config.n_dims if linear else 1  # errors are given in parts of it
+        self.scale = config.n_dims if linear else 1  # errors are divided by it
         n_numbers = (config.n_examples + config.n_beyond + N_QUERY) * (self.d_x + 1)
         check_drawn(config.test_tasks, n_numbers, "test_tasks", "n_examples")
         check_drawn(config.n_tasks, n_numbers, "n_tasks", "n_examples")
         self.loops: dict[str, OuterLoop] = {}
-        self.reader: PairReader | None = None
+        self.pair_model: PairModel | None = None
         self.in_weights: WeightLearner | None = None
         if config.reader is not None:
             torch.manual_seed(config.outer.seed)
-            self.reader = PairReader(config.reader, d_x=self.d_x, n_pairs=config.n_examples + config.n_beyond + 1)
-            self.loops[CONTEXT] = OuterLoop(dict(self.reader.named_parameters()), self._step, config.outer)
+            self.pair_model = PairModel(config.reader, d_x=self.d_x, n_pairs=config.n_examples + config.n_beyond + 1)
+            self.loops[CONTEXT] = OuterLoop(dict(self.pair_model.named_parameters()), self._step, config.outer)
         if config.learner.algorithm != CONTEXT:
             network = perceptron(self.d_x, config.widths, 1, seed=config.learner_outer.seed)
             self.in_weights = WeightLearner(
@@ -136,7 +147,7 @@ class Experiment:
 
     @torch.no_grad()
     def watch(self, name: str) -> Mapping[str, float]:
-        """Of the reader the error on a few unseen tasks after no example, half of them and all."""
+        """Return the error in context on a few unseen tasks after no example, half of them and all."""
         if name != CONTEXT:
             return {}
         errors = self._context_errors(*self._sequences(self.watched)).mean(0)
@@ -144,7 +155,7 @@ class Experiment:
         return {f"error_{k}": errors[k].item() for k in sorted({0, n // 2, n})}
 
     def measure(self) -> Measured:
-        """Return errors on unseen functions, sinusoids as `meta/tasks/sinusoid.py` names and measures them."""
+        """Return the errors on unseen functions; those on sinusoids have the units of `meta/tasks/sinusoid.py`."""
         unseen = self._unseen("test", self.config.test_tasks, n_query=N_QUERY)
         curves = [*self._in_context(unseen), *self._by_steps(unseen), *self._by_rules(unseen)]
         if self.config.functions == "sinusoid":
@@ -152,17 +163,17 @@ class Experiment:
         tasks = "noisy linear regression" if self.config.noise else "linear regression"
         return Measured(tasks=tasks, quantity="squared error over d", curves=tuple(curves))
 
-    def _step(self, generator: torch.Generator, done: float) -> outer.Loss:
-        """Return the reader's error on fresh functions, on every y of each.
+    def _step(self, generator: torch.Generator, done: float) -> OuterLoss:
+        """Return the error in context on fresh functions, over every y of each.
 
-        What cannot be known, at the first places, makes most of the error and most of the gradient's noise. In the mean
-        log of errors each place counts in proportion to what it can gain: it is the likelihood of a normal distribution
-        whose variance at each place is the best one.
+        The first places, where y cannot be known, have most of the error and most of the gradient's noise. In the mean
+        log of errors each place counts relative to its own error: it is the negative log-likelihood, but for constants,
+        of normal distributions whose variance at each place is the best one.
         """
         config = self.config
         drawn = self.tasks.draw(config.n_tasks, config.n_examples + config.n_beyond, 1, generator)
-        errors = self._context_errors(*in_a_row(drawn)).mean(0)
-        return outer.Loss(errors.log().mean() if config.relative else errors.mean())
+        errors = self._context_errors(*as_sequences(drawn)).mean(0)
+        return OuterLoss(errors.log().mean() if config.relative else errors.mean())
 
     def _unseen(self, what: str, n_tasks: int, *, n_query: int) -> Episodes:
         generator = torch.Generator().manual_seed(seed_of("meta regression", what))
@@ -171,49 +182,50 @@ class Experiment:
     def _sequences(self, episodes: Episodes) -> tuple[Float[Tensor, "N K X"], Float[Tensor, "N K Y"]]:
         """Return the examples and one query of each task."""
         places = slice(self.config.n_examples + 1)
-        x, y = in_a_row(episodes)
+        x, y = as_sequences(episodes)
         return x[:, places], y[:, places]
 
     def _context_errors(self, x: Float[Tensor, "N K X"], y: Float[Tensor, "N K Y"]) -> Float[Tensor, "N K"]:
-        """Return the reader's on each task after 0, 1, ... examples."""
-        assert self.reader is not None
-        return squared_errors(self.reader(x, y), y) / self.scale
+        """Return the error in context on each task after 0, 1, ... examples."""
+        assert self.pair_model is not None
+        return squared_errors(self.pair_model(x, y), y) / self.scale
 
     @torch.no_grad()
     def _in_context(self, unseen: Episodes) -> list[Curve]:
-        reader = self.reader
-        if reader is None:
+        model = self.pair_model
+        if model is None:
             return []
         errors = torch.cat([self._context_errors(*self._sequences(part)) for part in unseen.split(AT_ONCE)])
         x, y = self._sequences(unseen[:1])
-        points = points_by_examples(errors, range(x.shape[1]), lambda k: reader(x[:, : k + 1], y[:, : k + 1]))
+        points = points_by_examples(errors, range(x.shape[1]), lambda k: model(x[:, : k + 1], y[:, : k + 1]))
         flops = training_flops(self._step, n_iterations=self.config.outer.n_iterations)
         return [Curve(learner=CONTEXT, kind="context", points=points, training_flops=flops)]
 
     def _by_steps(self, unseen: Episodes) -> list[Curve]:
-        """Return the learner in weights, without an example and from as many as it was trained with on.
+        """Return the curve of the learner in weights: without examples, and with as many as in training or more.
 
-        With fewer, steps of the size that it learned to start for can go anywhere: means over tasks say nothing then.
+        With fewer examples, steps of the size that it was trained with can lead anywhere, and means over tasks say
+        nothing.
         """
         learner, config = self.in_weights, self.config
         if learner is None:
             return []
 
-        def judge(said: Tensor, y: Tensor) -> Tensor:
-            return mse_loss(said, y) / self.scale
+        def judge(predicted: Tensor, y: Tensor) -> Tensor:
+            return mse_loss(predicted, y) / self.scale
 
-        def given(k: int, steps: Sequence[int]) -> tuple[Point, ...]:
+        def points_with(k: int, steps: Sequence[int]) -> tuple[Point, ...]:
             part = replace(unseen, support_x=unseen.support_x[:, :k], support_y=unseen.support_y[:, :k])
             return learner.curve(part, steps, n_examples=k, judge=judge, at_once=AT_ONCE).points
 
-        points = [replace(one, n_examples=0) for one in given(1, [0])]
+        points = [replace(point, n_examples=0) for point in points_with(1, [0])]
         for k in range(config.learner.n_support, config.n_examples + 1):
-            points += given(k, config.test_steps)
+            points += points_with(k, config.test_steps)
         flops = training_flops(learner.step, n_iterations=config.learner_outer.n_iterations)
         return [Curve(learner=config.learner.name, kind="weights", points=tuple(points), training_flops=flops)]
 
     def _by_rules(self, unseen: Episodes) -> list[Curve]:
-        """Return what learned nothing beforehand; the best possible answer, where it is known, first."""
+        """Return the curves of the baselines, which no outer loop trained; the best possible, if known, is first."""
         x, y = self._sequences(unseen)
         rules: Mapping[str, Rule] = {"3 nearest neighbours": nearest_neighbours}
         if self.config.functions == "linear":

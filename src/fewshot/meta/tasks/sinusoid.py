@@ -1,4 +1,4 @@
-"""Sinusoids from a few points, as Finn et al. 2017 (section 5.1) measure MAML. In: a configuration. Out: curves."""
+"""Sinusoids from a few points, as in Finn et al. 2017, section 5.1. In: a configuration. Out: curves."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fewshot.meta.outer_loop import OuterConfig, OuterLoop
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The paper's task and network."""
+    """Settings; the defaults are the paper's task and network."""
 
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     outer: OuterConfig = field(default_factory=lambda: OuterConfig(n_iterations=70_000))
@@ -44,7 +44,7 @@ class Experiment:
 
     def __init__(self, config: Config) -> None:
         self.config, name = config, config.learner.name
-        self.data: dict[str, str] = {}  # drawn, not read
+        self.data: dict[str, str] = {}  # none is read: tasks are drawn
         check_drawn(config.test_tasks, config.test_support + config.test_query, "test_tasks", "test_query")
         network = perceptron(1, config.widths, 1, seed=config.outer.seed)
         n_iterations = config.outer.n_iterations
@@ -52,11 +52,11 @@ class Experiment:
         self.loops = {name: OuterLoop(self.learner.start.named(), self.learner.step, config.outer, way_out=WAY_OUT)}
 
     def watch(self, name: str) -> Mapping[str, float]:
-        """Nothing beside the loss."""
+        """Return nothing: only the loss is logged."""
         return {}
 
     def measure(self) -> Measured:
-        """Return mean squared error on unseen waves after gradient steps on a few of their points."""
+        """Return the mean squared error on unseen waves after gradient steps on a few of their points."""
         config = self.config
         generator = torch.Generator().manual_seed(seed_of("meta test", 0))
         unseen = Sinusoids().draw(config.test_tasks, config.test_support, config.test_query, generator)

@@ -1,9 +1,9 @@
-"""Text with hidden rules under learners that start from one checkpoint. In: a run folder. Out: accuracy against K.
+"""Text tasks with hidden rules, for learners that start from one checkpoint. In: a run folder. Out: accuracy against K.
 
-Four ways to learn a rule from the same K lines, asked the same questions: read them as a prompt; fine-tune on them;
-fine-tune from weights that MAML prepared; read them with weights that were trained further, on the very tasks that MAML
-was given. Trained on training rules, which also say how many steps to take and how large; measured on rules held out
-(`hidden_` families hold none out).
+Four ways to learn a rule from the same K demonstrations, tested on the same questions: read them as a prompt; fine-tune
+on them; fine-tune from weights that MAML trained; read them with weights that were trained further on prompts of the
+very tasks that MAML was given. Training, and the choice of the size and number of steps, is on training rules; the test
+is on rules held out (`hidden_` families hold none out).
 Source: Brown et al. 2020, section 1 (figure 1.1), Finn et al. 2017; Min et al. 2022 for training on prompts.
 """
 
@@ -23,25 +23,26 @@ from fewshot.base.rng import seed_of
 from fewshot.checkpoint.load import load_run
 from fewshot.evaluate.tasks.novel import FAMILIES, Family
 from fewshot.kernels.choose import KERNELS
-from fewshot.meta import outer_loop as outer
-from fewshot.meta.curves import Curve, Measured, Point, flops_of, point, training_flops
+from fewshot.meta.curves import Curve, Measured, Point, point
 from fewshot.meta.episodes import Episodes
+from fewshot.meta.flops import flops_of, training_flops
 from fewshot.meta.learners.finetune import Choice, FineTuning, choose_settings
-from fewshot.meta.learners.maml import InnerLoop, Start, adapted, finite_or_nan, start_of
+from fewshot.meta.learners.maml import InnerLoop, Start, finite_or_nan, judge_adapted, start_of
 from fewshot.meta.learners.weight_learner import WAY_OUT, LearnerConfig, WeightLearner
-from fewshot.meta.outer_loop import OuterConfig, OuterLoop
+from fewshot.meta.outer_loop import OuterConfig, OuterLoop, OuterLoss, OuterStep
 from fewshot.meta.state import digest
 from fewshot.meta.tasks.text_tasks import TextTask, TextTasks, answer_loss, as_episodes, prompts, share_answered
 from fewshot.model.gpt import GPT
 
-PROMPT, FINE_TUNING, READER, IDEAL = "prompt", "fine-tuning", "reader", "ideal"
+PROMPT, FINE_TUNING, IDEAL = "prompt", "fine-tuning", "ideal"
+TRAINED_PROMPT = "reader"  # the checkpoint trained further on prompts; its name in results and files
 
-Way = Callable[[int, Sequence[TextTask]], float]
+AccuracyOf = Callable[[int, Sequence[TextTask]], float]  # seed, tasks -> share of queries answered right
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Which checkpoint learns what, and how. The defaults are those of runs/meta_text.yaml."""
+    """Settings; the defaults are those of runs/meta_text.yaml."""
 
     run: str = "out/demo"  # a run folder of text, made by fewshot demo or fewshot train
     kernel: str = "reference"  # of attention; in first order sdpa as well
@@ -56,10 +57,16 @@ class Config:
     outer: OuterConfig = field(
         default_factory=lambda: OuterConfig(n_iterations=600, lr=3e-3, warmup=20, clip_norm=10.0, report_every=50)
     )
-    reader_lr: float | None = 3e-4  # of a reader of prompts that is trained as long on the same tasks; null: of none
-    pretrained: bool = True  # false: the learner in weights begins with a new model's, not with the checkpoint's
+    reader_lr: float | None = 3e-4  # of a model trained as long on prompts of the same tasks; null for no such model
+    pretrained: bool = True  # false: the learner in weights begins with a new model, not with the checkpoint
     finetune: FineTuning = field(default_factory=FineTuning)
-    test_steps: tuple[int, ...] = (1, 2, 3, 5, 10)  # of them the learner in weights takes what its validation tasks say
+    test_steps: tuple[int, ...] = (
+        1,
+        2,
+        3,
+        5,
+        10,
+    )  # of the learner in weights, which takes the best of them on validation tasks
     test_tasks: int = 48  # of each family and seed
     test_query: int = 4
     threads: int = 1  # tensors this small gain nothing from a second one
@@ -84,7 +91,7 @@ class Config:
 
 
 class Experiment:
-    """The learners of one checkpoint; for each seed one of `learner` and one reader.
+    """The learners that start from one checkpoint; for each seed a learner in weights and a model trained on prompts.
 
     Raises, before any training, KernelUnsupported for a kernel that the learner cannot be differentiated through, and
     ContextTooLong for more shots than the model can read.
@@ -101,7 +108,7 @@ class Experiment:
         for family in families:
             self._check_length(family)
         self.learners: list[WeightLearner] = []
-        self.readers: list[GPT] = []
+        self.prompt_models: list[GPT] = []
         self.loops: dict[str, OuterLoop] = {}
         for seed in range(config.seeds):
             settings = replace(config.outer, seed=config.outer.seed + seed)
@@ -117,15 +124,15 @@ class Experiment:
             )
         for seed in range(config.seeds if config.reader_lr is not None else 0):
             settings = replace(config.outer, seed=config.outer.seed + seed, lr=config.reader_lr or 0.0)
-            reader = self._copy()
-            self.readers.append(reader)
-            step = partial(self._reader_step, reader, self.training)
-            self.loops[f"{READER}_{seed}"] = OuterLoop(
-                dict(reader.named_parameters()), step, settings, way_out="lower reader_lr"
+            model = self._copy()
+            self.prompt_models.append(model)
+            step = partial(self._prompt_step, model, self.training)
+            self.loops[f"{TRAINED_PROMPT}_{seed}"] = OuterLoop(
+                dict(model.named_parameters()), step, settings, way_out="lower reader_lr"
             )
 
     def _check_length(self, family: Family) -> None:
-        """Raise ContextTooLong if the longest prompts, known by those of validation, do not fit into the model."""
+        """Raise ContextTooLong if the longest prompts, judged by those of validation, do not fit into the model."""
         drawn, n_ctx = self._draw(family, self.config.outer.seed, held_out=False), self.model.config.n_ctx
         n_tokens = {
             k: prompts(self.tokenizer, [task.first(k) for task in drawn])[0].shape[-1] for k in self.config.shots
@@ -139,7 +146,7 @@ class Experiment:
             raise ContextTooLong(n_tokens[most], n_ctx, f"a prompt of {most} lines of {family.name}", way_out=way_out)
 
     def _copy(self) -> GPT:
-        """Return the checkpoint's weights, to be changed."""
+        """Return a copy of the checkpoint's model, to be trained."""
         copy = self._new(0)
         copy.load_state_dict(self.model.state_dict())
         return copy
@@ -149,59 +156,59 @@ class Experiment:
         torch.manual_seed(seed_of("meta text", "weights", seed))
         return GPT(self.model.config, attend=KERNELS[self.config.kernel].attend).eval()
 
-    def _reader_step(self, reader: GPT, tasks: TextTasks, generator: torch.Generator, done: float) -> outer.Loss:
-        """Return the loss of answers behind prompts; from the same generator as MAML's step, so of the same tasks."""
+    def _prompt_step(self, model: GPT, tasks: TextTasks, generator: torch.Generator, done: float) -> OuterLoss:
+        """Return the loss of answers after prompts; the same generator as in MAML's step draws the same tasks."""
         settings = self.config.learner
         drawn = tasks.draw_texts(settings.n_tasks, settings.n_support, settings.n_query, generator)
         x, y = prompts(self.tokenizer, drawn)
-        return outer.Loss(answer_loss(reader(x.flatten(0, 1)), y.flatten(0, 1)))
+        return OuterLoss(answer_loss(model(x.flatten(0, 1)), y.flatten(0, 1)))
 
     def watch(self, name: str) -> Mapping[str, float]:
-        """Nothing beside the loss."""
+        """Return nothing: only the loss is logged."""
         return {}
 
     def measure(self) -> Measured:
-        """Return accuracy against K of each learner and of the ideal one, family by family."""
+        """Return the accuracy against K of each learner and of the ideal one, for each family."""
         curves: list[Curve] = []
         training = self._training_flops()
         for family in self.training.families:
-            points = self._points(family)
+            points_by_learner = self._points(family)
             curves += [
                 Curve(
                     learner=name,
-                    kind={PROMPT: "context", READER: "context", IDEAL: "bound"}.get(name, "weights"),
-                    points=tuple(each),
+                    kind={PROMPT: "context", TRAINED_PROMPT: "context", IDEAL: "bound"}.get(name, "weights"),
+                    points=tuple(points),
                     tasks=family.name,
                     training_flops=training.get(name),
                 )
-                for name, each in points.items()
+                for name, points in points_by_learner.items()
             ]
         return Measured(tasks="text", quantity="accuracy", curves=tuple(curves), more_is_better=True)
 
     def _points(self, family: Family) -> dict[str, list[Point]]:
-        """Of each learner its points over K, all on the same tasks and questions."""
+        """Return each learner's points over K, all on the same tasks and questions."""
         config = self.config
         validation = self._draw(family, config.outer.seed, held_out=False)
         tests = [self._draw(family, config.outer.seed + seed, held_out=True) for seed in range(config.seeds)]
         points: dict[str, list[Point]] = {}
         for k in config.shots:
-            tried = as_episodes(self.tokenizer, [task.first(k) for task in validation])
-            choice = choose_settings(self.model, tried, answer_loss, share_answered, config.finetune)
-            n_steps = {FINE_TUNING: choice.n_steps, config.learner.name: self._best_steps(tried)}
+            episodes = as_episodes(self.tokenizer, [task.first(k) for task in validation])
+            choice = choose_settings(self.model, episodes, answer_loss, share_answered, config.finetune)
+            n_steps = {FINE_TUNING: choice.n_steps, config.learner.name: self._best_steps(episodes)}
             steps = ", ".join(f"{name} {n}" for name, n in n_steps.items())
             right = f"{choice.value:.3f} right on training rules"
             note(f"{family.name}, K = {k}: fine-tuning by {choice}, {right}; gradient steps: {steps}")
-            shown = [[task.first(k) for task in tasks] for tasks in tests]
-            one = [replace(shown[0][0], queries=shown[0][0].queries[:1])]
-            for name, share_right in self._ways(choice, n_steps).items():
-                values = [share_right(seed, tasks) for seed, tasks in enumerate(shown)]
-                flops = None if name == IDEAL else flops_of(partial(share_right, 0, one))
-                one_point = point(values, n_examples=k, n_steps=n_steps.get(name, 0), flops=flops)
-                points.setdefault(name, []).append(_within_0_and_1(one_point))
+            with_k = [[task.first(k) for task in tasks] for tasks in tests]
+            one_query = [replace(with_k[0][0], queries=with_k[0][0].queries[:1])]
+            for name, accuracy in self._accuracies(choice, n_steps).items():
+                values = [accuracy(seed, tasks) for seed, tasks in enumerate(with_k)]
+                flops = None if name == IDEAL else flops_of(partial(accuracy, 0, one_query))
+                mean = point(values, n_examples=k, n_steps=n_steps.get(name, 0), flops=flops)
+                points.setdefault(name, []).append(_within_0_and_1(mean))
         return points
 
     def _draw(self, family: Family, seed: int, *, held_out: bool) -> list[TextTask]:
-        """Return tasks of one family to judge on, with the most lines that are ever shown."""
+        """Return tasks of one family for test or validation, with the most demonstrations of `shots`."""
         config, use = self.config, "test" if held_out else "validation"
         tasks = TextTasks((family,), self.tokenizer, held_out=held_out)
         n = config.test_tasks if held_out else config.finetune.tasks
@@ -209,59 +216,59 @@ class Experiment:
         return tasks.draw_texts(n, max(config.shots), config.test_query, generator)
 
     def _best_steps(self, validation: Episodes) -> int:
-        """Return how many steps the learners in weights do best with on validation tasks; of equals the fewest."""
+        """Return the number of steps with the best accuracy of the learners in weights on validation tasks."""
         inner, steps = self.config.learner.inner(second_order=False), self.config.test_steps
         values = [
-            adapted(self.model, learner.start, validation, answer_loss, share_answered, inner, steps).mean(0)
+            judge_adapted(self.model, learner.start, validation, answer_loss, share_answered, inner, steps).mean(0)
             for learner in self.learners
         ]
-        of_steps = dict(zip(steps, torch.stack(values).mean(0).tolist(), strict=True))
-        of_steps = {n: value for n, value in of_steps.items() if math.isfinite(value)}
-        if not of_steps:
+        accuracies = dict(zip(steps, torch.stack(values).mean(0).tolist(), strict=True))
+        accuracies = {n: value for n, value in accuracies.items() if math.isfinite(value)}
+        if not accuracies:
             raise Diverged(
                 f"what {self.config.learner.name} says after its steps is no number with any of test_steps, "
                 f"{list(steps)}: lower learner.step_size or test_steps"
             )
-        return max(of_steps, key=lambda n: (of_steps[n], -n))
+        return max(accuracies, key=lambda n: (accuracies[n], -n))  # of equals the fewest steps
 
-    def _ways(self, choice: Choice, n_steps: Mapping[str, int]) -> dict[str, Way]:
-        """Return how each learner comes to its answers: from a seed and tasks, the share of queries that are right."""
+    def _accuracies(self, choice: Choice, n_steps: Mapping[str, int]) -> dict[str, AccuracyOf]:
+        """Return each learner's accuracy as a function of a seed and tasks."""
         learned = self.config.learner
-        ways: dict[str, Way] = {
-            PROMPT: lambda seed, tasks: self._read(self.model, tasks),
-            FINE_TUNING: lambda seed, tasks: self._adapted(
+        accuracies: dict[str, AccuracyOf] = {
+            PROMPT: lambda seed, tasks: self._prompt_accuracy(self.model, tasks),
+            FINE_TUNING: lambda seed, tasks: self._adapted_accuracy(
                 start_of(self.model), tasks, choice.inner, n_steps[FINE_TUNING]
             ),
-            learned.name: lambda seed, tasks: self._adapted(
+            learned.name: lambda seed, tasks: self._adapted_accuracy(
                 self.learners[seed].start, tasks, learned.inner(second_order=False), n_steps[learned.name]
             ),
         }
-        if self.readers:
-            ways[READER] = lambda seed, tasks: self._read(self.readers[seed], tasks)
-        ways[IDEAL] = lambda seed, tasks: sum(task.ideal() for task in tasks) / len(tasks)
-        return ways
+        if self.prompt_models:
+            accuracies[TRAINED_PROMPT] = lambda seed, tasks: self._prompt_accuracy(self.prompt_models[seed], tasks)
+        accuracies[IDEAL] = lambda seed, tasks: sum(task.ideal() for task in tasks) / len(tasks)
+        return accuracies
 
-    def _read(self, reader: GPT, tasks: Sequence[TextTask]) -> float:
+    def _prompt_accuracy(self, model: GPT, tasks: Sequence[TextTask]) -> float:
         x, y = prompts(self.tokenizer, tasks)
         with torch.no_grad():
-            return finite_or_nan(share_answered)(reader(x.flatten(0, 1)), y.flatten(0, 1)).item()
+            return finite_or_nan(share_answered)(model(x.flatten(0, 1)), y.flatten(0, 1)).item()
 
-    def _adapted(self, start: Start, tasks: Sequence[TextTask], inner: InnerLoop, n_steps: int) -> float:
+    def _adapted_accuracy(self, start: Start, tasks: Sequence[TextTask], inner: InnerLoop, n_steps: int) -> float:
         episodes = as_episodes(self.tokenizer, tasks)
-        return adapted(self.model, start, episodes, answer_loss, share_answered, inner, [n_steps]).mean().item()
+        return judge_adapted(self.model, start, episodes, answer_loss, share_answered, inner, [n_steps]).mean().item()
 
     def _training_flops(self) -> dict[str, float]:
-        """Of one seed's outer loop: an iteration with each K is counted, and each K is drawn as often."""
-        config, totals = self.config, {self.config.learner.name: 0.0, READER: 0.0}
+        """Return the FLOPs of one seed's outer loops: the mean of an iteration with each K, times their number."""
+        config, totals = self.config, {self.config.learner.name: 0.0, TRAINED_PROMPT: 0.0}
         for k in config.shots:
             tasks = replace(self.training, shots=(k,))
             learner = WeightLearner(self.model, tasks, answer_loss, replace(config.learner, compile="untraced"))
-            reader: outer.Step = partial(self._reader_step, self.model, tasks)
-            for name, step in ((config.learner.name, learner.step), (READER, reader)):
+            prompt_step: OuterStep = partial(self._prompt_step, self.model, tasks)
+            for name, step in ((config.learner.name, learner.step), (TRAINED_PROMPT, prompt_step)):
                 totals[name] += training_flops(step, n_iterations=config.outer.n_iterations)
         return {name: total / len(config.shots) for name, total in totals.items()}
 
 
 def _within_0_and_1(share: Point) -> Point:
-    """Return Student's t knows no bounds; a share of right answers has them."""
+    """Return the point of an accuracy with its interval, by Student's t, cut to [0, 1]."""
     return replace(share, low=max(0.0, share.low), high=min(1.0, share.high))

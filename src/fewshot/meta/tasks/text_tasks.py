@@ -1,8 +1,8 @@
-"""Tasks of text with a hidden rule each, as tokens. In: families of rules, a tokenizer. Out: episodes and prompts.
+"""Text tasks with a hidden rule each, as tokens. In: families of rules, a tokenizer. Out: episodes and prompts.
 
-A task is a rule; its examples are lines, a question and its answer. What learns in the weights reads each line by
-itself, what learns in the context reads K lines and the question as one text: both are made here from the same lines.
-Only the answer and the line break behind it are asked for. Knows no learner.
+A task is a rule; its examples are lines of a question and its answer. A learner in weights reads each line by itself, a
+learner in context reads K lines and the question as one text: both are made here from the same examples. Only the
+answer and the line break after it are targets. Knows no learner.
 """
 
 from __future__ import annotations
@@ -22,35 +22,35 @@ from fewshot.evaluate.tasks.novel import Family
 from fewshot.meta.episodes import Episodes
 from fewshot.tokenizer.vocab import Tokenizer
 
-Line = tuple[str, str]  # question, answer
-UNASKED = -1  # as a target: nothing is asked for here
+Answered = tuple[str, str]  # question, answer
+NO_TARGET = -1  # in targets: this position is not judged
 
 
 @dataclass(frozen=True)
 class TextTask:
-    """One hidden rule: lines with distinct questions to learn from, and others to be judged on.
+    """One hidden rule: demonstrations with distinct questions to learn from, and queries to be judged on.
 
-    A query may be one of the shown questions, as in `fewshot evaluate`: then it is to be remembered.
+    A query may be one of the demonstrated questions, as in `fewshot evaluate`: then it is to be remembered.
     """
 
     family: Family
-    shown: tuple[Line, ...]
-    queries: tuple[Line, ...]
+    demonstrations: tuple[Answered, ...]
+    queries: tuple[Answered, ...]
 
     def first(self, shots: int) -> TextTask:
-        """Return the same task and queries with only the first lines shown."""
-        return replace(self, shown=self.shown[:shots])
+        """Return the same task and queries with only the first demonstrations."""
+        return replace(self, demonstrations=self.demonstrations[:shots])
 
     def ideal(self) -> float:
-        """Return how often the ideal learner is right about the queries."""
-        seen = dict(self.shown)
-        return sum(self.family.ideal(seen, question) for question, _ in self.queries) / len(self.queries)
+        """Return the ideal learner's accuracy on the queries."""
+        known = dict(self.demonstrations)
+        return sum(self.family.ideal(known, question) for question, _ in self.queries) / len(self.queries)
 
 
 def draw_text(family: Family, n_support: int, n_query: int, rng: random.Random, *, held_out: bool) -> TextTask:
-    """Return a task as `Family.episodes` draws it, of a rule for evaluation or for training.
+    """Return a task of a rule for evaluation or for training, drawn as `Family.episodes` does.
 
-    Raises BadValue for more distinct examples than the family has questions.
+    Raises BadValue for more demonstrations than the family has questions.
     """
     check(
         n_support <= family.n_questions,
@@ -58,60 +58,60 @@ def draw_text(family: Family, n_support: int, n_query: int, rng: random.Random, 
     )
     rule = family.rule(rng, held_out=held_out)
     questions = [family.draw_question(rng) for _ in range(n_query)]
-    shown: dict[str, str] = {}
-    while len(shown) < n_support:
+    demonstrations: dict[str, str] = {}
+    while len(demonstrations) < n_support:
         question = family.draw_question(rng)
-        shown.setdefault(question, family.answer(rule, question))
-    return TextTask(family, tuple(shown.items()), tuple((q, family.answer(rule, q)) for q in questions))
+        demonstrations.setdefault(question, family.answer(rule, question))
+    return TextTask(family, tuple(demonstrations.items()), tuple((q, family.answer(rule, q)) for q in questions))
 
 
 def prompts(tokenizer: Tokenizer, tasks: Sequence[TextTask]) -> tuple[Int[Tensor, "N Q T"], Int[Tensor, "N Q T"]]:
-    """Return tokens of each query behind all shown lines, and targets: what learners in the context read."""
-    return _rows(tokenizer, [(task.family, task.shown, task.queries) for task in tasks])
+    """Return tokens of each query after all demonstrations, and targets: what learners in context read."""
+    return _rows(tokenizer, [(task.family, task.demonstrations, task.queries) for task in tasks])
 
 
 def as_episodes(tokenizer: Tokenizer, tasks: Sequence[TextTask]) -> Episodes:
-    """Return each line by itself, without any before it: what learners in the weights read."""
-    shown = _rows(tokenizer, [(task.family, (), task.shown) for task in tasks])
-    return Episodes(*shown, *_rows(tokenizer, [(task.family, (), task.queries) for task in tasks]))
+    """Return each line by itself, without others before it: what learners in weights read."""
+    support = _rows(tokenizer, [(task.family, (), task.demonstrations) for task in tasks])
+    return Episodes(*support, *_rows(tokenizer, [(task.family, (), task.queries) for task in tasks]))
 
 
 def _rows(
-    tokenizer: Tokenizer, asked: Sequence[tuple[Family, Sequence[Line], Sequence[Line]]]
+    tokenizer: Tokenizer, parts: Sequence[tuple[Family, Sequence[Answered], Sequence[Answered]]]
 ) -> tuple[Int[Tensor, "N Q T"], Int[Tensor, "N Q T"]]:
-    """Return tokens of each last line behind the lines before, and what is to come after each token.
+    """Return tokens and targets: for each (family, lines before, last lines) a row for each last line.
 
-    A row begins with <|endoftext|> and is one running text, as documents of the training data and prompts of
-    `fewshot evaluate` are. Targets are UNASKED but for the last answer and its line break. Rows are padded at their
-    ends to the longest, which nothing before reads.
+    A row begins with <|endoftext|> and is one running text, like documents of the training data and prompts of
+    `fewshot evaluate`. The target of a position is the next token in the last answer and its line break, NO_TARGET
+    elsewhere. Rows are padded at their ends to the longest; no token before reads the padding.
     """
     spans = []
-    for family, before, last in asked:
+    for family, before, last in parts:
         text = "".join(f"{family.context(q)}{family.completion(a)}\n" for q, a in before)
         ends = [(text + family.context(q), f"{family.completion(a)}\n") for q, a in last]
         spans.append([make_span(tokenizer, GPT3, context, end) for context, end in ends])
     width = max(len(span.tokens) for row in spans for span in row) - 1
     tokens = torch.full((len(spans), len(spans[0]), width), tokenizer.eot)
-    targets = torch.full_like(tokens, UNASKED)
+    targets = torch.full_like(tokens, NO_TARGET)
     for i, row in enumerate(spans):
         for j, span in enumerate(row):
-            given, wanted = torch.tensor(span.tokens[:-1]), torch.tensor(span.tokens[span.start :])
-            tokens[i, j, : len(given)] = given
-            targets[i, j, span.start - 1 : len(given)] = wanted
+            inputs, answer = torch.tensor(span.tokens[:-1]), torch.tensor(span.tokens[span.start :])
+            tokens[i, j, : len(inputs)] = inputs
+            targets[i, j, span.start - 1 : len(inputs)] = answer
     return tokens, targets
 
 
 @dataclass(frozen=True)
 class TextTasks:
-    """Tasks of several families in equal shares, as `episodes.Tasks` asks for them."""
+    """Tasks of several families in equal shares; an `episodes.Tasks`."""
 
     families: tuple[Family, ...]
     tokenizer: Tokenizer
     held_out: bool  # rules for evaluation; else for training
-    shots: tuple[int, ...] = ()  # each draw shows one of these numbers of lines, at most `n_support`; (): `n_support`
+    shots: tuple[int, ...] = ()  # numbers of demonstrations, one for each draw, at most `n_support`; (): `n_support`
 
     def draw_texts(self, n_tasks: int, n_support: int, n_query: int, generator: torch.Generator) -> list[TextTask]:
-        """Return fresh tasks, family after family in turn, all with the same number of lines shown."""
+        """Return fresh tasks of the families in turn, all with the same number of demonstrations."""
         rng = random.Random(int(torch.randint(2**62, (), generator=generator)))
         k = rng.choice([shots for shots in self.shots if shots <= n_support] or [n_support])
         return [
@@ -120,25 +120,25 @@ class TextTasks:
         ]
 
     def draw(self, n_tasks: int, n_support: int, n_query: int, generator: torch.Generator) -> Episodes:
-        """Return the same as tokens."""
+        """Return fresh tasks as tokens."""
         return as_episodes(self.tokenizer, self.draw_texts(n_tasks, n_support, n_query, generator))
 
 
 def answer_loss(logits: Float[Tensor, "*N T V"], targets: Int[Tensor, "*N T"]) -> Float[Tensor, ""]:
-    """Return mean nats of the asked tokens; differentiable any number of times, and under vmap."""
-    asked = targets != UNASKED
+    """Return the mean loss in nats over the targets; differentiable any number of times, and under vmap."""
+    is_target = targets != NO_TARGET
     logprobs = logits.log_softmax(-1).gather(-1, targets.clamp(min=0)[..., None])[..., 0]
-    return -(logprobs * asked).sum() / asked.sum()
+    return -(logprobs * is_target).sum() / is_target.sum()
 
 
 def answered(logits: Float[Tensor, "*N T V"], targets: Int[Tensor, "*N T"]) -> Bool[Tensor, "*N"]:
     """Return whether greedy decoding writes exactly the answer and ends the line.
 
-    The answer stands in the row, so one pass tells: each token of it must be the likeliest after those before.
+    One pass over the row with the answer tells: each of its tokens must be the likeliest after those before.
     """
-    return ((logits.argmax(-1) == targets) | (targets == UNASKED)).all(-1)
+    return ((logits.argmax(-1) == targets) | (targets == NO_TARGET)).all(-1)
 
 
 def share_answered(logits: Float[Tensor, "*N T V"], targets: Int[Tensor, "*N T"]) -> Float[Tensor, ""]:
-    """Return the share of rows that are answered."""
+    """Return the share of rows that are answered right."""
     return answered(logits, targets).float().mean()

@@ -1,4 +1,4 @@
-"""Results that somebody else made: nothing in them runs in a page, and what is no result is one line."""
+"""Help pages, and results that somebody else made: nothing in them runs in a page, and no result is one line."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from typing import Any
 
 import pytest
 
+from fewshot.base.config import to_plain
 from fewshot.cli.main import main
+from fewshot.cli.meta import TASKS
 from fewshot.meta.curves import Curve, Measured, Point, to_json
+from fewshot.meta.experiment import EXPERIMENTS
 
 
 def result() -> dict[str, Any]:
@@ -192,3 +195,35 @@ def test_two_groups_whose_names_differ_in_signs_have_figures_of_their_own(tmp_pa
     names = [path.name for path in (tmp_path / "figures").iterdir()]
     assert len(names) % 3 == 0
     assert len(names) == (tmp_path / "page.html").read_text().count("<figure>")
+
+
+def help_page(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    with pytest.raises(SystemExit) as end:
+        main(["meta", *words])
+    assert end.value.code == 0
+    return capsys.readouterr().out
+
+
+def fields(plain: dict[str, Any], above: str = "") -> set[str]:
+    """The dotted names of all fields of a configuration."""
+    nested = {key: value for key, value in plain.items() if isinstance(value, dict)}
+    names = {f"{above}{key}" for key in plain.keys() - nested.keys()}
+    return names.union(*(fields(value, f"{above}{key}.") for key, value in nested.items()))
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_the_help_of_a_kind_lists_every_field_of_its_configuration_with_its_default(kind, capsys):
+    page = help_page(capsys, kind, "--help")
+    assert page.startswith(f"usage: fewshot meta {kind} ")
+    listed = dict(re.findall(r"^  --([\w.]+) (\S+)", page, re.MULTILINE))
+    wanted = fields(to_plain(EXPERIMENTS[kind][0]()))
+    assert wanted <= listed.keys() <= wanted | {"config", "learner", "out", "figures", "json"}
+    assert listed["outer.n_iterations"] == str(EXPERIMENTS[kind][0]().outer.n_iterations)
+    assert "of the gradient" in page
+
+
+@pytest.mark.parametrize("words", [("--help",), ("report", "--help"), ("--json", "-h")], ids=" ".join)
+def test_help_without_a_kind_lists_no_fields(words, capsys):
+    page = help_page(capsys, *words)
+    assert "--figures" in page
+    assert "--outer.n_iterations" not in page

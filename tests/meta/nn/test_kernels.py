@@ -1,4 +1,4 @@
-"""GPT in the inner loop: exact second order through `reference`, and what other kernels cannot do."""
+"""A GPT in the inner loop: exact second order through `reference`, and what other kernels cannot do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fewshot.meta.episodes import Episodes
 from fewshot.meta.learners.maml import InnerLoop, query_losses, start_of
 from fewshot.meta.learners.weight_learner import LearnerConfig, WeightLearner
 from fewshot.meta.nn.kernels import BATCHED, TWICE, check_kernels
-from fewshot.meta.tasks.text_tasks import UNASKED, answer_loss
+from fewshot.meta.tasks.text_tasks import NO_TARGET, answer_loss
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
 
@@ -26,17 +26,17 @@ def gpt(kernel: str) -> GPT:
     return GPT(CONFIG, attend=KERNELS[kernel].attend)
 
 
-def lines(n_tasks: int = 2) -> Episodes:
+def sequences(n_tasks: int = 2) -> Episodes:
     generator = torch.Generator().manual_seed(1)
     tokens = torch.randint(CONFIG.n_vocab, (n_tasks, 5, 6), generator=generator)
     x, y = tokens[..., :-1], tokens[..., 1:].clone()
-    y[..., :2] = UNASKED
+    y[..., :2] = NO_TARGET
     return Episodes(x[:, :3], y[:, :3], x[:, 3:], y[:, 3:])
 
 
-def outer_slopes(model: GPT, inner: InnerLoop, n_steps: int) -> dict[str, torch.Tensor]:
+def outer_gradients_of(model: GPT, inner: InnerLoop, n_steps: int) -> dict[str, torch.Tensor]:
     start = start_of(model)
-    mean = query_losses(model, start, lines(), answer_loss, inner, after=[n_steps]).mean()
+    mean = query_losses(model, start, sequences(), answer_loss, inner, after=[n_steps]).mean()
     return dict(zip(start.weights, torch.autograd.grad(mean, list(start.weights.values())), strict=True))
 
 
@@ -44,12 +44,12 @@ def outer_slopes(model: GPT, inner: InnerLoop, n_steps: int) -> dict[str, torch.
 def test_second_order_through_reference_is_that_of_finite_differences(n_steps):
     """In float64, along a random direction of each weight: a wrong term in any one of them would show."""
     model, inner = gpt("reference").double(), InnerLoop(step_size=0.2)
-    slopes = outer_slopes(model, inner, n_steps)
-    first_order = outer_slopes(model, InnerLoop(step_size=0.2, second_order=False), n_steps)
+    gradients = outer_gradients_of(model, inner, n_steps)
+    first_order = outer_gradients_of(model, InnerLoop(step_size=0.2, second_order=False), n_steps)
     start = start_of(model).detached()
 
     def mean() -> float:
-        return query_losses(model, start, lines(), answer_loss, inner, after=[n_steps]).mean().item()
+        return query_losses(model, start, sequences(), answer_loss, inner, after=[n_steps]).mean().item()
 
     generator, n_told_apart = torch.Generator().manual_seed(2), 0
     for name, weight in start.weights.items():
@@ -60,10 +60,10 @@ def test_second_order_through_reference_is_that_of_finite_differences(n_steps):
         weight.copy_(at - step * direction)
         below = mean()
         weight.copy_(at)
-        found = (above - below) / (2 * step)
-        assert (slopes[name] * direction).sum().item() == pytest.approx(found, rel=1e-5, abs=1e-8), name
-        n_told_apart += (first_order[name] * direction).sum().item() != pytest.approx(found, rel=1e-2)
-    assert n_told_apart > len(slopes) / 2  # so the test can tell exact from first order
+        difference = (above - below) / (2 * step)
+        assert (gradients[name] * direction).sum().item() == pytest.approx(difference, rel=1e-5, abs=1e-8), name
+        n_told_apart += (first_order[name] * direction).sum().item() != pytest.approx(difference, rel=1e-2)
+    assert n_told_apart > len(gradients) / 2  # so the test can tell exact from first order
 
 
 @pytest.mark.filterwarnings("ignore:There is a performance drop")  # sdpa goes through the tasks in a loop
@@ -71,9 +71,9 @@ def test_second_order_through_reference_is_that_of_finite_differences(n_steps):
 def test_in_first_order_the_other_kernels_give_the_references_gradient(kernel):
     inner = InnerLoop(step_size=0.2, second_order=False)
     check_kernels(gpt(kernel), second_order=False)
-    ours, wanted = outer_slopes(gpt(kernel), inner, 3), outer_slopes(gpt("reference"), inner, 3)
-    for name, slope in wanted.items():
-        torch.testing.assert_close(ours[name], slope, rtol=1e-4, atol=1e-6)
+    ours, wanted = outer_gradients_of(gpt(kernel), inner, 3), outer_gradients_of(gpt("reference"), inner, 3)
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(ours[name], gradient, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("kernel", [name for name in KERNELS if name not in TWICE])
@@ -102,7 +102,7 @@ def test_in_first_order_too_some_kernels_are_refused(kernel):
 @pytest.mark.parametrize(("kernel", "second_order"), [("sdpa", True), ("blocked", False)])
 def test_what_is_refused_does_fail_in_torch(kernel, second_order):
     with pytest.raises(RuntimeError, match=r"not implemented|autograd\.Function"):
-        outer_slopes(gpt(kernel), InnerLoop(step_size=0.2, second_order=second_order), 1)
+        outer_gradients_of(gpt(kernel), InnerLoop(step_size=0.2, second_order=second_order), 1)
 
 
 def test_a_mixture_by_pattern_is_refused_as_auto_and_a_function_of_ones_own_is_let_through():

@@ -1,0 +1,66 @@
+"""The options of an experiment, as its help lists them. In: a kind of experiment. Out: sections of options."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from fewshot.base.fields import field_comments
+from fewshot.meta.experiment import EXPERIMENTS
+
+
+@dataclass(frozen=True)
+class Option:
+    """A field of a configuration, as the command line takes it."""
+
+    name: str  # dotted
+    default: str  # as YAML has it
+    comment: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """The options of one dataclass of a configuration."""
+
+    name: str  # dotted; "" for the configuration itself
+    summary: str
+    options: tuple[Option, ...]
+
+
+def description(kind: str) -> str:
+    """Return what an experiment of this kind does, which is the docstring of its module."""
+    return inspect.getdoc(sys.modules[EXPERIMENTS[kind][0].__module__]) or ""
+
+
+def sections(kind: str) -> list[Section]:
+    """Return all options of a kind with their defaults, a section for each dataclass of its configuration."""
+    return list(_sections(EXPERIMENTS[kind][0](), "", ""))
+
+
+def _sections(config: Any, name: str, comment: str) -> Iterator[Section]:
+    comments = field_comments(type(config))
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    nested = {key: value for key, value in values.items() if dataclasses.is_dataclass(value)}
+    options = tuple(
+        Option(_dotted(name, key), _as_yaml(value), comments[key]) for key, value in values.items() if key not in nested
+    )
+    summary = (inspect.getdoc(config) or "").partition("\n\n")[0].replace("\n", " ")
+    yield Section(name, f"{summary} ({comment})" if comment else summary, options)
+    for key, value in nested.items():
+        yield from _sections(value, _dotted(name, key), comments[key])
+
+
+def _dotted(section: str, name: str) -> str:
+    return f"{section}.{name}" if section else name
+
+
+def _as_yaml(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_as_yaml, value))}]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value) if value != "" else '""'
