@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fewshot.cli.main import main
-from fewshot.evaluate.reports.page import write_page
+from fewshot.report.html import write_page
 from fewshot.train.run import start
 
 

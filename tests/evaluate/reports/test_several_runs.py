@@ -102,3 +102,38 @@ def test_runs_of_one_name_are_refused(tmp_path: Path) -> None:
 def test_runs_without_results_still_have_their_losses(tmp_path: Path) -> None:
     bare = [replace(one, results=(), by_step={}, positions=()) for one in (SMALL, LARGE)]
     assert set(figures(page_of(tmp_path, *bare))) == {"loss in nats per token"}
+
+
+def colours(page: str) -> dict[str, set[str]]:
+    """The colours of each name in the legends of a page."""
+    seen: dict[str, set[str]] = {}
+    for svg in re.findall(r"<svg.*?</svg>", page, flags=re.S):
+        legend = svg.partition('legend_1"')[2]
+        samples = re.findall(r'<path d="[^"]+" [^>]*stroke: (#\w{6}|currentColor)', legend)
+        for name, colour in zip(re.findall(r"<text [^>]*>([^<]+)</text>", legend), samples, strict=True):
+            seen.setdefault(name, set()).add(colour)
+    return seen
+
+
+def test_a_run_has_one_colour_on_the_page_and_no_other_line_has_it(tmp_path: Path) -> None:
+    without = replace(SMALL, name="without results", n_parameters=100_000, results=(), by_step={}, positions=())
+    page = page_of(tmp_path, without, SMALL, LARGE)
+    seen = colours(page)
+    assert all(len(of_name) == 1 for of_name in seen.values())
+    assert seen["small"] == seen["small, K = 8"] == seen["small (training text)"]
+    names = ("small", "large", "without results (training text)", "zero-shot", "one-shot", "few-shot")
+    assert len(set.union(*(seen[name] for name in names))) == len(names)
+
+
+def test_few_shots_of_different_k_are_on_different_lines(tmp_path: Path) -> None:
+    def at_most(k: int, run: EvaluatedModel) -> EvaluatedModel:
+        return replace(run, results=[make(0, 0.1), make(k, 0.5)])
+
+    middle = replace(SMALL, name="middle", n_parameters=500_000)
+    drawn = figures(page_of(tmp_path, at_most(4, SMALL), at_most(8, middle), at_most(8, LARGE)))
+    words = drawn[SYMBOLS + "against size"]
+    assert {"zero-shot", "few-shot, K = 4", "few-shot, K = 8"} <= words
+    assert "few-shot" not in words
+    same = drawn["few-shot minus zero-shot, against size"]
+    assert {"500k", "1.5M"} <= same
+    assert "120k" not in same  # its K is another one
