@@ -1,4 +1,4 @@
-"""Attention on a GPU: the kernels checked against the reference, then timed against torch's dense ones in turns.
+"""Attention on a GPU: check the kernels against the reference, then time them in turns with torch's dense ones.
 
     PYTHONPATH=src python benchmarks/gpu_attention.py --out benchmarks/results/gpu_attention.json
 
@@ -24,14 +24,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from fewshot.kernels import flex, reference
-from fewshot.kernels import triton as triton_strips
+from fewshot.kernels import flex, reference, triton
 from fewshot.kernels.interface import Requirements
 from fewshot.patterns.intervals import pairs_in_blocks
 from fewshot.patterns.pattern import Dense, Pattern
 from fewshot.patterns.schedule import parse
 
-OURS = {"triton": triton_strips, "flex": flex}
+OURS = {"triton": triton, "flex": flex}
 CHECKED = parse(
     "alternate(dense, banded(1), banded(100), strided(7), fixed(128, 8), columns(60, 20, 1) | strided(64) | banded(2), "
     "perhead(banded(150) | strided(130), fixed(64, 8), dense))"
@@ -44,9 +43,9 @@ Run = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def inputs(B: int, H: int, n: int, K: int, dtype: torch.dtype, *, n_queries: int | None = None) -> list[Tensor]:
-    """Laid out in memory as a model's: positions before heads."""
+    """Return q, k and v, laid out in memory as a model's: positions before heads."""
     made = (torch.randn(B, m, H, K, device="cuda", dtype=dtype) for m in (n_queries or n, n, n))
-    return [each.transpose(1, 2).requires_grad_() for each in made]
+    return [x.transpose(1, 2).requires_grad_() for x in made]
 
 
 def with_gradients(run: Run, qkv: list[Tensor], grad: Tensor) -> list[Tensor]:
@@ -59,7 +58,7 @@ def problem_of(kernel: Any, pattern: Pattern, dtype: torch.dtype, n: int) -> str
 
 
 def attempt(what: Callable[[], Any]) -> Any:
-    """What it gives, or the error as text: one failure must not cost a whole session on a lent machine."""
+    """Return what it gives, or the error as text: one failure must not cost a whole session on a lent machine."""
     try:
         return what()
     except Exception as error:  # noqa: BLE001 compilers raise what they like; it is reported, not hidden
@@ -67,36 +66,36 @@ def attempt(what: Callable[[], Any]) -> Any:
 
 
 def largest_error(kernel: Any, pattern: Pattern, dtype: torch.dtype, K: int, n: int, q_start: int, docs: bool) -> float:
-    """Over the result and the gradients, relative to the largest number; the reference computes in float32."""
+    """Return the error of result and gradients, relative to the largest number; the reference is in float32."""
     torch.manual_seed(0)
     qkv = inputs(2, 3, n, K, dtype, n_queries=n - q_start)
     documents = torch.stack([torch.arange(n) // 90, torch.arange(n) // 333]).cuda() if docs else None
     how: dict[str, Any] = {"q_start": q_start, "documents": documents}
     grad = torch.randn_like(qkv[0])
-    exact = [each.detach().float().requires_grad_() for each in qkv]
+    exact = [x.detach().float().requires_grad_() for x in qkv]
     got = with_gradients(lambda q, k, v: kernel.attend(q, k, v, pattern, **how), qkv, grad)
     expected = with_gradients(lambda q, k, v: reference.attend(q, k, v, pattern, **how), exact, grad.float())
     errors = [
-        (one.detach().float() - other.detach()).abs().max().item() / max(1.0, other.detach().abs().max().item())
-        for one, other in zip(got, expected, strict=True)
+        (actual.detach().float() - right.detach()).abs().max().item() / max(1.0, right.detach().abs().max().item())
+        for actual, right in zip(got, expected, strict=True)
     ]
     return max(errors)
 
 
 def check_all() -> list[dict[str, Any]]:
-    """Each kernel over patterns, types, head widths, lengths, offsets and documents."""
+    """Check each kernel over patterns, types, head widths, lengths, offsets and documents; return a row each."""
     shapes = [(64, 1000, 0, False), (128, 513, 0, True), (80, 700, 300, False)]
     rows = []
     for name, kernel in OURS.items():
         for pattern in CHECKED:
             for dtype in (torch.bfloat16, torch.float16, torch.float32) if name == "triton" else (torch.bfloat16,):
                 for K, n, q_start, docs in shapes:
-                    found = problem_of(kernel, pattern, dtype, n) or attempt(
+                    error = problem_of(kernel, pattern, dtype, n) or attempt(
                         functools.partial(largest_error, kernel, pattern, dtype, K, n, q_start, docs)
                     )
-                    good = isinstance(found, float) and found <= TOLERANCE[dtype]
-                    asked = {"kernel": name, "pattern": str(pattern), "dtype": str(dtype), "d_head": K, "n": n}
-                    rows.append({**asked, "q_start": q_start, "documents": docs, "error": found, "good": good})
+                    good = isinstance(error, float) and error <= TOLERANCE[dtype]
+                    case = {"kernel": name, "pattern": str(pattern), "dtype": str(dtype), "d_head": K, "n": n}
+                    rows.append({**case, "q_start": q_start, "documents": docs, "error": error, "good": good})
                     if not good:
                         print("WRONG", rows[-1], flush=True)
     print(f"checked: {sum(row['good'] for row in rows)} of {len(rows)} good", flush=True)
@@ -112,16 +111,16 @@ def dense_by(backend: SDPBackend) -> Run:
 
 
 def contenders(n: int) -> dict[str, tuple[Run, Pattern]]:
-    """By name: what is timed, and the pattern that it computes."""
-    found: dict[str, tuple[Run, Pattern]] = {
+    """Return, by name, what is timed, and the pattern that it computes."""
+    runs: dict[str, tuple[Run, Pattern]] = {
         "flash dense": (dense_by(SDPBackend.FLASH_ATTENTION), Dense()),
         "cudnn dense": (dense_by(SDPBackend.CUDNN_ATTENTION), Dense()),
     }
     for pattern in TIMED:
         for name, kernel in OURS.items():
             if problem_of(kernel, pattern, torch.bfloat16, n) is None:
-                found[f"{name} {pattern}"] = (functools.partial(kernel.attend, pattern=pattern), pattern)
-    return found
+                runs[f"{name} {pattern}"] = (functools.partial(kernel.attend, pattern=pattern), pattern)
+    return runs
 
 
 def milliseconds(run: Run, qkv: list[Tensor], grad: Tensor) -> float:
@@ -134,7 +133,7 @@ def milliseconds(run: Run, qkv: list[Tensor], grad: Tensor) -> float:
 
 
 def time_all(K: int, n: int, rounds: int) -> list[dict[str, Any]]:
-    """Medians over rounds in which every contender has one turn."""
+    """Return medians over rounds in which every contender has one turn."""
     B, H = max(1, TOKENS // n), COLUMNS // K
     torch.manual_seed(0)
     qkv = inputs(B, H, n, K, torch.bfloat16)
@@ -150,7 +149,7 @@ def time_all(K: int, n: int, rounds: int) -> list[dict[str, Any]]:
         for name in times:
             times[name].append(milliseconds(racing[name][0], qkv, grad))
     pairs = {str(pattern): int(pairs_in_blocks(pattern, n, n, 128).sum()) for _, pattern in racing.values()}
-    medians = {name: statistics.median(each) for name, each in times.items()}
+    medians = {name: statistics.median(taken) for name, taken in times.items()}
     flash = medians.get("flash dense")
     rows = []
     for name, (_, pattern) in racing.items():
@@ -166,17 +165,17 @@ def time_all(K: int, n: int, rounds: int) -> list[dict[str, Any]]:
     return rows
 
 
-def machine() -> dict[str, Any]:
-    """The GPU and the versions; fewshot itself need not be installed."""
+def hardware() -> dict[str, Any]:
+    """Return the GPU and the versions; fewshot itself need not be installed."""
     device = torch.cuda.get_device_properties(0)
-    found = {
+    about = {
         "gpu": device.name,
         "memory_bytes": device.total_memory,
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),
         "python": platform.python_version(),
     }
-    return found | {name: attempt(functools.partial(version, name)) for name in ("torch", "triton", "numpy")}
+    return about | {name: attempt(functools.partial(version, name)) for name in ("torch", "triton", "numpy")}
 
 
 def main() -> None:
@@ -188,7 +187,11 @@ def main() -> None:
     given = parser.parse_args()
     if not torch.cuda.is_available():
         parser.error("this needs a CUDA device")
-    result: dict[str, Any] = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine(), "rows": []}
+    result: dict[str, Any] = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": hardware(),
+        "rows": [],
+    }
     result["checks"] = check_all()
     torch.compiler.reset()  # the graphs of the checks count against a limit
     for K in given.d_head:

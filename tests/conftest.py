@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from fewshot.evaluate.data.files import DataFolder
+
+SetInModule = Callable[[object, str, object], None]
+
+
+@pytest.fixture
+def set_in_module(monkeypatch: pytest.MonkeyPatch) -> SetInModule:
+    """Give a name of a module another value until the test ends, such as a limit that a test wants to be small.
+
+    The module is the one that defines the function or class given first: `set_in_module(next_token_loss,
+    "CHUNK_LOGITS", 8)`. So a test names what it uses, and stays true where that moves to another file.
+    """
+
+    def set_value(of: object, name: str, value: object) -> None:
+        module = of if isinstance(of, ModuleType) else sys.modules[str(of.__module__)]
+        monkeypatch.setattr(module, name, value)
+
+    return set_value
 
 
 @pytest.fixture(scope="session")

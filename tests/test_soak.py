@@ -114,10 +114,10 @@ class Seen:
             if "evaluations" in path.parts and path.suffix == ".json" and isinstance(plain, dict):
                 run = path.parts[: path.parts.index("evaluations")]
                 for row in plain.get("results", []):
-                    asked = tuple(row.get(name) for name in ("task", "protocol", "metric", "shots", "seed"))
-                    found = (row["n"] + row["n_skipped"], row["value"])
-                    key = (run, plain.get("weights"), *asked)
-                    self.figures[key] = max(found, self.figures.get(key, found), key=lambda pair: pair[0])
+                    condition = tuple(row.get(name) for name in ("task", "protocol", "metric", "shots", "seed"))
+                    figure = (row["n"] + row["n_skipped"], row["value"])
+                    key = (run, plain.get("weights"), *condition)
+                    self.figures[key] = max(figure, self.figures.get(key, figure), key=lambda pair: pair[0])
 
     def lost(self, later: Seen) -> Iterator[str]:
         """What was there and is not there any more, nor anything better."""

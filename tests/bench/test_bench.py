@@ -6,18 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
-from fewshot.base.errors import BadValue
-from fewshot.bench.attention import check_equal
-from fewshot.bench.hardware import machine
 from fewshot.cli.main import main
-
-
-def test_the_machine_is_named() -> None:
-    found = machine()
-    assert found["cores"] >= 1
-    assert str(found["torch"]).startswith("2.")
 
 
 def test_a_race_ends_when_the_loss_is_reached_and_both_sides_are_timed(
@@ -66,43 +56,3 @@ def test_encoding_speed_is_a_ratio_of_two_rates(tmp_path: Path, capsys: pytest.C
     rates = result["megabytes_per_second"]
     assert result["ratio"] == pytest.approx(rates["ours"] / rates["tiktoken"])
     assert result["megabytes"] == pytest.approx(len(text.read_bytes()) / 1e6)
-
-
-@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")  # inductor's own
-def test_the_attention_bench_compares_equal_things_and_stores_every_part(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    stored = tmp_path / "r.json"
-    parts = ["against_dense", "growth", "whole_model"]
-    assert main(["bench", "attention", "--n", "512", "--rounds", "1", "--parts", *parts, "--json", str(stored)]) == 0
-    result = json.loads(stored.read_text())
-    assert json.loads(capsys.readouterr().out) == result
-    for row in result["against_dense"]:
-        assert row["ratio"] == pytest.approx(row["dense_milliseconds"] / row["milliseconds"])
-        assert row["fraction_of_limit"] == pytest.approx(row["ratio"] / row["flop_limit"])
-    banded = next(row for row in result["against_dense"] if row["pattern"] == "banded(256)")
-    assert banded["flop_limit"] == pytest.approx((512 * 513 / 2) / (512 * 256 - 256 * 255 / 2))
-    assert {row["pattern"] for row in result["growth"]} >= {"banded(256)", "dense"}
-    assert {row["pattern"] for row in result["whole_model"]} >= {"dense", "banded(256)"}
-
-
-def test_a_peer_that_computes_something_else_is_found_out() -> None:
-    with pytest.raises(BadValue, match="a peer computes something else"):
-        check_equal(torch.zeros(3), torch.tensor([0.0, 0.0, 0.1]), "a peer")
-
-
-@pytest.mark.parametrize("stored", ["[]", "{}", '{"bench": "attention"}', '{"machine": {"gpu": "none"}}'])
-def test_a_file_that_is_no_result_cannot_be_shown(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], stored: str
-) -> None:
-    (tmp_path / "r.json").write_text(stored)
-    assert main(["bench", "attention", "--show", str(tmp_path / "r.json")]) == 2
-    assert "this is no result of fewshot bench attention" in capsys.readouterr().err
-
-
-def test_missing_peers_are_told_before_anything_is_measured(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert main(["bench", "attention", "--n", "256"]) == 2
-    assert "peers are not installed: transformers, local_attention" in capsys.readouterr().err

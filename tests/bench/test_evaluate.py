@@ -23,13 +23,13 @@ def test_both_sides_say_the_same_of_the_same_questions_and_ours_answers_all(tmp_
     monkeypatch.setattr(evaluate, "POOL", 8)
     small = {"n_embd": 32, "n_layer": 2, "n_head": 2}
     monkeypatch.setattr(evaluate, "random_gpt2", lambda *given, **how: random_gpt2(*given, **{**how, **small}))
-    said = []
+    messages = []
     cases = (Case("hellaswag", 3, True), Case("hellaswag", 3, False))
-    result = measure(tmp_path, tmp_path, items=12, peer_items=4, cases=cases, say=said.append)
+    result = measure(tmp_path, tmp_path, items=12, peer_items=4, cases=cases, say=messages.append)
     fixed, redrawn = result["rows"]
     assert (fixed["questions"], redrawn["questions"]) == (12, 4)
     assert fixed["peer_questions"] == redrawn["peer_questions"] == 4
     for row in result["rows"]:
         assert 0 < row["largest_difference"] < 1e-4
         assert row["ratio"] == pytest.approx(row["ours_per_second"] / row["peer_per_second"])
-    assert [line.partition(":")[0] for line in said] == [case.name for case in cases]
+    assert [line.partition(":")[0] for line in messages] == [case.name for case in cases]

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from fewshot.base.errors import BadValue
+from fewshot.base.errors import BadFile, BadValue
 from fewshot.base.lock import hold
-from fewshot.checkpoint.folder import check_is_new, checkpoint_folders, folder_of, making, step_of
+from fewshot.checkpoint.folder import RunFolder, checkpoint_name, step_of
 
 
 @pytest.mark.parametrize("step", [0, 7, 99_999_999, 100_000_000, 12_345_678_901])
 def test_a_checkpoint_is_named_by_its_step(step: int) -> None:
-    assert step_of(folder_of(step)) == step
+    assert step_of(checkpoint_name(step)) == step
 
 
 NOT_OURS = [
@@ -38,19 +38,19 @@ NOT_OURS = [
 @pytest.mark.parametrize("name", NOT_OURS)
 def test_a_name_that_the_program_does_not_write_is_no_checkpoint(tmp_path: Path, name: str) -> None:
     assert step_of(name) is None
-    for each in (name, folder_of(5)):
-        (tmp_path / "checkpoints" / each).mkdir(parents=True)
-    assert [path.name for path in checkpoint_folders(tmp_path)] == [folder_of(5)]
+    for entry in (name, checkpoint_name(5)):
+        (tmp_path / "checkpoints" / entry).mkdir(parents=True)
+    assert [path.name for path in RunFolder(tmp_path).checkpoint_folders()] == [checkpoint_name(5)]
 
 
 def test_checkpoints_are_folders_and_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
-    assert checkpoint_folders(tmp_path) == []
+    assert RunFolder(tmp_path).checkpoint_folders() == []
     for step in (100_000_000, 99_999_999, 3):
-        (tmp_path / "checkpoints" / folder_of(step)).mkdir()
-    (tmp_path / "checkpoints" / folder_of(4)).touch()
-    assert [step_of(path.name) for path in checkpoint_folders(tmp_path)] == [3, 99_999_999, 100_000_000]
-    assert checkpoint_folders(tmp_path / "none") == []
+        (tmp_path / "checkpoints" / checkpoint_name(step)).mkdir()
+    (tmp_path / "checkpoints" / checkpoint_name(4)).touch()
+    assert [step_of(path.name) for path in RunFolder(tmp_path).checkpoint_folders()] == [3, 99_999_999, 100_000_000]
+    assert RunFolder(tmp_path / "none").checkpoint_folders() == []
 
 
 def file(name: str, text: str = "mine") -> Callable[[Path], None]:
@@ -62,7 +62,7 @@ def file(name: str, text: str = "mine") -> Callable[[Path], None]:
 
 
 TAKEN: dict[str, tuple[Callable[[Path], object], str]] = {
-    "weights": (lambda folder: (folder / "checkpoints" / folder_of(0)).mkdir(parents=True), "a converted model"),
+    "weights": (lambda folder: (folder / "checkpoints" / checkpoint_name(0)).mkdir(parents=True), "a converted model"),
     "a copy of weights": (file("checkpoints/step-00000160-best/model.safetensors"), r"\(it holds checkpoints\)"),
     "metrics": (file("metrics.jsonl", '{"epoch": 3}\n'), r"\(it holds metrics\.jsonl\)"),
     "a tokenizer": (file("tokenizer.json"), "not empty"),
@@ -91,7 +91,7 @@ def test_a_folder_with_anything_that_could_be_overwritten_is_refused(tmp_path: P
     make, message = TAKEN[what]
     make(tmp_path)
     before = sorted(path.name for path in tmp_path.iterdir())
-    for refuse in (lambda: check_is_new(tmp_path), lambda: making(tmp_path).__enter__()):
+    for refuse in (lambda: RunFolder(tmp_path).check_is_new(), lambda: RunFolder(tmp_path).making().__enter__()):
         with pytest.raises(BadValue, match=message) as caught:
             refuse()
         assert "\n" not in str(caught.value)
@@ -101,26 +101,39 @@ def test_a_folder_with_anything_that_could_be_overwritten_is_refused(tmp_path: P
 def test_a_file_or_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     (tmp_path / "f").touch()
     with pytest.raises(BadValue, match="f is a file; give the name of a new folder"):
-        check_is_new(tmp_path / "f")
+        RunFolder(tmp_path / "f").check_is_new()
     with pytest.raises(BadValue, match="caf� is a name that is not UTF-8"):
-        check_is_new(Path(os.fsdecode(b"caf\xe9")))
+        RunFolder(Path(os.fsdecode(b"caf\xe9"))).check_is_new()
 
 
 def test_what_was_not_there_was_empty_or_only_held_is_new(tmp_path: Path) -> None:
-    check_is_new(tmp_path / "none")
+    RunFolder(tmp_path / "none").check_is_new()
     assert not (tmp_path / "none").exists()
-    check_is_new(tmp_path)
+    RunFolder(tmp_path).check_is_new()
     with hold(tmp_path, doing="this"):
-        check_is_new(tmp_path)
-    check_is_new(tmp_path)
+        RunFolder(tmp_path).check_is_new()
+    RunFolder(tmp_path).check_is_new()
 
 
 def test_what_was_begun_and_not_finished_may_be_begun_again(tmp_path: Path) -> None:
-    with contextlib.suppress(KeyboardInterrupt), making(tmp_path):
+    with contextlib.suppress(KeyboardInterrupt), RunFolder(tmp_path).making():
         (tmp_path / "data").mkdir()
         raise KeyboardInterrupt
-    with making(tmp_path):
+    with RunFolder(tmp_path).making():
         (tmp_path / "config.yaml").touch()
     with pytest.raises(BadValue, match="already holds a run"):
-        check_is_new(tmp_path)
+        RunFolder(tmp_path).check_is_new()
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_checkpoint_belongs_to_the_run_that_it_lies_in(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    assert RunFolder.of_checkpoint(run.checkpoint(5)) == run
+    assert RunFolder.of_checkpoint(tmp_path / "copies" / "step-00000005") is None
+
+
+def test_a_folder_without_a_configuration_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(BadFile, match=r"is not a run: it has no config\.yaml"):
+        RunFolder(tmp_path).read_config()
+    (tmp_path / "config.yaml").write_text("loop: {seed: 3}")
+    assert RunFolder(tmp_path).read_config() == {"loop": {"seed": 3}}

@@ -11,8 +11,9 @@ from safetensors import SafetensorError
 
 from fewshot.base.errors import BadValue, NotFinite
 from fewshot.checkpoint import save as save_module
+from fewshot.checkpoint.folder import RunFolder, checkpoint_name
 from fewshot.checkpoint.load import find_checkpoint, load_model
-from fewshot.checkpoint.save import FOLDER, check_finite, folder_of, prune, save, write_tensors
+from fewshot.checkpoint.save import check_finite, prune, save, write_tensors
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
 
@@ -31,7 +32,7 @@ def test_a_checkpoint_is_a_folder_of_weights_moments_and_manifest(tmp_path: Path
     path = save(tmp_path, GPT(CONFIG), step=20, training={"m": torch.ones(3)})
     assert path == tmp_path / "checkpoints" / "step-00000020"
     assert names(path) == ["manifest.json", "model.safetensors", "training.safetensors"]
-    assert sorted([folder_of(100), folder_of(9)]) == [folder_of(9), folder_of(100)]
+    assert sorted([checkpoint_name(100), checkpoint_name(9)]) == [checkpoint_name(9), checkpoint_name(100)]
 
 
 def test_the_weights_are_a_plain_safetensors_file_with_gpt2_names(tmp_path: Path) -> None:
@@ -47,7 +48,7 @@ def test_only_the_newest_are_kept(tmp_path: Path) -> None:
     for step in (5, 10, 15, 100):
         save(tmp_path, GPT(CONFIG), step=step)
         prune(tmp_path, keep=3)
-    assert names(tmp_path / FOLDER) == ["step-00000010", "step-00000015", "step-00000100"]
+    assert names(RunFolder(tmp_path).checkpoints) == ["step-00000010", "step-00000015", "step-00000100"]
     with pytest.raises(BadValue, match="checkpoints to keep is 0, must be at least 1"):
         prune(tmp_path, keep=0)
 
@@ -58,7 +59,7 @@ def test_saving_the_same_step_again_replaces_it(tmp_path: Path) -> None:
     save(tmp_path, second, step=1)
     loaded = load_model(find_checkpoint(tmp_path))
     assert torch.equal(loaded.wte.weight, second.wte.weight)
-    assert names(tmp_path / FOLDER) == ["step-00000001"]
+    assert names(RunFolder(tmp_path).checkpoints) == ["step-00000001"]
 
 
 def no_space(*args: object, **kwargs: object) -> None:
@@ -91,7 +92,7 @@ def test_a_full_disk_leaves_the_older_checkpoints_and_no_litter(
     monkeypatch.undo()
     assert caught.value.errno == errno.ENOSPC
     assert content(tmp_path) == before
-    assert names(tmp_path / FOLDER) == ["step-00000001", "step-00000002"]
+    assert names(RunFolder(tmp_path).checkpoints) == ["step-00000001", "step-00000002"]
     assert find_checkpoint(tmp_path).step == 2
 
 
@@ -118,12 +119,12 @@ def test_views_are_written_as_what_they_show(tmp_path: Path) -> None:
 
 def test_what_a_killed_process_left_is_removed_by_the_next_save(tmp_path: Path) -> None:
     save(tmp_path, GPT(CONFIG), step=1)
-    litter = tmp_path / FOLDER / ".step-00000002.abc.partial" / "step-00000002"
+    litter = RunFolder(tmp_path).checkpoints / ".step-00000002.abc.partial" / "step-00000002"
     litter.mkdir(parents=True)
     (litter / "model.safetensors").write_bytes(b"half of it")
     assert find_checkpoint(tmp_path).step == 1
     save(tmp_path, GPT(CONFIG), step=2)
-    assert names(tmp_path / FOLDER) == ["step-00000001", "step-00000002"]
+    assert names(RunFolder(tmp_path).checkpoints) == ["step-00000001", "step-00000002"]
 
 
 NAN, INF = float("nan"), float("inf")
@@ -154,9 +155,9 @@ def test_a_checkpoint_that_was_changed_by_hand_is_not_pruned(tmp_path: Path) -> 
         path = save(tmp_path, GPT(CONFIG), step=step)
         if step == 2:
             (path / "notes.txt").write_text("the good one")
-    (tmp_path / FOLDER / folder_of(1) / "manifest.json").write_text("{")
+    (RunFolder(tmp_path).checkpoint(1) / "manifest.json").write_text("{")
     prune(tmp_path, keep=1)
-    assert names(tmp_path / FOLDER) == ["step-00000001", "step-00000002", "step-00000004"]
+    assert names(RunFolder(tmp_path).checkpoints) == ["step-00000001", "step-00000002", "step-00000004"]
 
 
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])

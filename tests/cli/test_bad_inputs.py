@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from fewshot.cli.main import main
+from fewshot.evaluate.reports.page import write_page
+from fewshot.train.run import start
 
 
 @pytest.fixture
@@ -190,7 +193,7 @@ def test_a_file_of_something_else_among_the_results_is_one_line_and_the_report_i
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["report", "stranger"]) == 0
-    (line,) = (one for one in capsys.readouterr().err.splitlines() if "stranger.json" in one)
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if "stranger.json" in line)
     assert "stranger.json cannot be read and is left out: move it away" in line
     assert "holds no results of fewshot evaluate" in line
     assert (here / "stranger" / "report.html").is_file()
@@ -212,13 +215,13 @@ def test_a_prompt_longer_than_the_context_is_counted(here: Path, capsys: pytest.
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    here: Path, set_in_module: Callable[[object, str, object], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(28, os.strerror(28), "run/report.html")
 
     before = Path("run/metrics.jsonl").read_bytes()
-    monkeypatch.setattr("fewshot.evaluate.reports.page.write_text", full)
+    set_in_module(write_page, "write_text", full)
     assert main(["report", "run"]) == 2
     assert "no space left on the disk (run/report.html)" in capsys.readouterr().err
     assert Path("run/metrics.jsonl").read_bytes() == before
@@ -232,12 +235,12 @@ def test_a_folder_without_permission_is_named(here: Path, capsys: pytest.Capture
 
 
 def test_ctrl_c_before_training_is_130_without_a_traceback(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    here: Path, set_in_module: Callable[[object, str, object], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupted(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fewshot.train.run.resolve", interrupted)
+    set_in_module(start, "resolve", interrupted)
     assert main(["train", "--text", "good.txt", "--out", "new"]) == 130
     assert capsys.readouterr().err.endswith("fewshot: interrupted\n")
 

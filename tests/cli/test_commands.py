@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from fewshot.checkpoint.folder import UNFINISHED
-from fewshot.checkpoint.run import load_run
+from fewshot.checkpoint.folder import RunFolder
+from fewshot.checkpoint.load import load_run
 from fewshot.cli import main as entry
 from fewshot.cli.main import COMMANDS, main
 from fewshot.evaluate.store.results import read_results, read_steps
@@ -59,7 +59,7 @@ def test_generate_json_has_text_tokens_and_log_probabilities(
 def test_evaluate_writes_results_and_report_shows_them(small_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["evaluate", str(small_run), "--tasks", "novel_symbols,hidden_letter", "--shots", "2,0", "--limit", "9"]
     assert main([*words, "--json"]) == 0
-    (results,) = [one["results"] for one in json.loads(capsys.readouterr().out)["models"]]
+    (results,) = [model["results"] for model in json.loads(capsys.readouterr().out)["models"]]
     assert [(result["task"], result["shots"]) for result in results] == [
         *(("novel_symbols", 0), ("novel_symbols", 2), ("hidden_letter", 0), ("hidden_letter", 2)),
     ]
@@ -113,29 +113,6 @@ def test_a_tokenizer_of_bytes_needs_no_text(tmp_path: Path, capsys: pytest.Captu
     assert capsys.readouterr().out == "65 195 169\n"
 
 
-def test_plan_prints_counts_as_table_and_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plan", "gpt3-175b"]) == 0
-    out = capsys.readouterr().out
-    assert "174,604,259,328" in out
-    assert "alternate(dense, banded(256)): gpt3-175b" in out
-    assert main(["plan", "all", "--json"]) == 0
-    plans = {plan["name"]: plan for plan in json.loads(capsys.readouterr().out)}
-    assert plans["gpt3-13b"]["n_parameters"] == 12_853_386_240
-    assert len([name for name in plans if name.startswith(("gpt2", "gpt3"))]) == 12
-
-
-def test_patterns_are_shown_as_text_json_and_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = "alternate(dense, banded(4))"
-    assert main(["patterns", "show", text, "--n", "8"]) == 0
-    assert "#" in capsys.readouterr().out
-    assert main(["patterns", "show", text, "--n", "8", "--json"]) == 0
-    answer = json.loads(capsys.readouterr().out)
-    assert answer["layers"][1]["mean_keys_per_query"] == (1 + 2 + 3 + 4 * 5) / 8
-    assert answer["layers_to_reach_all"] == 1
-    assert main(["patterns", "show", text, "--png", str(tmp_path / "p.png")]) == 0
-    assert (tmp_path / "p.png").read_bytes()[:4] == b"\x89PNG"
-
-
 def test_a_run_reads_its_own_tokens_even_where_the_text_has_changed_moved_or_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -163,7 +140,7 @@ def test_a_new_run_over_old_tokens_of_changed_text_makes_them_anew(
     for content in ("one two three ", "three two one "):
         text.write_text(content * 300)
         assert main(["train", "--text", str(text), "--out", str(run), *words]) == 0
-        (run / "config.yaml").rename(run / UNFINISHED)  # as if killed before it was written
+        (run / "config.yaml").rename(RunFolder(run).unfinished)  # as if killed before it was written
         shutil.rmtree(run / "checkpoints")
     assert "text changed" in capsys.readouterr().err
 
@@ -183,13 +160,13 @@ def test_results_of_other_shot_counts_stay_when_more_are_measured(small_run: Pat
 
 def test_fewer_questions_never_replace_more_and_more_replace_no_other_k(tmp_path: Path, small_run: Path) -> None:
     run = copy_of(small_run, tmp_path / "run")
-    found = []
+    stored_after = []
     for shots, limit in (("0,1", "6"), ("0", "4"), ("2", "8")):
         assert main(["evaluate", str(run), "--tasks", "hidden_offset", "--shots", shots, "--limit", limit]) == 0
         stored = json.loads(stored_in(run, "hidden_offset.json").read_text())["results"]
-        found.append([(result["shots"], result["n"]) for result in stored])
-    assert found == [[(0, 6), (1, 6)], [(0, 4), (0, 6), (1, 6)], [(0, 4), (0, 6), (1, 6), (2, 8)]]
-    assert [(one.shots, one.n) for one in read_results(run / "evaluations")] == [(0, 6), (1, 6), (2, 8)]
+        stored_after.append([(result["shots"], result["n"]) for result in stored])
+    assert stored_after == [[(0, 6), (1, 6)], [(0, 4), (0, 6), (1, 6)], [(0, 4), (0, 6), (1, 6), (2, 8)]]
+    assert [(result.shots, result.n) for result in read_results(run / "evaluations")] == [(0, 6), (1, 6), (2, 8)]
 
 
 def copy_of(run: Path, there: Path) -> Path:
@@ -203,19 +180,19 @@ def test_several_seeds_are_kept_and_summed_up_and_orders_are_only_shown(
     run = copy_of(small_run, tmp_path / "run")
     words = ["evaluate", str(run), "--tasks", "novel_symbols", "--shots", "0,3", "--limit", "6", "--calibration"]
     assert main([*words, "--seeds", "0,5", "--orders", "3", "--json"]) == 0
-    (found,) = json.loads(capsys.readouterr().out)["models"]
+    (shown,) = json.loads(capsys.readouterr().out)["models"]
     stored = json.loads(stored_in(run, "novel_symbols.json").read_text())["results"]
     keys = [("accuracy", 0), ("accuracy", 3), ("calibration_error", 0), ("calibration_error", 3)]
-    assert [(one["metric"], one["shots"], one["seed"]) for one in stored] == [
+    assert [(result["metric"], result["shots"], result["seed"]) for result in stored] == [
         (*k, seed) for k in keys for seed in (0, 5)
     ]
-    assert [(row["metric"], row["shots"], row["spread"]["n"]) for row in found["seeds"]] == [
+    assert [(row["metric"], row["shots"], row["spread"]["n"]) for row in shown["seeds"]] == [
         ("accuracy", 0, 2),
         ("calibration_error", 0, 2),
         ("accuracy", 3, 2),
         ("calibration_error", 3, 2),
     ]
-    assert [(row["metric"], row["shots"], row["spread"]["n"]) for row in found["orders"]] == [
+    assert [(row["metric"], row["shots"], row["spread"]["n"]) for row in shown["orders"]] == [
         ("accuracy", 3, 3),
         ("calibration_error", 3, 3),
     ]
@@ -226,22 +203,22 @@ def test_several_seeds_are_kept_and_summed_up_and_orders_are_only_shown(
 def test_two_models_are_compared_on_the_same_questions(
     tmp_path: Path, small_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    one, two = (copy_of(small_run, tmp_path / name) for name in ("one", "two"))
-    words = ["evaluate", str(one), "--tasks", "novel_symbols", "--shots", "0,2", "--limit", "9", "--against"]
-    assert main([*words, str(two), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    first, second = found["models"]
+    run, other = (copy_of(small_run, tmp_path / name) for name in ("one", "two"))
+    words = ["evaluate", str(run), "--tasks", "novel_symbols", "--shots", "0,2", "--limit", "9", "--against"]
+    assert main([*words, str(other), "--json"]) == 0
+    compared = json.loads(capsys.readouterr().out)
+    first, second = compared["models"]
     assert first["results"] == second["results"]  # they have the same weights
-    assert [(row["shots"], row["n"], row["difference"], row["p_value"]) for row in found["comparison"]] == [
+    assert [(row["shots"], row["n"], row["difference"], row["p_value"]) for row in compared["comparison"]] == [
         (0, 9, 0.0, 1.0),
         (2, 9, 0.0, 1.0),
     ]
-    assert stored_in(two, "novel_symbols.json").is_file()
-    assert main([*words, str(two)]) == 0
+    assert stored_in(other, "novel_symbols.json").is_file()
+    assert main([*words, str(other)]) == 0
     assert "p (McNemar)" in capsys.readouterr().out
-    assert main([*words, str(one)]) == 2
+    assert main([*words, str(run)]) == 2
     assert "which is the first model itself: give another one" in capsys.readouterr().err
-    assert main([*words, f"{one}/checkpoints/.."]) == 2
+    assert main([*words, f"{run}/checkpoints/.."]) == 2
     assert "in one folder" in capsys.readouterr().err
 
 
@@ -256,7 +233,7 @@ def test_all_checkpoints_are_evaluated_and_drawn_against_the_training_step(
     (older / "manifest.json").write_text(json.dumps(manifest | {"step": 4}))
     words = ["evaluate", str(run), "--tasks", "novel_symbols", "--shots", "0,2", "--limit", "5"]
     assert main([*words, "--checkpoints", "all", "--json"]) == 0
-    assert [one["step"] for one in json.loads(capsys.readouterr().out)["models"]] == [4, manifest["step"]]
+    assert [model["step"] for model in json.loads(capsys.readouterr().out)["models"]] == [4, manifest["step"]]
     assert set(read_steps(run / "evaluations")) == {4, manifest["step"]}
     assert (run / "evaluations" / "step-00000004" / "novel_symbols.json").is_file()
     assert len(read_results(run / "evaluations")) == 2  # of the newest alone

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fewshot.base.lock import hold, is_empty
+from fewshot.checkpoint.folder import RunFolder
 from fewshot.checkpoint.formats import gpt2 as convert
-from fewshot.checkpoint.load import checkpoint_folders
 from fewshot.cli.main import main
 from fewshot.evaluate.load import load
 
@@ -105,7 +105,7 @@ def test_a_full_disk_does_not_block_the_same_command_afterwards(
         patched.setattr(convert, "write_tensors", full)
         assert main(["convert", str(source), str(target)]) == 2
     assert not (target / "config.json").exists()
-    assert not checkpoint_folders(target)
+    assert not RunFolder(target).checkpoint_folders()
     assert main(["convert", str(source), str(target)]) == 0
     assert sorted(path.name for path in target.iterdir() if path.name != ".lock") == (
         ["checkpoints", "tokenizer.json"]

@@ -118,18 +118,19 @@ def test_a_demo_that_is_made_again_deletes_nothing_that_it_did_not_make(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     own = [".fewshot-demo", "config.yaml", "text/english.jsonl", "checkpoints/step-00001500/manifest.json"]
-    for each in [*own, name]:
-        (tmp_path / each).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / each).write_text("mine")
+    files = [tmp_path / file for file in [*own, name]]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("mine")
     assert main(["demo", "--out", str(tmp_path)]) == 2
     assert "not made by the demo: give a new folder" in capsys.readouterr().err
-    assert all((tmp_path / each).read_text() == "mine" for each in [*own, name])
+    assert all(file.read_text() == "mine" for file in files)
 
 
 def test_results_stay_when_a_demo_is_made_again(tmp_path: Path) -> None:
-    for each in ("config.yaml", "metrics.jsonl", "checkpoints/step-00001500/manifest.json", "evaluations/lambada.json"):
-        (tmp_path / each).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / each).write_text("{}")
+    for name in ("config.yaml", "metrics.jsonl", "checkpoints/step-00001500/manifest.json", "evaluations/lambada.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}")
     _make_room(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "evaluations"]
     assert list((tmp_path / "checkpoints").iterdir()) == []

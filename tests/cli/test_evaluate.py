@@ -14,7 +14,7 @@ import torch
 from fewshot.checkpoint.save import save
 from fewshot.cli.main import main
 from fewshot.evaluate.load import Loaded
-from fewshot.evaluate.models.language_model import GPTLanguageModel
+from fewshot.evaluate.models.gpt import GPTLanguageModel
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
 from fewshot.tokenizer.bytes import Bytes
@@ -130,7 +130,7 @@ def test_an_out_that_cannot_be_written_is_refused_before_the_model_is_asked(run,
     def asks(*args: object, **how: object) -> None:
         raise AssertionError("the model was asked")
 
-    monkeypatch.setattr("fewshot.evaluate.store.results.evaluate", asks)
+    monkeypatch.setattr("fewshot.evaluate.run.evaluate", asks)
     for out in ("file", "file/below"):
         assert main(["evaluate", str(run), *QUICK, "--out", str(tmp_path / out)]) == 2
         assert f"{out} cannot be written" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,10 @@ from safetensors.torch import load_file, save_file
 
 from fewshot.base.files import sha256_file
 from fewshot.cli.main import main
+from fewshot.evaluate.tasks.qualitative import RECIPES
+from fewshot.model.config import GPTConfig
+from fewshot.model.gpt import GPT
+from fewshot.tokenizer.bytes import Bytes
 
 REFUSED = {
     "a prompt longer than the context": (["cat " * 100], "the model's context holds 32: shorten it"),
@@ -26,19 +31,28 @@ REFUSED = {
     "top_p 0": (["--top_p", "0", "the"], "top_p is 0.0, must be in (0, 1]"),
     "top_p nan": (["--top_p", "nan", "the"], "top_p is nan, must be in (0, 1]"),
     "top_p above 1": (["--top_p", "1.0001", "the"], "top_p is 1.0001, must be in (0, 1]"),
+    "an unknown recipe": (
+        ["--recipe", "novel_word"],
+        "unknown recipe 'novel_word'; nearest: 'novel_words'; allowed: grammar, news, novel_words",
+    ),
+    "a new word without its word": (
+        ["--recipe", "novel_words", "It is a small animal."],
+        "the definition must have its word in quotation marks",
+    ),
+    "a recipe longer than the context": (["--recipe", "grammar"], "the model's context holds 32: shorten it"),
     "no tokens": (["--n_tokens", "0", "the"], "--n is 1 and --n_tokens 0, both must be at least 1"),
     "no samples": (["--n", "0", "the"], "--n is 0 and --n_tokens 200, both must be at least 1"),
     "fewer than no tokens": (["--n_tokens", "-3", "the"], "--n is 1 and --n_tokens -3, both must be at least 1"),
 }
 
 
-@pytest.mark.parametrize("json", [False, True])
+@pytest.mark.parametrize("as_json", [False, True])
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_is_refused_leaves_nothing_on_standard_output(
-    small_run: Path, case: str, json: bool, capsys: pytest.CaptureFixture[str]
+    small_run: Path, case: str, as_json: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words, message = REFUSED[case]
-    assert main(["generate", str(small_run), *words, *(["--json"] if json else [])]) == 2
+    assert main(["generate", str(small_run), *words, *(["--json"] if as_json else [])]) == 2
     captured = capsys.readouterr()
     assert message in captured.err
     assert captured.err.count("\n") == 1
@@ -70,3 +84,52 @@ def test_the_prompt_comes_first_and_once_a_sample(small_run: Path, capsys: pytes
     assert first == second  # so small a temperature is greedy
     assert first.startswith("the ")
     assert len(first) > len("the ")
+
+
+@pytest.fixture
+def long_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model of bytes whose context holds the recipes, instead of a run's."""
+    torch.manual_seed(0)
+    tokenizer = Bytes()
+    model = GPT(GPTConfig(n_layers=1, d_model=16, n_heads=2, n_ctx=2048, n_vocab=tokenizer.n_vocab)).eval()
+    monkeypatch.setattr("fewshot.checkpoint.load.load_run", lambda folder: (model, tokenizer, None))
+
+
+SUBJECTS = {
+    "novel_words": 'A "dax" is a café.',
+    "grammar": "I eated the purple berries.",
+    "news": "Dogs Bark | Cats do not",
+}
+
+
+@pytest.mark.usefixtures("long_context")
+@pytest.mark.parametrize("subject", [True, False])
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_puts_its_prompt_around_the_subject(
+    name: str, subject: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["generate", "run", "--recipe", name, "--n_tokens", "4", *([SUBJECTS[name]] if subject else [])]
+    expected = RECIPES[name].prompt(SUBJECTS[name] if subject else "")
+    assert main([*words, "--json"]) == 0
+    (result,) = json.loads(capsys.readouterr().out)
+    assert result["prompt"] == expected
+    assert main(words) == 0
+    assert capsys.readouterr().out == f"{expected}{result['text']}\n"
+
+
+@pytest.mark.usefixtures("long_context")
+def test_what_a_recipe_makes_the_model_write_ends_before_its_stop_and_before_the_users_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stops: list[list[str]] = []
+    monkeypatch.setattr("fewshot.generate.complete.complete", lambda *given, stop, **how: stops.append(stop) or [])
+    assert main(["generate", "run", "--recipe", "news", "--stop", "END", "--json"]) == 0
+    assert main(["generate", "run", "--stop", "\\n", "--json"]) == 0
+    assert stops == [["END", RECIPES["news"].stop], ["\n"]]
+
+
+def test_the_help_names_every_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["generate", "--help"])
+    text = capsys.readouterr().out
+    assert all(name in text for name in RECIPES)

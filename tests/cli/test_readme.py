@@ -65,7 +65,7 @@ def write_datasets(folder: Path) -> None:
 def copy_to_hub(folder: Path, hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """HellaSwag as the hub has it, in a folder that stands for the hub."""
     names = ("hellaswag_val.jsonl", "hellaswag_train.jsonl")
-    write_repositories(hub, {FILES[name][0]: DataFolder(folder).need("hellaswag", name).rows() for name in names})
+    write_repositories(hub, {FILES[name][0]: DataFolder(folder).require("hellaswag", name).rows() for name in names})
     monkeypatch.setattr("fewshot.evaluate.data.hub.Hub", partial(Hub, hub))
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", hub / "cache")
 

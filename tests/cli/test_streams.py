@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from fewshot.cli import main as cli
+from fewshot.cli.main import main
 
 CASES = [
     ("generate run --n_tokens 2 the >&-", "standard output is closed"),
@@ -79,23 +80,29 @@ def test_a_reader_of_messages_who_goes_away_does_not_end_the_training(tmp_path: 
     ],
 )
 def test_out_of_memory_is_one_line_with_what_helps(
-    command: str, way_out: str, error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: str,
+    way_out: str,
+    error: Exception,
+    set_in_module: Callable[[object, str, object], None],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def run(words: list[str]) -> int:
         raise error
 
-    monkeypatch.setattr(cli, "_run", run)
-    assert cli.main([command]) == 2
+    set_in_module(main, "_run", run)
+    assert main([command]) == 2
     message = capsys.readouterr().err
     assert message.startswith("fewshot: out of memory: ")
     assert message.count("\n") == 1
     assert way_out in message
 
 
-def test_other_errors_of_the_program_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_errors_of_the_program_keep_their_traceback(
+    set_in_module: Callable[[object, str, object], None],
+) -> None:
     def run(words: list[str]) -> int:
         raise RuntimeError("a mistake of ours")
 
-    monkeypatch.setattr(cli, "_run", run)
+    set_in_module(main, "_run", run)
     with pytest.raises(RuntimeError, match="a mistake of ours"):
-        cli.main(["train"])
+        main(["train"])

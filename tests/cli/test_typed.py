@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from fewshot.base.errors import BadValue
 from fewshot.cli.main import main
 from fewshot.cli.typed import argument
+from fewshot.generate.complete import complete
 from fewshot.tokenizer.load import load_tokenizer
 
 ASCII = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
@@ -65,17 +67,19 @@ def test_an_argument_that_is_not_utf8_is_refused(tokenizer: Path) -> None:
     assert (done.returncode, done.stderr) == (2, b"fewshot: the text is not UTF-8 (byte 0xe9): type it in UTF-8\n")
 
 
-def test_a_prompt_is_utf8_in_every_locale(small_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[list[int]] = []
+def test_a_prompt_is_utf8_in_every_locale(
+    small_run: Path, set_in_module: Callable[[object, str, object], None]
+) -> None:
+    completed: list[list[int]] = []
 
-    def complete(model: object, tokenizer: object, prompts: list[list[int]], **how: object) -> list[object]:
-        asked.extend(prompts)
+    def record(model: object, tokenizer: object, prompts: list[list[int]], **how: object) -> list[object]:
+        completed.extend(prompts)
         return []
 
-    monkeypatch.setattr("fewshot.generate.complete.complete", complete)
+    set_in_module(complete, "complete", record)
     for typed in ("café", "caf\udcc3\udca9"):  # as Python reads it in UTF-8, and in a locale that knows ASCII alone
         assert main(["generate", str(small_run), "--json", typed]) == 0
-    assert asked == [load_tokenizer(small_run / "tokenizer.json").encode("café")] * 2
+    assert completed == [load_tokenizer(small_run / "tokenizer.json").encode("café")] * 2
 
 
 def test_text_that_no_command_line_can_hold_stays_as_it_is() -> None:

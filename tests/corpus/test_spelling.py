@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fewshot.corpus import overlap
 from fewshot.corpus.document import Document
 from fewshot.corpus.overlap import which_collide, words
-from fewshot.corpus.spelling import alike
+from fewshot.corpus.spelling import canonical
 
 FRENCH = "Les élèves préfèrent le café très sucré où l'été paraît déjà fini"
 ENGLISH = "The first flights of the office staff offer a difficult affair"
@@ -106,7 +106,7 @@ def test_a_sign_behind_a_word_is_no_part_of_it() -> None:
 
 def test_ascii_is_compared_as_it_stands() -> None:
     text = "".join(map(chr, range(128)))
-    assert alike(text) is text
+    assert canonical(text) is text
 
 
 @settings(max_examples=200, deadline=None)

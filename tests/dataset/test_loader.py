@@ -23,7 +23,7 @@ def mixture(pack: Callable) -> Mixture:
 def test_a_batch_holds_the_rows_that_the_mixture_locates(mixture: Mixture) -> None:
     batch = load_batch(mixture, first_row=990, n_rows=20)
     sources, inside = mixture.locate(np.arange(990, 1010))
-    expected = [mixture.sources[s].row(i).tolist() for s, i in zip(sources.tolist(), inside.tolist(), strict=True)]
+    expected = [mixture.sources[s].rows(np.array([i]))[0].tolist() for s, i in zip(sources, inside, strict=True)]
     assert batch.tokens.tolist() == [row[:-1] for row in expected]
     assert batch.targets.tolist() == [row[1:] for row in expected]
     assert batch.tokens.dtype == batch.targets.dtype == torch.int64
@@ -69,7 +69,7 @@ def test_validation_reads_every_row_once_in_order(mixture: Mixture, n_rows: int)
     assert packed.n_rows == 61
     batches = list(validation_batches(packed, n_rows=n_rows))
     rows = torch.cat([torch.cat([b.tokens, b.targets[:, -1:]], dim=1) for b in batches])
-    assert rows.tolist() == [packed.row(i).tolist() for i in range(61)]
+    assert rows.tolist() == packed.rows(np.arange(61)).tolist()
     assert [len(b.tokens) for b in batches] == [n_rows] * (61 // n_rows) + [61 % n_rows] * (61 % n_rows > 0)
 
 

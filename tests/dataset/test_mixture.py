@@ -78,14 +78,6 @@ def test_seeds_and_sources_have_orders_of_their_own(mix: Callable) -> None:
     assert not np.array_equal(inside[sources == 0], inside[sources == 1])
 
 
-@pytest.mark.parametrize("n_rows_total", [0, 1, 999, 1000, 4321])
-def test_epochs_count_what_locate_reads(mix: Callable, n_rows_total: int) -> None:
-    mixture = mix({13: 0.25, 700: 0.75})
-    sources, _ = mixture.locate(np.arange(n_rows_total))
-    counts = np.bincount(sources, minlength=2)
-    assert mixture.epochs(n_rows_total) == (counts[0] / 13, counts[1] / 700)
-
-
 @pytest.mark.parametrize(
     ("weights", "message"),
     [

@@ -24,7 +24,7 @@ def test_rows_equal_slices_of_the_concatenation(pack: Callable, n_ctx: int, max_
     expected = [TOKENS[i : i + n_ctx + 1] for i in range(0, len(TOKENS), n_ctx)]
     expected = [row for row in expected if len(row) == n_ctx + 1]
     assert packed.n_rows == len(expected)
-    assert [packed.row(i).tolist() for i in range(packed.n_rows)] == expected
+    assert packed.rows(np.arange(packed.n_rows)).tolist() == expected
     backwards = np.arange(packed.n_rows)[::-1]
     assert packed.rows(backwards).tolist() == expected[::-1]
     assert packed.rows(backwards).dtype == np.int64
@@ -33,7 +33,7 @@ def test_rows_equal_slices_of_the_concatenation(pack: Callable, n_ctx: int, max_
 def test_a_row_may_span_many_shards(pack: Callable) -> None:
     packed = pack(TEXTS, n_ctx=len(TOKENS) - 1, max_tokens_per_shard=1)
     assert len(packed.shards) == 5
-    assert packed.row(0).tolist() == TOKENS
+    assert packed.rows(np.array([0])).tolist() == [TOKENS]
 
 
 def test_every_token_but_the_first_is_a_target_once_when_rows_divide_the_text(pack: Callable) -> None:
@@ -61,7 +61,7 @@ def test_impossible_packings_are_refused(pack: Callable) -> None:
 @pytest.mark.parametrize("index", [-1, 7])
 def test_a_row_that_is_not_there_is_refused(pack: Callable, index: int) -> None:
     with pytest.raises(AssertionError, match=f"row {index} of 7"):
-        pack(TEXTS, n_ctx=4).row(index)
+        pack(TEXTS, n_ctx=4).rows(np.array([index]))
 
 
 def test_document_numbers_count_the_ends_before_each_position() -> None:

@@ -120,10 +120,10 @@ def test_whole_documents_are_held_out_where_ten_are_expected(
     (training,), (validation,) = tokens.training[0], tokens.validation
     if expected == "tail":
         assert (training.n_documents, validation.n_documents) == (n_documents, n_documents)
-        assert said[0].endswith("held out for validation, the end of every document")
+        assert said[0].endswith("held out for validation: the end of every document")
     else:
         assert training.n_documents + validation.n_documents == n_documents
-        assert said[0].endswith("held out for validation, whole documents")
+        assert said[0].endswith("held out for validation: whole documents")
     assert training.n_bytes + validation.n_bytes == 15 * n_documents
     assert size.n_training_chars == training.n_bytes
 

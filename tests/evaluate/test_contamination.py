@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import re
-import xml.etree.ElementTree as ElementTree
 
 import pytest
 
@@ -11,13 +9,11 @@ from fewshot.corpus.document import Document
 from fewshot.corpus.sources import read_documents
 from fewshot.evaluate.answer import Answer
 from fewshot.evaluate.contamination import (
-    SYNTHETIC,
+    CleanDirtyScores,
     Contamination,
     Overlap,
-    Score,
-    SplitScore,
+    SubsetScore,
     compared_text,
-    contamination_svg,
     find_contamination,
     gram_length,
     split_results,
@@ -25,9 +21,11 @@ from fewshot.evaluate.contamination import (
 from fewshot.evaluate.data.files import DataFolder, read_released
 from fewshot.evaluate.example import Example
 from fewshot.evaluate.metrics.metric import Metric, accuracy, mean_of, perplexity, wilson_interval
+from fewshot.evaluate.protocol import HARNESS
+from fewshot.evaluate.task import Task
 from fewshot.evaluate.tasks.hellaswag import make_hellaswag
 from fewshot.evaluate.tasks.lambada import read_lambada
-from fewshot.evaluate.tasks.table import TASKS
+from fewshot.evaluate.tasks.table import make_task
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 
@@ -42,7 +40,7 @@ def spelled(n: int, start: int = 0) -> str:
 
 
 def n_words(examples: list[Example], task: str) -> int:
-    return find_contamination({task: examples}, [])[task].n_words
+    return find_contamination({task: examples}, [], synthetic=("scramble_cl", "scramble_ri"))[task].n_words
 
 
 def test_the_text_of_an_example_is_its_question_with_the_right_answer():
@@ -69,11 +67,11 @@ def test_n_agrees_with_the_papers_table_c1(shared_data):
         ("scramble_cl", "cycle_letters_in_word.jsonl", 2),
         ("scramble_ri", "random_insertion_in_word.jsonl", 7),
     ):
-        assert n_words(read_released(released.need(task, file)), task) == n
-    assert n_words(read_lambada(DataFolder(sets / "lambada").need("lambada", "lambada_test.jsonl")), "lambada") == 13
+        assert n_words(read_released(released.require(task, file)), task) == n
+    assert n_words(read_lambada(DataFolder(sets / "lambada").require("lambada", "lambada_test.jsonl")), "lambada") == 13
     scenes = [one.example for one in make_hellaswag(data=DataFolder(sets / "hellaswag")).episodes(10**6, 0, 0)]
     assert n_words(scenes, "hellaswag") == 13
-    questions = DataFolder(sets / "nq_open").need("nq", "NQ-open.dev.jsonl").rows("question", "answer")
+    questions = DataFolder(sets / "nq_open").require("nq", "NQ-open.dev.jsonl").rows("question", "answer")
     asked = [Example(row["question"], f"Q: {row['question']}\n\nA:", (f" {row['answer'][0]}",)) for row in questions]
     assert n_words(asked, "nq_open") == 11
 
@@ -84,7 +82,7 @@ def test_dirty_examples_are_those_with_any_n_words_of_any_document_in_one_pass_f
         "scramble_rw": [Example("d", "taefed =", (" defeat",)), Example("e", "nisac =", (" casino",))],
     }
     read = iter(documents("nothing", spelled(12), f"Y {spelled(8, 7).upper()}!", "nisac, casino"))
-    split = find_contamination(examples, read)
+    split = find_contamination(examples, read, synthetic={"scramble_rw"})
     assert split["long"] == Contamination(
         task="long",
         n_words=8,  # not 2, as the third one has
@@ -110,7 +108,7 @@ def test_an_example_with_fewer_words_than_n_is_looked_for_as_a_whole():
 
 def test_the_known_passages_of_lambada_are_dirty_among_the_books(shared_data):
     golden = json.loads((shared_data / "golden" / "contamination_13gram.json").read_text(encoding="utf-8"))["hits"]
-    file = DataFolder(shared_data / "eval" / "lambada").need("lambada", "lambada_test.jsonl")
+    file = DataFolder(shared_data / "eval" / "lambada").require("lambada", "lambada_test.jsonl")
     books = read_documents([shared_data / "text" / "books"])
     split = find_contamination({"lambada": read_lambada(file)}, books)["lambada"]
     known = {
@@ -135,13 +133,13 @@ def answer(name: str, right: bool, group: str = "") -> Answer:
     return Answer(example=example, logprobs=(-1.0, -2.0) if right else (-2.0, -1.0), n_tokens=(1, 1))
 
 
-def test_every_measure_is_given_over_all_clean_and_dirty_questions():
+def test_every_metric_is_given_over_all_clean_and_dirty_questions():
     answers = [answer(name, right) for name, right in zip("abcde", (True, False, False, True, True), strict=True)]
     row, nats = split_results(SPLIT, answers, [accuracy(), perplexity("completion")], shots=5, seed=1)
     assert (row.task, row.metric, row.share, row.shots, row.n_words) == ("t", "accuracy", True, 5, 8)
-    assert row.all == Score(n=5, value=3 / 5, low=wilson_interval(3, 5)[0], high=wilson_interval(3, 5)[1])
-    assert row.clean == Score(n=3, value=1 / 3, low=wilson_interval(1, 3)[0], high=wilson_interval(1, 3)[1])
-    assert row.dirty == Score(n=2, value=1.0, low=wilson_interval(2, 2)[0], high=1.0)
+    assert row.all == SubsetScore(n=5, value=3 / 5, low=wilson_interval(3, 5)[0], high=wilson_interval(3, 5)[1])
+    assert row.clean == SubsetScore(n=3, value=1 / 3, low=wilson_interval(1, 3)[0], high=wilson_interval(1, 3)[1])
+    assert row.dirty == SubsetScore(n=2, value=1.0, low=wilson_interval(2, 2)[0], high=1.0)
     assert row.clean_share == 3 / 5
     assert row.relative_difference == pytest.approx(1 / 3 / (3 / 5) - 1)  # - 44%
     assert nats.all.value == pytest.approx(2.718281828 ** (7 / 5))
@@ -164,12 +162,12 @@ def test_a_group_is_dirty_if_any_of_it_is_and_counts_as_one_question():
 
 def test_a_part_without_questions_has_no_score():
     (row,) = split_results(SPLIT, [answer("d", True)], [accuracy()], shots=0, seed=0)
-    assert row.clean == Score(n=0, value=None, low=None, high=None)
+    assert row.clean == SubsetScore(n=0, value=None, low=None, high=None)
     assert (row.dirty.n, row.clean_share, row.relative_difference) == (1, 0.0, None)
     (row,) = split_results(SPLIT, [answer("a", False), answer("d", False)], [accuracy()], shots=0, seed=0)
     assert (row.clean.value, row.all.value, row.relative_difference) == (0.0, 0.0, None)  # 0 of 0 is no difference
     (row,) = split_results(SPLIT, [answer("a", True)], [mean_of("m", lambda one: float("nan"))], shots=0, seed=0)
-    assert row.all == Score(n=1, value=None, low=None, high=None)
+    assert row.all == SubsetScore(n=1, value=None, low=None, high=None)
 
 
 def test_an_answer_to_an_example_that_was_not_compared_is_refused():
@@ -183,55 +181,12 @@ def test_splits_and_scores_come_back_from_json():
     rows = split_results(SPLIT, [answer("a", True), answer("d", False)], [accuracy()], shots=1, seed=0)
     rows += split_results(SPLIT, [answer("d", False)], [accuracy()], shots=1, seed=0)
     for row in rows:
-        assert SplitScore.from_json(json.loads(json.dumps(row.to_json())), where="test") == row
+        assert CleanDirtyScores.from_json(json.loads(json.dumps(row.to_json())), where="test") == row
     assert Contamination.from_json(json.loads(json.dumps(SPLIT.to_json())), where="test") == SPLIT
 
 
-def row(task: str, clean_share: float, difference: float | None) -> SplitScore:
-    score = Score(n=9, value=0.5, low=0.2, high=0.8)
-    return SplitScore(
-        task=task,
-        metric="accuracy",
-        share=True,
-        shots=0,
-        n_words=13,
-        all=score,
-        clean=score,
-        dirty=score,
-        clean_share=clean_share,
-        relative_difference=difference,
-    )
-
-
-def points(svg: str) -> list[tuple[float, float]]:
-    uses = re.findall(
-        r'<use [^>]*x="([\d.]+)" y="([\d.]+)"', svg.split("PathCollection_1")[1].split("matplotlib.axis")[0]
-    )
-    return [(float(x), float(y)) for x, y in uses]
-
-
-def test_the_figure_places_each_score_by_its_clean_share_and_its_difference():
-    rows = [row("drop", 0.07, -0.21), row("quac", 0.01, 0.2), row("story <cloze>", 1.0, 0.0), row("none", 0.0, None)]
-    svg = contamination_svg(rows)
-    texts = [one.text for one in ElementTree.fromstring(svg).iter() if one.tag.endswith("text")]
-    assert {"drop", "quac", "story <cloze>", "questions that are clean (%)"} <= set(texts)
-    assert "none" not in texts
-    (x_drop, y_drop), (x_quac, y_quac), (x_story, y_story) = points(svg)
-    assert (x_drop - x_quac) / (x_story - x_quac) == pytest.approx(6 / 99, abs=1e-4)
-    assert (y_drop - y_quac) / (y_story - y_quac) == pytest.approx(41 / 20, abs=1e-4)
-    assert svg == contamination_svg(rows)
-    assert "currentColor" in svg
-    assert "#010203" not in svg
-
-
-def test_of_many_points_those_far_from_no_difference_are_named_and_none_is_needed():
-    svg = contamination_svg([row(f"task{i}", 0.9, i / 100) for i in range(20)])
-    assert set(re.findall(r"task\d+", svg)) == {f"task{i}" for i in range(8, 20)}
-    assert len(points(svg)) == 20
-    assert "<svg" in contamination_svg([])
-
-
-def test_every_synthetic_task_is_one_that_exists():
-    assert set(TASKS) >= SYNTHETIC
-    assert {"scramble_ri", "novel_symbols"} <= SYNTHETIC
-    assert not SYNTHETIC & {"lambada", "hellaswag"}
+def test_tasks_whose_questions_are_made_by_a_rule_say_that_they_are_synthetic():
+    for name in ("scramble_ri", "novel_symbols", "arithmetic_2d_add"):
+        assert make_task(name).synthetic, name
+    assert make_task("arithmetic_2d_add", protocol=HARNESS).synthetic
+    assert not Task(name="t", kind="choose", metrics=(accuracy(),), episodes=lambda n, k, seed: [], source="").synthetic

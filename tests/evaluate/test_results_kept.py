@@ -12,13 +12,15 @@ from pathlib import Path
 import pytest
 
 from fewshot.base.errors import FewshotError
-from fewshot.evaluate.compare import calibration_error, in_order
 from fewshot.evaluate.demonstrations import drawn_episodes
 from fewshot.evaluate.example import Example
+from fewshot.evaluate.metrics.calibration import calibration_error
 from fewshot.evaluate.metrics.metric import accuracy, greedy_accuracy
 from fewshot.evaluate.protocol import HARNESS
-from fewshot.evaluate.store.results import evaluate_into, read_results, read_steps
+from fewshot.evaluate.run import evaluate
+from fewshot.evaluate.store.results import ResultsStore, read_results, read_steps
 from fewshot.evaluate.task import Task
+from fewshot.evaluate.variation import in_order
 
 WORDS = {"hot": "cold", "up": "down", "big": "small", "old": "new", "wet": "dry", "far": "near", "low": "high"}
 SHOWN = [Example(word, f"{word} ->", (f" {other}", " or"), 0) for word, other in {"in": "out", "on": "off"}.items()]
@@ -37,11 +39,27 @@ def measured(tmp_path, copier, small_tokenizer):
     tokenizer = small_tokenizer()
     lm = copier(tokenizer.n_vocab, 200, 1)
 
-    def metric(where: Path = tmp_path / "evaluations", task: Task | None = None, **changed):
-        settings = {"weights": "w1", "step": 10, "shots": (0, 1), "limit": 4, "seed": 0, "batch_size": 4, **changed}
-        return evaluate_into(where, lm, tokenizer, task or opposites(), **settings)
+    def evaluated(
+        where: Path = tmp_path / "evaluations",
+        task: Task | None = None,
+        *,
+        weights: str = "w1",
+        step: int = 10,
+        name: str = "",
+        keep_results: bool = True,
+        **changed,
+    ):
+        settings = {"shots": (0, 1), "limit": 4, "seed": 0, "batch_size": 4, **changed}
+        task = task or opposites()
+        store = ResultsStore(root=where, weights=weights, step=step, name=name)
+        if keep_results:
+            store.check(task)
+        answered = evaluate(lm, tokenizer, task, store=store.answers(task), **settings)
+        if keep_results:
+            store.add(task, answered)
+        return answered
 
-    return metric
+    return evaluated
 
 
 def snapshot(root: Path) -> dict[object, object]:
@@ -75,7 +93,7 @@ NEIGHBOURS = {
     "the same questions with other demonstrations": [{}, {"task": opposites(shown=SHOWN[:1])}],
     "a corrected set of fewer rows": [{"limit": 99}, {"task": opposites(dict(list(WORDS.items())[:5])), "limit": 99}],
     "the harness's protocol after the paper's": [{}, {"task": opposites(protocol=HARNESS)}],
-    "one measure more, then less": [
+    "one metric more, then less": [
         {"task": opposites(metrics=(accuracy(), calibration_error()))},
         {"task": opposites(), "limit": 6},
     ],
@@ -253,7 +271,7 @@ def test_a_folder_that_fewshot_did_not_name_is_no_checkpoints_results(tmp_path, 
 
 IDENTITY = {
     "the source's name": {"source": "data/words.txt"},
-    "the measures": {"metrics": (accuracy(), calibration_error())},
+    "the metrics": {"metrics": (accuracy(), calibration_error())},
     "the paper's name": {"paper_name": "Opposites"},
     "the description": {"description": "Opposites:"},
 }
@@ -460,7 +478,7 @@ def test_results_of_a_former_training_are_kept_and_not_drawn_with_the_new(tmp_pa
     assert len(list(root.glob("step-*"))) == 5
 
 
-def test_of_one_measure_that_on_most_questions_is_read_and_of_as_many_both(tmp_path, measured):
+def test_of_one_metric_that_on_most_questions_is_read_and_of_as_many_both(tmp_path, measured):
     root = tmp_path / "evaluations"
     measured(limit=3)
     measured(limit=6, shots=(1, 2))

@@ -7,7 +7,7 @@ import torch
 
 from fewshot.base.errors import BadValue
 from fewshot.generate.beam import beam_search
-from fewshot.generate.steps import GPTSteps, n_common, n_shared
+from fewshot.generate.steps import GPTSteps
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
 from fewshot.tokenizer.bpe import train_bpe
@@ -53,28 +53,30 @@ def every_answer(model: GPT, prompt: list[int], room: int, stop: bool) -> dict[t
 @pytest.mark.parametrize("stop", [False, True])
 def test_a_wide_search_finds_what_an_exhaustive_one_finds(model, alpha, stop):
     prompts = [[0, 1], [0, 1, 2, 2], [2]]
-    found = beam_search(
+    completions = beam_search(
         GPTSteps(model), Letters(), prompts, n_ctx=24, max_tokens=4, stop=("\n",) if stop else (),
         beams=500, length_penalty=alpha,
     )  # fmt: skip
-    for prompt, written in zip(prompts, found, strict=True):
+    for prompt, completion in zip(prompts, completions, strict=True):
         answers = every_answer(model, prompt, 4, stop)
         best = max(answers, key=lambda tokens: answers[tokens] / ((5 + len(tokens)) / 6) ** alpha)
-        assert written.tokens == best
-        assert written.logprob == pytest.approx(answers[best], abs=1e-4)
-        assert written.ended == (best[-1] == END or (stop and best[-1] == 3))
-        assert written.text == Letters().decode_bytes([t for t in best if t < 3 or (t == 3 and not stop)]).decode()
+        assert completion.tokens == best
+        assert sum(completion.logprobs) == pytest.approx(answers[best], abs=1e-4)
+        assert len(completion.logprobs) == len(completion.tokens)
+        ended = best[-1] == END or (stop and best[-1] == 3)
+        assert completion.finish_reason == ("stop" if ended else "length")
+        assert completion.text == Letters().decode_bytes([t for t in best if t < 3 or (t == 3 and not stop)]).decode()
 
 
 def test_one_beam_takes_the_likeliest_token_each_time(model):
     prompts = [[0, 1, 2], [1]]
-    found = beam_search(GPTSteps(model), Letters(), prompts, n_ctx=24, max_tokens=9, beams=1, length_penalty=0.0)
-    for prompt, written in zip(prompts, found, strict=True):
+    completions = beam_search(GPTSteps(model), Letters(), prompts, n_ctx=24, max_tokens=9, beams=1, length_penalty=0.0)
+    for prompt, completion in zip(prompts, completions, strict=True):
         tokens = list(prompt)
         with torch.no_grad():
             while len(tokens) < len(prompt) + 9 and (len(tokens) == len(prompt) or tokens[-1] != END):
                 tokens.append(int(model(torch.tensor([tokens]))[0, -1].argmax()))
-        assert list(written.tokens) == tokens[len(prompt) :]
+        assert list(completion.tokens) == tokens[len(prompt) :]
 
 
 def test_answers_do_not_depend_on_the_neighbours(model):
@@ -82,12 +84,12 @@ def test_answers_do_not_depend_on_the_neighbours(model):
     settings = {"n_ctx": 24, "max_tokens": 6, "beams": 3, "length_penalty": 0.6}
     together = beam_search(GPTSteps(model), Letters(), prompts, **settings)
     alone = [beam_search(GPTSteps(model), Letters(), [prompt], **settings)[0] for prompt in prompts]
-    assert [one.tokens for one in together] == [one.tokens for one in alone]
+    assert [answer.tokens for answer in together] == [answer.tokens for answer in alone]
 
 
 def test_an_answer_ends_where_the_context_is_full(model):
-    (written,) = beam_search(GPTSteps(model), Letters(), [[0] * 23], n_ctx=24, max_tokens=9, beams=2)
-    assert 1 <= len(written.tokens) <= 2
+    (completion,) = beam_search(GPTSteps(model), Letters(), [[0] * 23], n_ctx=24, max_tokens=9, beams=2)
+    assert 1 <= len(completion.tokens) <= 2
 
 
 @pytest.mark.parametrize("wrong", [{"beams": 0}, {"length_penalty": -1.0}])
@@ -131,14 +133,14 @@ def test_tokens_that_stand_alone_are_decoded_once_and_give_the_same_answers(name
 
         def go_on(self, rows, tokens):
             self.at += 1
-            said = torch.randn(1, tokenizer.n_vocab, generator=generator).repeat(len(rows), 1)
-            said[:, script[min(self.at, len(script) - 1)]] += 6.0
-            return said
+            logits = torch.randn(1, tokenizer.n_vocab, generator=generator).repeat(len(rows), 1)
+            logits[:, script[min(self.at, len(script) - 1)]] += 6.0
+            return logits
 
     settings = {"n_ctx": 999, "max_tokens": 40, "beams": beams, "stop": stop}
     once, whole = Recorded(tokenizer, alone=True), Recorded(tokenizer, alone=False)
-    found = beam_search(Mostly(), once, [[0], [1, 2]], **settings)
-    assert found == beam_search(Mostly(), whole, [[0], [1, 2]], **settings)
+    completions = beam_search(Mostly(), once, [[0], [1, 2]], **settings)
+    assert completions == beam_search(Mostly(), whole, [[0], [1, 2]], **settings)
     assert once.n_decoded == once.n_calls == whole.n_calls
     assert whole.n_decoded > whole.n_calls
 
@@ -149,12 +151,3 @@ def test_tokens_of_our_tokenizers_stand_alone(name):
     assert tokenizer.pieces_stand_alone
     ids = [*range(tokenizer.n_vocab), *reversed(range(tokenizer.n_vocab))]
     assert b"".join(tokenizer.decode_bytes([i]) for i in ids) == tokenizer.decode_bytes(ids)
-
-
-@pytest.mark.parametrize("n", [0, 1, 2, 5, 8])
-def test_common_tokens_are_counted(n):
-    a, b = [1] * 8, [1] * n + [2] * (8 - n)
-    assert n_common(a, b) == n
-    assert n_common(a[:n], b) == n
-    assert n_shared([a, b]) == min(n, 7)
-    assert n_shared([a]) == 0

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from fewshot.base.errors import BadValue, ContextTooLong
-from fewshot.generate.complete import complete, stream
-from fewshot.generate.sampling import Sampling
+from fewshot.generate.complete import complete, complete_requests, stream
+from fewshot.generate.request import Request
+from fewshot.generate.sampling import GREEDY, Sampling
 from fewshot.model.gpt import GPT
 from fewshot.tokenizer.vocab import Tokenizer
 
@@ -19,7 +21,7 @@ Scripted = Callable[..., tuple[GPT, Tokenizer]]
 WARM = Sampling(temperature=1.5)
 
 
-def one(scripted: Scripted, *script: bytes | None, **how: Any) -> Any:
+def completed(scripted: Scripted, *script: bytes | None, **how: Any) -> Any:
     model, tokenizer = scripted(*script)
     return complete(model, tokenizer, [[0]], **({"max_tokens": 99} | how))[0]
 
@@ -33,18 +35,18 @@ def pieces(scripted: Scripted, *script: bytes | None, **how: Any) -> list[str]:
 
 
 def test_a_completion_ends_at_max_tokens(scripted: Scripted) -> None:
-    done = one(scripted, b"ab", b"c", b"d", max_tokens=2)
+    done = completed(scripted, b"ab", b"c", b"d", max_tokens=2)
     assert (done.text, done.tokens, done.finish_reason) == ("abc", (0, 1), "length")
     assert len(done.logprobs) == 2
 
 
 def test_a_completion_ends_where_the_context_is_full(scripted: Scripted) -> None:
-    done = one(scripted, b"ab", b"c", b"d")
+    done = completed(scripted, b"ab", b"c", b"d")
     assert (done.text, done.finish_reason) == ("abcd", "length")
 
 
 def test_end_of_text_ends_it_and_is_no_text(scripted: Scripted) -> None:
-    done = one(scripted, b"ab", None, b"d")
+    done = completed(scripted, b"ab", None, b"d")
     assert (done.text, done.tokens, done.finish_reason) == ("ab", (0, 2), "stop")
     assert pieces(scripted, b"ab", None, b"d") == ["ab"]
 
@@ -66,18 +68,18 @@ def test_end_of_text_ends_it_and_is_no_text(scripted: Scripted) -> None:
 def test_a_stop_string_ends_it_and_is_cut_off(
     scripted: Scripted, script: list[bytes], stop: list[str], text: str, n_tokens: int
 ) -> None:
-    done = one(scripted, *script, stop=stop)
+    done = completed(scripted, *script, stop=stop)
     assert (done.text, len(done.tokens)) == (text, n_tokens)
     assert done.finish_reason == ("length" if stop == ["never"] else "stop")
     assert "".join(pieces(scripted, *script, stop=stop)) == text
 
 
 def test_a_stop_string_with_the_last_allowed_token_counts_as_stop(scripted: Scripted) -> None:
-    assert one(scripted, b"a", b"b", b"c", stop=["b"], max_tokens=2).finish_reason == "stop"
+    assert completed(scripted, b"a", b"b", b"c", stop=["b"], max_tokens=2).finish_reason == "stop"
 
 
 def test_a_stop_string_that_begins_in_the_prompt_ends_nothing(scripted: Scripted) -> None:
-    done = one(scripted, b"a", b"b", b"c", stop=["aa"])  # the prompt is "a" too
+    done = completed(scripted, b"a", b"b", b"c", stop=["aa"])  # the prompt is "a" too
     assert (done.text, done.finish_reason) == ("abc", "length")
 
 
@@ -98,7 +100,7 @@ def test_characters_over_several_tokens_are_shown_whole(scripted: Scripted) -> N
 
 def test_a_character_that_never_comes_whole_is_marked_once(scripted: Scripted) -> None:
     assert pieces(scripted, b"a", b"\xf0\x9f") == ["a", "\N{REPLACEMENT CHARACTER}"]
-    assert one(scripted, b"a", b"\xf0\x9f").text == "a\N{REPLACEMENT CHARACTER}"
+    assert completed(scripted, b"a", b"\xf0\x9f").text == "a\N{REPLACEMENT CHARACTER}"
 
 
 def chunks(alphabet: bytes) -> SearchStrategy[list[bytes]]:
@@ -116,7 +118,7 @@ def test_the_joined_stream_is_the_completion_whatever_is_written(
 ) -> None:
     scripted = request.getfixturevalue("scripted")
     shown = pieces(scripted, *script, stop=stop)
-    text = one(scripted, *script, stop=stop).text
+    text = completed(scripted, *script, stop=stop).text
     assert "".join(shown) == text  # only ever appended to, so no part of a stop string was shown
     assert all(shown)
     written = b"".join(script).decode(errors="replace")
@@ -175,6 +177,43 @@ def test_completions_come_in_the_order_of_their_prompts(random_model: GPT, lette
     assert complete(random_model, letters, [], **greedy) == []
 
 
+MIXED = [
+    Request(prompt=[1, 2, 3], max_tokens=8, sampling=WARM, seed=3),
+    Request(prompt=[4], max_tokens=5, stop=["a", "f"], seed=3),
+    Request(prompt=[1, 2, 3], max_tokens=9, sampling=Sampling(temperature=0.9, top_k=4), seed=3, place=1),
+    Request(prompt=[5, 6], max_tokens=7, sampling=Sampling(top_p=0.8), seed=4),
+    Request(prompt=[1, 2, 3], max_tokens=8, sampling=GREEDY),
+]
+
+
+@pytest.mark.parametrize("slide", [True, False])
+def test_requests_of_one_batch_have_settings_of_their_own_and_each_is_as_if_alone(
+    random_model: GPT, letters: Tokenizer, slide: bool
+) -> None:
+    together = complete_requests(random_model, letters, MIXED, slide=slide)
+    for request, completion in zip(MIXED, together, strict=True):
+        (alone,) = complete_requests(random_model, letters, [request], slide=slide)
+        assert (completion.text, completion.tokens) == (alone.text, alone.tokens)
+        assert completion.finish_reason == alone.finish_reason
+        assert completion.logprobs == pytest.approx(alone.logprobs, abs=1e-4)
+        how = {name: value for name, value in vars(request).items() if name != "prompt"}
+        assert completion.text == "".join(stream(random_model, letters, request.prompt, **how, slide=slide))
+    greedy = complete(random_model, letters, [[1, 2, 3]], max_tokens=8, slide=slide)[0]
+    assert together[4].tokens == greedy.tokens
+
+
+@pytest.mark.parametrize("n_first", [1, 4, 8])
+def test_a_stopped_text_goes_on_as_if_it_had_not_been_stopped(
+    random_model: GPT, letters: Tokenizer, n_first: int
+) -> None:
+    whole = Request(prompt=[1, 2, 3], max_tokens=9, sampling=WARM, seed=7, place=5)
+    (expected,) = complete_requests(random_model, letters, [whole])
+    (first,) = complete_requests(random_model, letters, [replace(whole, max_tokens=n_first)])
+    rest = replace(whole, prompt=(*whole.prompt, *first.tokens), max_tokens=9 - n_first)
+    (second,) = complete_requests(random_model, letters, [rest])
+    assert (*first.tokens, *second.tokens) == expected.tokens
+
+
 def test_rows_that_end_early_leave_the_others_alone(random_model: GPT, letters: Tokenizer) -> None:
     prompts = [[i, j] for i in range(5) for j in range(5)]
     together = complete(random_model, letters, prompts, max_tokens=10, stop=["a", "f"])
@@ -207,7 +246,7 @@ def test_beyond_the_context_it_goes_on_only_if_it_may_slide(random_model: GPT, l
     ],
 )
 def test_values_that_mean_nothing_are_refused_by_both(scripted: Scripted, changed: Any, message: str) -> None:
-    for ask in (one, pieces):
+    for ask in (completed, pieces):
         with pytest.raises(BadValue) as caught:
             ask(scripted, b"a", **changed)
         assert str(caught.value) == message
@@ -215,7 +254,7 @@ def test_values_that_mean_nothing_are_refused_by_both(scripted: Scripted, change
 
 def test_an_empty_batch_is_refused(scripted: Scripted) -> None:
     with pytest.raises(BadValue, match="batch_size is 0, must be at least 1"):
-        one(scripted, b"a", batch_size=0)
+        completed(scripted, b"a", batch_size=0)
 
 
 def test_a_prompt_that_does_not_fit_is_refused_by_both(random_model: GPT, letters: Tokenizer) -> None:

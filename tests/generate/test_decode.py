@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import itertools
-from random import Random
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -9,17 +9,20 @@ from torch import Tensor
 
 from fewshot.base.errors import BadValue, ContextTooLong
 from fewshot.generate.decode import decode
+from fewshot.generate.request import Request
 from fewshot.generate.sampling import GREEDY, Sampling
 from fewshot.model.gpt import GPT
 
 WARM = Sampling(temperature=1.5, top_k=9)
 
 
-def run(model: GPT, prompts: Tensor, n: int, **how: object) -> tuple[Tensor, Tensor]:
+def requests(prompts: Sequence[Sequence[int]], sampling: Sampling = GREEDY) -> list[Request]:
+    return [Request(prompt=row, max_tokens=1, sampling=sampling, place=place) for place, row in enumerate(prompts)]
+
+
+def run(model: GPT, prompts: Tensor, n: int, *, sampling: Sampling = GREEDY, **how: object) -> tuple[Tensor, Tensor]:
     """The first n tokens, or fewer, and their log-probabilities: [B, n] each."""
-    sampling = how.pop("sampling", GREEDY)
-    draws = [Random(row) for row in range(len(prompts))]
-    steps = itertools.islice(decode(model, prompts.tolist(), sampling=sampling, draws=draws, **how), n)
+    steps = itertools.islice(decode(model, requests(prompts.tolist(), sampling), **how), n)
     tokens, logprobs = zip(*steps, strict=True)
     return torch.stack(tokens, 1), torch.stack(logprobs, 1)
 
@@ -77,17 +80,17 @@ def test_a_row_does_not_depend_on_its_neighbours(random_model: GPT) -> None:
     together, _ = run(random_model, prompts(4, 3), 9, sampling=WARM)
     assert not torch.equal(together[0], together[1])
     for row in range(4):
-        alone = decode(random_model, prompts(4, 3)[row : row + 1].tolist(), sampling=WARM, draws=[Random(row)])
+        alone = decode(random_model, requests(prompts(4, 3).tolist(), WARM)[row : row + 1])
         assert [int(token) for token, _ in itertools.islice(alone, 9)] == together[row].tolist()
 
 
 @pytest.mark.parametrize("slide", [True, False])
 def test_prompts_of_different_lengths_share_a_batch_as_if_each_were_alone(random_model: GPT, slide: bool) -> None:
     lists = [prompts(1, length)[0].tolist() for length in (2, 12, 5, 11)]
-    draws = [Random(row) for row in range(4)]
-    steps = list(itertools.islice(decode(random_model, lists, sampling=WARM, draws=draws, slide=slide), 30))
-    for row, prompt in enumerate(lists):
-        alone = decode(random_model, [prompt], sampling=WARM, draws=[Random(row)], slide=slide)
+    together = requests(lists, WARM)
+    steps = list(itertools.islice(decode(random_model, together, slide=slide), 30))
+    for row, request in enumerate(together):
+        alone = decode(random_model, [request], slide=slide)
         expected = [(int(token), float(logprob)) for token, logprob in itertools.islice(alone, 30)]
         got = [(int(tokens[row]), float(logprobs[row])) for tokens, logprobs in steps[: len(expected)]]
         assert [token for token, _ in got] == [token for token, _ in expected]

@@ -9,11 +9,21 @@ from torch import Tensor
 
 from fewshot.base.errors import BadValue
 from fewshot.base.rng import numpy_rng
-from fewshot.generate.sampling import GREEDY, Sampling, choose_tokens, probabilities
+from fewshot.generate import sampling as sampling_module
+from fewshot.generate.sampling import GREEDY, RowSampling, Sampling
 
 # by falling probability: tokens 2, 0, 3, 4, 1
 P = [0.25, 0.04, 0.5, 0.15, 0.06]
 LOGITS = torch.tensor([P]).log() + 7.0
+
+
+def probabilities(logits: Tensor, *rows: Sampling) -> Tensor:
+    """The distributions of rows with these settings, or of all rows with the only one."""
+    return sampling_module.probabilities(logits, RowSampling.of(rows if len(rows) > 1 else rows * len(logits)))
+
+
+def choose_tokens(logits: Tensor, sampling: Sampling, draws: Tensor) -> Tensor:
+    return sampling_module.choose_tokens(logits, RowSampling.of([sampling] * len(logits)), draws)
 
 
 def kept(sampling: Sampling, logits: Tensor = LOGITS) -> list[int]:
@@ -97,6 +107,43 @@ def test_rows_are_chosen_each_by_its_own_draw() -> None:
     logits = torch.cat([LOGITS, LOGITS, LOGITS.flip(1)])
     draws = torch.tensor([0.1, 0.5, 0.1], dtype=torch.float64)
     assert choose_tokens(logits, Sampling(), draws).tolist() == [0, 2, 1]
+
+
+ROWS = [
+    Sampling(),
+    GREEDY,
+    Sampling(temperature=0.7, top_k=4),
+    Sampling(top_p=0.9),
+    Sampling(temperature=3.0, top_k=11, top_p=0.5),
+    Sampling(temperature=1e-39),
+    Sampling(top_k=1),
+    Sampling(top_k=999, top_p=1.0),
+    GREEDY,
+]
+
+
+@pytest.mark.parametrize("n_levels", [3, 10**6])  # with so few, many logits are equal
+def test_rows_of_one_batch_have_settings_of_their_own_and_neighbours_change_no_bit(n_levels: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randint(n_levels, (len(ROWS), 97), generator=generator) * (9 / n_levels)
+    draws = torch.rand(len(ROWS), dtype=torch.float64, generator=generator)
+    together = probabilities(logits, *ROWS)
+    tokens = sampling_module.choose_tokens(logits, RowSampling.of(ROWS), draws)
+    for i, row in enumerate(ROWS):
+        assert torch.equal(together[i], probabilities(logits[i : i + 1], row)[0])
+        assert tokens[i] == choose_tokens(logits[i : i + 1], row, draws[i : i + 1])[0]
+    assert tokens[[1, 8]].tolist() == logits[[1, 8]].argmax(-1).tolist()
+    assert torch.equal(together.flip(0), probabilities(logits.flip(0), *ROWS[::-1]))
+
+
+def test_of_equals_top_k_keeps_the_first_whatever_the_neighbours_ask_for() -> None:
+    logits = torch.tensor([[1.0, 2.0, 1.0, 3.0, 1.0]] * 3)
+    rows = [Sampling(top_k=3), Sampling(top_k=4), Sampling(top_k=5)]
+    assert [row.nonzero().flatten().tolist() for row in probabilities(logits, *rows)] == [
+        [0, 1, 3],
+        [0, 1, 2, 3],
+        [0, 1, 2, 3, 4],
+    ]
 
 
 def test_frequencies_are_the_probabilities() -> None:

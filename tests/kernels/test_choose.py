@@ -30,19 +30,21 @@ SECOND_ORDER = dataclasses.replace(NEED, second_order=True)
 
 @pytest.fixture
 def speeds(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
-    """What is "measured": changed by a test at will."""
+    """The milliseconds that kernels seem to take: a test changes them at will."""
     speeds = {"native": 5.0, "blocked": 20.0, "sdpa": 90.0}
     monkeypatch.setattr(
-        choose_module, "measured", lambda need, kernels: {name: speeds.get(name, 1.0) for name in kernels}
+        choose_module, "time_kernels", lambda requirements, kernels: {name: speeds.get(name, 1.0) for name in kernels}
     )
-    monkeypatch.setattr(native, "supports", lambda need: "it has no second derivative" if need.second_order else None)
+    monkeypatch.setattr(
+        native, "supports", lambda requirements: "it has no second derivative" if requirements.second_order else None
+    )
     return speeds
 
 
 def test_auto_takes_the_fastest_and_says_why(speeds: dict[str, float]) -> None:
     kernel = choose("auto", NEED)
     assert (kernel.name, kernel.attend) == ("native", native.attend)
-    assert kernel.why == "kernel native for banded(4): measured 5 ms here, blocked 20, sdpa 90"
+    assert kernel.why == "kernel native for banded(4): fastest here: 5 ms, blocked 20 ms, sdpa 90 ms"
     speeds["native"] = 100.0
     assert choose("auto", NEED).attend is blocked.attend
 
@@ -77,14 +79,14 @@ def test_an_unknown_kernel_gets_the_nearest_name() -> None:
         choose("sdp", NEED)
 
 
-def test_a_need_is_hashable_so_that_decisions_can_be_remembered() -> None:
+def test_requirements_are_hashable_so_that_decisions_can_be_remembered() -> None:
     assert {NEED: 1, SECOND_ORDER: 2}[dataclasses.replace(NEED)] == 1
 
 
 def test_each_pattern_of_a_model_gets_a_kernel_that_fits_it(monkeypatch: pytest.MonkeyPatch) -> None:
     only_bands = SimpleNamespace(
         attend=lambda q, *args, **kwargs: q + 1,
-        supports=lambda need: None if isinstance(need.pattern, Banded) else "only bands",
+        supports=lambda requirements: None if isinstance(requirements.pattern, Banded) else "only bands",
     )
     monkeypatch.setattr(choose_module, "KERNELS", {"band": only_bands, "reference": reference})
     monkeypatch.setattr(choose_module, "AUTO", {"cpu": ("band",)})
@@ -113,14 +115,14 @@ def test_what_was_chosen_comes_back_from_a_file_whatever_is_fastest_then(
     quickest = dict(zip(PATTERNS, ("native", "blocked", "sdpa", "native"), strict=True))
     monkeypatch.setattr(
         choose_module,
-        "measured",
-        lambda need, kernels: {name: float(name != quickest[need.pattern]) for name in kernels},
+        "time_kernels",
+        lambda requirements, kernels: {name: float(name != quickest[requirements.pattern]) for name in kernels},
     )
     first = choose_for(PATTERNS, "auto", NEED)
     assert list(first.names.values()) == ["native", "blocked", "sdpa", "native"]
     write_yaml(tmp_path / "kernels.yaml", first.names)
     monkeypatch.setattr(
-        choose_module, "measured", lambda need, kernels: {name: float(name != "sdpa") for name in kernels}
+        choose_module, "time_kernels", lambda requirements, kernels: {name: float(name != "sdpa") for name in kernels}
     )
     again = choose_for(PATTERNS, read_yaml(tmp_path / "kernels.yaml"), NEED)
     assert again.names == first.names
@@ -146,7 +148,7 @@ def test_a_kernel_that_was_chosen_and_cannot_be_had_any_more_is_refused_with_its
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(
-        native, "supports", lambda need: "there is no C++ compiler" if need.pattern == Dense() else None
+        native, "supports", lambda requirements: "there is no C++ compiler" if requirements.pattern == Dense() else None
     )
     with pytest.raises(
         KernelUnsupported, match="'native' does not fit dense: there is no C\\+\\+ compiler; use 'auto'"

@@ -18,7 +18,7 @@ def fresh_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def need(pattern: Pattern = Banded(4), **changes: object) -> Requirements:
+def requirements(pattern: Pattern = Banded(4), **changes: object) -> Requirements:
     plain = {"device": "cpu", "dtype": torch.float32, "n_queries": 9, "n_keys": 11, "documents": False, "dropout": 0.0,
              "training": True}  # fmt: skip
     return Requirements(pattern=pattern, **{**plain, **changes})
@@ -48,7 +48,7 @@ class Slow:
 def test_the_slower_kernel_takes_longer_and_both_see_the_same() -> None:
     clock = Clock()
     quick, slow = Slow(0.001, clock), Slow(0.02, clock)
-    found = cost.measured(need(), {"quick": quick, "slow": slow}, clock=clock)
+    found = cost.time_kernels(requirements(), {"quick": quick, "slow": slow}, clock=clock)
     assert found == {"quick": pytest.approx(1.0), "slow": pytest.approx(20.0)}
     assert set(quick.shapes) == set(slow.shapes) == {((1, 4, 9, 64), (1, 4, 11, 64), 2)}
 
@@ -60,7 +60,9 @@ def test_a_first_call_that_compiles_does_not_count() -> None:
             return super().__call__(*args, **how)
 
     clock = Clock()
-    found = cost.measured(need(), {"steady": Slow(0.005, clock), "compiled": Compiled(0.0, clock)}, clock=clock)
+    found = cost.time_kernels(
+        requirements(), {"steady": Slow(0.005, clock), "compiled": Compiled(0.0, clock)}, clock=clock
+    )
     assert found == {"steady": pytest.approx(5.0), "compiled": pytest.approx(2.0)}
 
 
@@ -71,7 +73,7 @@ def test_the_fastest_of_all_rounds_counts() -> None:
             return super().__call__(*args, **how)
 
     clock = Clock()
-    assert cost.measured(need(), {"it": Disturbed(0.0, clock)}, clock=clock) == {"it": pytest.approx(4.0)}
+    assert cost.time_kernels(requirements(), {"it": Disturbed(0.0, clock)}, clock=clock) == {"it": pytest.approx(4.0)}
 
 
 NO_MEASUREMENTS = {
@@ -101,44 +103,44 @@ def test_what_is_no_measurement_is_measured_again(fresh_cache: Path, stored: str
     clock = Clock()
     kernels = {"a": Slow(0.003, clock), "b": Slow(0.005, clock)}
     expected = {"a": pytest.approx(3.0), "b": pytest.approx(5.0)}
-    assert cost.measured(need(), kernels, clock=clock) == expected
+    assert cost.time_kernels(requirements(), kernels, clock=clock) == expected
     (file,) = (fresh_cache / "kernels").iterdir()
     file.write_bytes(stored if isinstance(stored, bytes) else stored.encode())
     for _ in range(2):  # and it is kept again
-        assert cost.measured(need(), kernels, clock=clock) == expected
+        assert cost.time_kernels(requirements(), kernels, clock=clock) == expected
     assert json.loads(file.read_text()) == expected
 
 
 def test_a_folder_in_the_place_of_a_measurement_is_no_obstacle(fresh_cache: Path) -> None:
     clock = Clock()
     kernels = {"slow": Slow(0.003, clock)}
-    cost.measured(need(), kernels, clock=clock)
+    cost.time_kernels(requirements(), kernels, clock=clock)
     (file,) = (fresh_cache / "kernels").iterdir()
     file.unlink()
     file.mkdir()
-    assert cost.measured(need(), kernels, clock=clock) == {"slow": pytest.approx(3.0)}
+    assert cost.time_kernels(requirements(), kernels, clock=clock) == {"slow": pytest.approx(3.0)}
 
 
 def test_what_was_measured_is_not_measured_again(fresh_cache: Path) -> None:
     clock = Clock()
     slow = Slow(0.001, clock)
-    found = cost.measured(need(), {"slow": slow}, clock=clock)
+    found = cost.time_kernels(requirements(), {"slow": slow}, clock=clock)
     n_calls = len(slow.shapes)
-    assert cost.measured(need(), {"slow": slow}, clock=clock) == found
+    assert cost.time_kernels(requirements(), {"slow": slow}, clock=clock) == found
     assert len(slow.shapes) == n_calls
-    cost.measured(need(Banded(5)), {"slow": slow})
+    cost.time_kernels(requirements(Banded(5)), {"slow": slow})
     assert len(slow.shapes) > n_calls
 
 
 def test_a_cache_that_cannot_be_written_is_no_obstacle(fresh_cache: Path) -> None:
     fresh_cache.write_text("not a folder")
     clock = Clock()
-    assert cost.measured(need(), {"slow": Slow(0.003, clock)}, clock=clock) == {"slow": pytest.approx(3.0)}
+    assert cost.time_kernels(requirements(), {"slow": Slow(0.003, clock)}, clock=clock) == {"slow": pytest.approx(3.0)}
 
 
 def test_long_texts_are_measured_at_a_length_that_takes_no_time() -> None:
     slow = Slow(0.0)
-    cost.measured(need(n_queries=100_000, n_keys=100_000, training=False), {"slow": slow})
+    cost.time_kernels(requirements(n_queries=100_000, n_keys=100_000, training=False), {"slow": slow})
     assert {shape for shape, _, _ in slow.shapes} == {(1, 4, cost.LONGEST, 64)}
 
 
@@ -147,11 +149,13 @@ def test_a_pattern_without_a_fast_way_is_measured_at_a_length_that_takes_no_time
         pass
 
     slow = Slow(0.0)
-    cost.measured(need(Banded(3) | Unlisted(4), n_queries=2048, n_keys=2048, training=False), {"slow": slow})
+    cost.time_kernels(
+        requirements(Banded(3) | Unlisted(4), n_queries=2048, n_keys=2048, training=False), {"slow": slow}
+    )
     assert {shape for shape, _, _ in slow.shapes} == {(1, 4, cost.LONGEST_SLOW, 64)}
 
 
 def test_every_head_of_a_pattern_is_there() -> None:
     slow = Slow(0.0)
-    cost.measured(need(PerHead(*(Strided(n) for n in range(1, 7))), documents=True), {"slow": slow})
+    cost.time_kernels(requirements(PerHead(*(Strided(n) for n in range(1, 7))), documents=True), {"slow": slow})
     assert {shape[1] for shape, _, _ in slow.shapes} == {6}

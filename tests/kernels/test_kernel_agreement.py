@@ -78,7 +78,7 @@ def covered(*, gradients: bool = False, documents: bool = False) -> list[tuple[s
     ]
 
 
-def need(pattern: Pattern, T: int = 8, S: int = 8, **changes: object) -> Requirements:
+def requirements(pattern: Pattern, T: int = 8, S: int = 8, **changes: object) -> Requirements:
     plain = {"device": "cpu", "dtype": torch.float32, "documents": False, "dropout": 0.0, "training": True}
     return Requirements(pattern=pattern, n_queries=T, n_keys=S, **{**plain, **changes})
 
@@ -131,7 +131,7 @@ def test_the_grid_holds_every_pattern_of_the_table() -> None:
 def test_the_grid_leaves_out_exactly_what_its_table_says(kernel: str) -> None:
     assert {name for name, *_ in LEFT_OUT} <= set(KERNELS)
     for pattern, dtype, documents, training in itertools.product(TRIED, TOLERANCE, (False, True), (False, True)):
-        left_out(kernel, need(pattern, dtype=dtype, documents=documents, training=training))
+        left_out(kernel, requirements(pattern, dtype=dtype, documents=documents, training=training))
 
 
 def compare_over_all_lengths(kernel: str, pattern: Pattern, dtype: torch.dtype) -> None:
@@ -140,15 +140,15 @@ def compare_over_all_lengths(kernel: str, pattern: Pattern, dtype: torch.dtype) 
         for q_start, spare in ((0, 0), (4, 0), (0, 3), (6, 2)):
             S = q_start + T + spare
             for documents in (None, torch.stack([torch.arange(S) // 4, torch.arange(S) // 9 + 1])):
-                qkv = fitting_inputs(kernel, need(pattern, T, S, dtype=dtype, documents=documents is not None))
+                qkv = fitting_inputs(kernel, requirements(pattern, T, S, dtype=dtype, documents=documents is not None))
                 if qkv is None:
                     continue
                 tried += 1
                 kwargs = {"q_start": q_start, "documents": documents}
                 got = attend_and_gradients(KERNELS[kernel].attend, qkv, pattern, **kwargs)
                 expected = attend_and_gradients(reference.attend, qkv, pattern, **kwargs)
-                for one, other in zip(got, expected, strict=True):
-                    torch.testing.assert_close(one, other, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+                for actual, exact in zip(got, expected, strict=True):
+                    torch.testing.assert_close(actual, exact, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
     assert tried == (16 if (kernel, dtype, True, False) in LEFT_OUT else 32)
 
 
@@ -176,12 +176,12 @@ def test_kernel_equals_the_reference_at_lengths_around_its_tiles(
     kernel: str, pattern: Pattern, dtype: torch.dtype
 ) -> None:
     for n in (1, 2, 127, 128, 129, 1000):
-        assert left_out(kernel, need(pattern, n, n, dtype=dtype)) is None
+        assert left_out(kernel, requirements(pattern, n, n, dtype=dtype)) is None
         qkv = inputs(n, n, dtype, B=1, K=16)
         got = attend_and_gradients(KERNELS[kernel].attend, qkv, pattern)
         expected = attend_and_gradients(reference.attend, qkv, pattern)
-        for one, other in zip(got, expected, strict=True):
-            torch.testing.assert_close(one, other, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+        for actual, exact in zip(got, expected, strict=True):
+            torch.testing.assert_close(actual, exact, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
 
 
 FIT = ["reference", *dict.fromkeys(name for name, _ in covered())]
@@ -191,7 +191,7 @@ FIT = ["reference", *dict.fromkeys(name for name, _ in covered())]
 @pytest.mark.parametrize("pattern", [Dense(), Banded(3), PerHead(Fixed(4, 1), Strided(3))], ids=str)
 def test_one_query_at_a_time_equals_all_at_once(kernel: str, pattern: Pattern) -> None:
     attend = KERNELS[kernel].attend
-    q, k, v = fitting_inputs(kernel, need(pattern, 11, 11)) or []
+    q, k, v = fitting_inputs(kernel, requirements(pattern, 11, 11)) or []
     steps = [
         attend(q[:, :, t : t + 1], k[:, :, : t + 1], v[:, :, : t + 1], pattern, q_start=t) for t in range(q.shape[2])
     ]
@@ -199,7 +199,7 @@ def test_one_query_at_a_time_equals_all_at_once(kernel: str, pattern: Pattern) -
 
 
 @pytest.mark.parametrize(
-    "kernel", [name for name in KERNELS if not KERNELS[name].supports(need(Dense(), dropout=0.25))]
+    "kernel", [name for name in KERNELS if not KERNELS[name].supports(requirements(Dense(), dropout=0.25))]
 )
 @pytest.mark.parametrize("pattern", [Dense(), Banded(4)], ids=str)
 def test_dropout_drops_this_share_of_the_weights_and_keeps_the_mean(kernel: str, pattern: Pattern) -> None:
@@ -231,9 +231,9 @@ def test_attention_is_traced_as_one_graph(kernel: str, pattern: Pattern) -> None
     attend = KERNELS[kernel].attend
     traced = torch.compile(attend, fullgraph=True, backend="eager")
     documents = (torch.arange(9) // 4).expand(2, 9)
-    if fitting_inputs(kernel, need(pattern, 7, 9, documents=True)) is None:
+    if fitting_inputs(kernel, requirements(pattern, 7, 9, documents=True)) is None:
         documents = None
-    q, k, v = fitting_inputs(kernel, need(pattern, 7, 9)) or []
+    q, k, v = fitting_inputs(kernel, requirements(pattern, 7, 9)) or []
     kwargs = {"q_start": 1, "documents": documents}
     torch.testing.assert_close(traced(q, k, v, pattern, **kwargs), reference.attend(q, k, v, pattern, **kwargs))
 
@@ -244,8 +244,8 @@ def test_attention_is_traced_as_one_graph(kernel: str, pattern: Pattern) -> None
 def test_compiled_attention_equals_eager_forward_and_backward(kernel: str) -> None:
     attend, pattern = KERNELS[kernel].attend, PerHead(Banded(2) | Strided(3), Fixed(4, 1))
     compiled = torch.compile(attend, fullgraph=True, dynamic=False)
-    qkv = fitting_inputs(kernel, need(pattern, 7, 7)) or []
-    for one, other in zip(
+    qkv = fitting_inputs(kernel, requirements(pattern, 7, 7)) or []
+    for actual, exact in zip(
         attend_and_gradients(compiled, qkv, pattern), attend_and_gradients(attend, qkv, pattern), strict=True
     ):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(actual, exact, rtol=1e-5, atol=1e-5)

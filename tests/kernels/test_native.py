@@ -14,7 +14,7 @@ from fewshot.kernels.interface import Requirements
 from fewshot.patterns.pattern import Banded, Fixed, Pattern, PerHead, Strided
 
 
-def need(pattern: Pattern, **changes: object) -> Requirements:
+def requirements(pattern: Pattern, **changes: object) -> Requirements:
     plain = {"device": "cpu", "dtype": torch.float32, "documents": False, "dropout": 0.0, "training": True}
     return Requirements(pattern=pattern, n_queries=8, n_keys=8, **{**plain, **changes})
 
@@ -36,7 +36,7 @@ def needs_compiler() -> None:
 def test_without_a_compiler_the_reason_is_given(fresh_library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(fresh_library))
     monkeypatch.setenv("CXX", "")
-    assert native.supports(need(Banded(3))) == "there is no C++ compiler (g++ or clang++) on the PATH"
+    assert native.supports(requirements(Banded(3))) == "there is no C++ compiler (g++ or clang++) on the PATH"
 
 
 def test_a_compiler_that_fails_is_named_with_its_message(
@@ -46,7 +46,9 @@ def test_a_compiler_that_fails_is_named_with_its_message(
     broken.write_text("#!/bin/sh\necho 'no such flag' >&2\nexit 1\n")
     broken.chmod(0o755)
     monkeypatch.setenv("CXX", str(broken))
-    assert re.search(r"broken\+\+ could not compile native.cpp: no such flag", str(native.supports(need(Banded(3)))))
+    assert re.search(
+        r"broken\+\+ could not compile native.cpp: no such flag", str(native.supports(requirements(Banded(3))))
+    )
     assert list(fresh_library.iterdir()) == []
 
 
@@ -57,7 +59,7 @@ def test_a_cache_that_cannot_be_written_is_a_reason_not_a_crash(
     native.library.cache_clear()
     fresh_library.joinpath("file").write_text("not a folder")
     monkeypatch.setenv("FEWSHOT_CACHE", str(fresh_library / "file"))
-    assert "cannot be kept or loaded" in str(native.supports(need(Banded(3))))
+    assert "cannot be stored or loaded" in str(native.supports(requirements(Banded(3))))
 
 
 def test_the_library_is_compiled_once_and_then_found(fresh_library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,10 +79,12 @@ def test_the_library_is_compiled_once_and_then_found(fresh_library: Path, monkey
 
 
 def test_what_it_cannot_do_is_said() -> None:
-    assert native.supports(need(Banded(3), device="cuda")) == "it computes on the CPU, not on cuda"
-    assert native.supports(need(Banded(3), dtype=torch.float64)) == "it computes float32 and bfloat16, not float64"
-    assert native.supports(need(Banded(3), dropout=0.1)) == "it has no dropout on attention weights"
-    assert native.supports(need(Banded(3), second_order=True)) == "it has no second derivative"
+    assert native.supports(requirements(Banded(3), device="cuda")) == "it computes on the CPU, not on cuda"
+    assert (
+        native.supports(requirements(Banded(3), dtype=torch.float64)) == "it computes float32 and bfloat16, not float64"
+    )
+    assert native.supports(requirements(Banded(3), dropout=0.1)) == "it has no dropout on attention weights"
+    assert native.supports(requirements(Banded(3), second_order=True)) == "it has no second derivative"
 
 
 @pytest.mark.parametrize("K", [1, 16, 40, 64, 80, 100, 128])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from fewshot.kernels import triton as triton_strips
+from fewshot.kernels import triton
 from fewshot.kernels.interface import Requirements
 from fewshot.patterns.layout import mask
 from fewshot.patterns.pattern import Banded, Columns, Dense, Fixed, Pattern, Strided
@@ -55,17 +55,17 @@ def test_on_cuda_all_cases_pass() -> None:
 def test_without_triton_or_cuda_the_reason_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = Requirements(**{**vars(NEED), "device": "cpu"})
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    assert triton_strips.supports(cpu) == "it computes on CUDA, not on cpu"
+    assert triton.supports(cpu) == "it computes on CUDA, not on cpu"
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert triton_strips.supports(NEED) == "Triton is not installed"
+    assert triton.supports(NEED) == "Triton is not installed"
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    assert triton_strips.supports(cpu) == "Triton is not installed"
+    assert triton.supports(cpu) == "Triton is not installed"
 
 
 def test_an_old_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
-    assert triton_strips.supports(NEED) == "it needs an NVIDIA GPU of compute capability 8.0 or more"
+    assert triton.supports(NEED) == "it needs an NVIDIA GPU of compute capability 8.0 or more"
 
 
 @pytest.mark.parametrize("by_key", [False, True])
@@ -78,10 +78,10 @@ def test_tables_walk_over_every_pair_and_mark_as_whole_only_tiles_that_are(patte
     n_queries, n_keys = 16, 32
     for T, S, q_start in [(1, 1, 0), (1, 90, 89), (100, 100, 0), (70, 120, 40)]:
         seen = torch.zeros(T, S, dtype=torch.int64)
-        plan = triton_strips._plan(pattern.text, 2, T, S, q_start, torch.device("cpu"))
-        for one in plan.kinds[0]:
+        plan = triton._plan(pattern.text, 2, T, S, q_start, torch.device("cpu"))
+        for phase in plan.kinds[0]:
             tile, other = (n_keys, n_queries) if by_key else (n_queries, n_keys)
-            table = (triton_strips._key_tiles if by_key else triton_strips._query_tiles)(one, n_queries, n_keys)
+            table = (triton._key_tiles if by_key else triton._query_tiles)(phase, n_queries, n_keys)
             assert (table[:, 10] - table[:, 7]).diff().le(0).all()  # the heaviest first
             for row in table.tolist():
                 flat, other_flat, count, walk = row[0], row[4], row[1], row[7:11]
@@ -92,9 +92,9 @@ def test_tables_walk_over_every_pair_and_mark_as_whole_only_tiles_that_are(patte
                     for j in range(walk[0], walk[3]):
                         query, key = (j, row[11] + i) if by_key else (i, j)
                         key_flat = keys_at + i if by_key else keys_at + j
-                        low, high = (int(each[queries_at + query]) for each in (one.low, one.high))
+                        low, high = (int(ends[queries_at + query]) for ends in (phase.low, phase.high))
                         if low <= key < high:
-                            seen[int(one.queries[queries_at + query]) - q_start, int(one.keys[key_flat])] += 1
+                            seen[int(phase.queries[queries_at + query]) - q_start, int(phase.keys[key_flat])] += 1
                         else:
                             assert not walk[1] <= j < walk[2]
         assert torch.equal(seen, torch.from_numpy(mask(pattern, T, S, q_start)).long())

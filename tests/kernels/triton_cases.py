@@ -12,8 +12,7 @@ import pytest
 import torch
 
 from fewshot.base.errors import BadValue
-from fewshot.kernels import reference
-from fewshot.kernels import triton as triton_strips
+from fewshot.kernels import reference, triton
 from fewshot.kernels.interface import Requirements
 from fewshot.patterns.pattern import PATTERNS, Banded, Block, Columns, Dense, Fixed, Pattern, PerHead, Strided
 
@@ -50,11 +49,11 @@ def attend_and_gradients(attend, qkv: list[torch.Tensor], *args: object, **kwarg
 
 def compare(qkv: list[torch.Tensor], pattern: Pattern, **kwargs: object) -> None:
     """Within the tolerance of the largest number: gradients are sums of many products."""
-    got = attend_and_gradients(triton_strips.attend, qkv, pattern, **kwargs)
+    got = attend_and_gradients(triton.attend, qkv, pattern, **kwargs)
     expected = attend_and_gradients(reference.attend, qkv, pattern, **kwargs)
-    for one, other in zip(got, expected, strict=True):
-        bound = TOLERANCE[one.dtype] * max(1.0, other.detach().abs().max().item())
-        torch.testing.assert_close(one, other, rtol=0, atol=bound)
+    for actual, exact in zip(got, expected, strict=True):
+        bound = TOLERANCE[actual.dtype] * max(1.0, exact.detach().abs().max().item())
+        torch.testing.assert_close(actual, exact, rtol=0, atol=bound)
 
 
 def documents_of(B: int, S: int) -> torch.Tensor:
@@ -96,7 +95,7 @@ def test_every_head_width_and_memory_layout(K: int) -> None:
     qkv = torch.randn(B, T, 3, H, K, device=DEVICE, requires_grad=True)
     weights = torch.randn(B, H, T, K, device=DEVICE).mT.contiguous().mT  # a gradient whose last stride is not 1
     gradients = []
-    for attend in (triton_strips.attend, reference.attend):
+    for attend in (triton.attend, reference.attend):
         out = attend(*qkv.permute(2, 0, 3, 1, 4).unbind(0), pattern)
         gradients.append(torch.autograd.grad((out * weights).sum(), qkv)[0])
     torch.testing.assert_close(*gradients, rtol=2e-5, atol=2e-5)
@@ -104,29 +103,29 @@ def test_every_head_width_and_memory_layout(K: int) -> None:
 
 def test_wider_heads_are_refused() -> None:
     with pytest.raises(BadValue, match="up to 256 columns, got 257"):
-        triton_strips.attend(*inputs(3, 3, torch.float32, K=257), Dense())
+        triton.attend(*inputs(3, 3, torch.float32, K=257), Dense())
 
 
 def test_large_scores_neither_overflow_nor_vanish() -> None:
     torch.manual_seed(0)
     q, k, v = (size * torch.randn(1, 2, 100, 16, device=DEVICE) for size in (30, 30, 1))
     exact = reference.attend(q.double(), k.double(), v.double(), Fixed(64, 8)).float()  # scores of some thousands
-    torch.testing.assert_close(triton_strips.attend(q, k, v, Fixed(64, 8)), exact, rtol=0, atol=5e-3)
+    torch.testing.assert_close(triton.attend(q, k, v, Fixed(64, 8)), exact, rtol=0, atol=5e-3)
 
 
 def test_it_is_traced_as_one_graph_with_its_gradients() -> None:
     pattern, qkv = Banded(4) | Strided(6), inputs(20, 20, torch.float32)
-    traced = torch.compile(triton_strips.attend, fullgraph=True, backend="aot_eager")
-    got, expected = (attend_and_gradients(attend, qkv, pattern) for attend in (traced, triton_strips.attend))
-    for one, other in zip(got, expected, strict=True):
-        torch.testing.assert_close(one, other)
-        assert one.stride() == other.stride()
+    traced = torch.compile(triton.attend, fullgraph=True, backend="aot_eager")
+    got, expected = (attend_and_gradients(attend, qkv, pattern) for attend in (traced, triton.attend))
+    for actual, exact in zip(got, expected, strict=True):
+        torch.testing.assert_close(actual, exact)
+        assert actual.stride() == exact.stride()
 
 
 def test_it_fits_and_says_what_does_not() -> None:
     def why(**changes: object) -> str | None:
         plain = {"device": DEVICE, "dtype": torch.bfloat16, "documents": True, "dropout": 0.0, "training": True}
-        return triton_strips.supports(Requirements(pattern=Dense(), n_queries=8, n_keys=8, **{**plain, **changes}))
+        return triton.supports(Requirements(pattern=Dense(), n_queries=8, n_keys=8, **{**plain, **changes}))
 
     assert why() is None
     assert why(dtype=torch.float64) == "it computes float32, bfloat16 and float16, not float64"
@@ -140,6 +139,6 @@ def test_no_length_is_compiled_in() -> None:
 
     counts = []
     for T in (300, 301, 512, 1000, 1024):
-        triton_strips.attend(*inputs(T, T, torch.bfloat16, K=64), Banded(100))
+        triton.attend(*inputs(T, T, torch.bfloat16, K=64), Banded(100))
         counts.append(sum(len(cache[0]) for cache in attend_queries.device_caches.values()))
     assert counts[0] == counts[-1]

@@ -9,11 +9,11 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from fewshot.kernels import triton as triton_strips
 from fewshot.kernels import triton_code
+from fewshot.kernels.triton import HALF_ROOMY, Tiles
 
 
-def source(kernel: Any, tiles: triton_strips.Tiles, width: int) -> ASTSource:
+def source(kernel: Any, tiles: Tiles, width: int) -> ASTSource:
     constants = {
         "WIDTH": width, "PADDED": width, "QUERIES": tiles.queries, "KEYS": tiles.keys, "GATHER_Q": False,
         "GATHER_K": False, "JOIN": False, "DOCUMENTS": False, "PRECISION": "ieee",
@@ -44,7 +44,7 @@ def source(kernel: Any, tiles: triton_strips.Tiles, width: int) -> ASTSource:
 if __name__ == "__main__":
     width = int(sys.argv[1])
     kernels = [triton_code.attend_queries, triton_code.differentiate_queries, triton_code.differentiate_keys]
-    for kernel, tiles in zip(kernels, triton_strips.HALF_ROOMY[width], strict=True):
+    for kernel, tiles in zip(kernels, HALF_ROOMY[width], strict=True):
         compiled = triton.compile(
             source(kernel, tiles, width),
             target=GPUTarget("cuda", 90, 32),

@@ -8,7 +8,8 @@ import pytest
 from fewshot.base.files import write_json
 from fewshot.cli.main import main
 from fewshot.meta.curves import Curve, Measured, point, to_json
-from fewshot.meta.report import _against_flops, figures, grouped, markdown_tables, merge, pivot, winners
+from fewshot.meta.merge import grouped, merge
+from fewshot.meta.report import markdown_tables, pivot, sections, winners
 
 
 def curve(learner: str, kind: str, means: dict[tuple[int, int], float], spread: float = 0.01) -> Curve:
@@ -19,21 +20,21 @@ def curve(learner: str, kind: str, means: dict[tuple[int, int], float], spread: 
     return Curve(learner=learner, kind=kind, points=points, training_flops=12345.0)
 
 
-READER = curve("context", "context", {(1, 0): 0.5, (2, 0): 0.3, (4, 0): 0.1})
+CONTEXT = curve("context", "context", {(1, 0): 0.5, (2, 0): 0.3, (4, 0): 0.1})
 MAML = curve("maml", "weights", {(1, 1): 0.9, (1, 5): 0.4, (2, 1): 0.8, (2, 5): 0.29})
 BOUND = curve("ideal", "bound", {(1, 0): 0.0, (2, 0): 0.0})
 FIRST = Measured(
     tasks="lines",
     quantity="error",
-    curves=(READER, BOUND),
+    curves=(CONTEXT, BOUND),
     history={"context": [{"iteration": 10.0, "loss": 2.0, "KL": 1.0}, {"iteration": 20.0, "loss": 1.0, "KL": 0.5}]},
 )
 SECOND = Measured(tasks="lines", quantity="error", curves=(MAML, BOUND))
 
 
 def test_the_best_learner_is_named_with_whether_the_intervals_are_apart():
-    found = winners(merge([FIRST, SECOND]))
-    assert found == [(1, "maml", "context", False), (2, "maml", "context", False)]
+    (group,) = grouped([FIRST, SECOND]).values()
+    assert winners(merge(group)) == [(1, "MAML", "in context", False), (2, "MAML", "in context", False)]
     narrow = Measured(
         tasks="words",
         quantity="accuracy",
@@ -43,50 +44,19 @@ def test_the_best_learner_is_named_with_whether_the_intervals_are_apart():
     assert winners(narrow) == [(3, "b", "a", True)]
 
 
-def test_results_on_the_same_tasks_are_drawn_together_and_a_shared_bound_once():
-    other = Measured(tasks="chains", quantity="KL", curves=(READER,))
-    groups = grouped([FIRST, other, SECOND])
-    assert list(groups) == [("lines", "error"), ("chains", "KL")]
-    merged = merge(groups["lines", "error"])
-    assert [one.learner for one in merged.curves] == ["context", "ideal", "maml"]
-    names = [name for name, _, _ in figures(merged)]
-    assert names == ["lines-examples", "lines-steps", "lines-flops", "lines-loss", "lines-context-phases"]
-
-
-def test_learners_of_one_name_that_did_otherwise_are_both_shown():
-    rows = [{"iteration": 10, "loss": 2.0}, {"iteration": 20, "loss": 1.0}]
-    better = replace(SECOND, curves=(replace(MAML, points=MAML.points[:1]), BOUND), history={"maml": rows})
-    worse = replace(SECOND, history={"maml": rows[:1]})
-    merged = merge([better, worse, better])
-    assert [(one.learner, len(one.points)) for one in merged.curves] == [("maml", 1), ("ideal", 2), ("maml (2)", 4)]
-    assert merged.history == {"maml": rows, "maml (2)": rows[:1]}
-
-
-def test_flops_of_different_numbers_of_steps_are_on_lines_of_their_own():
-    lines = list(_against_flops([READER, MAML]))
-    assert [(line.label, len(line.x)) for line in lines] == [
-        ("context", 3),
-        ("maml, steps: 1", 2),
-        ("maml, steps: 5", 2),
-    ]
-    assert [line.marker for line in lines] == ["o", "o", "s"]
-    assert lines[1].colour == lines[2].colour != lines[0].colour
-
-
-def test_sorts_of_tasks_within_one_result_have_figures_and_winners_of_their_own():
-    sorts = replace(FIRST, curves=(replace(READER, tasks="a"), replace(MAML, tasks="b"), replace(READER, tasks="b")))
-    groups = grouped([sorts])
-    assert list(groups) == [("lines: a", "error"), ("lines: b", "error")]
-    first, second = (merge(group) for group in groups.values())
-    assert ([one.learner for one in first.curves], winners(first)) == (["context"], [])
-    assert [n for n, *_ in winners(second)] == [1, 2]
-    assert (list(first.history), list(second.history)) == (["context"], [])
+def test_sorts_of_tasks_within_one_result_have_winners_of_their_own():
+    sorts = replace(FIRST, curves=(replace(CONTEXT, tasks="a"), replace(MAML, tasks="b"), replace(CONTEXT, tasks="b")))
+    first, second = sections([sorts])
+    assert (first.tasks, second.tasks) == ("lines: a", "lines: b")
+    assert winners(first.merged) == []
+    assert [n for n, *_ in winners(second.merged)] == [1, 2]
 
 
 def test_a_table_has_a_row_for_each_number_of_steps_unless_each_k_has_one_of_its_own():
-    columns, rows = pivot(merge([FIRST, SECOND]))
+    (group,) = grouped([FIRST, SECOND]).values()
+    columns, rows = pivot(merge(group))
     assert columns == ["learner", "gradient steps", "K = 1", "K = 2", "K = 4"]
-    assert [row[:2] for row in rows] == [["context", ""], ["ideal", ""], ["maml", "1"], ["maml", "5"]]
+    assert [row[:2] for row in rows] == [["in context", ""], ["ideal learner", ""], ["MAML", "1"], ["MAML", "5"]]
     assert [row[2].split()[0] for row in rows] == ["0.500", "0.000", "0.900", "0.400"]
     assert [row[4] == "" for row in rows] == [False, True, True, True]
     chosen = Measured(tasks="a", quantity="b", curves=(curve("tuned", "weights", {(1, 2): 0.5, (2, 20): 0.4}),))
@@ -126,20 +96,6 @@ def test_a_page_replaces_a_page_and_nothing_else(name, tmp_path, capsys):
     (tmp_path / "page.html").touch()
     assert main([*words, str(tmp_path / "page.html")]) == 0
     assert main([*words, str(tmp_path / "page.html")]) == 0
-
-
-def test_what_a_loop_reports_is_labelled_in_words():
-    rows = [{"iteration": i, "loss": 1.0, "kl_bigram": 2.0, "kl_uniform": 1.0} for i in (1, 2)]
-    measured = replace(FIRST, history={"context": rows})
-    svg = next(svg for name, _, svg in figures(measured) if name.endswith("phases"))
-    assert "from the bigram reader" in svg
-    assert "KL divergence (nats)" in svg
-    assert "kl_" not in svg
-    assert "as named" not in svg
-    errors = [{"iteration": i, "loss": 1.0, "error_0": 2.0, "error_5": 1.0} for i in (1, 2)]
-    svg = next(svg for name, _, svg in figures(replace(FIRST, history={"context": errors})) if name.endswith("phases"))
-    assert "after 5 examples" in svg
-    assert ">error<" in svg
 
 
 def test_what_is_no_result_is_refused_in_one_line(tmp_path, capsys):

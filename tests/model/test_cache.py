@@ -152,9 +152,9 @@ def test_a_band_of_256_holds_256_entries_at_position_100000() -> None:
     cache.lengths = [100_000]
     with torch.no_grad():
         model.hidden(tokens[:, -1:], cache)
-    assert cache.layers[0].n_entries(cache.length) == 256
-    assert cache.layers[0].buffers[0].shape[3] == 256
-    assert cache.layers[1].n_entries(cache.length) == 100_001
+    band, dense = cache.layers
+    assert len(band.layouts[0].held(cache.length)) == band.buffers[0].shape[3] == 256
+    assert len(dense.layouts[0].held(cache.length)) == 100_001
 
 
 @pytest.mark.parametrize("pattern", [*PATTERNS, *LONG])

@@ -9,16 +9,16 @@ from torch import Tensor
 from fewshot.kernels import native, reference, sdpa
 from fewshot.kernels.interface import Kernel
 from fewshot.model.config import GPTConfig
-from fewshot.model.layers import Attention, Block, FeedForward, sigmoid_gelu
+from fewshot.model.layers import Attention, FeedForward, TransformerBlock, sigmoid_gelu
 from fewshot.patterns.pattern import Banded, Dense
 
 B, T, D, H, K, F = 2, 7, 12, 3, 5, 20  # H * K differs from D
 
 
-def make_block(kind: str, *, dropout: float = 0.0) -> Block:
+def make_block(kind: str, *, dropout: float = 0.0) -> TransformerBlock:
     torch.manual_seed(3)
     config = GPTConfig(n_layers=1, d_model=D, n_heads=H, d_head=K, d_ff=F, block=kind, dropout=dropout, tied=False)
-    block = Block(config, Dense(), sdpa.attend)
+    block = TransformerBlock(config, Dense(), sdpa.attend)
     for parameter in block.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return block
@@ -116,7 +116,7 @@ def test_the_kernel_is_handed_pattern_documents_and_dropout_only_in_training(tra
         return v
 
     config = GPTConfig(n_layers=1, d_model=D, n_heads=H, d_head=K, dropout=0.25)
-    block = Block(config, Banded(4), attend).train(training)
+    block = TransformerBlock(config, Banded(4), attend).train(training)
     documents = torch.zeros(B, T, dtype=torch.long)
     block(torch.randn(B, T, D), None, documents)
     assert asked == [((B, H, T, K), Banded(4), documents, 0.25 if training else 0.0)]
@@ -130,7 +130,7 @@ def test_the_sparse_transformer_drops_no_attention_weights() -> None:
         return v
 
     config = GPTConfig(n_layers=1, d_model=D, n_heads=H, dropout=0.25, block="sparse-transformer", tied=False)
-    Block(config, Dense(), attend).train()(torch.randn(B, T, D))
+    TransformerBlock(config, Dense(), attend).train()(torch.randn(B, T, D))
     assert asked == [0.0]
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fewshot.patterns.cache_layout import kept, keys_of, readable_slots
+from fewshot.patterns.cache_layout import cache_layout, keys_of, readable_slots
 from fewshot.patterns.layout import mask
 from fewshot.patterns.pattern import Banded, Block, Columns, Dense, Fixed, Pattern, Strided
 
@@ -31,44 +31,44 @@ TRIED = [
 @pytest.mark.parametrize("piece", [1, 3, 50])
 @pytest.mark.parametrize("pattern", TRIED, ids=str)
 def test_every_query_finds_exactly_its_keys_in_the_buffer(pattern: Pattern, piece: int, n_ctx: int) -> None:
-    place, allowed = kept(pattern, n_ctx), mask(pattern, n_ctx, n_ctx)
-    buffer = np.full(place.capacity, -1)
+    layout, allowed = cache_layout(pattern, n_ctx), mask(pattern, n_ctx, n_ctx)
+    buffer = np.full(layout.capacity, -1)
     for start in range(0, n_ctx, piece):
         end = min(start + piece, n_ctx)
-        positions, slots = place.writes(start, end)
+        positions, slots = layout.writes(start, end)
         assert len(np.unique(slots)) == len(slots)
         buffer[slots] = positions
         keys = np.flatnonzero(allowed[end - 1])
         assert np.array_equal(keys_of(pattern, end - 1), keys)
-        assert np.array_equal(np.sort(buffer[readable_slots(place, end - 1)]), keys)
-        if place.span(end - 1) is not None:
-            assert np.array_equal(np.sort(buffer[place.span(end - 1)]), keys)
-        held = place.held(end)
-        assert np.array_equal(buffer[place.slots(held, end)], held)
+        assert np.array_equal(np.sort(buffer[readable_slots(layout, end - 1)]), keys)
+        if layout.span(end - 1) is not None:
+            assert np.array_equal(np.sort(buffer[layout.span(end - 1)]), keys)
+        held = layout.held(end)
+        assert np.array_equal(buffer[layout.slots(held, end)], held)
         later = np.flatnonzero(allowed[end:].any(axis=0))
         assert set(later[later < end]) <= set(held)
-        assert (later >= place.first_needed(end)).all()
+        assert (later >= layout.first_needed(end)).all()
 
 
 def test_only_what_can_be_read_again_is_kept() -> None:
     n_ctx = 100_008
-    assert kept(Banded(256), n_ctx).capacity == 256
-    assert kept(Block(128), n_ctx).capacity == 128
-    assert kept(Fixed(128, 8), n_ctx).capacity == 128 + 8 * (n_ctx // 128)
-    assert kept(Columns(128, 8), n_ctx).capacity == 1 + 8 * (n_ctx // 128)
-    assert kept(Dense(), n_ctx).capacity == n_ctx
-    assert kept(Strided(128), n_ctx).capacity == 128 * -(-n_ctx // 128)
+    assert cache_layout(Banded(256), n_ctx).capacity == 256
+    assert cache_layout(Block(128), n_ctx).capacity == 128
+    assert cache_layout(Fixed(128, 8), n_ctx).capacity == 128 + 8 * (n_ctx // 128)
+    assert cache_layout(Columns(128, 8), n_ctx).capacity == 1 + 8 * (n_ctx // 128)
+    assert cache_layout(Dense(), n_ctx).capacity == n_ctx
+    assert cache_layout(Strided(128), n_ctx).capacity == 128 * -(-n_ctx // 128)
 
 
 @pytest.mark.parametrize("pattern", TRIED, ids=str)
 def test_the_slots_of_one_new_position_are_those_it_is_written_to(pattern: Pattern) -> None:
-    place = kept(pattern, 41)
+    layout = cache_layout(pattern, 41)
     for position in range(41):
-        positions, slots = place.writes(position, position + 1)
+        positions, slots = layout.writes(position, position + 1)
         assert set(positions.tolist()) == {position}
-        assert sorted(place.new_slots(position)) == sorted(slots.tolist())
+        assert sorted(layout.new_slots(position)) == sorted(slots.tolist())
 
 
 def test_the_keys_of_a_strided_query_lie_side_by_side() -> None:
-    slots = readable_slots(kept(Strided(32), 1000), 999)
+    slots = readable_slots(cache_layout(Strided(32), 1000), 999)
     assert np.array_equal(slots, np.arange(slots[0], slots[0] + 32))

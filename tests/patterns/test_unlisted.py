@@ -1,6 +1,6 @@
 """A kind of pattern that no file knows works everywhere, from its `allows` alone: slowly, and exactly.
 
-Such kinds are put into the table of patterns, and the tests of kernels, caches, strips and layouts are run on them.
+Such kinds are put into the table of patterns, and the tests of kernels, caches, intervals and layouts are run on them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def loaded(path: str) -> ModuleType:
 
 unlisted = loaded("patterns/unlisted.py")
 grid, caches = loaded("kernels/test_kernel_agreement.py"), loaded("model/test_cache.py")
-strips, kept = loaded("patterns/test_intervals.py"), loaded("patterns/test_cache_layout.py")
+intervals, layouts = loaded("patterns/test_intervals.py"), loaded("patterns/test_cache_layout.py")
 quick_flex = grid._quick_flex
 all_patterns = pytest.mark.parametrize("number", range(unlisted.N_PATTERNS))
 
@@ -107,16 +107,16 @@ def test_a_cache_reads_a_long_text_too(patterns: list[Pattern], number: int) -> 
 def test_intervals_and_places_in_a_buffer_hold_of_every_head(
     patterns: list[Pattern], number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(strips, "LENGTHS", strips.LENGTHS[:-1])
+    monkeypatch.setattr(intervals, "LENGTHS", intervals.LENGTHS[:-1])
     for pattern in patterns[number].for_heads(3):
         assert not pattern.needs_heads
-        strips.test_strips_hold_every_allowed_pair_exactly_once(pattern)
-        strips.test_strips_of_a_pass_share_no_query_and_no_key(pattern)
-        strips.test_strips_lie_within_the_keys_and_never_step_back(pattern)
-        strips.test_pairs_in_blocks_are_those_of_the_mask(pattern)
+        intervals.test_intervals_hold_every_allowed_pair_exactly_once(pattern)
+        intervals.test_intervals_of_a_phase_share_no_query_and_no_key(pattern)
+        intervals.test_intervals_lie_within_the_keys_and_never_step_back(pattern)
+        intervals.test_pairs_in_blocks_are_those_of_the_mask(pattern)
         for piece, n_ctx in itertools.product((1, 3, 50), (1, 7, 41)):
-            kept.test_every_query_finds_exactly_its_keys_in_the_buffer(pattern, piece, n_ctx)
-        kept.test_the_slots_of_one_new_position_are_those_it_is_written_to(pattern)
+            layouts.test_every_query_finds_exactly_its_keys_in_the_buffer(pattern, piece, n_ctx)
+        layouts.test_the_slots_of_one_new_position_are_those_it_is_written_to(pattern)
 
 
 @all_patterns
@@ -166,19 +166,20 @@ def test_heads_that_differ_are_drawn_by_their_numbers(capsys: pytest.CaptureFixt
 def test_a_model_of_them_learns_by_the_kernels_that_auto_takes(
     patterns: list[Pattern], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choose_module, "measured", lambda need, kernels: dict.fromkeys(kernels, 1.0))
+    monkeypatch.setattr(choose_module, "time_kernels", lambda requirements, kernels: dict.fromkeys(kernels, 1.0))
     model = caches.make(alternate(*patterns[:2]).text)
-    need = grid.need(patterns[0], 13, 13)
-    chosen = choose_for(patterns[:2], "auto", need)
-    assert choose_for(patterns[:2], chosen.names, need).names == chosen.names
+    requirements = grid.requirements(patterns[0], 13, 13)
+    chosen = choose_for(patterns[:2], "auto", requirements)
+    assert choose_for(patterns[:2], chosen.names, requirements).names == chosen.names
     other = GPT(model.config, attend=chosen.attend)
     other.load_state_dict(model.state_dict())
     tokens = torch.arange(13)[None] % 11
-    losses = [each.loss(tokens, tokens) for each in (model, other)]
+    losses = [gpt.loss(tokens, tokens) for gpt in (model, other)]
     torch.testing.assert_close(*losses)
-    for one, two in zip(*(torch.autograd.grad(loss, list(each.parameters())) for loss, each in
-                          zip(losses, (model, other), strict=True)), strict=True):  # fmt: skip
-        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
+    gradients = [
+        torch.autograd.grad(loss, list(gpt.parameters())) for loss, gpt in zip(losses, (model, other), strict=True)
+    ]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
 
 
 WRONG = {  # what is allowed, and what is said of it

@@ -19,14 +19,14 @@ from safetensors.torch import load_file
 
 from fewshot.base import interrupt
 from fewshot.base.errors import Diverged
-from fewshot.checkpoint.folder import checkpoint_folders
+from fewshot.checkpoint.folder import RunFolder
 from fewshot.checkpoint.load import find_checkpoint, load_model
 from fewshot.dataset.loader import load_batch
 from fewshot.dataset.pack import Packed
-from fewshot.dataset.prepare import load_tokens
+from fewshot.dataset.prepare import load_tokens, training_mixture
 from fewshot.kernels import reference
-from fewshot.train import keep, loop
-from fewshot.train.run import DATA, read_run_config, resume, start, training_mixture
+from fewshot.train import loop, saving
+from fewshot.train.run import read_run_config, resume, start
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -61,7 +61,7 @@ def test_twenty_steps_give_the_golden_losses(tmp_path: Path) -> None:
 def test_the_validation_loss_and_bits_per_byte_are_those_computed_by_hand(tmp_path: Path, tiny: Any) -> None:
     reports = list(start(tiny(n_steps=3, loop={"micro_rows": 2}), tmp_path / "run", say=quiet))
     config = read_run_config(tmp_path / "run")
-    (shard,) = load_tokens(config.data, tmp_path / "run" / DATA).validation
+    (shard,) = load_tokens(config.data, RunFolder(tmp_path / "run").data).validation
     tokens = torch.tensor(shard.tokens().astype("int64"))
     model = load_model(find_checkpoint(tmp_path / "run"), attend=reference.attend)
     total = count = 0.0
@@ -109,7 +109,8 @@ def test_under_document_masking_a_token_is_predicted_from_its_own_document_alone
     model = load_model(find_checkpoint(tmp_path / "fresh"), attend=reference.attend)
     places = {name: table.clone() for name, table in model.wpe.state_dict().items()}
     (name,) = places
-    mixture = training_mixture(config, load_tokens(config.data, tmp_path / "fresh" / DATA))
+    tokens = load_tokens(config.data, RunFolder(tmp_path / "fresh").data)
+    mixture = training_mixture(config.data, tokens, n_ctx=16, seed=config.loop.seed)
     batch = load_batch(mixture, first_row=0, n_rows=4, with_documents=True)
     assert batch.documents is not None
     total = 0.0
@@ -124,7 +125,7 @@ def test_under_document_masking_a_token_is_predicted_from_its_own_document_alone
 def test_the_newest_checkpoints_are_kept_by_number(tmp_path: Path, tiny: Any) -> None:
     given = tiny(loop={"checkpoint_every": 2, "keep_checkpoints": 3})
     for report in start(given, tmp_path / "run", say=quiet):
-        names = [path.name for path in checkpoint_folders(tmp_path / "run")]
+        names = [path.name for path in RunFolder(tmp_path / "run").checkpoint_folders()]
         assert names == [f"step-{step:08d}" for step in range(2, report.step + 1, 2)][-3:]
 
 
@@ -171,11 +172,11 @@ def test_a_stop_in_a_validation_ends_it_with_the_step_saved(
     given = tiny(loop={"validate_every": 4, "micro_rows": 1})
     list(start(given, tmp_path / "whole", say=quiet))
     if where == "before":
-        monkeypatch.setattr(keep, "validation_loss", sends(number, keep.validation_loss))
+        monkeypatch.setattr(saving, "validation_loss", sends(number, saving.validation_loss))
     else:
-        batches = keep.validation_batches
+        batches = saving.validation_batches
         monkeypatch.setattr(
-            keep, "validation_batches", lambda *a, **k: map(sends(number, lambda b: b), batches(*a, **k))
+            saving, "validation_batches", lambda *a, **k: map(sends(number, lambda b: b), batches(*a, **k))
         )
     assert [report.step for report in start(given, tmp_path / "run", say=quiet)] == [1, 2, 3, 4]
     monkeypatch.undo()
@@ -200,7 +201,7 @@ def test_a_finished_model_survives_a_validation_that_fails_and_is_validated_late
     def full(*args: object, **kwargs: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(keep, "validation_loss", full)
+    monkeypatch.setattr(saving, "validation_loss", full)
     for again in (start(tiny(), tmp_path / "run", say=quiet), resume(tmp_path / "run", say=quiet)):
         with pytest.raises(RuntimeError, match="can't allocate"):
             list(again)
@@ -217,14 +218,14 @@ def test_a_kill_between_checkpoint_and_line_loses_no_line(
 ) -> None:
     given = tiny(loop={"checkpoint_every": 4})
     list(start(given, tmp_path / "whole", say=quiet))
-    log = loop._log
+    write_line = loop.write_line
 
-    def killed(report: Any, metrics: Any) -> None:
-        if report.step == 4:
+    def killed(metrics: Any, file: Any) -> None:
+        if metrics.step == 4:
             raise KeyboardInterrupt
-        log(report, metrics)
+        write_line(metrics, file)
 
-    monkeypatch.setattr(loop, "_log", killed)
+    monkeypatch.setattr(loop, "write_line", killed)
     with pytest.raises(KeyboardInterrupt):
         list(start(given, tmp_path / "run", say=quiet))
     monkeypatch.undo()
@@ -266,7 +267,7 @@ def test_a_second_signal_while_it_prunes_leaves_no_half_of_a_checkpoint(
         patch.setattr("fewshot.checkpoint.save.shutil.rmtree", interrupted)
         with pytest.raises(KeyboardInterrupt):
             list(start(tiny(loop={"checkpoint_every": 2, "keep_checkpoints": 1}), tmp_path / "run", say=quiet))
-    assert [find_checkpoint(path).step for path in checkpoint_folders(tmp_path / "run")] == [4]
+    assert [find_checkpoint(path).step for path in RunFolder(tmp_path / "run").checkpoint_folders()] == [4]
     list(resume(tmp_path / "run", say=quiet))
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000010"]
 
@@ -303,7 +304,7 @@ def test_training_that_comes_apart_ends_and_nothing_of_it_is_kept(tmp_path: Path
         list(start(tiny(**given), tmp_path / "run", say=quiet))
     assert "\n" not in str(caught.value)
     assert all(math.isfinite(value) for row in rows_of(tmp_path / "run") for value in row.values() if value is not None)
-    for path in checkpoint_folders(tmp_path / "run"):
+    for path in RunFolder(tmp_path / "run").checkpoint_folders():
         for name in ("model", "training"):
             assert all(tensor.isfinite().all() for tensor in load_file(path / f"{name}.safetensors").values())
 
@@ -337,16 +338,16 @@ def test_a_validation_loss_that_is_not_finite_takes_its_own_checkpoint_with_it(
     reports = start(tiny(loop={"checkpoint_every": 4, "keep_checkpoints": 1}), tmp_path / "run", say=quiet)
     for _ in range(9):
         next(reports)
-    monkeypatch.setattr(keep, "validation_loss", lambda *args, **kwargs: float("inf"))
+    monkeypatch.setattr(saving, "validation_loss", lambda *args, **kwargs: float("inf"))
     with pytest.raises(Diverged, match=r"in step 10 the validation loss is inf; .*step-00000008; start again"):
         next(reports)
-    assert [path.name for path in checkpoint_folders(tmp_path / "run")] == ["step-00000008"]
+    assert [path.name for path in RunFolder(tmp_path / "run").checkpoint_folders()] == ["step-00000008"]
 
 
 def test_validation_rows_are_read_in_packed_order(tmp_path: Path, tiny: Any) -> None:
     list(start(tiny(n_steps=1), tmp_path / "run", say=quiet))
     config = read_run_config(tmp_path / "run")
-    packed = Packed(load_tokens(config.data, tmp_path / "run" / DATA).validation, 16)
+    packed = Packed(load_tokens(config.data, RunFolder(tmp_path / "run").data).validation, 16)
     model = load_model(find_checkpoint(tmp_path / "run"))
-    losses = {n: keep.validation_loss(model, packed, n_rows=n) for n in (1, 3, 64)}
+    losses = {n: saving.validation_loss(model, packed, n_rows=n) for n in (1, 3, 64)}
     assert losses[1] == pytest.approx(losses[3], rel=1e-6) == pytest.approx(losses[64], rel=1e-6)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fewshot.base.errors import BadFile
-from fewshot.train.metrics import StepMetrics, keep_until, read_metrics
+from fewshot.train.metrics import MetricsFile, StepMetrics, read_metrics
 
 
 def line(step: int, /, **changed: Any) -> bytes:
@@ -44,7 +44,7 @@ def test_a_last_line_that_was_cut_is_left_out_and_dropped_by_whoever_goes_on(
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(line(1) + line(2) + cut)
     assert [row["step"] for row in read_metrics(path)] == steps
-    keep_until(path, 9)
+    MetricsFile(path).keep_until(9)
     assert path.read_bytes() == b"".join(line(step) for step in steps)
 
 
@@ -52,9 +52,9 @@ def test_later_steps_are_dropped_and_the_others_keep_every_byte(tmp_path: Path) 
     path = tmp_path / "metrics.jsonl"
     spelled = line(2).replace(b": ", b" :  ")
     path.write_bytes(line(1) + spelled + line(3) + line(4))
-    keep_until(path, 2)
+    MetricsFile(path).keep_until(2)
     assert path.read_bytes() == line(1) + spelled
-    keep_until(tmp_path / "none.jsonl", 0)
+    MetricsFile(tmp_path / "none.jsonl").keep_until(0)
     assert (tmp_path / "none.jsonl").read_bytes() == b""
     assert read_metrics(tmp_path / "nothing.jsonl") == []
 
@@ -83,7 +83,7 @@ def test_a_line_that_training_did_not_write_is_named_and_nothing_is_changed(tmp_
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(line(1) + bad + line(3))
     before = path.read_bytes()
-    for use in (lambda: read_metrics(path), lambda: keep_until(path, 0)):
+    for use in (lambda: read_metrics(path), lambda: MetricsFile(path).keep_until(0)):
         with pytest.raises(BadFile, match=message) as caught:
             use()
         assert str(caught.value).endswith("no line of fewshot train: delete it, or move the file away")

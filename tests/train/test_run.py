@@ -20,13 +20,14 @@ from safetensors.torch import load_file
 from fewshot.base.config import read_yaml, write_yaml
 from fewshot.base.errors import BadFile, BadValue, FewshotError, KernelUnsupported
 from fewshot.base.lock import hold
-from fewshot.checkpoint.folder import UNFINISHED
+from fewshot.checkpoint.folder import RunFolder
 from fewshot.checkpoint.load import find_checkpoint
 from fewshot.checkpoint.save import save
 from fewshot.cli.main import main
 from fewshot.kernels.interface import Requirements
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
+from fewshot.train import build as build_module
 from fewshot.train import run as run_module
 from fewshot.train.run import resume, start
 
@@ -273,7 +274,7 @@ def with_kernels(monkeypatch: pytest.MonkeyPatch, dense: str, other: str) -> Non
         fastest = dense if need.pattern.text == "dense" else other
         return {name: 1.0 if name == fastest else 2.0 for name in fitting}
 
-    monkeypatch.setattr("fewshot.kernels.choose.measured", measured)
+    monkeypatch.setattr("fewshot.kernels.choose.time_kernels", measured)
 
 
 @pytest.mark.parametrize("pattern", ["dense", "alternate(dense, banded(3))"])
@@ -323,7 +324,7 @@ def test_a_compiler_that_is_gone_is_one_line_with_the_way_on(stopped: Path, monk
     config = read_yaml(stopped / "config.yaml")
     config["loop"]["compile"] = "always"
     write_yaml(stopped / "config.yaml", config)
-    monkeypatch.setattr(run_module, "compiler_problem", lambda device: "no C++ compiler")
+    monkeypatch.setattr(build_module, "compiler_problem", lambda device: "no C++ compiler")
     with pytest.raises(BadValue, match=r"there is no C\+\+ compiler: give --loop.compile never"):
         next(resume(stopped, say=quiet))
     next(resume(stopped, say=quiet, overrides={"loop": {"compile": "never"}}))
@@ -361,6 +362,6 @@ def test_a_finished_run_says_that_it_is(tmp_path: Path, tiny: Any) -> None:
 
 def test_what_another_command_began_is_not_trained_over(tmp_path: Path, tiny: Any) -> None:
     save(tmp_path / "run", GPT(GPTConfig(n_layers=1, d_model=8, n_heads=1, n_ctx=8, n_vocab=9)), step=0)
-    (tmp_path / "run" / UNFINISHED).touch()  # a conversion that was killed
+    RunFolder(tmp_path / "run").unfinished.touch()  # a conversion that was killed
     with pytest.raises(BadValue, match="holds a converted model"):
         list(start(tiny(), tmp_path / "run", say=quiet))

@@ -1,7 +1,7 @@
-"""Configurations are frozen dataclasses of plain values; here they become YAML or JSON and come back.
+"""Configurations: frozen dataclasses of plain values, written as YAML or JSON and read back.
 
-Partial mappings (a YAML file, dotted overrides from the command line) are laid over each other before a dataclass is
-made of them, so that what is not said can still be chosen.
+Partial mappings (a YAML file, dotted overrides from the command line) are merged before a dataclass is made of them, so
+that values that nobody gave can still be chosen.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SPELLED_BOOLS = {"yes": True, "on": True, "no": False, "off": False}  # beside Y
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """YAML 1.2's plain values: `no`, `off` and dates are text here, as they are to whoever types them."""
+    """YAML 1.2's plain values: `no`, `off` and dates are text."""
 
 
 _PlainLoader.yaml_implicit_resolvers = {
@@ -83,8 +83,9 @@ def from_plain(kind: type[C], plain: Mapping[str, Any], *, where: str) -> C:
 
 
 def cast(value: Any, hint: Any, where: str) -> Any:
-    """Return `value` as the type `hint`, or `BadValue`. YAML reads 1e-3 as text; such text becomes the number it
-    spells.
+    """Return `value` as the type `hint`; one that is of another type raises `BadValue`.
+
+    YAML reads 1e-3 as text; such text becomes the number it spells.
     """
     if isinstance(hint, types.UnionType):
         if value is None and types.NoneType in hint.__args__:
@@ -103,18 +104,18 @@ def cast(value: Any, hint: Any, where: str) -> Any:
             raise BadValue(f"{where} is {value!r}, a list is needed")
         return tuple(cast(item, hint.__args__[0], f"{where}[{i}]") for i, item in enumerate(value))
     if hint is str and isinstance(value, (int, float)):  # a name that looks like a number is a name
-        return _shown(value) if isinstance(value, bool) else str(value)
+        return _spelled(value) if isinstance(value, bool) else str(value)
     if hint is bool and isinstance(value, str) and value.lower() in SPELLED_BOOLS:
         return SPELLED_BOOLS[value.lower()]
     if hint in (int, float) and isinstance(value, (int, float, str)) and not isinstance(value, bool):
         return _number(value, hint, where)
     if isinstance(value, hint) and isinstance(value, bool) == (hint is bool):  # to Python, True is an int
         return value
-    raise BadValue(f"{where} is {_shown(value)}, {hint.__name__} is needed")
+    raise BadValue(f"{where} is {_spelled(value)}, {hint.__name__} is needed")
 
 
-def _shown(value: Any) -> str:
-    """Return a value as it was typed: YAML's names for what has another one in Python."""
+def _spelled(value: Any) -> str:
+    """Return a value as a user types it in YAML: null, true and false for None, True and False."""
     return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
 
 
@@ -135,7 +136,7 @@ def _number(value: int | float | str, hint: type, where: str) -> int | float:
 
 
 def lay_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `below` with everything that `above` says; nested mappings are merged key by key."""
+    """Return `below` with the values of `above` in place of its own; nested mappings are merged key by key."""
     merged = dict(below)
     for key, value in above.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)

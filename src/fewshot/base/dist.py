@@ -1,4 +1,4 @@
-"""Several processes under torchrun: who this one is, and what all have. Alone, all of it is free."""
+"""Processes under torchrun: this one's number, how many there are, values of all of them. Costs nothing with one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 def rank() -> int:
-    """Number of this process, from 0."""
+    """Return the number of this process, from 0."""
     return int(os.environ.get("RANK", "0"))
 
 
@@ -32,7 +32,7 @@ def gather(value: T) -> list[T]:
 
 
 def finish() -> None:
-    """Leave the group, if one was formed."""
+    """Leave the process group, if one was formed."""
     if n_ranks() > 1:
         import torch.distributed
 

@@ -64,14 +64,14 @@ class FolderInUse(FewshotError):
 
 
 class KernelUnsupported(FewshotError):
-    """A kernel that was named and cannot compute what is asked."""
+    """A kernel that was chosen by name and cannot compute what is needed."""
 
 
 def _way_out(name: str, known: list[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     nearest = f"; nearest: {near[0]!r}" if near else ""
-    shown = ", ".join(known[:24]) + (", ..." if len(known) > 24 else "")
-    return f"{nearest}; allowed: {shown}" if known else nearest
+    names = ", ".join(known[:24]) + (", ..." if len(known) > 24 else "")
+    return f"{nearest}; allowed: {names}" if known else nearest
 
 
 def check(condition: bool, message: str) -> None:

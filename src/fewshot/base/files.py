@@ -1,4 +1,4 @@
-"""Files: read with clear errors, written whole or not at all, recognised by their sha256."""
+"""Files: read with clear errors, written whole or not at all, compared by sha256."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 def _mode(path: Path) -> int | None:
-    """Return the kind and rights of what lies at `path`, links followed; None where nothing does."""
+    """Return kind and permissions of the file at `path`, links followed; None if there is none."""
     try:
         return path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -79,7 +79,7 @@ def _copied_into(path: Path) -> Iterator[Path]:
 
 
 def _partial_folder(path: Path, *, asked: Path | None = None) -> Path:
-    """Return a temporary folder beside `path`; what stands in the way is said with the name that was asked for."""
+    """Return a new temporary folder beside `path`; errors name `asked`, or `path` if that is not given."""
     asked = asked or path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +93,7 @@ def _partial_folder(path: Path, *, asked: Path | None = None) -> Path:
 
 
 def check_is_free(path: Path) -> None:
-    """Raise `BadValue` where a file lies at `path`; and what `check_writable` raises."""
+    """Raise `BadValue` if there is a file at `path`, and whatever `check_writable` raises."""
     mode = _mode(path)
     if mode is not None and stat.S_ISREG(mode):
         raise BadValue(f"{path} exists: give another name, or delete it first")
@@ -101,12 +101,12 @@ def check_is_free(path: Path) -> None:
 
 
 def is_litter(entry: Path) -> bool:
-    """Return whether this is the name of something half written, which a killed process leaves behind."""
+    """Return whether this is the name of a half-written file or folder, left behind by a killed process."""
     return re.fullmatch(r"\..*\.partial", entry.name, re.DOTALL) is not None
 
 
 def remove_litter(folder: Path) -> None:
-    """Delete what killed processes left half written in `folder` and its own folders, which the caller holds."""
+    """Delete half-written files of killed processes in `folder` and its folders; the caller holds `folder`."""
     inside = [entry for entry in folder.iterdir() if entry.is_dir() and not entry.is_symlink()]
     for place in [folder, *(entry for entry in inside if not is_litter(entry))]:
         for litter in filter(is_litter, place.iterdir()):
@@ -121,10 +121,7 @@ def _check_kind(inside: Path, path: Path) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Raise what `written_whole(path)` would raise, before the work is done whose outcome shall go there.
-
-    Nothing is left behind.
-    """
+    """Raise now what `written_whole(path)` would raise at the end of long work; nothing is left behind."""
     mode = _mode(path)
     if mode is None or stat.S_ISREG(mode):
         target = Path(os.path.realpath(path)) if path.is_symlink() else path
@@ -135,7 +132,7 @@ def check_writable(path: Path) -> None:
 
 
 def usual_mode() -> int:
-    """Return the rights that a new file gets, as the user's umask has it."""
+    """Return the permissions that a new file gets by the user's umask."""
     mask = os.umask(0)
     os.umask(mask)
     return 0o666 & ~mask
@@ -175,7 +172,7 @@ def write_json_lines(path: Path, rows: Iterable[Any]) -> None:
 
 
 def to_json(value: Any, *, where: object, indent: int | None = None) -> str:
-    """Return `value` as JSON; NaN and infinities, which JSON has not, raise `NotFinite` that names `where`."""
+    """Return `value` as JSON; NaN and infinities, which JSON cannot hold, raise `NotFinite` that names `where`."""
     try:
         return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
     except ValueError as error:
@@ -185,7 +182,7 @@ def to_json(value: Any, *, where: object, indent: int | None = None) -> str:
 
 
 def _not_finite(value: Any, place: str = "") -> str:
-    """Where in nested values the first number stands that is not finite, with the number."""
+    """Return the place and value of the first number in nested values that is not finite; empty if all are."""
     if isinstance(value, float):
         return "" if value - value == 0 else f"{place.lstrip('.')} = {value}" if place else str(value)
     if isinstance(value, dict):
@@ -201,9 +198,9 @@ def read_text(path: Path) -> str:
 
 
 def decode_text(data: bytes, name: object, *, first_line: int = 1) -> str:
-    """Return bytes as UTF-8 text; others raise `BadFile` that says what they seem to be and how to convert them.
+    """Return bytes as UTF-8 text; other bytes raise `BadFile` that says what they seem to be and how to convert them.
 
-    `name` is the path of the file that they are, or that they stand in from `first_line` on, or other words for them.
+    `name` tells in messages what the bytes are: the path of their file, in which they begin at `first_line`, or words.
     """
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise BadFile(f"{name} is UTF-16: convert it, for example with: {_iconv('utf-16', name)}")
@@ -230,7 +227,7 @@ def _iconv(encoding: str, name: object) -> str:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return the file's bytes; a missing one or a folder raises `BadFile`."""
+    """Return the file's bytes; a missing file or a folder raises `BadFile`."""
     if path.is_dir():
         raise BadFile(f"{path} is a folder; a file is needed")
     if not path.exists():
@@ -246,7 +243,7 @@ def read_json(path: Path) -> Any:
 def parse_json(text: str, where: object) -> Any:
     """Return the JSON value in `text`; anything that does not parse raises `BadFile` that names `where`.
 
-    The one reader of JSON: values nested too deeply and numbers too long for Python are refused like bad syntax.
+    All JSON is read here: values nested too deeply and numbers too long for Python are refused like bad syntax.
     """
     try:
         value = json.loads(text)

@@ -1,4 +1,4 @@
-"""Stopping between steps: the first signal asks the loop to stop when its step is whole, the second stops at once."""
+"""Stop between steps: the first signal asks a loop to stop after its current step, the second stops at once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class StopRequest:
 
 @contextlib.contextmanager
 def cleaning_up() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into KeyboardInterrupt inside the block, so that what is half written is removed."""
+    """Turn SIGTERM and SIGHUP into KeyboardInterrupt inside the block, so that half-written files are removed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -46,7 +46,7 @@ def cleaning_up() -> Iterator[None]:
 def polite_stop(after: str = "this step") -> Iterator[StopRequest]:
     """Turn the first SIGINT, SIGTERM or SIGHUP inside the block into `asked`; a later one raises KeyboardInterrupt.
 
-    The first is answered on standard error at once, with `after`, what is still done. Signals that were ignored, as
+    The first prints at once, on standard error, that the program stops `after` something. Signals that were ignored, as
     under nohup, stay ignored; in other threads all stay as they are.
     """
     request = StopRequest()

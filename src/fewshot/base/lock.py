@@ -1,6 +1,6 @@
-"""One writer at a time: a lock on a folder that the system takes back when its process ends, however it ends.
+"""One writer at a time: a lock on a folder, which the system releases when its process ends, however it ends.
 
-In: a folder. Out: a block of code that has it alone. It does not know what is written there.
+In: a folder. Out: a block of code in which no other process holds it. Knows nothing of what is written there.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ LOCK = ".lock"  # in the folder; it stays there, as removing it would let two pr
 
 @contextlib.contextmanager
 def hold(folder: Path, *, doing: str, wait_seconds: float = 0.0) -> Iterator[None]:
-    """Have `folder` alone inside the block; it is made if it is not there. `doing` is told to whoever comes second.
+    """Hold `folder` alone inside the block, and make it if it is not there; `doing` is told to whoever else wants it.
 
-    Raises `FolderInUse`, with the other process and its machine, if it is still taken after `wait_seconds`. Long work
+    Raises `FolderInUse`, with the other process and its machine, if it is still held after `wait_seconds`. Long work
     holds its folder throughout and does not wait; short writes wait for each other.
     """
     path = folder / LOCK
@@ -52,7 +52,5 @@ def _holder(path: Path) -> str:
 
 
 def is_empty(folder: Path) -> bool:
-    """Return whether there is nothing in `folder`, or no folder at all; a lock is nothing, and so is a half-written
-    file.
-    """
+    """Return whether `folder` is not there or holds nothing but a lock and half-written files."""
     return not folder.exists() or all(entry.name == LOCK or is_litter(entry) for entry in folder.iterdir())

@@ -1,4 +1,4 @@
-"""One log for people: short lines on standard error, so that standard output stays data."""
+"""Short lines for people on standard error, so that standard output stays data."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import sys
 
 
 def note(message: str) -> None:
-    """Print one line to standard error: a decision taken and why, never progress."""
+    """Print a line to standard error: a decision and its reason, never progress."""
     print(message, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""The machine that this runs on: its processor, and a folder for what is worth keeping on it between runs."""
+"""The machine that this runs on: processors, free memory, and a folder for what is kept on it between runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MEMORY_UNKNOWN = 4 * 2**30  # bytes, where a system does not tell: the smallest 
 
 
 def cache_folder() -> Path:
-    """Where compiled kernels and measured speeds are kept: $FEWSHOT_CACHE, or `fewshot` in the user's cache."""
+    """Return the folder for compiled kernels and measured speeds: $FEWSHOT_CACHE, or `fewshot` in the user's cache."""
     chosen = os.environ.get("FEWSHOT_CACHE")
     if chosen:
         return Path(chosen)
@@ -32,14 +32,14 @@ def n_cores() -> int:
 
 
 def free_memory() -> int:
-    """Return the bytes that this process can still take: the least of what system, control group and limits leave."""
+    """Return the bytes that this process can still take: the least that system, control group and limits leave."""
     return max(0, min([_free_of_system(), *_left_in_cgroup(), *_left_of_limit()]))
 
 
 def check_fits(n_bytes: float, what: str, way_out: str = "take less", *, free_bytes: int | None = None) -> None:
-    """Raise `BadValue` where `what` needs more memory than can be taken; `free_bytes` of None: that of this process.
+    """Raise `BadValue` if `what` needs more memory than `free_bytes`, or than this process can take.
 
-    Counted before anything is made, so that sizes that cannot work are answered at once.
+    Called before anything is made, so that sizes that cannot work are refused at once.
     """
     free_bytes = free_memory() if free_bytes is None else free_bytes
     if not n_bytes <= free_bytes:  # a NaN does not fit either
@@ -47,7 +47,7 @@ def check_fits(n_bytes: float, what: str, way_out: str = "take less", *, free_by
 
 
 def in_bytes(n: float) -> str:
-    """Return such as "4.1 GB"; what is beyond all units in powers of ten."""
+    """Return a number of bytes in words, such as "4.1 GB"; beyond petabytes as a power of ten."""
     for unit in ("B", "KB", "MB", "GB", "TB"):
         if n < 1000:
             return f"{n:.3g} {unit}"
@@ -56,7 +56,7 @@ def in_bytes(n: float) -> str:
 
 
 def _free_of_system() -> int:
-    """Return bytes that the system can give, page cache included; a quarter of all where it does not tell."""
+    """Return bytes that the system can give, page cache included; a quarter of all memory if it does not tell."""
     for line in _lines("/proc/meminfo"):
         if line.startswith("MemAvailable:"):
             return 1024 * int(line.split()[1])
@@ -87,7 +87,7 @@ def _left_in_cgroup() -> list[int]:
 
 
 def _left_here(group: Path, most_name: str, used_name: str, cache_name: str) -> list[int]:
-    """Return bytes left in one control group, its page cache counted as free; nothing where it has no limit."""
+    """Return bytes left in one control group, its page cache counted as free; an empty list if it has no limit."""
     most, used = ("".join(_lines(group / name)).strip() for name in (most_name, used_name))
     if not most.isdigit() or not used.isdigit():
         return []
@@ -96,7 +96,7 @@ def _left_here(group: Path, most_name: str, used_name: str, cache_name: str) -> 
 
 
 def _left_of_limit() -> list[int]:
-    """Return bytes left below `ulimit -v`; nothing where there is no such limit."""
+    """Return bytes left below `ulimit -v`; an empty list if there is no such limit."""
     try:
         import resource
     except ImportError:  # Windows
@@ -109,14 +109,15 @@ def _left_of_limit() -> list[int]:
 
 
 def processor_name() -> str:
-    """Return such as "AMD EPYC"."""
+    """Return the processor's name, such as "AMD EPYC"."""
     names = [line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")]
     return names[0] if names else platform.processor()
 
 
 def processor_features() -> str:
-    """Return all that a compiler's -march=native looks at: what is compiled for one processor must not run on
-    another.
+    """Return everything that a compiler's -march=native depends on.
+
+    Code compiled for one processor must not run on another.
     """
     lines = sorted({line for line in _cpuinfo() if line.startswith(("model name", "flags", "Features"))})
     return "\n".join([platform.machine(), *lines])

@@ -1,4 +1,4 @@
-"""A bar for people over work whose size is known in bytes. It stays away where standard error is no terminal."""
+"""A progress bar for work whose size is known in bytes; none is drawn if standard error is no terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 @contextlib.contextmanager
 def byte_bar(name: str, *, n_bytes: int | None = None) -> Iterator[Callable[[int], None]]:
-    """Yield what is to be told how many bytes were done, of `n_bytes`; the bar on standard error is gone at the end."""
+    """Draw a bar on standard error inside the block, and yield a function that takes the number of bytes done."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:

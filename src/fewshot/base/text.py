@@ -1,4 +1,4 @@
-"""Text as Python holds it, made fit for every encoding."""
+"""Text that any encoding can hold."""
 
 from __future__ import annotations
 

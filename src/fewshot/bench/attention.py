@@ -1,4 +1,4 @@
-"""Sparse attention against dense, against itself at other lengths, and against what others offer.
+"""Time sparse attention against dense, against itself at other lengths, and against what others offer.
 
 Every ratio comes from one interleaved run. Peers are transformers' GPT-Neo, the local-attention package and torch's
 FlexAttention (forward: on a CPU it has no backward).
@@ -25,7 +25,7 @@ from fewshot.kernels.compiler import compiler_problem
 from fewshot.kernels.interface import Requirements
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
-from fewshot.model.machine import machine_device
+from fewshot.model.machine import machine_device, requirements_of
 from fewshot.patterns.layout import density
 from fewshot.patterns.pattern import Banded, Dense, Fixed, Pattern, PerHead, Strided
 
@@ -42,14 +42,14 @@ Say = Callable[[str], None]
 
 
 def _inputs(n: int, dtype: torch.dtype, device: str) -> list[Tensor]:
-    """Return q, k, v with gradients, and the gradient of the result: [1, 8, n, 64] each."""
+    """Return q, k, v, which need gradients, and the gradient of the result: [1, 8, n, 64] each."""
     torch.manual_seed(n)
     tensors = [torch.randn(1, N_HEADS, n, WIDTH, dtype=dtype, device=device) for _ in range(4)]
     return [tensor.requires_grad_(number < 3) for number, tensor in enumerate(tensors)]
 
 
-def _need(pattern: Pattern, n: int, dtype: torch.dtype, device: str, *, training: bool = True) -> Requirements:
-    return Requirements(
+def _kernel(pattern: Pattern, n: int, dtype: torch.dtype, device: str, *, training: bool = True) -> Choice:
+    requirements = Requirements(
         pattern=pattern,
         device=device,
         dtype=dtype,
@@ -59,20 +59,17 @@ def _need(pattern: Pattern, n: int, dtype: torch.dtype, device: str, *, training
         dropout=0.0,
         training=training,
     )
-
-
-def _kernel(pattern: Pattern, n: int, dtype: torch.dtype, device: str, *, training: bool = True) -> Choice:
-    return choose("auto", _need(pattern, n, dtype, device, training=training))
+    return choose("auto", requirements)
 
 
 def _step(attend: Callable[[Tensor, Tensor, Tensor], Tensor], inputs: list[Tensor]) -> Callable[[], object]:
-    """Forward and backward."""
+    """Return what runs forward and backward."""
     q, k, v, grad = inputs
     return lambda: torch.autograd.grad(attend(q, k, v), (q, k, v), grad)
 
 
 def _training_step(model: torch.nn.Module, loss: Callable[[], Tensor]) -> Callable[[], object]:
-    """Forward, backward and AdamW."""
+    """Return what runs forward, backward and AdamW."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
 
     def run() -> None:
@@ -88,8 +85,7 @@ def _dense(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def against_dense(*, n: int, rounds: int, say: Say) -> list[dict[str, Any]]:
-    """Return each pattern against torch's dense causal attention, forward and backward; and the share of the FLOP
-    limit.
+    """Time each pattern against torch's dense causal attention, forward and backward; return a row for each.
 
     The limit is the number of causal pairs over the allowed ones: what a kernel would gain that runs at the speed of
     torch's dense one. A kernel that is faster than torch's on each pair goes beyond it.
@@ -115,9 +111,7 @@ def against_dense(*, n: int, rounds: int, say: Say) -> list[dict[str, Any]]:
 
 
 def growth(*, short: int, long: int, rounds: int, say: Say) -> list[dict[str, Any]]:
-    """Return time at `long` over time at `short`, forward and backward in float32; and the peak of extra memory at
-    `long`.
-    """
+    """Time patterns at two lengths, forward and backward in float32; return a row for each, with its extra memory."""
     device, rows = machine_device(), []
 
     def strided(n: int) -> Pattern:
@@ -154,9 +148,7 @@ def growth(*, short: int, long: int, rounds: int, say: Say) -> list[dict[str, An
 
 
 def peak_extra_bytes(run: Callable[[], object]) -> int | None:
-    """Return bytes that the process holds at most during `run` beyond what it held before; None where Linux does not
-    tell.
-    """
+    """Return the bytes that the process holds at most during `run` beyond those before; None if Linux does not say."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -178,9 +170,7 @@ def _kilobytes(status: Path, name: str) -> int:
 
 
 def against_peers(*, lengths: tuple[int, ...], rounds: int, say: Say) -> list[dict[str, Any]]:
-    """Return a band of 256 keys against GPT-Neo's training step, local-attention and FlexAttention, float32, same
-    inputs.
-    """
+    """Time a band of 256 keys against GPT-Neo, local-attention and FlexAttention, float32; return a row for each."""
     rows: list[dict[str, Any]] = []
     for n in lengths:
         for compare in (_gpt_neo, _local_attention, _flex_attention):
@@ -212,9 +202,7 @@ def check_peers() -> None:
 
 
 def _gpt_neo(n: int, rounds: int) -> dict[str, Any]:
-    """Return two local layers, d_model 256, 4 heads, bytes as tokens: forward, backward and AdamW, one row of n
-    tokens.
-    """
+    """Time training steps of two local layers: d_model 256, 4 heads, bytes as tokens, one row of n tokens."""
     from transformers import GPTNeoConfig, GPTNeoForCausalLM
 
     torch.manual_seed(0)
@@ -243,7 +231,7 @@ def _gpt_neo(n: int, rounds: int) -> dict[str, Any]:
 
 
 def _local_attention(n: int, rounds: int) -> dict[str, Any]:
-    """Return its exact window of 128 x 2 keys before the query: `banded(257)`."""
+    """Time its exact window of 128 x 2 keys before the query: `banded(257)`."""
     from local_attention import LocalAttention
 
     pattern, inputs = Banded(257), _inputs(n, torch.float32, "cpu")
@@ -258,7 +246,7 @@ def _local_attention(n: int, rounds: int) -> dict[str, Any]:
 
 
 def _flex_attention(n: int, rounds: int) -> dict[str, Any]:
-    """Return compiled, with the block mask made beforehand; forward only."""
+    """Time it compiled, with the block mask made beforehand; forward only."""
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
     pattern, inputs = Banded(256), _inputs(n, torch.float32, "cpu")
@@ -273,21 +261,21 @@ def _flex_attention(n: int, rounds: int) -> dict[str, Any]:
 
 
 def check_equal(ours: Tensor, theirs: Tensor, peer: str) -> None:
-    """A ratio between two different functions would mean nothing."""
+    """Raise BadValue if results differ: a ratio between two different functions would mean nothing."""
     difference = (ours - theirs).abs().max().item()
     if difference > 1e-4:
         raise BadValue(f"{peer} computes something else: results differ by {difference}")
 
 
 def whole_model(*, n_ctx: int, rounds: int, say: Say) -> list[dict[str, Any]]:
-    """Return training tokens a second of 6 layers, d_model 256, 4 heads: dense, alternating and banded layers."""
+    """Time training of 6 layers, d_model 256, 4 heads: dense, alternating and banded ones; return a row for each."""
     device, models = machine_device(), {}
     tokens = torch.randint(256, (1, n_ctx + 1), device=device)
     texts = ("dense", "alternate(dense, banded(256))", "banded(256)")
     for text in texts:
         config = GPTConfig(n_layers=6, d_model=256, n_heads=4, n_ctx=n_ctx, n_vocab=256, pattern=text)
-        patterns = config.schedule().patterns
-        attend = choose_for(patterns, "auto", _need(patterns[0], n_ctx, torch.float32, device)).attend
+        requirements = requirements_of(config, device=device, dtype=torch.float32, training=True)
+        attend = choose_for(config.patterns, "auto", requirements).attend
         torch.manual_seed(0)
         models[text] = GPT(config, attend=attend).to(device)
     models["dense, torch's kernel"] = GPT(models["dense"].config).to(device)
@@ -308,7 +296,7 @@ def whole_model(*, n_ctx: int, rounds: int, say: Say) -> list[dict[str, Any]]:
 
 
 def measure(parts: Sequence[str], *, n: int | None, rounds: int, say: Say) -> dict[str, Any]:
-    """Return the chosen parts of the bench at their own lengths, or at `n` (growth: from n / 4 on)."""
+    """Run the chosen parts of the bench at their own lengths, or at `n` (growth: from n / 4 on); return their rows."""
     if "peers" in parts:
         check_peers()
     runs: dict[str, Callable[[], list[dict[str, Any]]]] = {

@@ -30,7 +30,7 @@ from fewshot.tokenizer.bpe import load_gpt2
 
 POOL = 300  # examples that demonstrations are drawn from
 N_CTX = 2048
-REDRAWN_SHARE = 4  # with sets of their own all questions cost alike: so many times fewer tell the same
+REDRAWN_SHARE = 4  # with demonstrations of their own all questions cost the same: so many times fewer are enough
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """As the table says it."""
+        """The row's name in the table."""
         return f"{self.task}, {self.shots} shots, {'one fixed set' if self.fixed else 'redrawn'}"
 
 
@@ -60,9 +60,7 @@ def measure(
     data: Path, vocabulary: Path, *, items: int, peer_items: int, cases: Sequence[Case] = CASES,
     say: Callable[[str], None],
 ) -> dict[str, Any]:  # fmt: skip
-    """Return questions a second of both sides, their ratio, and the largest difference of any log-probability in
-    nats.
-    """
+    """Return the questions a second of both sides, their ratio, and how far their log-probabilities differ (nats)."""
     gpt2 = load_gpt2(vocabulary)
     model, tokenizer = random_gpt2(gpt2, n_ctx=N_CTX, init=0.05), library_tokenizer(gpt2)
     rows = []
@@ -86,8 +84,8 @@ def _race(
     evaluated, pool = examples[:items], examples[items:]
     task = dataclasses.replace(given, episodes=_episodes(case, evaluated, pool))
     files = {
-        "validation": write_rows(folder / "evaluated.jsonl", [_row(one) for one in evaluated]),
-        "train": write_rows(folder / "pool.jsonl", [_row(one) for one in pool]),
+        "validation": write_rows(folder / "evaluated.jsonl", [_row(example) for example in evaluated]),
+        "train": write_rows(folder / "pool.jsonl", [_row(example) for example in pool]),
     }
     half = max(1, peer_items // 2)
     parts = [range(half), range(half, 2 * half)]
@@ -122,7 +120,7 @@ def _race(
 def _episodes(case: Case, evaluated: Sequence[Example], pool: Sequence[Example]) -> DrawEpisodes:
     if not case.fixed:
         return harness_episodes(case.task, evaluated, pool)
-    return lambda n, shots, seed: [Episode(one, tuple(pool[:shots])) for one in evaluated[:n]]
+    return lambda n, shots, seed: [Episode(example, tuple(pool[:shots])) for example in evaluated[:n]]
 
 
 def _row(example: Example) -> dict[str, Any]:
@@ -131,7 +129,7 @@ def _row(example: Example) -> dict[str, Any]:
 
 
 def _harness_task(case: Case, task: Task, files: dict[str, Path]) -> dict[str, Any]:
-    """Return the same questions as a task of the harness."""
+    """Return the harness's configuration of a task that asks the same questions."""
     choosing = task.kind == "choose"
     return {
         "task": case.task,

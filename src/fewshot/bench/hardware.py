@@ -1,4 +1,4 @@
-"""On what a figure was measured."""
+"""What a figure was measured on."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 from fewshot.base.machine import n_cores, processor_name
 
 
-def machine() -> dict[str, str | int]:
-    """Return processor, cores, threads and versions, to stand beside every stored figure."""
+def hardware() -> dict[str, str | int]:
+    """Return the processor, cores, threads and versions, to stand beside every stored figure."""
     return {
         "processor": processor_name(),
         "cores": n_cores(),

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from fewshot.base.files import write_json_lines
-from fewshot.evaluate.data.hub import Stored
+from fewshot.evaluate.data.hub import HubSplit
 from fewshot.tokenizer.bpe import train_bpe
 from fewshot.tokenizer.vocab import EOT, Tokenizer
 
@@ -42,9 +42,10 @@ def random_gpt2(tokenizer: Tokenizer, *, n_ctx: int, init: float, **shape: Any) 
 def save_small_model(
     folder: Path, texts: Sequence[str], *, n_ctx: int = 512, init: float = 0.4, steps: int = 0
 ) -> None:
-    """A tiny model, far from uniform, and a byte-level BPE trained on `texts`, as transformers stores them.
+    """Write a tiny model and a byte-level BPE trained on `texts` into a folder, as transformers stores them.
 
-    After some `steps` of training on the texts it writes what looks like them, line breaks and full stops included.
+    Its answers are far from uniform. After some `steps` of training on the texts it writes what looks like them, line
+    breaks and full stops included.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = train_bpe(list(texts), n_vocab=400)
@@ -55,7 +56,7 @@ def save_small_model(
 
 
 def _train(model: Any, tokens: torch.Tensor, steps: int) -> None:
-    """A few steps of AdamW on random pieces of the tokens."""
+    """Train the model for some steps of AdamW on random pieces of the tokens."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for _ in range(steps):
         begins = torch.randint(len(tokens) - TRAINING_LENGTH, (TRAINING_BATCH,)).tolist()
@@ -66,7 +67,7 @@ def _train(model: Any, tokens: torch.Tensor, steps: int) -> None:
 
 
 def harness_task(path: str) -> dict[str, Any]:
-    """Return the harness's own task of that file."""
+    """Return the configuration of the harness's own task in that file."""
     import lm_eval.tasks
     from lm_eval.tasks._yaml_loader import load_yaml
 
@@ -74,7 +75,7 @@ def harness_task(path: str) -> dict[str, Any]:
 
 
 def local_task(path: str, files: Mapping[str, Path], **changed: Any) -> dict[str, Any]:
-    """Return the harness's own task, its data taken from local JSON-lines files by split."""
+    """Return the configuration of the harness's own task, with its data in local JSON-lines files, one a split."""
     cache = next(iter(files.values())).parent / "cache"
     data = {"data_files": {split: str(file) for split, file in files.items()}, "cache_dir": str(cache)}
     own = {"dataset_path": "json", "dataset_name": None, "dataset_kwargs": data}
@@ -82,17 +83,17 @@ def local_task(path: str, files: Mapping[str, Path], **changed: Any) -> dict[str
 
 
 def harness_model(folder: Path, *, batch_size: int) -> Any:
-    """Return the model in `folder` as the harness reads it."""
+    """Return the model in `folder`, loaded by the harness."""
     from lm_eval.models.huggingface import HFLM
 
     return HFLM(pretrained=str(folder), device="cpu", batch_size=batch_size, dtype="float32")
 
 
 def harness_scores(model: Any, task: dict[str, Any], *, shots: int, limit: int) -> dict[str, Any]:
-    """Return the harness's scores of a model of its own, by measure, and what it asked and was told, by document."""
-    found = _evaluate(model, task, shots, limit=limit)
-    (scores,) = found["results"].values()
-    (samples,) = found["samples"].values()
+    """Return the harness's scores of its own model, by metric, and the prompts and answers, by document."""
+    outcome = _evaluate(model, task, shots, limit=limit)
+    (scores,) = outcome["results"].values()
+    (samples,) = outcome["samples"].values()
     named = {name.partition(","): value for name, value in scores.items()}
     plain = {name: value for (name, comma, _), value in named.items() if comma and not name.endswith("_stderr")}
     return {"scores": plain, "samples": samples}
@@ -101,7 +102,7 @@ def harness_scores(model: Any, task: dict[str, Any], *, shots: int, limit: int) 
 def harness_answers(
     model: Any, tokenizer: Any, task: dict[str, Any], *, shots: int, documents: Sequence[int], batch_size: int = 4
 ) -> tuple[list[list[float]], float]:
-    """Return log-probabilities of the choices of these documents by the harness's `hf` model, and the seconds it took.
+    """Return the choices' log-probabilities for these documents by the harness's `hf` model, and the seconds it took.
 
     Seconds are those of the model's requests alone, without loading data and building prompts.
     """
@@ -113,13 +114,13 @@ def harness_answers(
         def loglikelihood(self, *arguments: Any, **settings: Any) -> Any:
             nonlocal seconds
             began = time.perf_counter()
-            found = super().loglikelihood(*arguments, **settings)
+            answers = super().loglikelihood(*arguments, **settings)
             seconds += time.perf_counter() - began
-            return found
+            return answers
 
     peer = Timed(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
-    found = _evaluate(peer, task, shots, samples={task["task"]: list(documents)})
-    (samples,) = found["samples"].values()
+    outcome = _evaluate(peer, task, shots, samples={task["task"]: list(documents)})
+    (samples,) = outcome["samples"].values()
     return [[float(pair[0]) for pair in sample["filtered_resps"]] for sample in samples], seconds
 
 
@@ -134,25 +135,25 @@ def _evaluate(model: Any, task: dict[str, Any], shots: int, **which: Any) -> Any
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
-    """Return the rows as JSON lines."""
+    """Write the rows as JSON lines and return the path."""
     write_json_lines(path, rows)
     return path
 
 
-def write_repositories(folder: Path, sets: Mapping[Stored, Sequence[Mapping[str, Any]]]) -> None:
-    """The rows of each split as `datasets` opens them there: folder/OWNER/NAME, whose README.md names the splits."""
+def write_repositories(folder: Path, sets: Mapping[HubSplit, Sequence[Mapping[str, Any]]]) -> None:
+    """Write the rows of each split to folder/OWNER/NAME, whose README.md names the splits as `datasets` expects."""
     from datasets import Dataset
 
     configs: dict[str, dict[str, list[dict[str, str]]]] = {}
-    for stored, rows in sets.items():
-        if stored.file:
-            write_rows(folder / stored.repository / stored.file, rows)
+    for split, rows in sets.items():
+        if split.file:
+            write_rows(folder / split.repository / split.file, rows)
             continue
-        config = stored.config or "default"
-        file = f"{config}/{stored.split}.parquet"
-        Dataset.from_list(list(rows)).to_parquet(folder / stored.repository / file)
-        splits = configs.setdefault(stored.repository, {}).setdefault(config, [])
-        splits.append({"split": stored.split, "path": file})
+        config = split.config or "default"
+        file = f"{config}/{split.split}.parquet"
+        Dataset.from_list(list(rows)).to_parquet(folder / split.repository / file)
+        splits = configs.setdefault(split.repository, {}).setdefault(config, [])
+        splits.append({"split": split.split, "path": file})
     for repository, named in configs.items():
         head = {"configs": [{"config_name": config, "data_files": files} for config, files in named.items()]}
         (folder / repository / "README.md").write_text(f"---\n{json.dumps(head)}\n---\n")

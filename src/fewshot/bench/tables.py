@@ -1,4 +1,4 @@
-"""Stored results of `fewshot bench attention` as the Markdown tables of docs/sparsity.md."""
+"""Print stored results of `fewshot bench attention` as the Markdown tables of docs/sparsity.md."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Row = Mapping[str, Any]
 
 
 def attention_tables(result: Mapping[str, Any]) -> str:
-    """Return one table for each part that `result` holds, under a line that names the machine."""
+    """Return a table for each part that `result` holds, under a line that names the machine."""
     try:
         return "\n".join(_lines(result)) + "\n"
     except (KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""Seconds of several functions, taken in turns so that a noisy machine disturbs all alike."""
+"""Time several functions in turns, so that a noisy machine disturbs all alike."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 
 def in_turns(sides: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[str, float]:
-    """Return median seconds of each side over `rounds` interleaved rounds, after one round that is not counted."""
+    """Return the median seconds of each function over `rounds` rounds, after a first round that does not count."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds + 1):
         for name, run in sides.items():

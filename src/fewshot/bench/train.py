@@ -1,4 +1,4 @@
-"""Our training against a plain transformers GPT-2 loop of the same shape, on the same rows, step by step in turns."""
+"""Our training against a plain GPT-2 loop of transformers, of the same shape and on the same rows, in turns."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from typing import Any, cast
 import torch
 
 from fewshot.base.errors import BadValue, check
+from fewshot.checkpoint.folder import RunFolder
 from fewshot.dataset.loader import load_batch, validation_batches
 from fewshot.dataset.mixture import Mixture
 from fewshot.dataset.pack import Packed
-from fewshot.dataset.prepare import load_tokens
+from fewshot.dataset.prepare import load_tokens, training_mixture
 from fewshot.train.metrics import StepMetrics
 from fewshot.train.resolve import RunConfig
-from fewshot.train.run import DATA, read_run_config, start, training_mixture
+from fewshot.train.run import read_run_config, start
 
-TURN_STEPS = 20  # steps of the one before it is the other's turn
+TURN_STEPS = 20  # steps of one before it is the other's turn
 PEER_LR = 1e-3
 
 
@@ -37,10 +38,11 @@ def race(
     # Left open, our training would take the first Ctrl-C for itself while only the peer is still at work.
     with contextlib.closing(cast("Generator[StepMetrics, None, None]", start(given, run, say=say))) as reports:
         ours = next(reports)
+        folder = RunFolder(run)
         config = read_run_config(run)
-        tokens = load_tokens(config.data, run / DATA)
+        tokens = load_tokens(config.data, folder.data)
         check(bool(tokens.validation), "a race needs validation text: data.val_fraction must be above 0")
-        peer = _Peer(config, training_mixture(config, tokens))
+        peer = _Peer(config, training_mixture(config.data, tokens, n_ctx=config.model.n_ctx, seed=config.loop.seed))
         while True:
             n_taken = 0
             for n_taken, ours in enumerate(itertools.islice(reports, TURN_STEPS), start=1):  # noqa: B007
@@ -100,12 +102,12 @@ class _Peer:
         self.step, self.seconds = 0, 0.0
 
     def take_turn(self, most_steps: int) -> None:
-        """As many steps as ours has in a turn, or as are left of `most_steps` in all."""
+        """Train as many steps as ours has in a turn, or as are left of `most_steps` in all."""
         for _ in range(min(TURN_STEPS, most_steps - self.step)):
             self.train_step()
 
     def train_step(self) -> None:
-        """One step, timed."""
+        """Train one step and add its time."""
         began = time.perf_counter()
         batch = load_batch(self.mixture, first_row=self.step * self.n_rows, n_rows=self.n_rows)
         logits = self.model(batch.tokens).logits

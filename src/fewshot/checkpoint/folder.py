@@ -1,6 +1,7 @@
-"""A run folder: which of its entries are checkpoints, and whether anything in it could be overwritten.
+"""A run folder: the name of everything in it, and whether anything there could be overwritten.
 
-In: paths. Out: names and refusals. What the program did not name itself is not its own: it is neither used nor deleted.
+In: a path. Out: paths, and `BadValue` or `BadFile` with the way out. Knows nothing of what the files hold. What the
+program did not name itself is not its own: it is neither used nor deleted.
 """
 
 from __future__ import annotations
@@ -9,70 +10,165 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from fewshot.base.errors import BadValue
+from fewshot.base.config import read_yaml
+from fewshot.base.errors import BadFile, BadValue
 from fewshot.base.files import remove_litter, write_text
 from fewshot.base.lock import LOCK, is_empty
 
-CONFIG, TOKENIZER, DATA, FOLDER = "config.yaml", "tokenizer.json", "data", "checkpoints"
 CONVERTED = "a converted model, which can be used; training from one is not there yet"
-UNFINISHED = ".unfinished"  # in a folder that was empty before something was begun there, which did not come to its end
 
 
-def folder_of(step: int) -> str:
-    """Name of the checkpoint after `step` optimizer steps."""
+@dataclass(frozen=True)
+class RunFolder:
+    """One training run on disk, which may not be there yet.
+
+    config.yaml              the resolved configuration
+    tokenizer.json
+    data/                    the run's text as token shards
+    checkpoints/step-N/      weights and training state after N steps
+    metrics.jsonl            the figures of the steps, a line each
+    evaluations/             results of evaluations, a folder for each checkpoint
+    report.html
+    .unfinished              there while a new run or model is being made
+    .lock                    held by the process that writes
+    """
+
+    path: Path
+
+    @classmethod
+    def of_checkpoint(cls, checkpoint: Path) -> RunFolder | None:
+        """Return the run that a checkpoint's folder lies in; None for one that lies elsewhere."""
+        run = cls(checkpoint.parent.parent)
+        return run if checkpoint.parent.name == run.checkpoints.name else None
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def tokenizer(self) -> Path:
+        """The tokenizer's file."""
+        return self.path / "tokenizer.json"
+
+    @property
+    def data(self) -> Path:
+        """The folder of token shards."""
+        return self.path / "data"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        """The figures of the steps."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def evaluations(self) -> Path:
+        """The folder of results."""
+        return self.path / "evaluations"
+
+    @property
+    def report(self) -> Path:
+        """The page about the run."""
+        return self.path / "report.html"
+
+    @property
+    def unfinished(self) -> Path:
+        """The mark of what was begun in an empty folder and has not come to its end."""
+        return self.path / ".unfinished"
+
+    @property
+    def lock(self) -> Path:
+        """The file that the writing process holds."""
+        return self.path / LOCK
+
+    def checkpoint(self, step: int) -> Path:
+        """Return the folder of the checkpoint after `step` optimizer steps."""
+        return self.checkpoints / checkpoint_name(step)
+
+    def checkpoint_folders(self) -> list[Path]:
+        """Return the folders of the checkpoints that are there, oldest first; their content is not verified."""
+        inside = self.checkpoints.iterdir() if self.checkpoints.is_dir() else iter(())
+        steps = {path: step for path in inside if (step := step_of(path.name)) is not None and path.is_dir()}
+        return sorted(steps, key=lambda path: steps[path])
+
+    def read_config(self) -> dict[str, Any]:
+        """Return the resolved configuration as plain values; a folder without one raises `BadFile`."""
+        if not self.config.is_file():
+            raise BadFile(f"{self.path} is not a run: it has no {self.config.name}")
+        return read_yaml(self.config)
+
+    def check_is_new(self) -> None:
+        """Raise `BadValue`, with the way out, if a new run or model here could overwrite anything.
+
+        Nothing is written. A folder is new if it is not there, empty, or holds what `making` did not finish.
+        """
+        folder = self.path
+        try:
+            str(folder).encode()
+        except UnicodeEncodeError:
+            name = os.fsencode(folder).decode("utf-8", errors="replace")
+            raise BadValue(
+                f"{name} is a name that is not UTF-8, in which weights cannot be stored: give another"
+            ) from None
+        if folder.exists() and not folder.is_dir():
+            raise BadValue(f"{folder} is a file; give the name of a new folder")
+        if is_empty(folder):
+            return
+        if self.config.is_file():
+            raise BadValue(
+                f"{folder} already holds a run: continue it with 'fewshot resume {folder}', or give a new folder"
+            )
+        if self.unfinished.is_file() and not self.checkpoint_folders():
+            return
+        if self.checkpoint_folders():
+            raise BadValue(f"{folder} holds {CONVERTED}: give a new folder")
+        names = sorted(path.name for path in folder.iterdir() if path != self.lock)
+        some = ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
+        raise BadValue(f"{folder} is not empty (it holds {some}): give a new folder")
+
+    def check_can_go_on(self) -> None:
+        """Raise `BadFile`, with the way out, if there is no run here to resume; nothing is written."""
+        if self.config.is_file():
+            return
+        if not self.path.exists():
+            raise BadFile(f"{self.path} does not exist; a run folder (made by fewshot train) is needed")
+        if self.unfinished.is_file():
+            raise BadFile(
+                f"{self.path} was stopped before its training began: give 'fewshot train' once more with the same --out"
+            )
+        if self.checkpoint_folders():
+            raise BadFile(f"{self.path} holds {CONVERTED}")
+        raise BadFile(f"{self.path} is not a run: it has no {self.config.name}")
+
+    @contextlib.contextmanager
+    def making(self) -> Iterator[None]:
+        """Mark the folder, which the caller holds, as unfinished until the block ends well.
+
+        Refuses what `check_is_new` refuses. If the block fails, or its process is killed, the same may be tried again
+        in the same folder.
+        """
+        self.check_is_new()
+        remove_litter(self.path)
+        write_text(self.unfinished, "what is here was begun and not finished; it may be begun again\n")
+        yield
+        self.unfinished.unlink()
+
+
+def checkpoint_name(step: int) -> str:
+    """Return the name of the checkpoint after `step` optimizer steps."""
     return f"step-{step:08d}"
 
 
 def step_of(name: str) -> int | None:
     """Return the step of a checkpoint's name; None for any other name, such as that of a copy."""
     digits = re.fullmatch(r"step-([0-9]{8,})", name)
-    return int(digits[1]) if digits and folder_of(int(digits[1])) == name else None
-
-
-def checkpoint_folders(run: Path) -> list[Path]:
-    """Return the run's checkpoints, oldest first; unverified."""
-    inside = (run / FOLDER).iterdir() if (run / FOLDER).is_dir() else iter(())
-    steps = {path: step for path in inside if (step := step_of(path.name)) is not None and path.is_dir()}
-    return sorted(steps, key=lambda path: steps[path])
-
-
-def check_is_new(folder: Path) -> None:
-    """Raise `BadValue`, with the way out, if a new run or model in `folder` could overwrite anything.
-
-    Nothing is written. A folder is new if it is not there, empty, or holds what `making` did not finish.
-    """
-    try:
-        str(folder).encode()
-    except UnicodeEncodeError:
-        name = os.fsencode(folder).decode("utf-8", errors="replace")
-        raise BadValue(f"{name} is a name that is not UTF-8, in which weights cannot be stored: give another") from None
-    if folder.exists() and not folder.is_dir():
-        raise BadValue(f"{folder} is a file; give the name of a new folder")
-    if is_empty(folder):
-        return
-    if (folder / CONFIG).is_file():
-        raise BadValue(
-            f"{folder} already holds a run: continue it with 'fewshot resume {folder}', or give a new folder"
-        )
-    if (folder / UNFINISHED).is_file() and not checkpoint_folders(folder):
-        return
-    if checkpoint_folders(folder):
-        raise BadValue(f"{folder} holds {CONVERTED}: give a new folder")
-    names = sorted(path.name for path in folder.iterdir() if path.name != LOCK)
-    shown = ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
-    raise BadValue(f"{folder} is not empty (it holds {shown}): give a new folder")
-
-
-@contextlib.contextmanager
-def making(folder: Path) -> Iterator[None]:
-    """A block in which `folder`, held by the caller, gets what is new there; what it may not overwrite is refused.
-
-    If the block fails, or its process is killed, the same may be tried again in the same folder.
-    """
-    check_is_new(folder)
-    remove_litter(folder)
-    write_text(folder / UNFINISHED, "what is here was begun and not finished; it may be begun again\n")
-    yield
-    (folder / UNFINISHED).unlink()
+    return int(digits[1]) if digits and checkpoint_name(int(digits[1])) == name else None

@@ -1,4 +1,4 @@
-"""Checkpoints come back only after their sha256 agreed."""
+"""Runs and checkpoints in, models out; a file is used only if its sha256 agrees with the manifest."""
 
 from __future__ import annotations
 
@@ -11,11 +11,35 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fewshot.base.errors import BadFile, DamagedCheckpoint
-from fewshot.checkpoint.folder import CONFIG, FOLDER, checkpoint_folders, step_of
+from fewshot.base.files import read_json, sha256_file
+from fewshot.checkpoint.folder import RunFolder, step_of
 from fewshot.checkpoint.manifest import MANIFEST, TRAINING, WEIGHTS, Checkpoint, read_manifest
 from fewshot.kernels import sdpa
+from fewshot.kernels.choose import choose_for
 from fewshot.kernels.interface import Attend
+from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
+from fewshot.model.machine import machine_device, requirements_of
+from fewshot.tokenizer.load import load_tokenizer
+from fewshot.tokenizer.vocab import Tokenizer
+
+
+def load_run(folder: Path, *, attend: Attend | None = None) -> tuple[GPT, Tokenizer, Checkpoint]:
+    """Return the newest model of a run (or the one of a checkpoint folder inside it), its tokenizer and its checkpoint.
+
+    Attention is computed by `attend`, or by the kernel that is fastest here for a model that is only read from.
+    """
+    checkpoint = find_checkpoint(folder)
+    file = _tokenizer_file(folder)
+    tokenizer = load_tokenizer(file)
+    _check_made_the_tokens(file, tokenizer)
+    if tokenizer.n_vocab > checkpoint.config.n_vocab:
+        raise BadFile(
+            f"{folder}: its {file.name} has {tokenizer.n_vocab:,} entries, but the model only knows "
+            f"{checkpoint.config.n_vocab:,}: put back the tokenizer that it was trained with"
+        )
+    attend = attend or _kernel(checkpoint.config)
+    return load_model(checkpoint, attend=attend, device=machine_device()), tokenizer, checkpoint
 
 
 def find_checkpoint(path: Path) -> Checkpoint:
@@ -24,14 +48,15 @@ def find_checkpoint(path: Path) -> Checkpoint:
         raise BadFile(f"{path} does not exist; a run folder (made by fewshot train) is needed")
     if (path / MANIFEST).is_file():
         return read_manifest(path)
-    found = checkpoint_folders(path)
-    if not found and (path / CONFIG).is_file() and not (path / FOLDER).is_dir():
+    run = RunFolder(path)
+    checkpoints = run.checkpoint_folders()
+    if not checkpoints and run.config.is_file() and not run.checkpoints.is_dir():
         raise DamagedCheckpoint(f"{path} holds no checkpoint yet: its training goes on with 'fewshot resume {path}'")
-    if not found:
-        others = sorted(other.name for other in (path / FOLDER).glob("[!.]*"))
+    if not checkpoints:
+        others = sorted(other.name for other in run.checkpoints.glob("[!.]*"))
         held = f"; it holds {', '.join(others[:3])}, of which none is named step-N with eight digits" if others else ""
-        raise DamagedCheckpoint(f"{path} holds no checkpoint (looked for {path / FOLDER}/step-*){held}")
-    newest = read_manifest(found[-1])
+        raise DamagedCheckpoint(f"{path} holds no checkpoint (looked for {run.checkpoints}/step-*){held}")
+    newest = read_manifest(checkpoints[-1])
     if newest.step != step_of(newest.path.name):
         raise DamagedCheckpoint(
             f"{newest.path} holds step {newest.step:,}, not that of its name: rename it, or move it away"
@@ -70,3 +95,33 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, UnicodeError) as error:
         raise DamagedCheckpoint(f"{os.fsencode(path).decode(errors='replace')} cannot be read: {error}") from None
+
+
+def _tokenizer_file(folder: Path) -> Path:
+    """Return the tokenizer of a run, or of the run that a checkpoint lies in; never one that merely lies above."""
+    runs = [RunFolder.of_checkpoint(path) for path in (folder.absolute(), folder.resolve())]
+    for run in (RunFolder(folder), *filter(None, runs)):
+        if run.tokenizer.is_file():
+            return run.tokenizer
+    raise BadFile(f"{folder} has no {RunFolder(folder).tokenizer.name}: a run folder made by fewshot train is needed")
+
+
+def _check_made_the_tokens(file: Path, tokenizer: Tokenizer) -> None:
+    """Raise `BadFile` if the tokens of the run, where they are still there, were made by another tokenizer."""
+    made_by = {name for index in RunFolder(file.parent).data.glob("*.json") for name in _makers(index)}
+    if made_by and not made_by & {tokenizer.fingerprint, sha256_file(file)}:
+        raise BadFile(f"{file} is not the tokenizer that the run was trained with: put that one back")
+
+
+def _makers(index: Path) -> set[str]:
+    """Return the tokenizers' fingerprints in an index of tokens; none if it is damaged, which `load_tokens` reports."""
+    try:
+        return {shard["tokenizer"] for shard in read_json(index)["shards"]}
+    except (BadFile, OSError, KeyError, TypeError):
+        return set()
+
+
+def _kernel(config: GPTConfig) -> Attend:
+    """Return the kernels that suit each pattern of a model that is only read from."""
+    requirements = requirements_of(config, device=machine_device(), dtype=torch.float32, training=False)
+    return choose_for(config.patterns, "auto", requirements).attend

@@ -1,4 +1,4 @@
-"""What a checkpoint folder holds, written beside it as JSON and checked before anything is used.
+"""The manifest of a checkpoint folder: a JSON list of its files, checked before any of them is used.
 
 checkpoints/step-00002000/
     manifest.json            this: step, model shape, training counters, sha256 and size of every file
@@ -16,7 +16,7 @@ from typing import Any
 from fewshot.base.config import cast, from_plain, to_plain
 from fewshot.base.errors import BadFile, DamagedCheckpoint, FewshotError
 from fewshot.base.files import read_json, sha256_file, write_json
-from fewshot.checkpoint.folder import folder_of
+from fewshot.checkpoint.folder import checkpoint_name
 from fewshot.model.config import GPTConfig
 
 MANIFEST, WEIGHTS, TRAINING = "manifest.json", "model.safetensors", "training.safetensors"
@@ -31,12 +31,12 @@ class Checkpoint:
     path: Path
     step: int
     config: GPTConfig
-    weights: str = ""  # sha256 of the weights' file: what tells one model from another
+    weights: str = ""  # sha256 of the weights' file, by which models are told apart
     counters: Mapping[str, Any] = field(default_factory=dict)  # plain values that training needs to go on
 
 
 def write_manifest(folder: Path, *, step: int, config: GPTConfig, counters: Mapping[str, Any]) -> None:
-    """Record every file that lies in `folder` now."""
+    """Write the manifest of the files that are in `folder` now."""
     files = {
         file.name: {"sha256": sha256_file(file), "size_bytes": file.stat().st_size} for file in sorted(folder.iterdir())
     }
@@ -45,7 +45,7 @@ def write_manifest(folder: Path, *, step: int, config: GPTConfig, counters: Mapp
 
 
 def read_manifest(folder: Path) -> Checkpoint:
-    """Return the checkpoint in `folder` after every file was found and its sha256 agreed; else `DamagedCheckpoint`."""
+    """Return the checkpoint in `folder` if the sha256 of every file agrees; else raise `DamagedCheckpoint`."""
     way_out = f"delete {folder} to use the checkpoint before it"
     try:
         checkpoint, files = _parse(folder)
@@ -62,19 +62,20 @@ def read_manifest(folder: Path) -> Checkpoint:
 
 
 def is_as_written(folder: Path) -> bool:
-    """Return whether `folder` is a checkpoint with the name and the files that it was given; their content is not
-    read.
+    """Return whether `folder` is a checkpoint with the name and files that it was written with.
+
+    The content of the files is not read.
     """
     try:
         checkpoint, files = _parse(folder)
     except FewshotError:
         return False
-    is_ours = not folder.is_symlink() and folder.name == folder_of(checkpoint.step)
+    is_ours = not folder.is_symlink() and folder.name == checkpoint_name(checkpoint.step)
     return is_ours and {file.name for file in folder.iterdir()} == {MANIFEST, *files}
 
 
 def _parse(folder: Path) -> tuple[Checkpoint, dict[str, str]]:
-    """Return what the manifest says, and the sha256 of every file; values of any other kind raise `BadFile`."""
+    """Return the checkpoint by its manifest, and the sha256 of every file; unusable values raise `BadFile`."""
     where = folder / MANIFEST
     plain = read_json(where)
     if not isinstance(plain, dict) or plain.get("format") != FORMAT or not plain.keys() >= KEYS:

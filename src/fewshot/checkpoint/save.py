@@ -1,4 +1,4 @@
-"""Checkpoints are written whole or not at all, of finite numbers alone, and only the last few are kept."""
+"""Checkpoints are written whole or not at all, with finite numbers only, and all but the newest are deleted."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from torch import Tensor
 
 from fewshot.base.errors import NotFinite, check
 from fewshot.base.files import usual_mode, written_whole
-from fewshot.checkpoint.folder import FOLDER, checkpoint_folders, folder_of
+from fewshot.base.tensors import first_not_finite
+from fewshot.checkpoint.folder import RunFolder
 from fewshot.checkpoint.manifest import TRAINING, WEIGHTS, is_as_written, write_manifest
 from fewshot.model.gpt import GPT
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write a safetensors file; a full disk, or anything else that the system refuses, raises `OSError`."""
+    """Write a safetensors file; a full disk, or another refusal of the system, raises `OSError`."""
     ready = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     try:
         save_file(ready, path, metadata=dict(metadata or {"format": "pt"}))
@@ -42,14 +43,14 @@ def save(
     counters: Mapping[str, Any] | None = None,
     training: Mapping[str, Tensor] | None = None,
 ) -> Path:
-    """Write `run/checkpoints/step-N`, in a folder that the caller holds; gives the new folder.
+    """Write the checkpoint `run/checkpoints/step-N` and return its folder; the caller holds the run.
 
     A crash or a full disk at any moment leaves the older checkpoints as they were; what a killed process left half
     written is removed by the next save. Weights or moments that are not finite raise `NotFinite`: nothing is written.
     """
     check_finite(model.state_dict())
     check_finite(training or {})
-    path = run / FOLDER / folder_of(step)
+    path = RunFolder(run).checkpoint(step)
     for litter in path.parent.glob(".step-*.partial"):
         shutil.rmtree(litter)
     with written_whole(path) as partial:
@@ -62,23 +63,22 @@ def save(
 
 
 def check_finite(tensors: Mapping[str, Tensor]) -> None:
-    """Raise `NotFinite` with the name of the first tensor that holds a NaN or an infinity; one pass over each."""
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and tensor.numel():
-            least, most = torch.aminmax(tensor.detach())  # a NaN anywhere makes both NaN
-            if not (torch.isfinite(least) & torch.isfinite(most)):
-                raise NotFinite(f"{name} is not finite: it goes from {least.item():g} to {most.item():g}")
+    """Raise `NotFinite` with the name and the range of the first tensor that holds a NaN or an infinity."""
+    name = first_not_finite(tensors)
+    if name is not None:
+        least, most = torch.aminmax(tensors[name].detach())
+        raise NotFinite(f"{name} is not finite: it goes from {least.item():g} to {most.item():g}")
 
 
 def prune(run: Path, *, keep: int) -> None:
-    """Delete all but the newest `keep` of the checkpoints that the program wrote; all else that lies there stays."""
+    """Delete all but the newest `keep` of the checkpoints that the program wrote; everything else there stays."""
     check(keep >= 1, f"checkpoints to keep is {keep}, must be at least 1")
-    for old in [folder for folder in checkpoint_folders(run) if is_as_written(folder)][:-keep]:
+    for old in [folder for folder in RunFolder(run).checkpoint_folders() if is_as_written(folder)][:-keep]:
         discard(old)
 
 
 def discard(checkpoint: Path) -> None:
-    """Delete a checkpoint so that a kill half way leaves no part of it under its name."""
+    """Delete a checkpoint; a kill half way leaves no part of it under its name."""
     litter = checkpoint.with_name(f".{checkpoint.name}.old.partial")
     checkpoint.replace(litter)
     shutil.rmtree(litter)

@@ -1,4 +1,4 @@
-"""Measure against peers; every figure is a ratio taken in one interleaved run.
+"""Measure speed against other libraries; every figure is a ratio, taken by running both sides in turns.
 
 fewshot bench attention --json benchmarks/results/attention.json
 fewshot bench train --race --config runs/shakespeare_fast.yaml --text FILE
@@ -17,55 +17,71 @@ ATTENTION_PARTS = ["against_dense", "growth", "peers", "whole_model"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """One bench a floor."""
+    """Add a subcommand for each benchmark."""
     benches = parser.add_subparsers(dest="bench", required=True, metavar="attention|train|evaluate|meta|corpus")
     attention = benches.add_parser(
-        "attention", allow_abbrev=False, help="sparse patterns against dense attention, other lengths and peers"
+        "attention",
+        allow_abbrev=False,
+        help="sparse patterns against dense attention and other libraries, at growing lengths",
     )
     attention.add_argument(
-        "--parts", nargs="+", choices=ATTENTION_PARTS, default=ATTENTION_PARTS, help="all, if not said"
+        "--parts", nargs="+", choices=ATTENTION_PARTS, default=ATTENTION_PARTS, help="which to run (default: all)"
     )
-    attention.add_argument("--show", type=Path, metavar="FILE", help="print a stored result as Markdown tables instead")
-    attention.add_argument("--n", type=int, help="one length for all parts, for a quick look (8192, 16384 and others)")
-    attention.add_argument("--rounds", type=int, default=5, help="interleaved rounds; medians count (%(default)s)")
+    attention.add_argument(
+        "--show", type=Path, metavar="FILE", help="print a stored result as Markdown tables, measure nothing"
+    )
+    attention.add_argument(
+        "--n", type=int, help="one length for all parts, for a quick look (default: each part has its own)"
+    )
+    attention.add_argument(
+        "--rounds", type=int, default=5, help="rounds in turns; the median is reported (%(default)s)"
+    )
     train = benches.add_parser(
         "train", allow_abbrev=False, help="seconds to a validation loss, against a transformers GPT-2 loop"
     )
-    train.add_argument("--race", action="store_true", required=True, help="run both sides in turns")
+    train.add_argument("--race", action="store_true", required=True, help="run both sides in turns (required)")
     train.add_argument("--config", type=Path, required=True, metavar="YAML")
     train.add_argument("--text", nargs="+", required=True, metavar="PATH")
-    train.add_argument("--until", type=float, default=1.88, help="nats a token (%(default)s)")
-    train.add_argument("--peer_steps", type=int, default=2000, help="steps of the peer (%(default)s)")
-    corpus = benches.add_parser("corpus", allow_abbrev=False, help="encoding speed against tiktoken alone")
+    train.add_argument(
+        "--until", type=float, default=1.88, help="validation loss to reach, nats per token (%(default)s)"
+    )
+    train.add_argument("--peer_steps", type=int, default=2000, help="steps of the transformers loop (%(default)s)")
+    corpus = benches.add_parser("corpus", allow_abbrev=False, help="encoding speed against plain tiktoken")
     corpus.add_argument("--text", nargs="+", required=True, type=Path, metavar="PATH")
     corpus.add_argument(
-        "--tokenizer", type=Path, required=True, help="tokenizer.json, or encoder.json and vocab.bpe's folder"
+        "--tokenizer", type=Path, required=True, help="tokenizer.json, or a folder with encoder.json and vocab.bpe"
     )
     evaluate = benches.add_parser(
-        "evaluate", allow_abbrev=False, help="questions a second against lm_eval's hf model, same weights and prompts"
+        "evaluate", allow_abbrev=False, help="questions per second against lm_eval's hf model, same weights and prompts"
     )
     evaluate.add_argument("--data", type=Path, required=True, help="folder with hellaswag and ARC")
     evaluate.add_argument("--vocabulary", type=Path, required=True, help="folder with GPT-2's vocabulary")
-    evaluate.add_argument("--items", type=int, default=200, help="questions that we answer (%(default)s)")
-    evaluate.add_argument("--peer_items", type=int, default=8, help="of them by lm_eval too (%(default)s)")
-    meta = benches.add_parser("meta", allow_abbrev=False, help="MAML on all tasks at once against a loop over tasks")
-    meta.add_argument("--rounds", type=int, default=50, help="interleaved rounds; medians count (%(default)s)")
+    evaluate.add_argument("--items", type=int, default=200, help="questions that fewshot answers (%(default)s)")
+    evaluate.add_argument(
+        "--peer_items", type=int, default=8, help="how many of them lm_eval answers too (%(default)s)"
+    )
+    meta = benches.add_parser(
+        "meta", allow_abbrev=False, help="MAML on all tasks of a batch at once against a loop over them"
+    )
+    meta.add_argument("--rounds", type=int, default=50, help="rounds in turns; the median is reported (%(default)s)")
     for bench in (attention, train, evaluate, meta, corpus):
         bench.add_argument(
-            "--json", type=Path, nargs="?", metavar="FILE", help="store the result, which is also printed, in a file"
+            "--json", type=Path, nargs="?", metavar="FILE", help="also write the printed result to a file"
         )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run a bench and print its result."""
+    """Run a benchmark, print its result and write it to a file if asked."""
     from fewshot.base.config import read_yaml
     from fewshot.base.files import read_json, write_json
     from fewshot.base.log import note
-    from fewshot.bench.hardware import machine
+    from fewshot.bench.hardware import hardware
     from fewshot.cli.show import print_json
 
     if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)  # what cannot be stored is better known before than after
+        args.json.parent.mkdir(
+            parents=True, exist_ok=True
+        )  # a folder that cannot be made is told before hours of measuring
     if args.bench == "attention" and args.show:
         from fewshot.bench.tables import attention_tables
 
@@ -101,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
         from fewshot.bench.corpus import encode_speed
 
         result = encode_speed(args.text, args.tokenizer)
-    result = {"bench": args.bench, "machine": machine(), **result}
+    result = {"bench": args.bench, "machine": hardware(), **result}
     print_json(result)
     if args.json:
         write_json(args.json, result)

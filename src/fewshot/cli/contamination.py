@@ -1,10 +1,10 @@
-"""How much of a task was in a run's own training text, and every score as all / clean / dirty.
+"""How much of a task was in a run's own training text, and its scores over all, clean and dirty questions.
 
   fewshot contamination RUN --tasks lambada,multirc --data FOLDER
   fewshot contamination RUN --tasks lambada --data FOLDER --text PATH...     where the run's data folder is gone
 
 An example is dirty if any n words in a row of it stand in the training text, n from 8 to 13 by the length of the task's
-examples. The evidence is kept in RUN/evaluations/step-N/contamination/TASK.json, with the figure of all beside it.
+examples. The evidence goes to RUN/evaluations/step-N/contamination/TASK.json, with the figure of all beside it.
 Source: Brown et al. 2020, section 4 and appendix C.
 """
 
@@ -18,36 +18,46 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fewshot.corpus.document import Document
-    from fewshot.evaluate.contamination import Score
+    from fewshot.evaluate.contamination import SubsetScore
     from fewshot.tokenizer.vocab import Tokenizer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which run, which tasks."""
+    """Add the arguments: which run, which tasks, which text."""
     parser.add_argument("folder", type=Path, metavar="RUN")
     parser.add_argument("--tasks", required=True, help="names with commas")
     parser.add_argument("--data", help="folder or zip archive with the original files of the tasks, or: hub")
     parser.add_argument("--text", nargs="+", metavar="PATH", help="the training text, instead of the run's")
-    parser.add_argument("--text_field", default="text", metavar="NAME", help="of .jsonl and .parquet (%(default)s)")
-    parser.add_argument("--shots", type=int, default=0, help="demonstrations (%(default)s)")
-    parser.add_argument("--limit", type=int, default=100_000, help="items of each task (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the demonstrations (%(default)s)")
-    parser.add_argument("--batch_size", type=int, default=32, help="does not change the scores (%(default)s)")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="for evidence and answers (RUN/evaluations)")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument(
+        "--text_field",
+        default="text",
+        metavar="NAME",
+        help="field that holds the text, in .jsonl and .parquet (%(default)s)",
+    )
+    parser.add_argument("--shots", type=int, default=0, help="number of demonstrations (%(default)s)")
+    parser.add_argument("--limit", type=int, default=100_000, help="questions of each task (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the demonstrations (%(default)s)")
+    parser.add_argument(
+        "--batch_size", type=int, default=32, help="texts computed at once; does not change the scores (%(default)s)"
+    )
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder for evidence and answers (RUN/evaluations)")
+    parser.add_argument("--json", action="store_true", help="print the evidence as one object")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compare and measure."""
+    """Compare the tasks with the training text, and evaluate them on clean and dirty questions."""
     from fewshot.base.errors import check
+    from fewshot.base.files import write_text
     from fewshot.base.log import note
     from fewshot.cli.show import counted, print_json, print_table
     from fewshot.evaluate.contamination import find_contamination, split_results
     from fewshot.evaluate.data.hub import open_data
     from fewshot.evaluate.example import n_questions
     from fewshot.evaluate.load import load
-    from fewshot.evaluate.store.contamination import Evidence, counted_text, store_evidence
-    from fewshot.evaluate.store.results import can_store, evaluate_into, folder_of
+    from fewshot.evaluate.reports.contamination import contamination_svg
+    from fewshot.evaluate.run import evaluate
+    from fewshot.evaluate.store.contamination import FIGURE, Evidence, counted_text, read_main_scores, store_evidence
+    from fewshot.evaluate.store.results import open_store
     from fewshot.evaluate.tasks.table import make_task
 
     check(args.limit >= 1, f"--limit is {args.limit}, must be at least 1")
@@ -55,30 +65,33 @@ def run(args: argparse.Namespace) -> int:
     data = open_data(args.data)
     tasks = [make_task(name, data=data) for name in dict.fromkeys(map(str.strip, args.tasks.split(",")))]
     loaded = load(str(args.folder))
-    root = args.out or loaded.folder
-    kept = root if can_store(root, wanted=args.out is not None) else None
-    examples = {task.name: [one.example for one in task.episodes(args.limit, 0, args.seed)] for task in tasks}
+    store = open_store(
+        args.out or loaded.folder,
+        loaded.weights,
+        step=loaded.step,
+        name=loaded.name,
+        wanted=args.out is not None,
+    )
+    examples = {task.name: [episode.example for episode in task.episodes(args.limit, 0, args.seed)] for task in tasks}
     note(f"comparing {sum(map(len, examples.values())):,} examples with the training text")
     began = time.perf_counter()
     documents, text = counted_text(_documents(args, loaded.tokenizer))
-    split = find_contamination(examples, documents)
+    synthetic = {task.name for task in tasks if task.synthetic}
+    split = find_contamination(examples, documents, synthetic=synthetic)
     note(f"compared in {time.perf_counter() - began:.1f} s")
-    found: dict[str, Evidence] = {}
+    evidence: dict[str, Evidence] = {}
     for task in tasks:
         with counted(task.name) as on_progress:
-            (answered,) = evaluate_into(
-                kept,
+            (answered,) = evaluate(
                 loaded.lm,
                 loaded.tokenizer,
                 task,
-                weights=loaded.weights,
-                step=loaded.step,
-                name=loaded.name,
                 shots=[args.shots],
                 limit=args.limit,
                 seed=args.seed,
                 batch_size=args.batch_size,
-                keep_results=False,  # on other questions than those of the curves
+                # its results are not stored: they are on other questions than those of the curves
+                store=store.answers(task) if store else None,
                 on_progress=on_progress,
             )
         if answered.n_skipped:
@@ -86,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
                 f"{task.name}: {answered.n_skipped:,} of {n_questions(examples[task.name]):,} questions are compared "
                 f"and not measured: they are too long for the model's {loaded.lm.n_ctx:,} tokens"
             )
-        found[task.name] = Evidence(
+        evidence[task.name] = Evidence(
             questions=answered.questions,
             text=text.hexdigest(),
             shots=args.shots,
@@ -96,22 +109,23 @@ def run(args: argparse.Namespace) -> int:
                 split_results(split[task.name], answered.answers, task.metrics, shots=args.shots, seed=args.seed)
             ),
         )
-    if kept is not None:
-        own = folder_of(kept, loaded.weights, step=loaded.step, name=loaded.name)
-        note(f"evidence and figure: {store_evidence(own, found, step=loaded.step, weights=loaded.weights)}")
+    if store is not None:
+        folder = store_evidence(store.folder(), evidence, step=store.step, weights=store.weights)
+        write_text(folder / FIGURE, contamination_svg(read_main_scores(folder)))
+        note(f"evidence and figure: {folder}")
     if args.json:
-        print_json({name: one.to_json() for name, one in found.items()})
+        print_json({name: of_task.to_json() for name, of_task in evidence.items()})
         return 0
     lines = []
-    for row in [row for one in found.values() for row in one.scores]:
-        scores = map(_shown, (row.all, row.clean, row.dirty))
+    for row in [row for of_task in evidence.values() for row in of_task.scores]:
+        scores = map(_as_text, (row.all, row.clean, row.dirty))
         lines.append((row.task, row.metric, str(row.n_words), f"{row.clean_share:.1%}", *scores))
-    print_table(("task", "measure", "n-gram", "clean", "all", "clean score", "dirty score"), lines, text=2)
+    print_table(("task", "metric", "n-gram", "clean", "all", "clean score", "dirty score"), lines, text=2)
     return 0
 
 
-def _shown(score: Score) -> str:
-    """Return a value with its interval and the number of its questions."""
+def _as_text(score: SubsetScore) -> str:
+    """Return a value with its interval and the number of its questions, as text."""
     if score.value is None:
         return "-"
     interval = "" if score.low is None or score.high is None else f" ({score.low:.3f}-{score.high:.3f})"
@@ -119,15 +133,17 @@ def _shown(score: Score) -> str:
 
 
 def _documents(args: argparse.Namespace, tokenizer: Tokenizer) -> Iterator[Document]:
-    """Yield the training documents: out of the run's shards, or of the text that was given."""
+    """Return the training documents, out of the run's shards or of the text that was given."""
     from itertools import chain
 
+    from fewshot.checkpoint.data import read_data_config
+    from fewshot.checkpoint.folder import RunFolder
     from fewshot.corpus.sources import read_documents
     from fewshot.dataset.documents import documents_of_shards
     from fewshot.dataset.prepare import load_tokens
-    from fewshot.train.run import DATA, read_run_config
 
     if args.text:
         return read_documents(args.text, text_field=args.text_field, field_option="--text_field")
-    shards = load_tokens(read_run_config(args.folder).data, args.folder / DATA).training
+    folder = RunFolder(args.folder)
+    shards = load_tokens(read_data_config(folder), folder.data).training
     return documents_of_shards(chain.from_iterable(shards), tokenizer)

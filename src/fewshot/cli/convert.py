@@ -10,51 +10,47 @@ import argparse
 import contextlib
 from pathlib import Path
 
+WRITTEN = "gpt2"  # the row of FORMATS that a run is written in
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """From where to where; the format of FROM is seen from what it holds."""
+    """Add the two folders; the format of FROM is seen from its files."""
     parser.add_argument("source", type=Path, metavar="FROM")
     parser.add_argument("target", type=Path, metavar="TO")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Convert."""
+    """Convert a folder of another format to a run, or a run to that format."""
     from fewshot.base.errors import BadFile
-    from fewshot.base.lock import LOCK, hold
-    from fewshot.checkpoint.folder import TOKENIZER, check_is_new, checkpoint_folders, making
-    from fewshot.checkpoint.formats.gpt2 import (
-        check_convertible,
-        check_is_gpt2,
-        read_hugging_face,
-        write_hugging_face,
-        write_tokenizer,
-    )
+    from fewshot.base.lock import hold
+    from fewshot.checkpoint.folder import RunFolder
+    from fewshot.checkpoint.formats.table import FORMATS, check_convertible, format_of
+    from fewshot.checkpoint.load import load_run
     from fewshot.checkpoint.manifest import MANIFEST
-    from fewshot.checkpoint.run import load_run
     from fewshot.checkpoint.save import save
-    from fewshot.tokenizer.load import load_tokenizer
 
-    needed = "a run or a Hugging Face GPT-2 folder, with its config.json, is needed"
+    needed = " or ".join(["a run", *(row.description for row in FORMATS.values())]) + " is needed"
     if not args.source.is_dir():
         raise BadFile(f"{args.source} is not a folder; {needed}")
-    to_run = (args.source / "config.json").is_file()
-    if not to_run and not checkpoint_folders(args.source) and not (args.source / MANIFEST).is_file():
+    source_format, target_format = format_of(args.source), FORMATS[WRITTEN]
+    is_run = bool(RunFolder(args.source).checkpoint_folders()) or (args.source / MANIFEST).is_file()
+    if source_format is None and not is_run:
         raise BadFile(f"{args.source} holds no model: {needed}")
-    check_is_new(args.target)
-    if to_run:
-        tokenizer, model = load_tokenizer(args.source), read_hugging_face(args.source)
+    target = RunFolder(args.target)
+    target.check_is_new()
+    if source_format is not None:
+        model, tokenizer = source_format.read(args.source)
     else:
         model, tokenizer, _ = load_run(args.source)
-        check_is_gpt2(model.config)
+        target_format.check(model.config)
     check_convertible(model, n_tokens=tokenizer.n_vocab, source=args.source)
-    with hold(args.target, doing="fewshot convert"), making(args.target):
-        if to_run:
+    with hold(args.target, doing="fewshot convert"), target.making():
+        if source_format is not None:
             save(args.target, model, step=0)
-            tokenizer.save(args.target / TOKENIZER)
+            tokenizer.save(target.tokenizer)
         else:
-            write_tokenizer(args.target, tokenizer, n_ctx=model.config.n_ctx)
-            write_hugging_face(args.target, model, eot=tokenizer.eot)
+            target_format.write(args.target, model, tokenizer)
             with contextlib.suppress(OSError):  # on Windows it stays: what is open cannot be removed there
-                (args.target / LOCK).unlink()  # no part of a model that is passed on
+                target.lock.unlink()  # no part of a model that is passed on
     print(args.target)
     return 0

@@ -1,4 +1,4 @@
-"""The whole river on built-in text: corpus, tokenizer, training, generation, zero- to few-shot evaluation, report.
+"""Run everything on built-in text: corpus, tokenizer, training, generation, zero- to few-shot evaluation, report.
 
 Takes minutes on two cores. Exit code 0 if the expected figures hold, 1 if not.
 """
@@ -11,49 +11,48 @@ from pathlib import Path
 
 from fewshot.base.errors import BadValue
 from fewshot.base.files import remove_litter
-from fewshot.base.lock import LOCK
 from fewshot.base.log import note
-from fewshot.checkpoint.folder import CONFIG, FOLDER, TOKENIZER, UNFINISHED, check_is_new, checkpoint_folders
+from fewshot.checkpoint.folder import RunFolder
 from fewshot.cli.train import new_folder
 
-MARKER = ".fewshot-demo"  # in a folder that the demo made, and so may replace
-MADE = ("text", "data", "metrics.jsonl", "report.html", CONFIG, TOKENIZER, UNFINISHED)  # anew each time
+MARKER = ".fewshot-demo"  # in a folder that the demo made, and so may make again
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where the run goes."""
+    """Add the option where the run is written."""
     parser.add_argument(
         "--out", type=new_folder, default=Path("out/demo"), metavar="RUN", help="run folder (%(default)s)"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the demo."""
+    """Run the demo in a new folder, or again in one that it made."""
     from fewshot.base.lock import hold
 
     folder: Path = args.out
     if not (folder / MARKER).is_file():
-        check_is_new(folder)
+        RunFolder(folder).check_is_new()
     with hold(folder, doing="fewshot demo"):
         return _run(folder)
 
 
 def _run(folder: Path) -> int:
-    from fewshot.checkpoint.run import load_run
-    from fewshot.cli.report import make_report
+    from fewshot.checkpoint.load import load_run
+    from fewshot.cli.report import report_run
     from fewshot.cli.show import counted, followed, print_table, show_results
     from fewshot.cli.train import finish
     from fewshot.demo import recipe
     from fewshot.demo.texts import write_texts
-    from fewshot.evaluate.models.language_model import GPTLanguageModel
-    from fewshot.evaluate.store.results import evaluate_into
+    from fewshot.evaluate.models.gpt import GPTLanguageModel
+    from fewshot.evaluate.run import evaluate
+    from fewshot.evaluate.store.results import ResultsStore
     from fewshot.evaluate.tasks.table import make_task
     from fewshot.train.run import start_held
 
     if (folder / MARKER).is_file():
         _make_room(folder)
     (folder / MARKER).touch()
-    (folder / UNFINISHED).touch()
+    RunFolder(folder).unfinished.touch()
     note("1. text: this machine's own documentation, and tasks with a fresh rule for every document")
     write_texts(folder / "text", recipe.DOCUMENTS, english_chars=recipe.ENGLISH_CHARS)
     note("2. training a GPT-3-shaped model on it")
@@ -65,43 +64,49 @@ def _run(folder: Path) -> int:
         return 130
     note("3. in-context learning: accuracy against the number of demonstrations, no gradient updates")
     model, tokenizer, checkpoint = load_run(folder)
-    everything, lm = [], GPTLanguageModel(model)
+    results, lm = [], GPTLanguageModel(model)
+    store = ResultsStore(root=RunFolder(folder).evaluations, weights=checkpoint.weights, step=checkpoint.step)
     for name, limit in recipe.TASKS.items():
+        task = make_task(name)
+        store.check(task)
         with counted(name) as on_progress:
-            answered = evaluate_into(
-                folder / "evaluations",
+            answered = evaluate(
                 lm,
                 tokenizer,
-                make_task(name),
-                weights=checkpoint.weights,
-                step=checkpoint.step,
+                task,
                 shots=recipe.SHOTS,
                 limit=limit,
                 seed=0,
                 batch_size=64,
+                store=store.answers(task),
                 on_progress=on_progress,
             )
-        everything += [result for one in answered for result in one.results()]
-    show_results(everything)
-    note(f"4. report: {make_report(folder, prompts=recipe.PROMPTS)}")
-    checks = recipe.check_figures(everything, last.val_loss)
-    print_table(
-        ("expected", "found", ""), [(check.claim, check.found, "holds" if check.holds else "FAILS") for check in checks]
-    )
+        store.add(task, answered)
+        results += [result for answers in answered for result in answers.results()]
+    show_results(results)
+    note(f"4. report: {report_run(folder, prompts=recipe.PROMPTS)}")
+    checks = recipe.check_figures(results, last.val_loss)
+    rows = [(check.claim, check.measured, "holds" if check.holds else "FAILS") for check in checks]
+    print_table(("expected", "found", ""), rows)
     failed = [check for check in checks if not check.holds]
     for check in failed:
-        note(f"not as expected: {check.claim}; found {check.found}. Loss and curves are in {folder}/report.html")
+        note(
+            f"not as expected: {check.claim}; found {check.measured}. Loss and curves are in {RunFolder(folder).report}"
+        )
     return 1 if failed else 0
 
 
 def _make_room(folder: Path) -> None:
-    """Delete what an earlier demo made; results stay, and anything that it did not make stops it before that."""
+    """Delete what an earlier demo made but its results; raise BadValue before that for what it did not make."""
     remove_litter(folder)
-    others = {path.name for path in folder.iterdir()} - {*MADE, MARKER, LOCK, FOLDER, "evaluations"}
-    checkpoints = checkpoint_folders(folder)
-    if (folder / FOLDER).is_dir():
-        others |= {path.name for path in (folder / FOLDER).glob("[!.]*") if path not in checkpoints}
+    run = RunFolder(folder)
+    made = [folder / "text", run.data, run.metrics, run.report, run.config, run.tokenizer, run.unfinished]
+    checkpoints = run.checkpoint_folders()
+    others = set(folder.iterdir()) - {*made, folder / MARKER, run.lock, run.checkpoints, run.evaluations}
+    if run.checkpoints.is_dir():
+        others |= set(run.checkpoints.glob("[!.]*")) - set(checkpoints)
     if others:
-        raise BadValue(f"{folder} holds {', '.join(sorted(others)[:3])}, not made by the demo: give a new folder")
-    for path in [*checkpoints, *(folder / name for name in MADE)]:
+        names = ", ".join(sorted(path.name for path in others)[:3])
+        raise BadValue(f"{folder} holds {names}, not made by the demo: give a new folder")
+    for path in [*checkpoints, *made]:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

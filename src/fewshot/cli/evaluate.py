@@ -8,7 +8,7 @@
   fewshot evaluate RUN --tasks novel_symbols --checkpoints all
   fewshot evaluate hf:PATH --tasks piqa --data FOLDER --protocol gpt3,lm-eval
 
-Every shot count is measured on the same items. Answers are stored as they come: run the same command again after an
+Every shot count is asked on the same questions. Answers are stored as they come: run the same command again after an
 interruption and it goes on. Results go to RUN/evaluations/step-N/ and are shown by 'fewshot report'; those of a model
 of transformers go to evaluations/NAME-DIGEST/. A result is overwritten only by repeating it with the same weights, K,
 seed and questions; all others are kept.
@@ -24,47 +24,64 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fewshot.evaluate.load import Loaded
-    from fewshot.evaluate.result import Answered
+    from fewshot.evaluate.result import TaskAnswers
     from fewshot.evaluate.task import Task
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which tasks, how many shots, how many items."""
+    """Add the arguments: which model, which tasks, how many shots and questions."""
     parser.add_argument("model", metavar="RUN", help="a run folder, or hf:PATH for a model of transformers")
-    parser.add_argument("--tasks", default="novel_symbols", help="names with commas, or 'list' to see them all")
+    parser.add_argument(
+        "--tasks", default="novel_symbols", help="names with commas, or 'list' for a table of all tasks"
+    )
     parser.add_argument(
         "--shots",
         default="0,1,4",
-        help="numbers with commas, 'paper' for the task's K, 'best' for the K that does best on its development set",
-    )
-    parser.add_argument("--protocol", default="gpt3", help="gpt3, lm-eval, or both with a comma (%(default)s)")
-    parser.add_argument("--limit", type=int, default=200, help="items of each task (%(default)s)")
-    parser.add_argument(
-        "--seeds", "--seed", default="0", help="of the demonstrations; several with commas give mean and spread (0)"
+        help="numbers of demonstrations with commas; 'paper' is the task's K in the paper, 'best' the best K on "
+        "its development set (%(default)s)",
     )
     parser.add_argument(
-        "--orders", type=int, default=1, help="in which the same demonstrations are shown (%(default)s)"
+        "--protocol",
+        default="gpt3",
+        help="how prompts are made and answers judged: gpt3, lm-eval, or both with a comma (%(default)s)",
+    )
+    parser.add_argument("--limit", type=int, default=200, help="questions of each task (%(default)s)")
+    parser.add_argument(
+        "--seeds",
+        "--seed",
+        default="0",
+        help="seeds of the demonstrations; several with commas give mean and spread (0)",
+    )
+    parser.add_argument(
+        "--orders",
+        type=int,
+        default=1,
+        help="number of orders in which the same demonstrations are shown (%(default)s)",
     )
     parser.add_argument(
         "--calibration",
         action="store_true",
-        help="measure on choosing tasks whether the model is as sure as it is right",
+        help="add to choosing tasks the metric of whether the model is as sure as it is right",
     )
     parser.add_argument("--against", metavar="RUN2", help="compare with this model, question by question")
     parser.add_argument(
         "--checkpoints",
         choices=("newest", "all"),
         default="newest",
-        help="of the run (%(default)s); train with --loop.keep_checkpoints N to have more",
+        help="which of the run (%(default)s); train with --loop.keep_checkpoints N to have more",
     )
-    parser.add_argument("--batch_size", type=int, default=32, help="does not change the scores (%(default)s)")
+    parser.add_argument(
+        "--batch_size", type=int, default=32, help="texts computed at once; does not change the scores (%(default)s)"
+    )
     parser.add_argument("--data", help="folder or zip archive with the original files of the tasks, or: hub")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="for results (RUN/evaluations, evaluations)")
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="folder of all results (RUN/evaluations; for hf:PATH evaluations)"
+    )
     parser.add_argument("--json", action="store_true", help="one object, the same whatever is asked (docs/evaluate.md)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate."""
+    """Evaluate the model, print tables or JSON, and store the results."""
     if args.tasks == "list" or args.model == "list":
         list_tasks()
         return 0
@@ -82,34 +99,34 @@ def run(args: argparse.Namespace) -> int:
     tasks = make_tasks(args)
     seeds = numbers("--seeds", args.seeds)
     other = load(args.against) if args.against else None  # what cannot be loaded is said before anything is asked
-    found: dict[str, list[dict[str, Any]]] = {"models": [], "protocols": [], "comparison": []}
+    report: dict[str, list[dict[str, Any]]] = {"models": [], "protocols": [], "comparison": []}
     for name in names_of_checkpoints(args.model) if args.checkpoints == "all" else [args.model]:
         loaded = load(name)
         if args.checkpoints == "all":
             note(f"{name}: step {loaded.step:,}")
-        with said_how_to_go_on(loaded):
+        with note_how_to_go_on(loaded):
             answered = ask(loaded, tasks, seeds, args)
-        found["models"].append(shown(args.model, loaded, answered, args))
+        report["models"].append(print_model(args.model, loaded, answered, args))
     if "," in args.protocol:
-        found["protocols"] = protocols_compared(answered[0], args)
+        report["protocols"] = print_protocols(answered[0], args)
     if other is not None:
         check(
             (other.folder, other.weights) != (loaded.folder, loaded.weights),
             f"{args.model} and {args.against} are the same model in one folder: give another one to --against",
         )
-        with said_how_to_go_on(other):
+        with note_how_to_go_on(other):
             others = ask(other, tasks, seeds, args)
-        found["models"].append(shown(args.against, other, others, args))
-        found["comparison"] = compared(answered[0], others[0], args)
+        report["models"].append(print_model(args.against, other, others, args))
+        report["comparison"] = print_comparison(answered[0], others[0], args)
     if rank() == 0 and args.json:
-        print_json(found)
+        print_json(report)
     finish()
     return 0
 
 
 @contextlib.contextmanager
-def said_how_to_go_on(loaded: Loaded) -> Iterator[None]:
-    """Say on Ctrl-C that what was answered is kept."""
+def note_how_to_go_on(loaded: Loaded) -> Iterator[None]:
+    """Write on Ctrl-C that the answers so far are stored, and how to go on."""
     from fewshot.base.log import note
 
     try:
@@ -120,12 +137,12 @@ def said_how_to_go_on(loaded: Loaded) -> Iterator[None]:
 
 
 def list_tasks() -> None:
-    """A table of all tasks: the files that they need, and what a guess scores."""
+    """Print a table of all tasks: the files that they need, and what a guess scores."""
     from fewshot.cli.show import print_table
     from fewshot.evaluate.tasks.listed import listed
 
-    lines = [(one.name, one.files, "" if one.chance is None else f"{one.chance:.3f}") for one in listed()]
-    print_table(("task", "files in --data", "chance"), lines, text=2)
+    rows = [(row.name, row.files, "" if row.chance is None else f"{row.chance:.3f}") for row in listed()]
+    print_table(("task", "files in --data", "chance"), rows, text=2)
 
 
 def make_tasks(args: argparse.Namespace) -> Mapping[Task, Sequence[int]]:
@@ -134,10 +151,10 @@ def make_tasks(args: argparse.Namespace) -> Mapping[Task, Sequence[int]]:
 
     from fewshot.base.errors import look_up
     from fewshot.base.log import note
-    from fewshot.evaluate.compare import calibration_error
     from fewshot.evaluate.data.hub import open_data
+    from fewshot.evaluate.metrics.calibration import calibration_error
     from fewshot.evaluate.protocol import PROTOCOLS
-    from fewshot.evaluate.task import on_items
+    from fewshot.evaluate.task import paired_with
     from fewshot.evaluate.tasks.table import make_task
 
     names = list(dict.fromkeys(map(str.strip, args.tasks.split(","))))
@@ -146,18 +163,16 @@ def make_tasks(args: argparse.Namespace) -> Mapping[Task, Sequence[int]]:
     ]
     data = open_data(args.data)
     tasks: dict[Task, Sequence[int]] = {}
-    items: dict[str, set[str]] = {}
-    k_of: dict[str, int] = {}
+    under_first: dict[str, Task] = {}
     for protocol in protocols:
         for name in names:
             task = make_task(name, data=data, protocol=protocol)
-            if task.name in items:  # a second protocol is asked on what the first was, with as many demonstrations
-                task = replace(on_items(task, items[task.name]), default_shots=k_of[task.name])
+            if task.name in under_first:  # another protocol has the first one's questions and K
+                task = paired_with(task, under_first[task.name], limit=args.limit)
                 if not task.episodes(args.limit, 0, 0):
                     note(f"{task.name}: {protocol.name} asks none of the questions that {protocols[0].name} asks")
             elif len(protocols) > 1:
-                items[task.name] = {episode.example.id for episode in task.episodes(args.limit, 0, 0)}
-                k_of[task.name] = task.default_shots
+                under_first[task.name] = task
             if args.calibration and task.kind == "choose":
                 error = calibration_error(task.metrics[0].normalisation)
                 task = replace(task, metrics=(*task.metrics, error))
@@ -167,43 +182,48 @@ def make_tasks(args: argparse.Namespace) -> Mapping[Task, Sequence[int]]:
 
 def ask(
     loaded: Loaded, tasks: Mapping[Task, Sequence[int]], seeds: Sequence[int], args: argparse.Namespace
-) -> tuple[list[Answered], list[Answered]]:
-    """Return the model's answers, with demonstrations as they are drawn, and those in all orders."""
+) -> tuple[list[TaskAnswers], list[TaskAnswers]]:
+    """Return the model's answers, with demonstrations as they are drawn, and those in all orders; store the results."""
     from fewshot.base.log import note
     from fewshot.cli.show import counted
-    from fewshot.evaluate.compare import in_order
-    from fewshot.evaluate.store.results import can_store, evaluate_into
+    from fewshot.evaluate.run import evaluate
+    from fewshot.evaluate.store.results import open_store
+    from fewshot.evaluate.variation import in_order, repeats
 
-    folder = args.out or loaded.folder if can_store(args.out or loaded.folder, wanted=args.out is not None) else None
-    drawn: list[Answered] = []
-    orders: list[Answered] = []
+    store = open_store(
+        args.out or loaded.folder,
+        loaded.weights,
+        step=loaded.step,
+        name=loaded.name,
+        wanted=args.out is not None,
+    )
+    drawn: list[TaskAnswers] = []
+    orders: list[TaskAnswers] = []
     for task, shots in tasks.items():
         note(f"{task.name}, {task.protocol.name}: {'; '.join([task.source, *task.notes])}")
         if "best" in args.shots:
             shots = sorted({*shots, best_of(loaded, task, seeds[0], args)})
-        in_orders = {0: list(shots)} | {order: [k for k in shots if k > 1] for order in range(1, args.orders)}
-        runs = [(seed, 0) for seed in seeds] + [
-            (seeds[0], order) for order in range(1, args.orders) if in_orders[order]
-        ]
-        for seed, order in runs:
+        for seed, order, ks in repeats(shots, seeds, args.orders):
+            if store and order == 0:
+                store.check(task)
             with counted(task.name) as on_progress:
-                answered = evaluate_into(
-                    folder,
+                answered = evaluate(
                     loaded.lm,
                     loaded.tokenizer,
                     in_order(task, order),
-                    weights=loaded.weights,
-                    step=loaded.step,
-                    name=loaded.name,
-                    shots=in_orders[order],
+                    shots=ks,
                     limit=args.limit,
                     seed=seed,
                     batch_size=args.batch_size,
-                    keep_results=order == 0,
+                    store=store.answers(task) if store else None,
                     on_progress=on_progress,
                 )
-            drawn += answered if order == 0 else []
-            orders += [one for one in answered if seed == seeds[0] and one.shots > 1]
+            if order == 0:
+                drawn += answered
+                if store:
+                    store.add(task, answered)
+            if seed == seeds[0]:
+                orders += [answers for answers in answered if answers.shots > 1]
     return drawn, orders
 
 
@@ -224,23 +244,24 @@ def best_of(loaded: Loaded, task: Task, seed: int, args: argparse.Namespace) -> 
             batch_size=args.batch_size,
             on_progress=on_progress,
         )
-    found = ", ".join(f"K = {k}: {value:.3f}" for k, value in values.items())
-    note(f"{task.name}: {best} shots do best on the development set ({found})")
+    at_every_k = ", ".join(f"K = {k}: {value:.3f}" for k, value in values.items())
+    note(f"{task.name}: {best} shots do best on the development set ({at_every_k})")
     return best
 
 
-def shown(
-    name: str, loaded: Loaded, answered: tuple[list[Answered], list[Answered]], args: argparse.Namespace
+def print_model(
+    name: str, loaded: Loaded, answered: tuple[list[TaskAnswers], list[TaskAnswers]], args: argparse.Namespace
 ) -> dict[str, Any]:
-    """Return what one model reached, printed as tables unless JSON is wanted; gives it as plain values."""
+    """Print the results of one model as tables, unless JSON is wanted; return them as plain values."""
     from fewshot.base.config import to_plain
     from fewshot.base.dist import rank
     from fewshot.base.log import note
     from fewshot.cli.show import show_results, show_varied
-    from fewshot.evaluate.compare import vary
+    from fewshot.evaluate.result import too_long
+    from fewshot.evaluate.variation import vary
 
     drawn, orders = answered
-    results = [result for one in drawn for result in one.results()]
+    results = [result for answers in drawn for result in answers.results()]
     varied = {"seeds": vary(drawn) if "," in args.seeds else [], "orders": vary(orders) if args.orders > 1 else []}
     if rank() == 0 and not args.json:
         many = args.against or args.checkpoints == "all"
@@ -254,30 +275,10 @@ def shown(
     return plain | {over: [to_plain(row) for row in rows] for over, rows in varied.items()}
 
 
-def too_long(answered: Sequence[Answered], n_ctx: int) -> list[str]:
-    """Return a line for each task whose questions, or all of whose demonstrations, do not fit into the model's
-    context.
-    """
-    lines = []
-    for task in dict.fromkeys((one.task.name, one.task.protocol.name) for one in answered):
-        own = [one for one in answered if (one.task.name, one.task.protocol.name) == task]
-        skipped = max(own, key=lambda one: one.n_skipped)
-        cut = [one.shots for one in own if sum(answer.shots for answer in one.answers) < one.shots * len(one.answers)]
-        if skipped.n_skipped:
-            lines.append(
-                f"{task[0]}: {skipped.n_skipped:,} of {skipped.n_skipped + len(skipped.answers):,} questions are not "
-                f"measured, they are too long for the model's {n_ctx:,} tokens"
-            )
-        if cut:
-            shots = ", ".join(f"K = {k}" for k in sorted(set(cut)))
-            lines.append(
-                f"{task[0]}: not all demonstrations of {shots} fit into {n_ctx:,} tokens; 'K used' is their mean"
-            )
-    return lines
-
-
-def compared(first: Sequence[Answered], second: Sequence[Answered], args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Return the two models question by question, printed unless JSON is wanted; gives plain values."""
+def print_comparison(
+    first: Sequence[TaskAnswers], second: Sequence[TaskAnswers], args: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Print two models on the same questions, unless JSON is wanted; return the comparison as plain values."""
     from fewshot.base.config import to_plain
     from fewshot.base.dist import rank
     from fewshot.cli.show import show_comparisons
@@ -287,14 +288,14 @@ def compared(first: Sequence[Answered], second: Sequence[Answered], args: argpar
     if rank() == 0 and not args.json:
         show_comparisons(rows, title=f"first: {args.model}, second: {args.against}, on the same questions")
     return [
-        {"task": one.task.name, "protocol": one.task.protocol.name, "shots": one.shots, "seed": one.seed}
+        {"task": ours.task.name, "protocol": ours.task.protocol.name, "shots": ours.shots, "seed": ours.seed}
         | to_plain(comparison)
-        for one, comparison in rows
+        for ours, comparison in rows
     ]
 
 
-def protocols_compared(answered: Sequence[Answered], args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Return the first protocol against the others on the same questions, with the reasons for differences."""
+def print_protocols(answered: Sequence[TaskAnswers], args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Print the first protocol against the others, unless JSON is wanted; return the comparison as plain values."""
     from fewshot.base.config import to_plain
     from fewshot.base.dist import rank
     from fewshot.base.log import note
@@ -303,16 +304,19 @@ def protocols_compared(answered: Sequence[Answered], args: argparse.Namespace) -
 
     rows = compare_protocols(answered)
     if rank() == 0 and not args.json:
-        protocols = list(dict.fromkeys(one.task.protocol for one in answered))
+        protocols = list(dict.fromkeys(answers.task.protocol for answers in answered))
         names = ", ".join(protocol.name for protocol in protocols)
-        show_comparisons(rows, title=f"{names} on the same questions, the main measure of each")
+        show_comparisons(rows, title=f"{names} on the same questions, the main metric of each")
         for protocol in protocols:
             note(f"{protocol.name}: {'; '.join(protocol.reasons)}")
-    return [{"task": one.task.name, "shots": one.shots, "seed": one.seed} | to_plain(row) for one, row in rows]
+    return [
+        {"task": theirs.task.name, "shots": theirs.shots, "seed": theirs.seed} | to_plain(comparison)
+        for theirs, comparison in rows
+    ]
 
 
 def numbers(option: str, text: str) -> list[int]:
-    """Return distinct whole numbers with commas, in their order."""
+    """Return the distinct whole numbers of a text with commas, in their order."""
     from fewshot.base.errors import check
 
     words = [word.strip() for word in text.split(",")]
@@ -321,7 +325,7 @@ def numbers(option: str, text: str) -> list[int]:
 
 
 def shot_counts(text: str, task: Task) -> Sequence[int]:
-    """Return the numbers of demonstrations that `--shots` asks for."""
+    """Return the numbers of demonstrations that `--shots` names; "best" is found later."""
     from fewshot.base.errors import check
 
     words = [word.strip() for word in text.split(",")]

@@ -1,7 +1,8 @@
-"""Let a run write: the continuation of a prompt, streamed to standard output.
+"""Complete a prompt with the model of a run; the text is streamed to standard output.
 
 fewshot generate RUN "Once upon a time"
 fewshot generate RUN --temperature 0 --stop "\\n" "2 + 2 ="
+fewshot generate RUN --recipe novel_words 'A "whatpu" is a small, furry animal.'
 """
 
 from __future__ import annotations
@@ -15,9 +16,16 @@ INTERMIXED = True  # the prompt may stand after options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """How much is written, and how it is sampled."""
+    """Add the options: the prompt, how much is written, and how it is sampled."""
     parser.add_argument("folder", type=Path, metavar="RUN")
     parser.add_argument("prompt", nargs="?", default="", metavar="PROMPT", help="empty: a fresh document")
+    parser.add_argument(
+        "--recipe",
+        metavar="NAME",
+        help="put a prompt of the paper around PROMPT, or around the paper's own example where PROMPT is empty: "
+        'novel_words (PROMPT defines a "word", the model uses it in a sentence), grammar (PROMPT is poor English, the '
+        "model corrects it), news (PROMPT is 'title | subtitle', the model writes the article)",
+    )
     parser.add_argument("--n_tokens", type=int, default=200, help="at most so many tokens (%(default)s)")
     parser.add_argument("--temperature", type=float, default=0.8, help="0 is greedy (%(default)s)")
     parser.add_argument("--top_k", type=int, help="sample from the k likeliest tokens")
@@ -29,29 +37,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Generate."""
-    from fewshot.base.errors import check
+    """Print the prompt and its completions."""
+    from fewshot.base.errors import check, look_up
     from fewshot.cli.show import print_json
     from fewshot.cli.typed import argument
+    from fewshot.evaluate.tasks.qualitative import RECIPES
     from fewshot.generate.complete import complete, stream
     from fewshot.generate.sampling import Sampling
 
     check(min(args.n, args.n_tokens) >= 1, f"--n is {args.n} and --n_tokens {args.n_tokens}, both must be at least 1")
     sampling = Sampling(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p)
-    from fewshot.checkpoint.run import load_run
+    typed = argument(args.prompt, "the prompt")
+    stop = [argument(text, "--stop").replace("\\n", "\n").replace("\\t", "\t") for text in args.stop]
+    prompt, text = args.prompt, typed  # as it is shown, and as the model reads it
+    if args.recipe is not None:
+        recipe = look_up("recipe", args.recipe, RECIPES)
+        prompt = text = recipe.prompt(typed)
+        stop.append(recipe.stop)
+    from fewshot.checkpoint.load import load_run
 
     model, tokenizer, _ = load_run(args.folder)
-    prompt = tokenizer.encode(argument(args.prompt, "the prompt")) or [tokenizer.eot]
-    stop = [argument(text, "--stop").replace("\\n", "\n").replace("\\t", "\t") for text in args.stop]
+    tokens = tokenizer.encode(text) or [tokenizer.eot]
     how = {"max_tokens": args.n_tokens, "sampling": sampling, "stop": stop, "slide": True}
     if args.json:
-        done = complete(model, tokenizer, [prompt] * args.n, seed=args.seed, **how)
-        print_json([{"prompt": args.prompt, **vars(completion)} for completion in done])
+        completions = complete(model, tokenizer, [tokens] * args.n, seed=args.seed, **how)
+        print_json([{"prompt": prompt, **vars(completion)} for completion in completions])
         return 0
     for sample in range(args.n):
-        pieces = stream(model, tokenizer, prompt, seed=args.seed, place=sample, **how)
-        begun = args.prompt + next(pieces, "")  # what is refused is refused before the prompt is shown
-        for piece in itertools.chain([begun], pieces):
+        pieces = stream(model, tokenizer, tokens, seed=args.seed, place=sample, **how)
+        first = prompt + next(pieces, "")  # the prompt is shown once the model has accepted it
+        for piece in itertools.chain([first], pieces):
             sys.stdout.write(piece)
             sys.stdout.flush()
         sys.stdout.write("\n" if sample == args.n - 1 else "\n\n" + "-" * 40 + "\n")

@@ -14,7 +14,7 @@ TAKES_OVERRIDES = PASSES_ON = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """None of our own."""
+    """Add none: all arguments are the harness's."""
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,7 +1,7 @@
-"""The entry point: finds the command, turns errors into one line and an exit code.
+"""The entry point: finds the command, runs it, turns its errors into one line and an exit code.
 
 Exit codes: 0 done; 1 a check of `fewshot demo` failed; 2 bad input; 130 interrupted.
-Nothing heavy is imported before a command is known, so that help is there at once.
+Nothing slow is imported before the command is known, so that the help comes at once.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ from fewshot.base.errors import FewshotError
 from fewshot.base.interrupt import cleaning_up
 
 COMMANDS = {
-    "demo": "the whole river on built-in data, expected values checked",
-    "train": "text in, a trained model out",
-    "resume": "go on with a run that was stopped",
-    "generate": "let a run write",
-    "evaluate": "zero-, one- and few-shot accuracy of a run",
-    "contamination": "how much of a task was in a run's training text, and its scores without it",
-    "lm-eval": "lm-evaluation-harness with --model fewshot",
-    "meta": "MAML and its relatives: learning to learn in the weights",
-    "report": "one HTML page of a run, or of several",
+    "demo": "run everything once on built-in data and check the results",
+    "train": "train a model on text",
+    "resume": "continue a run that was stopped",
+    "generate": "write text with a trained model",
+    "evaluate": "measure zero-, one- and few-shot accuracy",
+    "contamination": "find which test questions are in the training text, and score without them",
+    "lm-eval": "run lm-evaluation-harness on a fewshot model",
+    "meta": "train and compare MAML and other meta-learners",
+    "report": "write an HTML page about one run or several",
     "tokenizer": "train a tokenizer, or encode text with one",
-    "plan": "parameters, FLOPs and memory of a preset",
-    "patterns": "show who may read whom",
-    "convert": "from and to Hugging Face's GPT-2 format",
-    "bench": "measure against peers",
+    "plan": "show the parameters, FLOPs and memory of a preset",
+    "patterns": "show which positions attend to which",
+    "convert": "convert from and to Hugging Face's GPT-2 format",
+    "bench": "measure speed against other libraries",
 }
-
 
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory")  # in torch's messages
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with errors in one line that name the nearest option."""
+    """An argument parser whose errors are one line and name the nearest option."""
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage and exiting."""
         raise FewshotError(f"{self._nearest(message)} (see '{self.prog} --help')")
 
     def _nearest(self, message: str) -> str:
+        """Return the message of argparse, for an unknown option with the nearest known one."""
         wrong = message.removeprefix("unrecognized arguments: ").split()
         if message.startswith("unrecognized arguments") and wrong[0].startswith("--"):
             known = [option for action in self._actions for option in action.option_strings]
@@ -58,7 +58,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class _ClosedStream(io.TextIOBase):
-    """Stands for a standard stream that whoever started us has closed: using it is an error with a name."""
+    """Stands in for a closed standard stream: using it raises an error that names the stream."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -70,13 +70,13 @@ class _ClosedStream(io.TextIOBase):
 
 
 class _PatientStream:
-    """Standard error that may fail, as when its reader or terminal is gone: long work does not end with it."""
+    """Standard error that may fail, as when the terminal is gone, without ending a long training run."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write, or forget, the text."""
+        """Write the text, or drop it if it cannot be written."""
         try:
             return self._stream.write(text)
         except OSError:
@@ -84,7 +84,7 @@ class _PatientStream:
             return len(text)
 
     def flush(self) -> None:
-        """Flush, or forget what was written."""
+        """Flush, or drop what was written."""
         try:
             self._stream.flush()
         except OSError:
@@ -95,7 +95,7 @@ class _PatientStream:
 
 
 def _complete_streams() -> None:
-    """Put something in the place of closed standard streams, so that no file is opened under their numbers."""
+    """Replace closed standard streams, so that no file that is opened later gets their numbers."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -108,20 +108,20 @@ def _complete_streams() -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; gives the exit code."""
+    """Run one command and return the exit code."""
     _complete_streams()
     words = sys.argv[1:] if argv is None else argv
     errors = sys.stderr
     sys.stderr = _PatientStream(errors)
     try:
         with cleaning_up():
-            return _checked(words)
+            return _run_checked(words)
     finally:
         sys.stderr = errors
 
 
-def _checked(words: list[str]) -> int:
-    """Run one command and turn its errors into one line."""
+def _run_checked(words: list[str]) -> int:
+    """Run one command; if it fails, print one line and return the exit code of the failure."""
     # GNU OpenMP's threads spin while they wait: if anything else runs on one of the cores, a step takes ten times as
     # long (LOG.md). A short spin costs nothing on a quiet machine; the variable is read when torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
@@ -132,7 +132,7 @@ def _checked(words: list[str]) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted", code=130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of our output is gone: fine
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read our output has stopped, like head
         return 0
     except OSError as error:
         if error.errno == errno.ENOSPC:
@@ -148,13 +148,13 @@ def _checked(words: list[str]) -> int:
     except MemoryError:
         return _fail(_out_of_memory(words))
     except RuntimeError as error:
-        if not any(sign in str(error) for sign in OUT_OF_MEMORY):
+        if not any(phrase in str(error) for phrase in OUT_OF_MEMORY):
             raise
         return _fail(_out_of_memory(words))
 
 
 def _out_of_memory(words: list[str]) -> str:
-    """Return what helps when memory is full, by command."""
+    """Return the message for full memory, with what helps for this command."""
     if words[0] == "train":
         return "out of memory: lower --loop.micro_rows, add --loop.recompute true, or take a smaller model"
     if words[0] == "resume":
@@ -163,6 +163,7 @@ def _out_of_memory(words: list[str]) -> str:
 
 
 def _run(words: list[str]) -> int:
+    """Find the command, parse its arguments and run it."""
     if not words or words[0] in ("-h", "--help", "help"):
         print(_help())
         return 0
@@ -176,7 +177,8 @@ def _run(words: list[str]) -> int:
             f"unknown command {name!r}{f', nearest: {near[0]}' if near else ''}; allowed: {', '.join(COMMANDS)}"
         )
     module = importlib.import_module(f"fewshot.cli.{name.replace('-', '_')}")
-    passes_on = getattr(module, "PASSES_ON", False) and words[1:2] not in (["-h"], ["--help"])  # later ones are its own
+    # The program that a command passes its words on to has a --help of its own: only one in the first place is ours.
+    passes_on = getattr(module, "PASSES_ON", False) and words[1:2] not in (["-h"], ["--help"])
     parser = Parser(prog=f"fewshot {name}", description=module.__doc__, allow_abbrev=False, add_help=not passes_on)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     module.add_arguments(parser)
@@ -188,18 +190,19 @@ def _run(words: list[str]) -> int:
     else:
         args = parser.parse_args(words[1:])
     for key, value in vars(args).items():
-        setattr(args, key, _at_home(value))
+        setattr(args, key, _with_home(value))
     return module.run(args)
 
 
-def _at_home(value: Any) -> Any:
-    """Return a path, or a list of paths, with the user's home in the place of ~, which a shell leaves in --out=~/x."""
+def _with_home(value: Any) -> Any:
+    """Return a path, or a list of paths, with ~ replaced by the home folder; shells leave it in --out=~/x."""
     if isinstance(value, list):
-        return [_at_home(item) for item in value]
+        return [_with_home(item) for item in value]
     return Path(os.path.expanduser(value)) if isinstance(value, Path) else value  # noqa: PTH111 - "~nobody" is a name
 
 
 def _fail(message: str, *, code: int = 2) -> int:
+    """Print the message as one line on standard error and return the exit code."""
     print("fewshot: " + " ".join(message.split()), file=sys.stderr)
     return code
 
@@ -214,7 +217,7 @@ def _help() -> str:
             "",
             *lines,
             "",
-            "fewshot COMMAND --help tells the options of one. Start with: fewshot demo",
+            "Options of a command: fewshot COMMAND --help. To see everything once: fewshot demo",
         ]
     )
 

@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _train_and_measure(kind: str, config: Any, folder: Path, *, as_json: bool) -> int:
     from fewshot.base.config import to_plain
-    from fewshot.bench.hardware import machine
+    from fewshot.bench.hardware import hardware
     from fewshot.cli.show import print_json
     from fewshot.meta.curves import to_json
     from fewshot.meta.experiment import measure, prepare
@@ -114,7 +114,7 @@ def _train_and_measure(kind: str, config: Any, folder: Path, *, as_json: bool) -
     experiment = prepare(kind, config)
     _follow(experiment, folder, about=about_training(settings, experiment.data), kind=kind)
     note("measuring on unseen tasks")
-    measured = measure(experiment, folder, about={"settings": settings, "machine": machine()})
+    measured = measure(experiment, folder, about={"settings": settings, "machine": hardware()})
     write_report(folder / PAGE, [measured])
     if as_json:
         print_json(to_json(measured))
@@ -153,7 +153,8 @@ def _row_as_text(row: Mapping[str, float]) -> str:
 
 def _show(measured: Measured) -> None:
     from fewshot.cli.show import print_table
-    from fewshot.meta.report import grouped, merge, pivot
+    from fewshot.meta.merge import grouped, merge
+    from fewshot.meta.report import pivot
 
     for (tasks, quantity), group in grouped([measured]).items():
         columns, rows = pivot(merge(group))
@@ -166,8 +167,9 @@ def _report(args: argparse.Namespace) -> int:
     from fewshot.base.errors import BadValue, check
     from fewshot.base.files import read_json, write_text
     from fewshot.meta.curves import from_json
+    from fewshot.meta.figures import standalone
     from fewshot.meta.folder import RESULT, STATE
-    from fewshot.meta.report import figures, grouped, merge, standalone, write_report
+    from fewshot.meta.report import sections, write_report
 
     if args.overrides or args.learner or args.config or args.json:
         raise BadValue("'fewshot meta report' takes folders, --out and --figures alone")
@@ -186,9 +188,8 @@ def _report(args: argparse.Namespace) -> int:
     if page.is_file() and page.read_bytes()[: len(DOCTYPE)].lower() not in (b"", DOCTYPE):
         raise BadValue(f"{page} is there and is no page: give another file with --out")
     write_report(page, results)
-    taken: set[str] = set()
-    for group in grouped(results).values() if args.figures else ():
-        for name, _, svg in figures(merge(group), taken):
-            write_text(args.figures / f"{name}.svg", standalone(svg))
+    for section in sections(results) if args.figures else ():
+        for figure in section.figures:
+            write_text(args.figures / f"{figure.name}.svg", standalone(figure.svg))
     print(page)
     return 0

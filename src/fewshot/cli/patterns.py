@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What is shown, and where."""
+    """Add the arguments: what is shown, and where."""
     parser.add_argument("verb", choices=["show"])
     parser.add_argument("text", metavar="PATTERN")
     parser.add_argument("--n", type=int, default=32, help="positions (%(default)s)")
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Show a pattern."""
+    """Print a pattern or draw it into a file."""
     from fewshot.base.errors import check
     from fewshot.base.files import check_is_free
     from fewshot.cli.show import print_json

@@ -1,4 +1,4 @@
-"""What a model costs before it is built: parameters, FLOPs, memory. Parameters are counted on the meta device."""
+"""Print what a model costs before it is built: parameters, FLOPs, memory; parameters are counted on the meta device."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which model, how many tokens."""
+    """Add the arguments: which model, and how many tokens."""
     parser.add_argument("preset", metavar="PRESET|all")
     parser.add_argument("--n_tokens", type=float, default=300e9, help="tokens of the training run (300e9, the paper's)")
     parser.add_argument("--json", action="store_true")
@@ -46,9 +46,14 @@ def run(args: argparse.Namespace) -> int:
         for plan in plans
     ]
     print_table(columns, rows, title=f"{args.n_tokens:,.0f} training tokens")
-    names_of: dict[str, list[str]] = {}
+    by_pattern: dict[str, list[str]] = {}
+    by_vocabulary: dict[int, list[str]] = {}
     for plan in plans:
-        names_of.setdefault(plan.pattern, []).append(plan.name)
-    for pattern, names in names_of.items():
+        by_pattern.setdefault(plan.pattern, []).append(plan.name)
+        by_vocabulary.setdefault(plan.n_vocab, []).append(plan.name)
+    for pattern, names in by_pattern.items():
         print(f"{pattern}: {', '.join(names)}")
+    for n_vocab, names in by_vocabulary.items():
+        print(f"parameters with a vocabulary of {n_vocab:,}: {', '.join(names)}")
+    print("a run has the vocabulary of its tokenizer, and so another number of parameters")
     return 0

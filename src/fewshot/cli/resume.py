@@ -13,12 +13,12 @@ TAKES_OVERRIDES = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The run folder."""
+    """Add the run folder."""
     parser.add_argument("folder", type=Path, metavar="RUN")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Resume."""
+    """Resume the run."""
     from fewshot.cli.show import followed
     from fewshot.train.run import resume
 

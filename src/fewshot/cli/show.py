@@ -1,4 +1,4 @@
-"""What commands print: notes, tables, a progress bar over training reports."""
+"""What commands print: JSON, tables, progress bars. In: values. Out: standard output, bars on standard error."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from fewshot.evaluate.compare import Comparison, Varied
-    from fewshot.evaluate.result import Answered, Result
-    from fewshot.train.loop import StepMetrics
+    from fewshot.evaluate.compare import Comparison
+    from fewshot.evaluate.result import Result, TaskAnswers
+    from fewshot.evaluate.variation import Varied
+    from fewshot.train.metrics import StepMetrics
 
 WIDTH = 160  # columns of a table that goes into a file or a pipe
 ROW_NAMES = ("task", "protocol", "metric", "K", "seed")  # columns that say what the figures behind them are of
 
 
 def print_json(value: Any) -> None:
-    """One JSON value to standard output."""
+    """Print one JSON value to standard output."""
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None, text: int = 1
 ) -> None:
-    """A table to standard output; the first `text` columns are text and name the row, the others are numbers.
+    """Print a table; the first `text` columns are text and name the row, the others are numbers.
 
     Where a terminal is too narrow the columns stand in several tables below each other, each with the names.
     """
@@ -50,7 +51,7 @@ def print_table(
 
 
 def _that_fit(widths: Sequence[int], text: int, width: int) -> list[list[int]]:
-    """Return places of columns, in as many tables as needed; the first `text` are in each."""
+    """Return the places of the columns of each table, as many tables as needed; the first `text` are in each."""
     names = list(range(text))
     tables = [names[:]]
     for i in range(text, len(widths)):
@@ -61,7 +62,7 @@ def _that_fit(widths: Sequence[int], text: int, width: int) -> list[list[int]]:
 
 
 def followed(reports: Iterator[StepMetrics]) -> StepMetrics | None:
-    """Follow a training run to its end with a progress bar on standard error; gives its last report."""
+    """Follow a training run to its end with a progress bar on standard error; return its last metrics."""
     columns = (
         BarColumn(),
         MofNCompleteColumn(),
@@ -88,7 +89,7 @@ def followed(reports: Iterator[StepMetrics]) -> StepMetrics | None:
 
 @contextlib.contextmanager
 def counted(name: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error for something that reports (done, total), gone when it is done."""
+    """Show a bar on standard error for what reports (done, total); it is gone at the end."""
     with Progress(
         TextColumn(name), BarColumn(), MofNCompleteColumn(), console=Console(stderr=True), transient=True
     ) as bar:
@@ -97,39 +98,39 @@ def counted(name: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def show_results(results: Iterable[Result], *, title: str | None = None) -> None:
-    """A table of evaluation results; what is the same for all, or empty, has no column."""
+    """Print a table of evaluation results; what is the same for all, or empty, has no column."""
     results = list(results)
     columns: dict[str, list[str]] = {
-        "task": [one.task for one in results],
-        "protocol": [one.protocol for one in results],
-        "metric": [one.metric for one in results],
-        "K": [str(one.shots) for one in results],
-        "seed": [str(one.seed) for one in results],
-        "K used": [f"{one.shots_used:.1f}" for one in results],
-        "n": [str(one.n) for one in results],
-        "value": ["-" if one.value is None else f"{one.value:.3f}" for one in results],
-        "95% interval": ["" if one.low is None else f"{one.low:.3f}-{one.high:.3f}" for one in results],
-        "ideal": ["" if one.ideal is None else f"{one.ideal:.3f}" for one in results],
-        "chance": ["" if one.chance is None else f"{one.chance:.3f}" for one in results],
-        "too long": [str(one.n_skipped or "") for one in results],
+        "task": [result.task for result in results],
+        "protocol": [result.protocol for result in results],
+        "metric": [result.metric for result in results],
+        "K": [str(result.shots) for result in results],
+        "seed": [str(result.seed) for result in results],
+        "K used": [f"{result.shots_used:.1f}" for result in results],
+        "n": [str(result.n) for result in results],
+        "value": ["-" if result.value is None else f"{result.value:.3f}" for result in results],
+        "95% interval": ["" if result.low is None else f"{result.low:.3f}-{result.high:.3f}" for result in results],
+        "ideal": ["" if result.ideal is None else f"{result.ideal:.3f}" for result in results],
+        "chance": ["" if result.chance is None else f"{result.chance:.3f}" for result in results],
+        "too long": [str(result.n_skipped or "") for result in results],
     }
     for name in ("protocol", "seed"):
         if len(set(columns[name])) == 1:
             del columns[name]
-    if all(one.shots_used == one.shots for one in results):
+    if all(result.shots_used == result.shots for result in results):
         del columns["K used"]
     print_columns(columns, title=title)
 
 
 def print_columns(columns: Mapping[str, Sequence[str]], *, title: str | None = None) -> None:
-    """A table of these columns, without those that are empty; what stands before the figures names the row."""
-    shown = {name: cells for name, cells in columns.items() if any(cells) or not cells}
-    text = sum(name in ROW_NAMES for name in shown)
-    print_table(list(shown), list(zip(*shown.values(), strict=True)), title=title, text=text)
+    """Print a table of these columns, without those that are empty; the columns of `ROW_NAMES` name the row."""
+    filled = {name: cells for name, cells in columns.items() if any(cells) or not cells}
+    text = sum(name in ROW_NAMES for name in filled)
+    print_table(list(filled), list(zip(*filled.values(), strict=True)), title=title, text=text)
 
 
 def show_varied(rows: Iterable[Varied], *, title: str) -> None:
-    """A table of means over several seeds or orders."""
+    """Print a table of means over several seeds or orders."""
     rows = list(rows)
     several = len({row.protocol for row in rows}) > 1
     columns = {
@@ -146,24 +147,25 @@ def show_varied(rows: Iterable[Varied], *, title: str) -> None:
     print_columns(columns, title=title)
 
 
-def show_comparisons(rows: Iterable[tuple[Answered, Comparison]], *, title: str) -> None:
-    """A table of two models on the same questions."""
+def show_comparisons(rows: Iterable[tuple[TaskAnswers, Comparison]], *, title: str) -> None:
+    """Print a table of two models, or two protocols, on the same questions."""
     rows = list(rows)
-    several = len({asked.task.protocol.name for asked, _ in rows}) > 1
+    several = len({answers.task.protocol.name for answers, _ in rows}) > 1
     columns = {
-        "task": [asked.task.name for asked, _ in rows],
-        "protocol": [asked.task.protocol.name if several else "" for asked, _ in rows],
-        "metric": [one.metric for _, one in rows],
-        "K": [str(asked.shots) for asked, _ in rows],
-        "seed": [str(asked.seed) for asked, _ in rows],
-        "n": [str(one.n) for _, one in rows],
-        "first": [f"{one.first:.3f}" for _, one in rows],
-        "second": [f"{one.second:.3f}" for _, one in rows],
-        "difference": [f"{one.difference:+.3f}" for _, one in rows],
-        "95% interval": [f"{one.low:+.3f} to {one.high:+.3f}" for _, one in rows],
+        "task": [answers.task.name for answers, _ in rows],
+        "protocol": [answers.task.protocol.name if several else "" for answers, _ in rows],
+        "metric": [comparison.metric for _, comparison in rows],
+        "K": [str(answers.shots) for answers, _ in rows],
+        "seed": [str(answers.seed) for answers, _ in rows],
+        "n": [str(comparison.n) for _, comparison in rows],
+        "first": [f"{comparison.first:.3f}" for _, comparison in rows],
+        "second": [f"{comparison.second:.3f}" for _, comparison in rows],
+        "difference": [f"{comparison.difference:+.3f}" for _, comparison in rows],
+        "95% interval": [f"{comparison.low:+.3f} to {comparison.high:+.3f}" for _, comparison in rows],
         "right in one only": [
-            "" if one.only_first is None else f"{one.only_first} : {one.only_second}" for _, one in rows
+            "" if comparison.only_first is None else f"{comparison.only_first} : {comparison.only_second}"
+            for _, comparison in rows
         ],
-        "p (McNemar)": ["" if one.p_value is None else f"{one.p_value:.2g}" for _, one in rows],
+        "p (McNemar)": ["" if comparison.p_value is None else f"{comparison.p_value:.2g}" for _, comparison in rows],
     }
     print_columns(columns, title=title)

@@ -1,13 +1,13 @@
 """Train a model on text.
 
-  fewshot train --text PATH...                     everything else is chosen, and said
+  fewshot train --text PATH...                     everything else is chosen, and printed
   fewshot train --config runs/X.yaml --text PATH
   fewshot train --preset gpt3-small --text PATH --optimizer.lr 3e-4
 
 Any field of the configuration can be given as --section.field VALUE; sections are data, model, schedule, optimizer
 and loop. 'fewshot train --fields' prints every field (docs/configuration.md); their values stand in the config.yaml of
-any run. What is given later wins: the file, then the options above, then --section.field. What the run costs, memory
-and time, is said before it starts. Ctrl-C stops after a whole step and a checkpoint; 'fewshot resume RUN' goes on.
+any run. What is given later wins: the file, then the options above, then --section.field. The memory and time that the
+run needs are printed before it starts. Ctrl-C stops after a whole step and a checkpoint; 'fewshot resume RUN' goes on.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TAKES_OVERRIDES = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that have names of their own."""
+    """Add the options that have names of their own."""
     parser.add_argument("--config", type=Path, metavar="YAML", help="a configuration file; the options go over it")
     parser.add_argument("--preset", help="a model size of 'fewshot plan all'")
     parser.add_argument(
@@ -77,7 +77,7 @@ def new_folder(text: str) -> Path:
 
 
 def finish(folder: Path, last: StepMetrics | None) -> int:
-    """Say where the run is; 130 if it was interrupted."""
+    """Print where the run is and return the exit code: 130 if it was interrupted."""
     if last is not None and last.step < last.n_steps:
         how = f"fewshot resume {shlex.quote(str(folder))}"
         note(f"stopped after step {last.step:,} of {last.n_steps:,}; go on with: {how}")

@@ -1,6 +1,6 @@
-"""Text that a user types or pipes in: arguments and standard input are UTF-8, whatever the locale says.
+"""Text from the command line and from standard input, read as UTF-8 whatever the locale is.
 
-In: what Python made of them. Out: the text, or an error in one line, as for a file.
+In: an argument or the stream, as Python decoded it. Out: the text, or an error in one line, as for a file.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ def standard_input() -> str:
 
 
 def argument(text: str, name: str) -> str:
-    """Return an argument as the UTF-8 that was typed, also in a locale that knows ASCII alone; else raises
-    `BadValue`.
+    """Return an argument as the UTF-8 that was typed, even in an ASCII locale.
+
+    Raises `BadValue` if it is not UTF-8.
     """
     try:
         return os.fsencode(text).decode("utf-8")
     except UnicodeDecodeError as error:
         raise BadValue(f"{name} is not UTF-8 (byte {error.object[error.start]:#04x}): type it in UTF-8") from None
-    except UnicodeEncodeError:  # it does not come from a command line
+    except UnicodeEncodeError:  # a text with lone surrogates, which no command line can hold
         return text

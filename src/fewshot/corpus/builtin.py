@@ -1,4 +1,4 @@
-"""English prose that every machine has: what Python, NumPy and torch say about themselves.
+"""English prose that every machine has: the documentation of Python, NumPy and torch.
 
 In: a number of characters. Out: documents, the same on every call of one installation. Source files are parsed, never
 imported. It does not know what the text is for.
@@ -33,15 +33,15 @@ def builtin_documents(*, max_chars: int) -> list[Document]:
     200 characters and are mostly prose. Only as many files are parsed as are needed: about a second per million
     characters. There are some millions; asking for more gives them all. Raises BadValue if not one document fits.
     """
-    found = dict(_topics())
+    texts = dict(_topics())
     n_chars = 0
     for name, file in _source_files():
         if n_chars >= max_chars:
             break
         docstrings = {f"{name}#{of}": text for of, text in _docstrings(file) if _is_prose(text)}
         n_chars += sum(map(len, docstrings.values()))
-        found |= docstrings
-    first_id = {text: name for name, text in sorted(found.items(), reverse=True)}  # equal texts: the first id stays
+        texts |= docstrings
+    first_id = {text: name for name, text in sorted(texts.items(), reverse=True)}  # equal texts: the first id stays
     documents = [Document(id=name, text=text, source="builtin") for text, name in first_id.items()]
     documents.sort(key=lambda document: document.id)
     python_rng("builtin documents").shuffle(documents)
@@ -63,7 +63,7 @@ def _topics() -> Iterator[tuple[str, str]]:
 
 
 def _source_files() -> Iterator[tuple[str, Path]]:
-    """Name and path of the source files, shuffled, so that a few of them are already a fair sample."""
+    """Return name and path of the source files, shuffled, so that the first few are already a fair sample."""
     specs = [(name, importlib.util.find_spec(name)) for name in ("numpy", "torch")]
     roots = {name: Path(spec.origin).parent for name, spec in specs if spec and spec.origin}
     roots["python"] = Path(sysconfig.get_path("stdlib"))

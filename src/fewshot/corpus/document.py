@@ -1,6 +1,6 @@
-"""The noun that leaves this floor: a document.
+"""A document, which is what all readers of text make.
 
-In: nothing. Out: `Document`. It does not know how the text was read, nor what becomes of it.
+In: nothing. Out: `Document`. It does not know how the text was read, nor what it is used for.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 class Document:
     """One text with the place it came from."""
 
-    id: str  # where it was found: the path, or path#record number, counted from 1
+    id: str  # where it comes from: the path, or path#record number, counted from 1
     text: str  # valid Unicode: no lone surrogates
     source: str  # name of the dataset it came from
     key: str = ""  # the id inside the folder or file that was given, the same wherever that lies; "": the id is

@@ -1,4 +1,4 @@
-"""The files of a folder, links followed, and what of it is not read.
+"""The files of a folder, with links followed, and counts of what is not read.
 
 In: a folder. Out: its files, sorted by path. It does not know what is in the files.
 """
@@ -41,7 +41,7 @@ def files_of(folder: Path, not_read: Counter[str], seen: set[tuple[int, int]]) -
 
 
 def is_new(path: Path, seen: set[tuple[int, int]]) -> bool:
-    """Return whether the file at `path` was not among those in `seen`, under whatever name; it is then."""
+    """Return whether the file at `path` is not in `seen`, under any name, and add it there."""
     place = path.stat()
     known = (place.st_dev, place.st_ino)
     if place.st_ino and known in seen:  # some file systems have no numbers
@@ -51,7 +51,7 @@ def is_new(path: Path, seen: set[tuple[int, int]]) -> bool:
 
 
 def _kind(path: Path) -> str:
-    """Return what lies at `path`, links followed: "file", "folder", or why neither."""
+    """Return what is at `path`, with links followed: "file", "folder", or the reason why it is neither."""
     try:
         mode = path.stat().st_mode
     except PermissionError:
@@ -62,7 +62,7 @@ def _kind(path: Path) -> str:
 
 
 def _inside(path: Path, root: Path, entered: set[Path], not_read: Counter[str]) -> list[Path]:
-    """Return what is in a folder, the last name first; nothing if it was entered before."""
+    """Return the paths in a folder, the last name first; none if the folder was entered before."""
     real = path.resolve()
     if path != root and any(inner.resolve().is_relative_to(real) for inner in (root, path.parent)):
         not_read["links to folders above"] += 1

@@ -1,7 +1,8 @@
 """Which texts share n words in a row with training documents. In: few needles, a stream of documents. Out: collisions.
 
-The needles' n-grams are hashed and kept; the documents stream past in pieces of a fixed size, so memory depends on the
-needles and on the largest single document alone. A hash only proposes: words are compared before anything is said.
+The needles' n-grams are hashed and held in memory; the documents are read in pieces of a fixed size, so memory depends
+only on the needles and on the largest document. Equal hashes are only candidates: their words are compared before they
+count.
 Knows nothing of tasks and models. Source: Brown et al. 2020, section 4 and appendix C.
 """
 
@@ -19,7 +20,7 @@ import numpy as np
 
 from fewshot.base.errors import check
 from fewshot.corpus.document import Document
-from fewshot.corpus.spelling import SPACELESS, alike
+from fewshot.corpus.spelling import SPACELESS, canonical
 
 K = TypeVar("K", bound=Hashable)
 Array = np.ndarray[Any, Any]
@@ -30,27 +31,26 @@ SPACE = 0x20
 GAP = re.compile(rf"[\s!-/:-@\[-`{{-~\u2010-\u2027\u3000-\u3003{SPACELESS}]")
 MULTIPLIER = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2^64
 FILTER_BITS = 3  # the filter has more than 2^3 places for each n-gram: of foreign ones fewer than one in 8 passes
-KEPT_NEEDLES = 4096  # whose words are at hand for comparison
+CACHED_NEEDLES = 4096  # whose words are in memory for comparison
 
 
 @dataclass(frozen=True)
 class Collision:
     """What a needle shares with the documents."""
 
-    gram: str  # the first n words in a row that were found, in the order of the documents
-    document: str  # id of the document where they were found
+    gram: str  # the first n words in a row that both have, in the order of the documents
+    document: str  # id of the document that has them
     n_grams: int  # how many of the needle's n-grams stand in some document
 
 
 def words(text: str) -> list[str]:
-    """Return the words of `text`: lower-case runs of letters, digits and marks; everything else separates, also inside
-    words.
+    """Return the words of `text`: lower-case runs of letters, digits and marks; everything else separates words.
 
     So "don't" is two words, as in the 13-grams that were published with the paper ("i m going"). The same text gives
-    the same words however Unicode spells it, and scripts without spaces a word a character: see `spelling.alike`.
-    Each character is lowered by itself, so that a word never depends on what stands around it.
+    the same words however Unicode spells it, and in scripts without spaces a character is a word: see
+    `spelling.canonical`. Each character is lowered by itself, so that a word never depends on its neighbours.
     """
-    return _spelled(_normalised(alike(text)))
+    return _spelled(_normalised(canonical(text)))
 
 
 def which_collide(
@@ -70,20 +70,20 @@ def which_collide(
         for batch in _batches(_pieces(documents, max(search.n for search in searches) - 1)):
             for search in searches:
                 search.look_through(batch)
-    found = {key: collision for search in searches for key, collision in search.collisions().items()}
-    return {key: found[key] for key in needles if key in found}
+    collisions = {key: collision for search in searches for key, collision in search.collisions().items()}
+    return {key: collisions[key] for key in needles if key in collisions}
 
 
 @functools.cache
 def _letter_of() -> Array:
-    """For every code point what it counts as: itself in lower case within a word, SPACE where it separates words."""
+    """Return, for every code point, its lower case, or SPACE where it separates words."""
     characters = map(chr, range(sys.maxunicode + 1))
-    letters = (ord(one.lower()[0]) if unicodedata.category(one)[0] in "LMN" else SPACE for one in characters)
+    letters = (ord(char.lower()[0]) if unicodedata.category(char)[0] in "LMN" else SPACE for char in characters)
     return np.fromiter(letters, dtype="<u4")
 
 
 def _normalised(text: str) -> Array:
-    """Return one lower-case letter or SPACE for each character of a text that `alike` gave; uint32 [C]."""
+    """Return one lower-case letter or SPACE for each character of a text that `canonical` returned; uint32 [C]."""
     letters: Array = _letter_of()[np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")]
     return letters
 
@@ -104,7 +104,7 @@ class _Batch(Generic[K]):
     names: list[K]
 
     def grams(self, n: int) -> tuple[Array, Array]:
-        """Return the words from which on n words stand in one text, and a hash of those n words."""
+        """Return the number of each word with which n words of one text begin, and a hash of those n words."""
         n_grams = max(0, len(self.owners) - n + 1)
         first = np.flatnonzero(self.owners[:n_grams] == self.owners[len(self.owners) - n_grams :])
         return first, _hashes(self.hashes, first, first + n)
@@ -115,7 +115,7 @@ class _Batch(Generic[K]):
 
 
 def _batches(texts: Iterable[tuple[K, str]]) -> Iterator[_Batch[K]]:
-    """Yield named texts that `alike` gave, many short ones or a long one in each batch; none is cut."""
+    """Yield named texts that `canonical` returned, many short ones or a long one in each batch; none is cut."""
     waiting: list[tuple[K, str]] = []
     n_chars = 0
     for named in texts:
@@ -159,22 +159,20 @@ def _powers(count: int) -> tuple[Array, Array]:
 
 
 def _pieces(documents: Iterable[Document], n_shared: int) -> Iterator[tuple[str, str]]:
-    """Yield (id, text) of the documents; long ones in pieces, each of which begins with the last words of the one
-    before.
-    """
+    """Yield (id, text) of the documents, long ones in pieces that begin with the last words of the piece before."""
     for document in documents:
         text, start, shared = document.text, 0, ""
         while start < len(text):
             gap = GAP.search(text, start + BATCH_CHARS)
             end = gap.start() if gap else len(text)
-            piece = shared + alike(text[start:end])
+            piece = shared + canonical(text[start:end])
             yield document.id, piece
             shared = piece[_last_words(piece, n_shared) :] if gap else ""
             start = end
 
 
 def _last_words(text: str, count: int) -> int:
-    """Where the last `count` words of `text` begin; 0 where that is not sure."""
+    """Return the place where the last `count` words of `text` begin; 0 where that is not sure."""
     width = 16 * count
     while 0 < width < len(text):
         inside = _normalised(text[-width:]) != SPACE
@@ -186,12 +184,12 @@ def _last_words(text: str, count: int) -> int:
 
 
 class _Search(Generic[K]):
-    """All n-grams of some needles, for one n, and which of them were found so far."""
+    """All n-grams of some needles, for one n, and which of them a document had so far."""
 
     def __init__(self, needles: Mapping[K, str], n: int) -> None:
         self.n = n
         self._keys, texts = list(needles), list(needles.values())
-        self._words_of = functools.lru_cache(maxsize=KEPT_NEEDLES)(lambda needle: words(texts[needle]))
+        self._words_of = functools.lru_cache(maxsize=CACHED_NEEDLES)(lambda needle: words(texts[needle]))
         hashes, needle, first = _gram_table(needles, n)
         order = np.argsort(hashes, kind="stable")  # gram by gram, in each the needles in their order
         self._needle, self._first = needle[order], first[order]
@@ -201,17 +199,17 @@ class _Search(Generic[K]):
         self._shift = np.uint64(64 - bits)
         self._filter = np.zeros(1 << bits, np.bool_)
         self._filter[self._hashes >> self._shift] = True
-        self._is_found = np.zeros(len(order), np.bool_)
-        self._is_open = np.ones(len(self._hashes), np.bool_)  # some row of that hash is not found yet
-        self._where: dict[int, tuple[str, str]] = {}  # by needle: its first gram that was found, and the document
+        self._is_matched = np.zeros(len(order), np.bool_)
+        self._is_open = np.ones(len(self._hashes), np.bool_)  # some row of that hash is not matched yet
+        self._where: dict[int, tuple[str, str]] = {}  # by needle: its first matched gram, and the document
 
     @property
     def n_grams(self) -> int:
-        """How many there are to look for."""
+        """How many n-grams there are to look for."""
         return len(self._needle)
 
     def look_through(self, batch: _Batch[str]) -> None:
-        """Mark the grams that stand in these documents."""
+        """Mark the n-grams that these documents have."""
         first, hashes = batch.grams(self.n)
         passed = np.flatnonzero(self._filter[hashes >> self._shift])
         hashes = hashes[passed]
@@ -224,24 +222,24 @@ class _Search(Generic[K]):
     def _compare(self, batch: _Batch[str], at: int, row: int) -> None:
         gram = batch.gram(at, self.n)
         rows = slice(*self._begins[row : row + 2].tolist())
-        for one in range(rows.start, rows.stop):
-            needle, first = int(self._needle[one]), int(self._first[one])
-            if not self._is_found[one] and self._words_of(needle)[first : first + self.n] == gram:
-                self._is_found[one] = True
+        for index in range(rows.start, rows.stop):
+            needle, first = int(self._needle[index]), int(self._first[index])
+            if not self._is_matched[index] and self._words_of(needle)[first : first + self.n] == gram:
+                self._is_matched[index] = True
                 self._where.setdefault(needle, (" ".join(gram), batch.names[batch.owners[at]]))
-        self._is_open[row] = not self._is_found[rows].all()
+        self._is_open[row] = not self._is_matched[rows].all()
 
     def collisions(self) -> dict[K, Collision]:
-        """By needle what was found of it."""
-        counts = np.bincount(self._needle[self._is_found], minlength=len(self._keys)).tolist()
+        """Return, by needle, what the documents have of it."""
+        counts = np.bincount(self._needle[self._is_matched], minlength=len(self._keys)).tolist()
         return {self._keys[needle]: Collision(*where, counts[needle]) for needle, where in self._where.items()}
 
 
 def _gram_table(needles: Mapping[K, str], n: int) -> tuple[Array, Array, Array]:
-    """Of each n-gram its hash, the number of its needle, and the number of its first word in that needle."""
+    """Return the hash of each n-gram, the number of its needle, and the number of its first word in that needle."""
     parts = []
     n_before = 0
-    for batch in _batches((key, alike(text)) for key, text in needles.items()):
+    for batch in _batches((key, canonical(text)) for key, text in needles.items()):
         first, hashes = batch.grams(n)
         owners = batch.owners[first]
         first_of_owner = np.searchsorted(batch.owners, owners)

@@ -50,8 +50,8 @@ def read_documents(
 
     One document a text file; one a line of .jsonl or .json and one a row of .parquet, from `text_field`; errors tell
     the user to name another by `field_option`. Blank records are left out. A path named here that cannot be read
-    raises `BadFile`; what is found in a folder and cannot be read is left out with a line to `on_skip`, and a folder
-    without any document raises. Records are streamed.
+    raises `BadFile`; a file of a folder that cannot be read is left out with a line to `on_skip`, and a folder without
+    any document raises. Records are streamed.
     """
     given, field = check_paths(paths), _Field(text_field, field_option)
     seen: set[tuple[int, int]] = set()
@@ -65,9 +65,9 @@ def read_documents(
 
 
 def check_paths(paths: Iterable[Path | str]) -> list[Path]:
-    """Return the paths as they can be opened; one that is not there, or of no kind that can be read, raises `BadFile`.
+    """Return the paths, ready to be opened; raise `BadFile` for one that is missing or cannot be read.
 
-    All of them are looked at before any is read: a misspelt last one must not wait for hours of reading.
+    All of them are checked before any is read: the error of a misspelt last one must not come after hours of reading.
     """
     given = [text_path(path) for path in paths]
     for path in given:
@@ -118,8 +118,9 @@ def _read_folder(
 
 
 def _read_file(path: Path, root: Path, field: _Field, source: str) -> Iterator[Document]:
-    """Yield the documents of one file; their keys are its path below `root`, composed, as not every system stores
-    names.
+    """Yield the documents of one file; their keys are its path below `root`, composed (NFC).
+
+    Some systems store names decomposed: keys must not depend on that.
     """
     name = _encodable(str(path))
     key = unicodedata.normalize("NFC", _encodable(path.relative_to(root).as_posix()))
@@ -138,7 +139,7 @@ def _read_file(path: Path, root: Path, field: _Field, source: str) -> Iterator[D
 
 
 def _encodable(path: str) -> str:
-    """Return a path as text that UTF-8 can hold: of a name in another encoding, bytes are written as \\xe9."""
+    """Return a path as text that UTF-8 can hold: bytes of a name in another encoding are written as \\xe9."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
@@ -210,7 +211,10 @@ def _text_of(value: Any, where: str, field: _Field) -> str:
 
 
 def _decompress(path: Path, zstandard: Any) -> Iterator[bytes]:
-    """Yield the decompressed pieces of all frames. The library's own reader takes a clipped file for a short one."""
+    """Yield the decompressed pieces of all frames.
+
+    The library's own reader does not tell a file that is cut off from a shorter one.
+    """
     decompressor, frame = zstandard.ZstdDecompressor(), None
     with path.open("rb") as file:
         while block := file.read(BLOCK_BYTES):

@@ -1,11 +1,11 @@
-"""One spelling for each text, so that texts which read alike can be compared. In: a text. Out: the text to compare.
+"""One spelling for each text, so that texts that look the same compare as equal. In: a text. Out: the text to compare.
 
-Unicode spells one text in many ways: letters and their accents together or apart, characters that nobody sees (soft
-hyphens, joiners, marks of direction), other forms of the same letter (ligatures, full width).
+Unicode spells one text in many ways: letters and their accents together or apart, invisible characters (soft hyphens,
+joiners, marks of direction), other forms of the same letter (ligatures, full width).
 
-Unseen characters are dropped and the rest is composed (NFC). NFKC would do more than is right: it makes 10² the number
-102, and a word of the sign in Google™. So what Unicode calls compatible is replaced where it is a letter or a decimal
-digit, and not where it stands higher or lower than the line.
+Invisible characters are dropped and the rest is composed (NFC). NFKC would change too much: it makes 10² the number
+102, and the sign in Google™ a word. So compatibility characters are replaced only where they are letters or decimal
+digits, and neither superscript nor subscript.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ MARKS = (  # of these scripts: vowels and tones that belong to the letter before
     "\u0300-\u036f\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u0eb1\u0eb4-\u0ebc\u0ec8-\u0ece"
     "\u102b-\u103e\u1056-\u1059\u17b4-\u17d3\u17dd\u1a55-\u1a7f\u302a-\u302f\u3099\u309a\uaa7b-\uaa7d"
 )
-# Unseen like format characters, in other categories: they choose how the letter before them is drawn, or fill a place.
-UNSEEN = "\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef"
+# Invisible like format characters, but in other categories: variation selectors and fillers.
+INVISIBLE = "\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef"
 SPACE = 0x20
-DROP, REPLACE, WORD, MARK = 1, 2, 4, 8  # what a code point asks for: WORD that it begins one, MARK that it goes on
+DROP, REPLACE, WORD, MARK = 1, 2, 4, 8  # what is done with a code point: WORD begins a word, MARK continues it
 
 
-def alike(text: str) -> str:
-    """Return `text` as it is compared: without unseen characters, composed, with spaces where a script has none.
+def canonical(text: str) -> str:
+    """Return `text` as it is compared: without invisible characters, composed, with spaces where a script has none.
 
     Every letter of a script without spaces becomes a word, with its marks. ASCII stays as it is.
     """
     if text.isascii():
         return text
     points = _points(text)
-    asked = _asked_of()[points]
-    needed = int(np.bitwise_or.reduce(asked))
+    flags = _flags_of()[points]
+    needed = int(np.bitwise_or.reduce(flags))
     if needed & DROP:
-        text = _text(points[asked & DROP == 0])
+        text = _text(points[flags & DROP == 0])
     if needed & REPLACE:
         text = text.translate(_plain_forms())
     text = unicodedata.normalize("NFC", text)
@@ -60,8 +60,8 @@ def alike(text: str) -> str:
 def _spaced(text: str) -> str:
     """Return `text` with spaces around each letter of a script without spaces and its marks."""
     points = _points(text)
-    asked = _asked_of()[points]
-    is_mark, is_letter = asked & MARK != 0, asked & WORD != 0
+    flags = _flags_of()[points]
+    is_mark, is_letter = flags & MARK != 0, flags & WORD != 0
     letter_before = np.maximum.accumulate(np.where(is_mark, 0, np.arange(len(points))))  # or other sign, by its place
     begins = is_letter.copy()
     begins[1:] |= ~is_mark[1:] & is_letter[letter_before[:-1]]
@@ -77,27 +77,27 @@ def _text(points: Array) -> str:
 
 
 @functools.cache
-def _asked_of() -> Array:
-    """For every code point what it asks for: a sum of `DROP`, `REPLACE`, `WORD` and `MARK`; uint8."""
+def _flags_of() -> Array:
+    """Return, for every code point, what is done with it: a sum of `DROP`, `REPLACE`, `WORD` and `MARK`; uint8."""
     characters, forms = _all_characters(), _plain_forms()
-    asked = np.zeros(sys.maxunicode + 1, np.uint8)
-    asked[[ord(one) for one in characters if unicodedata.category(one) == "Cf"]] |= DROP
-    asked[list(forms)] |= REPLACE
-    asked[[point for point, form in forms.items() if re.search(f"[{SPACELESS}]", form)]] |= WORD
-    for flag, ranges in ((DROP, UNSEEN), (WORD, SPACELESS), (MARK, MARKS)):
-        asked[list(map(ord, re.findall(f"[{ranges}]", characters)))] |= flag
-    return asked
+    flags = np.zeros(sys.maxunicode + 1, np.uint8)
+    flags[[ord(char) for char in characters if unicodedata.category(char) == "Cf"]] |= DROP
+    flags[list(forms)] |= REPLACE
+    flags[[point for point, form in forms.items() if re.search(f"[{SPACELESS}]", form)]] |= WORD
+    for flag, ranges in ((DROP, INVISIBLE), (WORD, SPACELESS), (MARK, MARKS)):
+        flags[list(map(ord, re.findall(f"[{ranges}]", characters)))] |= flag
+    return flags
 
 
 @functools.cache
 def _plain_forms() -> dict[int, str]:
-    """Return the plain form of each letter and decimal digit that has one on the line."""
+    """Return the plain form of each letter and decimal digit that has one, superscripts and subscripts aside."""
     forms = {}
-    for one in _all_characters():
-        kind = unicodedata.decomposition(one).partition(" ")[0]
+    for char in _all_characters():
+        kind = unicodedata.decomposition(char).partition(" ")[0]
         is_form = kind.startswith("<") and kind not in ("<super>", "<sub>")
-        if is_form and unicodedata.category(one) in ("Lu", "Ll", "Lt", "Lm", "Lo", "Nd"):
-            forms[ord(one)] = unicodedata.normalize("NFKC", one)
+        if is_form and unicodedata.category(char) in ("Lu", "Ll", "Lt", "Lm", "Lo", "Nd"):
+            forms[ord(char)] = unicodedata.normalize("NFKC", char)
     return forms
 
 

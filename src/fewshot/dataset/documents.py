@@ -1,4 +1,4 @@
-"""Token shards in, the documents they were made of out: what a run was trained on, where its text is gone."""
+"""Token shards in, the documents that they were made of out: a run's training text even if its files are gone."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def documents_of_shards(shards: Iterable[TokenShard], tokenizer: Tokenizer) -> I
 
 
 def _ends(tokens: np.ndarray, eot: int) -> Iterator[int]:
-    """Where the end-of-text tokens stand."""
+    """Yield the positions of the end-of-text tokens."""
     for first in range(0, len(tokens), READ_TOKENS):
         yield from (np.flatnonzero(tokens[first : first + READ_TOKENS] == eot) + first).tolist()
 

@@ -21,7 +21,7 @@ from fewshot.dataset.permute import permuted
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """What a model reads and what it shall say, int64 on the CPU."""
+    """Input tokens and the targets to predict, int64 on the CPU."""
 
     tokens: Int[Tensor, "B T"]
     targets: Int[Tensor, "B T"]  # the tokens one place further on
@@ -31,10 +31,9 @@ class Batch:
 def load_batch(
     mixture: Mixture, *, first_row: int, n_rows: int, rank: int = 0, world: int = 1, with_documents: bool = False
 ) -> Batch:
-    """Return the global training rows first_row to first_row + n_rows - 1, or of these the share of one rank of
-    `world`.
+    """Return the training rows first_row to first_row + n_rows - 1, or one rank's share of them.
 
-    Rank r has every world-th row from the r-th on, so that all ranks together read the same rows for any `world`.
+    Rank r of `world` has every world-th row from the r-th on, so all ranks together read the same rows for any `world`.
     Raises `BadValue` for a rank outside the world or without a row.
     """
     check(first_row >= 0, f"first_row is {first_row}, it must be at least 0")
@@ -65,7 +64,7 @@ def validation_batches(
 
 
 def _batch(rows: np.ndarray, eot: int | None) -> Batch:
-    """Return the batch in rows of n_ctx + 1 tokens, with document numbers if `eot` is given."""
+    """Return rows of n_ctx + 1 tokens as a batch, with document numbers if `eot` is given."""
     tokens = np.ascontiguousarray(rows[:, :-1])
     return Batch(
         tokens=torch.from_numpy(tokens),

@@ -60,7 +60,7 @@ class Mixture:
         return tuple(slots.tolist())
 
     def locate(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """For each global training row, from 0 on, its source and its row inside that source; both int64 [B]."""
+        """Return the source of each training row, counted from 0, and its row inside that source; both int64 [B]."""
         sources, turns = np.empty(len(rows), dtype=np.int64), np.empty(len(rows), dtype=np.int64)
         blocks, places = np.divmod(rows, ROWS_PER_BLOCK)
         for block in np.unique(blocks).tolist():
@@ -76,20 +76,10 @@ class Mixture:
                 inside[here] = permuted(nth[here], n_rows, self.seed, "epoch", source, epoch)
         return sources, inside
 
-    def epochs(self, n_rows_total: int) -> tuple[float, ...]:
-        """Return how often each source has been read through after the first `n_rows_total` training rows."""
-        n_blocks, n_rest = divmod(n_rows_total, ROWS_PER_BLOCK)
-        source_at, _ = _block(self.seed, n_blocks, self.slots)
-        rest = np.bincount(source_at[:n_rest], minlength=len(self.sources)).tolist()
-        return tuple(
-            (n_blocks * slots + more) / source.n_rows
-            for source, slots, more in zip(self.sources, self.slots, rest, strict=True)
-        )
-
 
 @lru_cache(maxsize=64)
 def _block(seed: int, block: int, slots: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """For each place in a block: its source, and how many rows that source has given before it since row 0."""
+    """Return the source of each place in a block, and how many rows that source has given before it since row 0."""
     source_at = np.repeat(np.arange(len(slots)), slots)
     source_at = source_at[permuted(np.arange(ROWS_PER_BLOCK), ROWS_PER_BLOCK, seed, "block", block)]
     turn_at = np.empty(ROWS_PER_BLOCK, dtype=np.int64)

@@ -37,7 +37,7 @@ class Packed:
 
     @property
     def _name(self) -> str:
-        """What a person calls this text: a shard of the source `books` is named books-train-00000.bin."""
+        """The text's name for messages: a shard of the source `books` is named books-train-00000.bin."""
         source, _, part = self.shards[0].path.stem.rpartition("-")[0].rpartition("-") if self.shards else ("", "", "")
         what = {"train": "training", "val": "validation"}.get(part)
         return f"the {what} text of source {source!r}" if what else "the data"
@@ -56,10 +56,6 @@ class Packed:
     def eot(self) -> int:
         """The id that ends every document."""
         return self.shards[0].eot
-
-    def row(self, index: int) -> np.ndarray:
-        """Return row `index`: tokens index * n_ctx to index * n_ctx + n_ctx, both included; int64 [n_ctx + 1]."""
-        return self.rows(np.array([index]))[0]
 
     def rows(self, indices: np.ndarray) -> np.ndarray:
         """Return the rows with these indices, each in range(n_rows); int64 [B, n_ctx + 1]."""
@@ -91,7 +87,7 @@ class Packed:
 
 
 def document_numbers(tokens: np.ndarray, eot: int) -> np.ndarray:
-    """For each position of each row, how many documents ended before it in that row; int64 [B, T].
+    """Return, for each position of each row, how many documents ended before it in that row; int64 [B, T].
 
     An end-of-text token still belongs to the document that it ends.
     """

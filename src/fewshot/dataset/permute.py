@@ -22,7 +22,7 @@ _GOLDEN = 0x9E3779B97F4A7C15  # 2**64 / golden ratio: spreads the round number o
 
 
 def permuted(index: Index, n: int, *key: int | str) -> Index:
-    """Where the permutation of range(n) that belongs to `key` sends `index`: an int, or an int64 array of any shape.
+    """Return where the permutation of range(n) that belongs to `key` sends `index`, an int or an int64 array.
 
     Every index must lie in range(n); n is at least 1 and below 2**62. O(1) memory for an index, whatever n is.
     """
@@ -53,9 +53,7 @@ def _feistel(places: np.ndarray, n: int, round_keys: np.ndarray) -> np.ndarray:
 
 
 def _mixed(x: np.ndarray) -> np.ndarray:
-    """Return a 32-bit hash of 64 bits, so that adding to it cannot overflow (the finaliser of SplitMix64, upper
-    half).
-    """
+    """Return a 32-bit hash of 64 bits, so that adding to it cannot overflow: half of SplitMix64's finaliser."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return (x ^ (x >> np.uint64(31))) >> np.uint64(32)

@@ -15,6 +15,8 @@ from fewshot.base.errors import BadFile, check
 from fewshot.base.progress import byte_bar
 from fewshot.corpus.document import Document
 from fewshot.corpus.sources import read_documents, text_path
+from fewshot.dataset.mixture import Mixture
+from fewshot.dataset.pack import Packed
 from fewshot.dataset.shards import TokenShard, build_shards, load_shards
 from fewshot.dataset.split import VERSIONS, By, Part, part_chars, rule_name, split
 from fewshot.tokenizer.bpe import train_bpe
@@ -48,7 +50,7 @@ class SourceConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """What is read and how it becomes tokens."""
+    """Which text is read and how it becomes tokens."""
 
     sources: tuple[SourceConfig, ...] = ()
     # "bpe", "chars", "bytes", or a path: tokenizer.json, or a folder with encoder.json and vocab.bpe
@@ -76,7 +78,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class TextSize:
-    """What the first pass through a source found."""
+    """The size of a source, counted by the first pass through it."""
 
     n_documents: int
     n_bytes: int  # of all text, in UTF-8
@@ -85,9 +87,9 @@ class TextSize:
 
 
 def measure_text(data: DataConfig, *, say: Say) -> tuple[TextSize, ...]:
-    """Read every source once, a document at a time: its size, and how its validation text is held out.
+    """Return the size of every source and how its validation text is held out; reads each once, a document at a time.
 
-    The only pass that tells of what is left out. Raises for what cannot be read, and where a part would be empty.
+    Only this pass tells `say` what is left out. Raises if text cannot be read, or a part would be empty.
     """
     if data.tokenizer not in MADE_HERE:
         load_tokenizer(Path(data.tokenizer))  # one that is missing or damaged must not wait for hours of reading
@@ -122,7 +124,7 @@ def _n_bytes(text: str) -> int:
 
 
 def make_tokenizer(data: DataConfig, sizes: Sequence[TextSize], *, n_vocab: int | None, say: Say) -> Tokenizer:
-    """Return the tokenizer that `data` names: trained on the text, or loaded; `n_vocab` is the preset's wish.
+    """Return the tokenizer that `data` names: trained on the text, or loaded; `n_vocab` is the preset's size.
 
     `sizes` are those that `measure_text` gave. A BPE sees the training text alone; the characters are those of all
     text, so that the held-out one can be read.
@@ -137,9 +139,9 @@ def make_tokenizer(data: DataConfig, sizes: Sequence[TextSize], *, n_vocab: int 
     wanted = data.n_vocab or n_vocab or _vocab_for(n_chars)
     tokenizer = train_bpe(_text(data, sizes, "train"), n_vocab=wanted)
     if data.n_vocab is None:
-        why = "as the preset has it" if n_vocab else f"by the {n_chars:,} characters of text"
-        fewer = f" (of {wanted:,}: the text has no more pairs that come twice)" if tokenizer.n_vocab < wanted else ""
-        say(f"tokenizer: byte-level BPE with {tokenizer.n_vocab:,} entries{fewer}, {why}")
+        why = "the preset's size" if n_vocab else f"chosen for {n_chars:,} characters of text"
+        fewer = f"; {wanted:,} were wanted, but no more pairs occur twice" if tokenizer.n_vocab < wanted else ""
+        say(f"tokenizer: byte-level BPE with a vocabulary of {tokenizer.n_vocab:,} ({why}{fewer})")
     return tokenizer
 
 
@@ -156,7 +158,7 @@ def _text(data: DataConfig, sizes: Sequence[TextSize], part: Part | None) -> Ite
 
 
 def _vocab_for(n_chars: int) -> int:
-    """Return a vocabulary that leaves each entry some hundreds of occurrences."""
+    """Return a vocabulary size at which each entry occurs some hundreds of times."""
     for limit, size in ((1e6, 512), (5e6, 1024), (20e6, 2048), (200e6, 4096), (2e9, 16384)):
         if n_chars < limit:
             return size
@@ -183,7 +185,7 @@ def _part_of(source: SourceConfig, data: DataConfig, by: By, part: Part) -> Iter
 def build_tokens(
     data: DataConfig, sizes: Sequence[TextSize], tokenizer: Tokenizer, folder: Path, *, say: Say
 ) -> Tokens:
-    """Tokenise every source, or reuse the shards in `folder` where text, tokenizer and split are still the same.
+    """Tokenise every source, or reuse the shards in `folder` if text, tokenizer and split are still the same.
 
     `sizes` are those that `measure_text` gave.
     """
@@ -212,11 +214,9 @@ def build_tokens(
         training.append(parts["train"])
         validation += parts.get("val", ())
         n_tokens = sum(shard.n_tokens for shard in training[-1])
-        held_out = "the end of every document" if by == "tail" else "whole documents"
-        validated = (
-            f"{data.val_fraction:.0%} held out for validation, {held_out}" if data.val_fraction else "none held out"
-        )
-        say(f"text: {source.name}: {size.n_documents:,} documents, {n_tokens:,} training tokens; {validated}")
+        whose = "the end of every document" if by == "tail" else "whole documents"
+        held_out = f"{data.val_fraction:.0%} held out for validation: {whose}" if data.val_fraction else "none held out"
+        say(f"text: {source.name}: {size.n_documents:,} documents, {n_tokens:,} training tokens; {held_out}")
     return Tokens(tuple(training), tuple(validation))
 
 
@@ -245,6 +245,20 @@ def load_tokens(data: DataConfig, folder: Path) -> Tokens:
 
 
 def load_validation(data: DataConfig, folder: Path) -> tuple[TokenShard, ...]:
-    """Return the validation tokens among them, checked."""
+    """Return the validation tokens that `build_tokens` left in `folder`, checked."""
     held_out = data.sources if data.val_fraction > 0 else ()
     return tuple(shard for source in held_out for shard in load_shards(folder, name=f"{source.name}-val"))
+
+
+def training_mixture(data: DataConfig, tokens: Tokens, *, n_ctx: int, seed: int) -> Mixture:
+    """Return the order of all training rows, each of `n_ctx` + 1 tokens."""
+    packed = tuple(Packed(shards, n_ctx) for shards in tokens.training)
+    return Mixture(packed, tuple(source.weight for source in data.sources), seed)
+
+
+def validation_rows(tokens: Tokens, *, n_ctx: int, say: Say) -> Packed | None:
+    """Return the held-out rows; None, which `say` is told, if the held-out text is shorter than one row."""
+    n_tokens = sum(shard.n_tokens for shard in tokens.validation)
+    if 0 < n_tokens <= n_ctx:
+        say(f"no validation: the held-out text has {n_tokens:,} tokens, a row needs {n_ctx + 1:,}")
+    return Packed(tokens.validation, n_ctx) if n_tokens > n_ctx else None

@@ -1,4 +1,4 @@
-"""Documents in, files of token ids out, with an index that tells whether they still belong to the text.
+"""Documents in, files of token ids out, with an index that records which text they were made of.
 
 Each document's tokens are followed by the end-of-text token. A source `name` becomes `name-00000.bin`,
 `name-00001.bin`, ... (raw little-endian ids) and, written last, the index `name.json`. Knows nothing of batches.
@@ -63,8 +63,9 @@ def is_whole(shard: TokenShard) -> bool:
 
 
 def load_shards(folder: Path, *, name: str) -> tuple[TokenShard, ...]:
-    """Return the shards that `build_shards` left in `folder`, without their text; raises `BadFile` unless all are
-    whole.
+    """Return the shards that `build_shards` left in `folder`; raises `BadFile` unless all are whole.
+
+    The text that they were made of is not needed.
     """
     index = folder / f"{name}.json"
     shards = _read_index(index) if index.is_file() else ()
@@ -140,8 +141,9 @@ def _why_stale(
 
 
 def _texts(read: Callable[[], Iterator[Document]], digest: hashlib._Hash) -> Iterator[tuple[str, int]]:
-    """Yield each text that is not empty and its size in bytes, also fed to `digest` with its length, which marks
-    borders.
+    """Yield each text that is not empty and its size in bytes.
+
+    Both are also fed to `digest`; the size marks where a text ends.
     """
     for document in read():
         if document.text:
@@ -208,7 +210,7 @@ class _Encoded:
 def _encoded(
     texts: Iterator[tuple[str, int]], tokenizer: Tokenizer, dtype: np.dtype, on_progress: Callable[[int], None] | None
 ) -> Iterator[_Encoded]:
-    """Yield the documents one by one."""
+    """Yield the token ids of the texts, one text at a time."""
     n_done = 0
     for text, n_bytes in texts:
         ids = []

@@ -1,1 +1,1 @@
-"""The whole river on text that every machine has: what is read, what is trained, and what must come out."""
+"""The whole way from text to a report, on text that every machine has: what is trained and what must come out."""

@@ -1,4 +1,4 @@
-"""What the demo trains and what must come out: literal values, found by the experiments in LOG.md.
+"""What the demo trains and what must come out: literal values, from the experiments in LOG.md.
 
 Layers 0 and 2 read two keys (itself and the one before: a ready-made previous-token head), layers 1 and 3 read all;
 so the induction circuit of a GPT-3-shaped model forms within minutes.
@@ -25,7 +25,7 @@ MAX_VAL_LOSS = 2.2  # nats a token over the held-out documents of all sources; r
 
 
 def configuration(texts: Path) -> dict[str, Any]:
-    """Return what `fewshot train` would be given, for the files that `write_texts` wrote into `texts`."""
+    """Return the demo's training configuration, for the files that `write_texts` wrote into `texts`."""
     tokens = STEPS * ROWS * N_CTX
     return {
         "data": {
@@ -58,15 +58,15 @@ def configuration(texts: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Check:
-    """One expectation: what was found, and what must hold."""
+    """One expected figure, and the measured one."""
 
     claim: str
-    found: str
+    measured: str
     holds: bool
 
 
 def check_figures(results: Sequence[Result], val_loss: float) -> list[Check]:
-    """Return the demo's claims about in-context learning, held against the measured figures."""
+    """Return the demo's claims about in-context learning, each with the measured figure and whether it holds."""
     value = {(result.task, result.shots): result.value or 0.0 for result in results}
     ideal = {result.shots: result.ideal or 1.0 for result in results if result.task == "novel_symbols"}
     curve = [value["novel_symbols", k] for k in SHOTS[:5]]
@@ -76,7 +76,7 @@ def check_figures(results: Sequence[Result], val_loss: float) -> list[Check]:
     return [
         Check(
             "accuracy on unseen mappings rises at every step of K = 0, 1, 2, 4, 8",
-            " < ".join(f"{one:.3f}" for one in curve),
+            " < ".join(f"{accuracy:.3f}" for accuracy in curve),
             all(a < b for a, b in itertools.pairwise(curve)),
         ),
         Check("at K = 8 it is at least 6 times that at K = 0", f"{times:.1f} times", times >= 6),

@@ -19,7 +19,7 @@ SYMBOLS = "abcdefghijklmnop"  # those of `novel_symbols`
 
 
 def write_texts(folder: Path, n_documents: dict[str, int], *, english_chars: int) -> None:
-    """Write `english.jsonl`, `repeats.jsonl` and one file for each novel family that is asked for."""
+    """Write `english.jsonl`, `repeats.jsonl` and a file for each novel family, with `n_documents[name]` documents."""
     makers: dict[str, Iterable[str]] = {
         "english": (document.text for document in builtin_documents(max_chars=english_chars)),
         "repeats": repeats(n_documents.get("repeats", 0)),
@@ -33,7 +33,7 @@ def write_texts(folder: Path, n_documents: dict[str, int], *, english_chars: int
 
 
 def repeats(n: int) -> Iterator[str]:
-    """Yield a few distinct letters, said over and over: what induction heads are made of."""
+    """Yield documents of a few distinct letters repeated over and over, on which induction heads form."""
     for index in range(n):
         rng = python_rng("repeats", SEED, index)
         letters = rng.sample(SYMBOLS, rng.randint(2, len(SYMBOLS)))

@@ -1,4 +1,7 @@
-"""What a model made of a question: all that any metric needs, so that metrics can be taken again later."""
+"""What a model answered to a question, and how its choices are compared. In: log-probabilities or text. Knows no task.
+
+An `Answer` holds all that any metric needs, so that metrics can be taken again later.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ Normalisation = Literal["sum", "token", "character", "byte", "unconditional"]
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a model made of one question; all that any measure needs, so that measures can be taken again later.
+    """A model's answer to one question.
 
     A choosing task has a log-probability (nats, summed over tokens) for each completion, a perplexity one for the gold
     completion; a completing one has the text that was written.

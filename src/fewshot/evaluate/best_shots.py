@@ -1,4 +1,4 @@
-"""The number of demonstrations that does best on a development set: the paper's way to choose K where there is one.
+"""The number of demonstrations that does best on a development set, which is how the paper chooses K.
 
 Source: Brown et al. 2020, section 2.4.
 """
@@ -31,10 +31,9 @@ def best_shots(
     batch_size: int,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> tuple[int, dict[int, float]]:
-    """Return the K of `shots` with the highest main measure on the task's development set (the least of equals), and
-    all.
+    """Return the K of `shots` with the highest main metric on the development set, and the metric at every K.
 
-    Raises BadValue for a task without one, or where none of its questions fits.
+    The least of equals is taken. Raises BadValue for a task without one, or where none of its questions fits.
     """
     check(len(shots) > 0, f"{task.name}: give at least one number of shots to choose among")
     if task.dev is None:
@@ -43,7 +42,7 @@ def best_shots(
     answered = evaluate(
         lm, tokenizer, dev, shots=shots, limit=limit, seed=seed, batch_size=batch_size, on_progress=on_progress
     )
-    values = {one.shots: task.metrics[0].of(one.answers) for one in answered if one.answers}
+    values = {result.shots: task.metrics[0].of(result.answers) for result in answered if result.answers}
     if not values:
         raise BadValue(f"{task.name}: no question of the development set fits the model's {lm.n_ctx} tokens")
     return max(values, key=lambda k: (values[k], -k)), values

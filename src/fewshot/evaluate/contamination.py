@@ -1,17 +1,17 @@
-"""What of a task stood in the training text, and what its scores are without that.
+"""Which examples of a task stood in the training text, and what its scores are without them.
 
 In: a task's examples, the training documents, a model's answers. Out: clean and dirty examples with the evidence, and
-each score over all, clean and dirty questions. Knows neither runs nor files; the command line brings them together:
+each score over all, clean and dirty questions. Knows neither runs nor files; the command brings them together:
 
-    examples = {task.name: [one.example for one in task.episodes(limit, 0, seed)] for task in tasks}
-    shards = load_tokens(read_run_config(run).data, run / DATA).training    # a tuple of shards for each source
-    documents = documents_of_shards(chain.from_iterable(shards), load_tokenizer(run / TOKENIZER))
+    examples = {task.name: [episode.example for episode in task.episodes(limit, 0, seed)] for task in tasks}
+    shards = load_tokens(read_data_config(run), run.data).training    # a tuple of shards for each source
+    documents = documents_of_shards(chain.from_iterable(shards), load_tokenizer(run.tokenizer))
     # of a run whose data folder is gone: documents = read_documents(paths of the text)
-    split = find_contamination(examples, documents)    # one pass for all tasks; write_json each split's to_json()
+    synthetic = {task.name for task in tasks if task.synthetic}
+    split = find_contamination(examples, documents, synthetic=synthetic)    # one pass for all tasks
     for task in tasks:
         for shots, answers in answers_of[task.name].items():
-            rows += split_results(split[task.name], answers, task.measures, shots=shots, seed=seed)
-    svg = contamination_svg(rows)    # of them one a task: its main measure at its largest K
+            scores += split_results(split[task.name], answers, task.metrics, shots=shots, seed=seed)
 
 Source: Brown et al. 2020, section 4 and appendix C.
 """
@@ -19,7 +19,7 @@ Source: Brown et al. 2020, section 4 and appendix C.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,14 +32,9 @@ from fewshot.corpus.overlap import which_collide, words
 from fewshot.evaluate.answer import Answer
 from fewshot.evaluate.example import Example
 from fewshot.evaluate.metrics.metric import Metric, grouped
-from fewshot.evaluate.reports.figures import INK, MODEL, as_text, new_axes, to_svg
-from fewshot.evaluate.tasks import arithmetic, novel, scramble
 
 MIN_WORDS, MAX_WORDS = 8, 13  # of an n-gram; fewer collide by chance, more are slower and find less
 LENGTH_PERCENTILE = 5
-SYNTHETIC = frozenset({*arithmetic.TASKS, *scramble.TASKS, *novel.TASKS})  # may have shorter n-grams
-
-MAX_LABELS = 12  # points that are named: those furthest from no difference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +67,8 @@ class Contamination:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Score:
-    """A measure over some questions, with its 95% interval; None where there is no question to take it over."""
+class SubsetScore:
+    """A metric over all, the clean or the dirty questions, with its 95% interval; None where there are no questions."""
 
     n: int  # questions
     value: float | None
@@ -82,17 +77,17 @@ class Score:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SplitScore:
-    """One measure of one task at one K over all, clean and dirty questions."""
+class CleanDirtyScores:
+    """One metric of one task at one K over all, clean and dirty questions."""
 
     task: str
     metric: str
-    share: bool  # the measure is a share, to be shown in per cent
+    share: bool  # the metric is a share, to be shown in per cent
     shots: int
     n_words: int
-    all: Score
-    clean: Score
-    dirty: Score
+    all: SubsetScore
+    clean: SubsetScore
+    dirty: SubsetScore
     clean_share: float  # of the questions
     # (clean - all) / all; of a perplexity, unlike a share, more is worse. None where a score is missing or 0
     relative_difference: float | None
@@ -102,14 +97,13 @@ class SplitScore:
         return to_plain(self)
 
     @classmethod
-    def from_json(cls, plain: Mapping[str, Any], *, where: str) -> SplitScore:
+    def from_json(cls, plain: Mapping[str, Any], *, where: str) -> CleanDirtyScores:
         """Return the scores that `to_json` gave; `where` names their file in an error."""
         return from_plain(cls, plain, where=where)
 
 
 def compared_text(example: Example) -> str:
-    """Return what is looked for: the context and its right completion, in the form without demonstrations if it has
-    one.
+    """Return the text that is looked for: the context and its right completion, in the zero-shot form if there is one.
 
     So of LAMBADA it is the whole passage, unbroken; of short questions it is what they say without "Q:" and "A:".
     """
@@ -117,59 +111,61 @@ def compared_text(example: Example) -> str:
 
 
 def gram_length(lengths: Sequence[int], *, synthetic: bool) -> int:
-    """Return words of the n-grams of a task whose examples have `lengths` words: their 5th percentile, from 8 to 13.
+    """Return the n of the n-grams for examples of `lengths` words: their 5th percentile, from 8 to 13.
 
-    Of a synthetic task it may be less. Source: appendix C, with table C.1.
+    For a synthetic task it may be less. Source: appendix C, with table C.1.
     """
     percentile = int(np.percentile(lengths, LENGTH_PERCENTILE, method="lower"))
     return max(1 if synthetic else MIN_WORDS, min(percentile, MAX_WORDS))
 
 
 def find_contamination(
-    examples: Mapping[str, Sequence[Example]], documents: Iterable[Document]
+    examples: Mapping[str, Sequence[Example]], documents: Iterable[Document], *, synthetic: Collection[str] = ()
 ) -> dict[str, Contamination]:
-    """Return the split of each task's examples (by the task's name), in one pass through the documents.
+    """Return each task's examples as clean and dirty, by the task's name, in one pass through the documents.
 
     An example is dirty if any n words in a row, or all its words where it has fewer, stand in any document. An example
-    with no word is clean.
+    with no word is clean. The tasks named in `synthetic` may have shorter n-grams (see `gram_length`).
     """
-    texts = {(task, i): compared_text(one) for task, many in examples.items() for i, one in enumerate(many)}
+    texts = {
+        (task, i): compared_text(example) for task, of_task in examples.items() for i, example in enumerate(of_task)
+    }
     lengths = {key: len(words(text)) for key, text in texts.items()}
     n_of_task: dict[str, int] = {}
-    for task, many in examples.items():
-        check(len(many) > 0, f"{task} has no examples to compare with the training text")
-        n_of_task[task] = gram_length([lengths[task, i] for i in range(len(many))], synthetic=task in SYNTHETIC)
+    for task, of_task in examples.items():
+        check(len(of_task) > 0, f"{task} has no examples to compare with the training text")
+        n_of_task[task] = gram_length([lengths[task, i] for i in range(len(of_task))], synthetic=task in synthetic)
     n_of = {key: max(1, min(n_of_task[key[0]], length)) for key, length in lengths.items()}
     collisions = which_collide(texts, documents, n_of)
     split = {}
-    for task, many in examples.items():
+    for task, of_task in examples.items():
         dirty = [
-            Overlap(id=one.id, gram=found.gram, document=found.document, n_grams=found.n_grams)
-            for i, one in enumerate(many)
-            if (found := collisions.get((task, i)))
+            Overlap(id=example.id, gram=hit.gram, document=hit.document, n_grams=hit.n_grams)
+            for i, example in enumerate(of_task)
+            if (hit := collisions.get((task, i)))
         ]
-        dirty_ids = {one.id for one in dirty}
-        clean = tuple(one.id for one in many if one.id not in dirty_ids)
+        dirty_ids = {overlap.id for overlap in dirty}
+        clean = tuple(example.id for example in of_task if example.id not in dirty_ids)
         split[task] = Contamination(task=task, n_words=n_of_task[task], clean=clean, dirty=tuple(dirty))
     return split
 
 
 def split_results(
     split: Contamination, answers: Sequence[Answer], metrics: Sequence[Metric], *, shots: int, seed: int
-) -> list[SplitScore]:
-    """Return each measure of the answers at one K over all, clean and dirty questions; a group is dirty if any of it
-    is.
+) -> list[CleanDirtyScores]:
+    """Return each metric of the answers at one K over all, clean and dirty questions.
 
-    Answers belong to examples by id; one to an example that was not compared raises `BadValue`.
+    A group is dirty if any of its examples is. Answers belong to examples by id; one to an example that was not
+    compared raises `BadValue`.
     """
-    is_dirty = dict.fromkeys(split.clean, False) | dict.fromkeys((one.id for one in split.dirty), True)
+    is_dirty = dict.fromkeys(split.clean, False) | dict.fromkeys((overlap.id for overlap in split.dirty), True)
     for answer in answers:
         check(
             answer.example.id in is_dirty,
             f"{split.task}: example {answer.example.id!r} was not compared with the training text: compare them anew",
         )
     groups = grouped(answers)
-    marks = [any(is_dirty[one.example.id] for one in group) for group in groups]
+    marks = [any(is_dirty[answer.example.id] for answer in group) for group in groups]
     clean_groups, dirty_groups = (
         [group for group, mark in zip(groups, marks, strict=True) if mark == wanted] for wanted in (False, True)
     )
@@ -177,7 +173,7 @@ def split_results(
     for metric in metrics:
         whole, clean, dirty = (_score(metric, part, seed) for part in (groups, clean_groups, dirty_groups))
         rows.append(
-            SplitScore(
+            CleanDirtyScores(
                 task=split.task,
                 metric=metric.name,
                 share=metric.share,
@@ -197,35 +193,12 @@ def _relative(clean: float | None, whole: float | None) -> float | None:
     return None if clean is None or not whole else (clean - whole) / whole
 
 
-def _score(metric: Metric, groups: Sequence[Sequence[Answer]], seed: int) -> Score:
-    answers = [one for group in groups for one in group]
+def _score(metric: Metric, groups: Sequence[Sequence[Answer]], seed: int) -> SubsetScore:
+    answers = [answer for group in groups for answer in group]
     if not answers:
-        return Score(n=0, value=None, low=None, high=None)
+        return SubsetScore(n=0, value=None, low=None, high=None)
     value, low, high = (
         number if math.isfinite(number) else None
         for number in (metric.of(answers), *metric.interval(answers, seed=seed))
     )
-    return Score(n=len(groups), value=value, low=low, high=high)
-
-
-def contamination_svg(rows: Sequence[SplitScore]) -> str:
-    """Per cent of each row's questions that are clean against the relative difference of its clean score, as SVG.
-
-    A row without a difference is left out. Source: figure 4.2.
-    """
-    drawn = [
-        (100 * row.clean_share, 100 * row.relative_difference, row.task)
-        for row in rows
-        if row.relative_difference is not None
-    ]
-    figure, axes = new_axes(width=8.0, height=3.6)
-    axes.axhline(0, color=INK, linestyle=":", linewidth=1.2)
-    axes.scatter([x for x, _, _ in drawn], [y for _, y, _ in drawn], color=MODEL, s=22, alpha=0.8, linewidths=0)
-    for x, y, task in sorted(drawn, key=lambda point: -abs(point[1]))[:MAX_LABELS]:
-        side = "left" if x < 50 else "right"  # of the label's text: towards the middle of the figure
-        aside = (5 if x < 50 else -5, 3)
-        axes.annotate(as_text(task), (x, y), xytext=aside, textcoords="offset points", ha=side, color=INK, fontsize=8)
-    axes.set_xlim(-2, 102)
-    axes.set_xlabel("questions that are clean (%)")
-    axes.set_ylabel("clean-only score against all (%)")
-    return to_svg(figure, axes, "contamination")
+    return SubsetScore(n=len(groups), value=value, low=low, high=high)

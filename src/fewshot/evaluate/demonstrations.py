@@ -1,4 +1,8 @@
-"""Where demonstrations come from: drawn from a training split, or from the set itself. In: examples. Out: episodes."""
+"""How demonstrations are drawn: from a training split, or from the evaluated set itself. In: examples. Out: episodes.
+
+The paper's draw depends on the example alone, so that more shots and other limits keep the former demonstrations; the
+harness's draw depends on the order of the examples. Knows no model and no prompt.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +27,11 @@ def drawn_episodes(
     as the paper does for WSC and MultiRC. Fewer than all examples are the same ones for every seed.
     Source: Brown et al. 2020, sections 2.4 and 3.7.
     """
-    asked = {(example.context, example.contexts) for example in evaluated}
-    pool = [example for example in training if (example.context, example.contexts) not in asked]
-    order = sorted(map(with_equals, evaluated), key=lambda one: seed_of("evaluated", task, one.group or one.id))
+    questions = {(example.context, example.contexts) for example in evaluated}
+    pool = [example for example in training if (example.context, example.contexts) not in questions]
+    order = sorted(
+        map(with_equals, evaluated), key=lambda example: seed_of("evaluated", task, example.group or example.id)
+    )
 
     def episodes(n: int, max_shots: int, seed: int) -> list[Episode]:
         check(n >= 1, f"limit is {n}, must be at least 1")
@@ -43,9 +49,7 @@ def drawn_episodes(
 
 
 def own_episodes(task: str, examples: Sequence[Example]) -> DrawEpisodes:
-    """Return episodes of a set that is its own source of demonstrations, save the evaluated example itself
-    (Winograd).
-    """
+    """Return episodes of a set that is its own source of demonstrations (Winograd); no example is shown to itself."""
     drawn = {example.id: drawn_episodes(task, [example], examples) for example in examples}
     order = sorted(examples, key=lambda example: seed_of("evaluated", task, example.id))
 
@@ -59,8 +63,7 @@ def own_episodes(task: str, examples: Sequence[Example]) -> DrawEpisodes:
 def harness_episodes(
     task: str, evaluated: Sequence[Example], training: Sequence[Example], *, excluding: bool = False
 ) -> DrawEpisodes:
-    """Return episodes as lm-evaluation-harness makes them: the first n examples, one generator for all draws, in their
-    order.
+    """Return episodes as lm-evaluation-harness makes them: the first n examples, one generator for all their draws.
 
     So demonstrations depend on which examples were asked before, and K + 1 of them need not begin like K. `excluding`
     draws one more and takes the example itself out; the harness does so for tasks that name no test split, whichever
@@ -81,8 +84,8 @@ def harness_episodes(
         check(n + excluding <= len(pool), f"{task} has {len(pool)} examples for demonstrations, not {n + excluding}")
         if not excluding:
             return rng.sample(pool, n)
-        drawn = [one for one in rng.sample(pool, n + 1) if one != example][:n]
-        return drawn if len(drawn) == n else rng.sample([one for one in pool if one != example], n)
+        drawn = [other for other in rng.sample(pool, n + 1) if other != example][:n]
+        return drawn if len(drawn) == n else rng.sample([other for other in pool if other != example], n)
 
     return episodes
 
@@ -93,12 +96,10 @@ def _check_pool(task: str, shots: int, pool: Sequence[Example]) -> None:
 
 
 def kept_apart(task: str, examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
-    """Return (evaluated, demonstrations) of a set without a training split: by a hash of each id, the same every
-    time.
-    """
+    """Return (evaluated, demonstrations) of a set without a training split; a hash of each id says which it is."""
     evaluated: list[Example] = []
     demonstrations: list[Example] = []
     for example in examples:
-        shown = seed_of("kept for demonstrations", task, example.group or example.id) % DEMONSTRATION_SHARE == 0
-        (demonstrations if shown else evaluated).append(example)
+        is_kept = seed_of("kept for demonstrations", task, example.group or example.id) % DEMONSTRATION_SHARE == 0
+        (demonstrations if is_kept else evaluated).append(example)
     return evaluated, demonstrations

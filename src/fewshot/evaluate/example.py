@@ -1,4 +1,4 @@
-"""What is asked: a question with its answers, and the demonstrations that it may be shown. Knows no task."""
+"""A question with its answers, and the demonstrations that may stand before it. Knows no task and no model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Example:
     of `context` (partial scoring, as in Winograd). `zero_shot` is the same question as it is put without any
     demonstration, where that differs: it is then the whole prompt, without the task's description. `shown` is the
     example as a demonstration, where that is more than context and gold completion. Examples of one `group` are judged
-    together. `references` is whatever else the task's measures compare an answer with. `bare` is the question with its
+    together. `references` is whatever else the task's metrics compare an answer with. `bare` is the question with its
     answer without the words of the prompt's form, where training text could only hold it so (contamination).
     """
 
@@ -38,7 +38,9 @@ class Example:
     def __post_init__(self) -> None:
         check(bool(self.completions) and all(self.completions), f"example {self.id}: every completion must have text")
         right = (self.gold, *self.also_right)
-        check(all(0 <= one < len(self.completions) for one in right), f"example {self.id}: {right} name no completion")
+        check(
+            all(0 <= index < len(self.completions) for index in right), f"example {self.id}: {right} name no completion"
+        )
         check(len(self.contexts) in (0, len(self.completions)), f"example {self.id}: one context per completion")
 
     @property
@@ -60,7 +62,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Episode:
-    """One evaluated example and the demonstrations it may be shown: K shots show the first K of them.
+    """One evaluated example and the demonstrations that may stand before it: K shots take the first K of them.
 
     `ideal[K]` is the probability that a learner who knows the family of tasks, and has seen the first K
     demonstrations, answers right; None where nobody knows.
@@ -71,26 +73,26 @@ class Episode:
     ideal: tuple[float, ...] | None = None
 
 
-DrawEpisodes = Callable[[int, int, int], Sequence[Episode]]
+DrawEpisodes = Callable[[int, int, int], Sequence[Episode]]  # (n questions, most shots, seed) -> episodes
 
 
 def with_equals(example: Example) -> Example:
-    """Return the example, every choice that reads like the gold one taken for right: no model can tell them apart."""
+    """Return the example with every choice that reads like the gold one as right too: no model can tell them apart."""
     alike = [n for n, pair in enumerate(example.pairs) if pair == example.pairs[example.gold] and n != example.gold]
     return replace(example, also_right=(*example.also_right, *alike)) if alike else example
 
 
 def first_questions(examples: Sequence[Example], n: int) -> list[Example]:
     """Return the examples of the first n questions; those of one group, which lie together, are one question."""
-    kept: list[Example] = []
+    first: list[Example] = []
     for example in examples:
-        n -= not (kept and example.group and example.group == kept[-1].group)
+        n -= not (first and example.group and example.group == first[-1].group)
         if n < 0:
             break
-        kept.append(example)
-    return kept
+        first.append(example)
+    return first
 
 
 def n_questions(examples: Sequence[Example]) -> int:
-    """Return how many questions they are."""
+    """Return how many questions the examples are; those of one group are one question."""
     return len({example.group or f"\0{number}" for number, example in enumerate(examples)})

@@ -1,4 +1,4 @@
-"""Models by name, ready to be evaluated: a run of ours, or any causal model of the transformers library."""
+"""Models by name, ready to be evaluated. In: a run folder, or `hf:PATH` for a model of transformers. Out: `Loaded`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fewshot.base.errors import BadValue, check
-from fewshot.checkpoint.load import checkpoint_folders
+from fewshot.checkpoint.folder import RunFolder
+from fewshot.checkpoint.load import load_run
 from fewshot.checkpoint.manifest import Checkpoint
-from fewshot.checkpoint.run import load_run
-from fewshot.checkpoint.save import FOLDER as CHECKPOINTS
-from fewshot.evaluate.models.language_model import GPTLanguageModel, LanguageModel
+from fewshot.evaluate.models.gpt import GPTLanguageModel
+from fewshot.evaluate.models.language_model import LanguageModel
 from fewshot.tokenizer.vocab import Tokenizer
 
 HUB = "hf:"  # before the path of a model of the transformers library
@@ -18,7 +18,7 @@ HUB = "hf:"  # before the path of a model of the transformers library
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """A model with all that an evaluation needs of it."""
+    """A model with its tokenizer and what its results are stored under."""
 
     lm: LanguageModel
     tokenizer: Tokenizer
@@ -29,7 +29,7 @@ class Loaded:
 
 
 def load(name: str) -> Loaded:
-    """Return the model of a run folder, or of `hf:PATH`."""
+    """Return the model of a run folder, or of `hf:PATH`, with its tokenizer."""
     if name.startswith(HUB):
         from fewshot.evaluate.models.transformers import load_transformers
 
@@ -50,14 +50,14 @@ def load(name: str) -> Loaded:
 
 
 def _results_folder(checkpoint: Checkpoint) -> Path:
-    """Of the run that holds the checkpoint; of one that lies elsewhere, in it."""
+    """Return the folder of results of the checkpoint's run; of a checkpoint that lies elsewhere, a folder in it."""
     path = checkpoint.path.resolve()
-    return (path.parents[1] if path.parent.name == CHECKPOINTS else path) / "evaluations"
+    return (RunFolder.of_checkpoint(path) or RunFolder(path)).evaluations
 
 
 def names_of_checkpoints(name: str) -> list[str]:
     """Return all checkpoints of the run `name`, oldest first, as names for `load`."""
-    found = [] if name.startswith(HUB) else checkpoint_folders(Path(name))
-    if not found:
+    folders = [] if name.startswith(HUB) else RunFolder(Path(name)).checkpoint_folders()
+    if not folders:
         raise BadValue(f"{name} is no run folder with checkpoints: --checkpoints all needs one")
-    return [str(path) for path in found]
+    return [str(path) for path in folders]

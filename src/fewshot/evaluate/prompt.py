@@ -2,7 +2,7 @@
 
 A prompt is the description, K demonstrations and the question, joined by the task's delimiter and tokenised as one
 running text behind `<|endoftext|>`, as a document of the training data would be. The harness's prompts differ where
-`Protocol` says so. Knows no model but its n_ctx.
+`EvalProtocol` says so. Knows no model but its n_ctx.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def build_prompt(tokenizer: Tokenizer, task: Task, episode: Episode, *, shots: i
 def _prompt(tokenizer: Tokenizer, task: Task, episode: Episode, shots: int) -> Prompt:
     example = episode.example
     pieces = [task.description] if task.description else []
-    pieces += [shown.demonstration for shown in episode.demonstrations[:shots]]
+    pieces += [demonstration.demonstration for demonstration in episode.demonstrations[:shots]]
     if shots == 0 and example.zero_shot is not None:
         example, pieces = replace(example.zero_shot, group=example.group, references=example.references), []
     before = task.delimiter.join([*pieces, ""]) if pieces else ""
@@ -106,28 +106,25 @@ def harness_pair(
 
 
 def _first(tokenizer: Tokenizer, protocol: EvalProtocol, text: str) -> tuple[int, ...]:
-    """Return what stands before a prompt."""
+    """Return the tokens that stand before a prompt: <|endoftext|>, or nothing."""
     return (tokenizer.start,) if protocol.always_eot or tokenizer.adds_start or not text else ()
 
 
 def _cut(tokenizer: Tokenizer, task: Task, episode: Episode, prompt: Prompt, room: int) -> Prompt:
-    """Return the prompt with so much of its beginning cut off that the rest fits: the harness's way.
+    """Return the prompt without so much of its beginning that the rest fits, as the harness does.
 
     Its text is what the model reads before the right answer, its shots are the demonstrations that are whole in it.
     """
-    spans, tokens, gold = (
-        tuple(cut_span(span, room) for span in prompt.spans),
-        prompt.tokens[-room:],
-        prompt.example.gold,
-    )
-    kept, whole = (spans[gold].start, prompt.spans[gold].start) if spans else (len(tokens), len(prompt.tokens))
-    if kept == whole:
+    spans = tuple(cut_span(span, room) for span in prompt.spans)
+    tokens, gold = prompt.tokens[-room:], prompt.example.gold
+    n_left, n_whole = (spans[gold].start, prompt.spans[gold].start) if spans else (len(tokens), len(prompt.tokens))
+    if n_left == n_whole:
         return replace(prompt, tokens=tokens, spans=spans)
     moved = prompt.text[len(prompt.text.rstrip()) :] if spans else ""  # white space that the completions begin with
-    text = tokenizer.decode(list(spans[gold].tokens[:kept] if spans else tokens)) + moved
+    text = tokenizer.decode(list(spans[gold].tokens[:n_left] if spans else tokens)) + moved
     left, shots = len(text) - len(prompt.example.pairs[gold][0]), 0
-    for shown in reversed(episode.demonstrations[: prompt.shots]):
-        left -= len(shown.demonstration) + len(task.delimiter)
+    for example in reversed(episode.demonstrations[: prompt.shots]):
+        left -= len(example.demonstration) + len(task.delimiter)
         if left < 0:
             break
         shots += 1
@@ -135,8 +132,9 @@ def _cut(tokenizer: Tokenizer, task: Task, episode: Episode, prompt: Prompt, roo
 
 
 def cut_span(span: Span, n_ctx: int) -> Span:
-    """Return the span without so much of its beginning that a model of n_ctx can read the rest (all but the last
-    token).
+    """Return the span without so much of its beginning that a model of n_ctx can read the rest.
+
+    The last token need not be read.
     """
     extra = max(0, len(span.tokens) - (n_ctx + 1))
     return Span(span.tokens[extra:], max(1, span.start - extra))
@@ -148,7 +146,7 @@ def _rolling(tokenizer: Tokenizer, example: Example, n_ctx: int) -> Prompt:
 
 
 def rolling_spans(tokenizer: Tokenizer, text: str, n_ctx: int) -> list[Span]:
-    """Return a whole text in windows of n_ctx tokens, each token scored once; the last window reaches back to be full.
+    """Return a whole text as windows of n_ctx tokens, each token scored once; the last window reaches back to be full.
 
     Source: the harness's rolling log-likelihood; the paper says nothing of its windows.
     """

@@ -1,9 +1,12 @@
-"""Results: what one metric of one task came to at one K, with its interval. In: answers. Out: plain values."""
+"""Results: the value of one metric of one task at one K, with its interval. In: answers. Out: plain values.
+
+Knows neither models nor files.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,17 +24,17 @@ KEPT_SAMPLES = 3  # prompts and answers that a result keeps for the report
 
 @dataclass(frozen=True)
 class Sample:
-    """One prompt and what the model made of it."""
+    """One prompt with the model's answer and the right one."""
 
     prompt: str
     answer: str
     expected: str
-    value: float | None  # of the task's main measure; 1.0 is right, for accuracy
+    value: float | None  # of the task's main metric; 1.0 is right, for accuracy
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """One measure of one task at one K; value and interval are None where every question was skipped."""
+    """One metric of one task at one K; value and interval are None where every question was skipped."""
 
     task: str
     paper_name: str
@@ -78,7 +81,7 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Answered:
+class TaskAnswers:
     """All answers of one task at one K, in the order of its episodes."""
 
     task: Task
@@ -90,8 +93,13 @@ class Answered:
     n_skipped: int
     questions: str = ""  # digest of the set that was asked
 
+    @property
+    def n_demonstrations(self) -> int:
+        """Demonstrations that all prompts hold together."""
+        return sum(answer.shots for answer in self.answers)
+
     def results(self) -> list[Result]:
-        """Return one result a measure of the task; samples are kept with the first."""
+        """Return one result for each metric of the task; samples are kept with the first."""
         return [self._result(metric, first=metric is self.task.metrics[0]) for metric in self.task.metrics]
 
     def _result(self, metric: Metric, *, first: bool) -> Result:
@@ -108,7 +116,7 @@ class Answered:
             metric=metric.name,
             share=metric.share,
             shots=self.shots,
-            shots_used=sum(answer.shots for answer in self.answers) / max(1, len(self.answers)),
+            shots_used=self.n_demonstrations / max(1, len(self.answers)),
             n=n_questions([answer.example for answer in self.answers]),
             n_skipped=self.n_skipped,
             value=_finite(value),
@@ -127,18 +135,38 @@ class Answered:
         samples = []
         for answer, prompt in list(zip(self.answers, self.prompts, strict=True))[:KEPT_SAMPLES]:
             example = answer.example
-            text = answer.text if self.task.kind == "complete" else example.completions[_shown(answer, metric)]
+            text = answer.text if self.task.kind == "complete" else example.completions[_sample_choice(answer, metric)]
             samples.append(Sample(prompt.text, text, example.completions[example.gold], _finite(metric.of([answer]))))
         return tuple(samples)
 
 
+def too_long(answered: Sequence[TaskAnswers], n_ctx: int) -> list[str]:
+    """Return a line for each task of which questions, or some demonstrations, do not fit into n_ctx tokens."""
+    lines = []
+    for task in dict.fromkeys((answers.task.name, answers.task.protocol.name) for answers in answered):
+        own = [answers for answers in answered if (answers.task.name, answers.task.protocol.name) == task]
+        skipped = max(own, key=lambda answers: answers.n_skipped)
+        cut = [answers.shots for answers in own if answers.n_demonstrations < answers.shots * len(answers.answers)]
+        if skipped.n_skipped:
+            lines.append(
+                f"{task[0]}: {skipped.n_skipped:,} of {skipped.n_skipped + len(skipped.answers):,} questions are not "
+                f"measured, they are too long for the model's {n_ctx:,} tokens"
+            )
+        if cut:
+            shots = ", ".join(f"K = {k}" for k in sorted(set(cut)))
+            lines.append(
+                f"{task[0]}: not all demonstrations of {shots} fit into {n_ctx:,} tokens; 'K used' is their mean"
+            )
+    return lines
+
+
 def _finite(value: float) -> float | None:
-    """None for what is no number: a measure of questions none of which counts."""
+    """Return the value, or None where it is not finite, as a metric of questions none of which counts."""
     return value if math.isfinite(value) else None
 
 
-def _shown(answer: Answer, metric: Metric) -> int:
-    """Return the completion that a sample shows: the chosen one, as the measure judges; else the gold one."""
+def _sample_choice(answer: Answer, metric: Metric) -> int:
+    """Return the completion that a sample shows: the chosen one, as the metric judges; else the gold one."""
     if len(answer.logprobs) < 2:
         return answer.example.gold
     return answer.choice(metric.normalisation)

@@ -1,6 +1,6 @@
-"""In-context evaluation, with no gradient update. In: a model, a tokenizer, a task. Out: one `Result` a measure and K.
+"""In-context evaluation, with no gradient update. In: a model, a tokenizer, a task. Out: its answers for every K.
 
-Refuses to know the command line and where results are kept.
+Knows neither the command line nor where results are stored.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from fewshot.evaluate.answer import Answer
 from fewshot.evaluate.example import Episode, n_questions
 from fewshot.evaluate.models.language_model import LanguageModel
 from fewshot.evaluate.prompt import Prompt, build_prompt
-from fewshot.evaluate.result import Answered
+from fewshot.evaluate.result import TaskAnswers
 from fewshot.evaluate.scoring.answerer import Answerer
 from fewshot.evaluate.task import Task
 from fewshot.tokenizer.vocab import Tokenizer
@@ -25,14 +25,14 @@ BATCHES_AT_ONCE = 8  # prompts of so many batches are planned and sorted togethe
 
 @runtime_checkable
 class Store(Protocol):
-    """Where answers are kept as they come."""
+    """Where answers are stored as they come."""
 
     def add(self, task: Task, answers: Sequence[tuple[Prompt, Answer]]) -> None:
-        """Keep answers."""
+        """Store answers."""
         ...
 
     def get(self, task: Task, prompt: Prompt) -> Answer | None:
-        """Return the answer to the prompt, if it is there."""
+        """Return the stored answer to the prompt, or None."""
         ...
 
 
@@ -47,13 +47,13 @@ def evaluate(
     batch_size: int = 32,
     store: Store | None = None,
     on_progress: Callable[[int, int], None] | None = None,
-) -> list[Answered]:
-    """Return answers for every K in `shots`, over at most `limit` questions, the same ones for every K.
+) -> list[TaskAnswers]:
+    """Return the answers for every K in `shots`, over at most `limit` questions, the same ones for every K.
 
-    All K of a question are read together, so that what their prompts share is read once. `on_progress(done, total)`
+    All K of a question run together, so that what their prompts share is computed once. `on_progress(done, total)`
     counts questions. A question that does not fit the context is counted as skipped; a demonstration that does not
-    fit is left out. With `store`, answers are kept as they come and those that are there are not asked again. Under
-    torchrun the processes share the questions, each with a store of its own, and all get all answers.
+    fit is left out. With `store`, answers are stored as they come and those that are there are not computed again.
+    Under torchrun the processes share the questions, each with a store of its own, and all get all answers.
     Source: Brown et al. 2020, section 2.4.
     """
     check(len(shots) > 0 and min(shots) >= 0, f"shots are {list(shots)}: give one or more numbers from 0 up")
@@ -61,7 +61,7 @@ def evaluate(
     by_shots = {k: task.episodes(limit, k, seed) for k in shots}
     n = len(by_shots[shots[0]])
     slab = max(1, min(batch_size * BATCHES_AT_ONCE // len(shots), -(-n // n_ranks())))
-    found: dict[tuple[int, int], Answer] = {}
+    answers: dict[tuple[int, int], Answer] = {}  # by (K, place of the question)
     prompts: dict[tuple[int, int], Prompt] = {}
     for number, first in enumerate(range(0, n, slab)):
         if number % n_ranks() == rank():
@@ -70,30 +70,30 @@ def evaluate(
                      for k, at in places}  # fmt: skip
             fitting = {place: prompt for place, prompt in built.items() if prompt is not None}
             prompts |= fitting
-            found |= _answer(answerer, task, fitting, store)
+            answers |= _answer(answerer, task, fitting, store)
         if on_progress is not None:
             on_progress(len(shots) * min(first + slab, n), len(shots) * n)
-    for part in gather((found, prompts)):
-        found, prompts = {**part[0], **found}, {**part[1], **prompts}
+    for their_answers, their_prompts in gather((answers, prompts)):
+        answers, prompts = {**their_answers, **answers}, {**their_prompts, **prompts}
     questions = digest_of_set(task, limit)
-    return [_together(task, k, seed, by_shots[k], found, prompts, questions) for k in shots]
+    return [_at_one_k(task, k, seed, by_shots[k], answers, prompts, questions) for k in shots]
 
 
 def digest_of_set(task: Task, limit: int) -> str:
-    """Return what tells one set of questions from another: contexts, completions, right answers, demonstrations.
+    """Return a digest of the set of questions: of contexts, completions, right answers and demonstrations.
 
-    It is the same for all K and seeds, so that these belong together: of demonstrations, and of a made task that asks
-    others for another seed, it has what seed 0 gives.
+    It is the same for all K and seeds, so that these belong together: the demonstrations in it, and the questions of a
+    made task, which are others for another seed, are those of seed 0.
     """
     try:
         episodes = task.episodes(limit, 1, 0)
     except BadValue:  # there are none
         episodes = task.episodes(limit, 0, 0)
     digest = hashlib.blake2b(digest_size=8)
-    for one in episodes:
-        asked = one.example
-        shown = [demonstration.demonstration for demonstration in one.demonstrations]
-        content = (asked.context, asked.contexts, asked.completions, asked.gold, asked.also_right, shown)
+    for episode in episodes:
+        question = episode.example
+        shown = [demonstration.demonstration for demonstration in episode.demonstrations]
+        content = (question.context, question.contexts, question.completions, question.gold, question.also_right, shown)
         digest.update(repr(content).encode())
     return digest.hexdigest()
 
@@ -101,36 +101,37 @@ def digest_of_set(task: Task, limit: int) -> str:
 def _answer(
     answerer: Answerer, task: Task, prompts: Mapping[tuple[int, int], Prompt], store: Store | None
 ) -> dict[tuple[int, int], Answer]:
-    """Return answers by (K, place), from the store where it has them."""
+    """Return the answers to the prompts, from the store where it has them; the others are computed and stored."""
     stored = {place: store.get(task, prompt) for place, prompt in prompts.items()} if store else {}
     known = {place: answer for place, answer in stored.items() if answer is not None}
-    asked = {place: prompt for place, prompt in prompts.items() if place not in known}
-    answers = answerer.answers(task, list(asked.values())) if asked else []
-    if store and asked:
-        store.add(task, list(zip(asked.values(), answers, strict=True)))
-    return known | dict(zip(asked, answers, strict=True))
+    missing = {place: prompt for place, prompt in prompts.items() if place not in known}
+    answers = answerer.answers(task, list(missing.values())) if missing else []
+    if store and missing:
+        store.add(task, list(zip(missing.values(), answers, strict=True)))
+    return known | dict(zip(missing, answers, strict=True))
 
 
-def _together(
+def _at_one_k(
     task: Task,
     k: int,
     seed: int,
     episodes: Sequence[Episode],
-    found: Mapping[tuple[int, int], Answer],
+    answers: Mapping[tuple[int, int], Answer],
     prompts: Mapping[tuple[int, int], Prompt],
     questions: str,
-) -> Answered:
-    """Return the answers of one K in the order of the episodes."""
-    absent = {one.example.group for at, one in enumerate(episodes) if (k, at) not in found} - {""}
-    places = [at for at, one in enumerate(episodes) if (k, at) in found and one.example.group not in absent]
+) -> TaskAnswers:
+    """Return the answers at one K in the order of the episodes, without groups of which a question was skipped."""
+    examples = [episode.example for episode in episodes]
+    absent = {example.group for at, example in enumerate(examples) if (k, at) not in answers} - {""}
+    places = [at for at, example in enumerate(examples) if (k, at) in answers and example.group not in absent]
     ideals = [(episodes[at].ideal, prompts[k, at].shots) for at in places]
-    return Answered(
+    return TaskAnswers(
         task=task,
         shots=k,
         seed=seed,
-        answers=tuple(found[k, at] for at in places),
+        answers=tuple(answers[k, at] for at in places),
         prompts=tuple(prompts[k, at] for at in places),
         ideals=tuple(ideal[shots] for ideal, shots in ideals if ideal is not None),
-        n_skipped=n_questions([one.example for one in episodes]) - n_questions([episodes[at].example for at in places]),
+        n_skipped=n_questions(examples) - n_questions([examples[at] for at in places]),
         questions=questions,
     )

@@ -1,4 +1,4 @@
-"""The likeliest answer to each of many prompts, by beam search. In: prompts as tokens. Out: one `Written` a prompt.
+"""The likeliest answer to each of many prompts, by beam search. In: prompts as tokens. Out: one `Completion` a prompt.
 
 A hypothesis ends at `<|endoftext|>`, where its text holds a stop string, or when it is full. Its score is its
 log-probability over ((5 + length) / 6) ** length_penalty. Source: Wu et al. 2016, equation 14; Brown et al. 2020,
@@ -14,27 +14,19 @@ import torch
 from torch import Tensor
 
 from fewshot.base.errors import check
+from fewshot.generate.request import Completion, first_stop
 from fewshot.generate.steps import Steps
 from fewshot.model.logprobs import checked_logprobs
 from fewshot.tokenizer.vocab import Tokenizer
 
 
-@dataclass(frozen=True, kw_only=True)
-class Written:
-    """What a model wrote; `text` ends before the stop string, `tokens` and `logprob` (nats, summed) include it."""
-
-    text: str
-    tokens: tuple[int, ...]
-    logprob: float
-    ended: bool  # by itself, not for want of room
-
-
 @dataclass(frozen=True)
 class _Hypothesis:
-    """A text as it grows."""
+    """A text as it grows; `total` is its log-probability as the search sums it."""
 
     tokens: tuple[int, ...] = ()
-    logprob: float = 0.0
+    logprobs: tuple[float, ...] = ()
+    total: float = 0.0
     bytes: bytes = b""
     ended: bool = False
     row: int = 0  # of the model, while it lives
@@ -44,13 +36,13 @@ class _Hypothesis:
 class _Search:
     """The search for one prompt's answer."""
 
-    room: int  # tokens that may be written
+    max_tokens: int
     live: list[_Hypothesis]
-    best: _Hypothesis | None = None
+    best: _Hypothesis | None = None  # of those that have ended
     best_score: float = field(default=float("-inf"))
 
     def offer(self, hypothesis: _Hypothesis, score: float) -> None:
-        """Keep it if it is the best that has ended."""
+        """Keep a hypothesis that has ended if it is the best so far."""
         if score > self.best_score:
             self.best, self.best_score = hypothesis, score
 
@@ -66,8 +58,8 @@ def beam_search(
     stop: Sequence[str] = (),
     beams: int = 4,
     length_penalty: float = 0.6,
-) -> list[Written]:
-    """Return the best answer found for each prompt; they are read as one batch of `beams` rows a prompt.
+) -> list[Completion]:
+    """Return the best answer to each prompt; all are read as one batch of `beams` rows a prompt.
 
     A search ends as soon as no living hypothesis can overtake the best one that has ended.
     """
@@ -92,10 +84,12 @@ def beam_search(
         if not living:
             break
         hypotheses = [search.live[at] for search, at in living]
-        logits = steps.go_on([one.row for one in hypotheses], [one.tokens[-1] for one in hypotheses])
+        logits = steps.go_on(
+            [hypothesis.row for hypothesis in hypotheses], [hypothesis.tokens[-1] for hypothesis in hypotheses]
+        )
         for row, (search, at) in enumerate(living):
             search.live[at] = replace(search.live[at], row=row)
-    return [_written(search) for search in searches]
+    return [_completion(search) for search in searches]
 
 
 def _extend(
@@ -106,38 +100,46 @@ def _extend(
     beams: int,
     penalty: Callable[[int], float],
 ) -> None:
-    """One more token for each living hypothesis; of the best `beams` those that end are offered, others live on."""
-    rows = logprobs[[one.row for one in search.live]]
-    totals = rows + torch.tensor([one.logprob for one in search.live], device=rows.device)[:, None]
+    """Add one token to each living hypothesis; of the best `beams` those that end are offered, others live on."""
+    rows = logprobs[[hypothesis.row for hypothesis in search.live]]
+    totals = rows + torch.tensor([hypothesis.total for hypothesis in search.live], device=rows.device)[:, None]
     n_best = min(2 * beams if beams > 1 else 1, totals.numel())
-    values, places = (each.tolist() for each in totals.flatten().topk(n_best))
+    best_totals, indices = totals.flatten().topk(n_best)
+    candidates = zip(best_totals.tolist(), indices.tolist(), rows.flatten()[indices].tolist(), strict=True)
     grown: list[_Hypothesis] = []
-    for rank, (value, place) in enumerate(zip(values, places, strict=True)):
-        which, token = divmod(place, rows.shape[1])
-        new = _grow(search.live[which], token, value, tokenizer, stops)
-        if new.ended or len(new.tokens) >= search.room:
+    for rank, (total, index, logprob) in enumerate(candidates):
+        parent, token = divmod(index, rows.shape[1])
+        extended = _grow(search.live[parent], token, logprob, total, tokenizer, stops)
+        if extended.ended or len(extended.tokens) >= search.max_tokens:
             if rank < beams:
-                search.offer(new, value / penalty(len(new.tokens)))
+                search.offer(extended, total / penalty(len(extended.tokens)))
         elif len(grown) < beams:
-            grown.append(new)
-    highest = max((one.logprob / penalty(search.room) for one in grown), default=float("-inf"))
+            grown.append(extended)
+    highest = max((hypothesis.total / penalty(search.max_tokens) for hypothesis in grown), default=float("-inf"))
     search.live = grown if highest > search.best_score else []
 
 
-def _grow(before: _Hypothesis, token: int, logprob: float, tokenizer: Tokenizer, stops: Sequence[bytes]) -> _Hypothesis:
+def _grow(
+    parent: _Hypothesis, token: int, logprob: float, total: float, tokenizer: Tokenizer, stops: Sequence[bytes]
+) -> _Hypothesis:
+    """Return the parent with one more token."""
+    tokens, logprobs = (*parent.tokens, token), (*parent.logprobs, logprob)
     if token == tokenizer.eot:
-        return _Hypothesis((*before.tokens, token), logprob, before.bytes, True, before.row)
+        return _Hypothesis(tokens, logprobs, total, parent.bytes, True, parent.row)
     if tokenizer.pieces_stand_alone:
-        text = before.bytes + tokenizer.decode_bytes([token])
+        text = parent.bytes + tokenizer.decode_bytes([token])
     else:  # as a whole: a token may be written by what it follows
-        text = tokenizer.decode_bytes([*before.tokens, token])
-    ends = [at for at in map(text.find, stops) if at >= 0]
-    return _Hypothesis((*before.tokens, token), logprob, text[: min(ends)] if ends else text, bool(ends), before.row)
+        text = tokenizer.decode_bytes(tokens)
+    end = first_stop(text, stops)
+    return _Hypothesis(tokens, logprobs, total, text[:end], end is not None, parent.row)
 
 
-def _written(search: _Search) -> Written:
+def _completion(search: _Search) -> Completion:
     best = search.best
     assert best is not None, "a search ends with an answer"
-    return Written(
-        text=best.bytes.decode("utf-8", errors="replace"), tokens=best.tokens, logprob=best.logprob, ended=best.ended
+    return Completion(
+        text=best.bytes.decode("utf-8", errors="replace"),
+        tokens=best.tokens,
+        logprobs=best.logprobs,
+        finish_reason="stop" if best.ended else "length",
     )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from random import Random
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from fewshot.base.errors import BadValue, ContextTooLong
-from fewshot.generate.sampling import Sampling, choose_tokens
+from fewshot.base.errors import ContextTooLong
+from fewshot.generate.request import Request
+from fewshot.generate.sampling import RowSampling, choose_tokens
 from fewshot.generate.steps import next_logits
 from fewshot.model.cache import Cache
 from fewshot.model.gpt import GPT
@@ -20,48 +20,56 @@ from fewshot.model.logprobs import checked_logprobs
 @torch.inference_mode()
 def decode(
     model: GPT,
-    prompts: Sequence[Sequence[int]],
+    requests: Sequence[Request],
     *,
-    sampling: Sampling,
-    draws: Sequence[Random],
     n_vocab: int | None = None,
     use_cache: bool = True,
     slide: bool = False,
 ) -> Iterator[tuple[Int[Tensor, " B"], Float[Tensor, " B"]]]:
-    """Yield, step by step, the next token of every row and its log-probability in nats.
+    """Yield, step by step, the next token of every request and its log-probability in nats.
 
-    Prompts may have different lengths. Ends when the context of every row is full; a row that was full before is
-    idle, and what it yields has no meaning. With `slide` it goes on without end: the oldest half of a row's context
-    is dropped each time it is full. Every row draws from its own generator: its text does not depend on its neighbours.
-    `n_vocab` is the tokenizer's, where the model's vocabulary is padded beyond it. Without the cache each step reads
-    the whole text again: the definition, for tests.
+    Prompts may have different lengths, requests different sampling. `max_tokens` and `stop` are left to the caller, who
+    ends the iteration. Without `slide` it also ends when the context of every row is full; a row that was full before
+    is idle, and what it yields has no meaning. With `slide` the oldest half of a row's context is dropped each time it
+    is full, without end. `n_vocab` is the tokenizer's, where the model's vocabulary is padded beyond it. Without the
+    cache each step reads the whole text again: the definition, for tests.
     """
     n_ctx = model.config.n_ctx
-    for prompt in prompts:
-        if len(prompt) == 0:
-            raise BadValue("the prompt is empty; give at least one token (<|endoftext|> starts a fresh document)")
-        if len(prompt) > n_ctx:
-            raise ContextTooLong(len(prompt), n_ctx)
-    texts = [list(prompt) for prompt in prompts]
-    fresh = [list(prompt) for prompt in prompts]  # what the cache has not read yet
+    for request in requests:
+        if len(request.prompt) > n_ctx:
+            raise ContextTooLong(len(request.prompt), n_ctx)
+    sampling = RowSampling.of([request.sampling for request in requests], model.wte.weight.device)
+    positions = [len(request.prompt) for request in requests]  # of the next token in the whole text
+    texts = [list(request.prompt) for request in requests]
+    unread = [list(request.prompt) for request in requests]  # what the cache has not read yet
     cache = model.new_cache(len(texts)) if use_cache else None
     while True:
-        logits = next_logits(model, fresh if use_cache else texts, cache)[:, :n_vocab]
-        tokens = choose_tokens(logits, sampling, torch.tensor([draw.random() for draw in draws], dtype=torch.float64))
+        logits = next_logits(model, unread if use_cache else texts, cache)[:, :n_vocab]
+        tokens = choose_tokens(logits, sampling, _draws(requests, positions))
         logprobs = logits.float().log_softmax(dim=-1).gather(1, tokens[:, None]).squeeze(1)
         yield tokens, checked_logprobs(logprobs)
-        fresh = [[token] for token in tokens.tolist()]
-        for b, text in enumerate(texts):
+        positions = [position + 1 for position in positions]
+        unread = [[token] for token in tokens.tolist()]
+        for row, text in enumerate(texts):
             if len(text) < n_ctx:
-                text.append(fresh[b][0])
+                text.append(unread[row][0])
             elif slide:
-                texts[b] = [*text, fresh[b][0]][-max(1, n_ctx // 2) :]
+                texts[row] = [*text, unread[row][0]][-max(1, n_ctx // 2) :]
                 if cache is not None:
-                    cache.take_row(b, _read(model, texts[b][:-1]))
+                    cache.take_row(row, _read(model, texts[row][:-1]))
             else:
-                fresh[b] = []
-        if not any(fresh):
+                unread[row] = []
+        if not any(unread):
             return
+
+
+def _draws(requests: Sequence[Request], positions: Sequence[int]) -> Float[Tensor, " B"]:
+    """Return the random number of each row, 0 for a greedy one, which needs none."""
+    draws = [
+        request.draw(position) if request.sampling.temperature > 0 else 0.0
+        for request, position in zip(requests, positions, strict=True)
+    ]
+    return torch.tensor(draws, dtype=torch.float64)
 
 
 def _read(model: GPT, text: Sequence[int]) -> Cache:

@@ -1,4 +1,4 @@
-"""Writing texts on, token by token: what a search for the best text asks of a model, and our GPT's answer."""
+"""Continuing texts token by token: what beam search asks of a model, and how our GPT does it."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from fewshot.model.gpt import GPT
 
 @runtime_checkable
 class Steps(Protocol):
-    """Texts, one a row, as far as they were read."""
+    """A batch of texts, one a row, that a model continues token by token."""
 
     def start(self, prompts: Sequence[Sequence[int]]) -> Float[Tensor, "B V"]:
-        """Read the prompts, each at least one token; scores for what follows each."""
+        """Read the prompts, each at least one token, and return scores for the token after each."""
         ...
 
     def go_on(self, rows: Sequence[int], tokens: Sequence[int]) -> Float[Tensor, "B V"]:
-        """Keep these rows, some perhaps several times, each with one more token; scores for what follows."""
+        """Keep these rows, a row perhaps several times, add a token to each, and return scores for the next one."""
         ...
 
 
 class GPTSteps:
-    """With a cache. What all prompts begin with is read once."""
+    """Texts of a GPT, with a cache; the tokens that all prompts begin with are read once."""
 
     def __init__(self, model: GPT) -> None:
         self.model = model
         self.cache: Cache | None = None
 
     def start(self, prompts: Sequence[Sequence[int]]) -> Float[Tensor, "B V"]:
-        """Return scores for what follows each prompt."""
+        """Read the prompts and return scores for the token after each."""
         shared = n_shared(prompts)
         self.cache = self.model.new_cache(1 if shared else len(prompts))
         if shared:
@@ -43,7 +43,7 @@ class GPTSteps:
         return next_logits(self.model, [prompt[shared:] for prompt in prompts], self.cache)
 
     def go_on(self, rows: Sequence[int], tokens: Sequence[int]) -> Float[Tensor, "B V"]:
-        """Return scores for what follows."""
+        """Keep these rows, add a token to each, and return scores for the next one."""
         assert self.cache is not None, "start comes first"
         if list(rows) != list(range(len(self.cache.lengths))):
             self.cache.select(rows)
@@ -60,15 +60,16 @@ def n_common(a: Sequence[int], b: Sequence[int]) -> int:
 
 
 def n_shared(prompts: Sequence[Sequence[int]]) -> int:
-    """Return how many tokens all begin with, if there are several; each keeps one of its own behind them."""
+    """Return how many tokens all prompts begin with; each keeps at least one of its own, a single prompt all."""
     if len(prompts) < 2:
         return 0
     return min(n_common(min(map(tuple, prompts)), max(map(tuple, prompts))), min(map(len, prompts)) - 1)
 
 
 def next_logits(model: GPT, pieces: Sequence[Sequence[int]], cache: Cache | None) -> Float[Tensor, "B V"]:
-    """Return scores for what follows each piece; shorter ones are padded at their ends, which no position before can
-    see.
+    """Return scores for the token after each piece.
+
+    Shorter pieces are padded at their ends, which no position before can see.
     """
     device, counts = model.wte.weight.device, [len(piece) for piece in pieces]
     padded = torch.zeros(len(pieces), max(counts), dtype=torch.long)

@@ -1,7 +1,7 @@
-"""Attention over strips in torch's own operations: sparse on a CPU and on any GPU, no compiler needed.
+"""Attention over key intervals in torch's own operations: sparse on a CPU and on any GPU, no compiler needed.
 
-Strips of the same form are computed side by side, in tiles of queries against the keys that these read. The backward
-pass makes the weights again, tile by tile, so that nothing of a tile is kept.
+Intervals of the same form are computed side by side, in tiles of queries against the keys that these read. The backward
+pass computes the weights again, tile by tile, so that nothing of a tile is held in memory.
 """
 
 from __future__ import annotations
@@ -17,20 +17,23 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from fewshot.kernels.interface import Requirements
-from fewshot.kernels.operator import make_operator, passes_by_head, positions_first, without_autocast
+from fewshot.kernels.operator import make_operator, phases_by_head, positions_first, without_autocast
 from fewshot.kernels.reference import check_inputs
 from fewshot.patterns.intervals import Interval
 from fewshot.patterns.pattern import Pattern
 
 TILE = 128  # queries worked on at a time: longer tiles compute more pairs outside a band, shorter ones start more work
-MAX_SCORES = {"cpu": 2**20, "cuda": 2**25}  # of one tile, all strips and heads: on a CPU 4 MB, to stay in its cache
+MAX_SCORES = {
+    "cpu": 2**20,
+    "cuda": 2**25,
+}  # of one tile, over all its intervals and heads: on a CPU 4 MB, to stay in its cache
 
 
-def supports(need: Requirements) -> str | None:
-    """None, or the reason why not."""
-    if need.dropout:
+def supports(requirements: Requirements) -> str | None:
+    """Return why the kernel cannot be used, or None if it can."""
+    if requirements.dropout:
         return "it has no dropout on attention weights"
-    return "it has no second derivative" if need.second_order else None
+    return "it has no second derivative" if requirements.second_order else None
 
 
 def attend(
@@ -43,7 +46,7 @@ def attend(
     documents: Int[Tensor, "B S"] | None = None,
     dropout: float = 0.0,
 ) -> Float[Tensor, "B H T K"]:
-    """Return attention as `need.Attend` says it."""
+    """Return attention as `interface.Attend` defines it."""
     assert not dropout, "supports() refuses dropout"
     check_inputs(q, k, v, q_start, documents)
     return _attend(q, k, v, pattern.text, q_start, documents)[0] if q.numel() else q.clone()
@@ -54,14 +57,14 @@ Index = tuple[slice | Tensor | None, ...]  # for the positions of a tensor: give
 
 @dataclass(frozen=True, eq=False)
 class _Tile:
-    """Queries of G strips of the same form against the keys that they read."""
+    """Queries of G intervals of the same form against the keys that they read."""
 
     heads: slice
     queries: Index  # rows of q
     positions: Index  # of the queries
     keys: Index
-    n_keys: int  # of each strip
-    low: Tensor  # [queries, 1]: each reads keys low to high of its strip's in this tile
+    n_keys: int  # of each interval
+    low: Tensor  # [queries, 1]: each reads keys low to high of those that its interval has in this tile
     high: Tensor
 
     def forbidden(self, documents: Tensor | None) -> Tensor:
@@ -76,34 +79,32 @@ class _Tile:
 
 @lru_cache(maxsize=64)
 def _plan(text: str, n_heads: int, n_queries: int, n_keys: int, q_start: int, device: str, most: int) -> list[_Tile]:
-    """Return all tiles, those of a pass after those of the one before; each has at most `most` pairs a head, or one
-    strip.
-    """
+    """Return all tiles, phase after phase; each has at most `most` pairs a head, or a single interval."""
     return [
         tile
-        for heads, several in passes_by_head(text, n_heads, n_queries, n_keys, q_start)
-        for one in several
-        for _, same in itertools.groupby(one.strips, _form)
+        for heads, phases in phases_by_head(text, n_heads, n_queries, n_keys, q_start)
+        for phase in phases
+        for _, same in itertools.groupby(phase.intervals, _form)
         for tile in _tiles(heads, list(same), q_start, device, most)
     ]
 
 
-def _form(strip: Interval) -> tuple[bytes, bytes]:
-    return strip.low.tobytes(), strip.high.tobytes()
+def _form(interval: Interval) -> tuple[bytes, bytes]:
+    return interval.low.tobytes(), interval.high.tobytes()
 
 
-def _tiles(heads: slice, strips: list[Interval], q_start: int, device: str, most: int) -> Iterator[_Tile]:
-    """Yield the tiles of strips of the same form."""
-    low, high = strips[0].low, strips[0].high
+def _tiles(heads: slice, intervals: list[Interval], q_start: int, device: str, most: int) -> Iterator[_Tile]:
+    """Yield the tiles of intervals of the same form."""
+    low, high = intervals[0].low, intervals[0].high
     for start in range(0, len(low), TILE):
         rows = slice(start, start + TILE)
         columns = slice(int(low[start]), int(high[rows][-1]))
         n_pairs = len(low[rows]) * (columns.stop - columns.start)
         ends = [torch.from_numpy(end[rows, None].astype(np.int64) - columns.start).to(device) for end in (low, high)]
         several = max(1, most // n_pairs)
-        for some in (strips[i : i + several] for i in range(0, len(strips), several)):
-            positions = np.stack([strip.queries[rows] for strip in some])
-            keys = np.stack([strip.keys[columns] for strip in some])
+        for some in (intervals[i : i + several] for i in range(0, len(intervals), several)):
+            positions = np.stack([interval.queries[rows] for interval in some])
+            keys = np.stack([interval.keys[columns] for interval in some])
             yield _Tile(
                 heads, _index(positions - q_start, device), _index(positions, device), _index(keys, device),
                 keys.shape[1], *ends,
@@ -111,7 +112,7 @@ def _tiles(heads: slice, strips: list[Interval], q_start: int, device: str, most
 
 
 def _index(positions: np.ndarray, device: str) -> Index:
-    """Return [G, rows] as a slice where they are evenly spaced numbers of one strip."""
+    """Return [G, rows] as a slice where they are evenly spaced numbers of one interval."""
     steps = np.unique(np.diff(positions[0]))
     if len(positions) == 1 and len(steps) <= 1:
         step = int(steps[0]) if len(steps) else 1
@@ -174,20 +175,20 @@ def _backward(
     """Return the gradients of q, k and v."""
     wide, scale = torch.promote_types(q.dtype, torch.float32), q.shape[-1] ** -0.5
     delta = (grad.to(wide) * out.to(wide)).sum(dim=-1)
-    grads = [positions_first(each.shape, q, wide) for each in (q, k, v)]
+    grads = [positions_first(x.shape, q, wide) for x in (q, k, v)]
     for tile in _tiles_of(q, k, pattern, q_start):
         heads, queries, keys = tile.heads, tile.queries, tile.keys
         q_rows, grad_rows = _factor(q, heads, queries), _factor(grad, heads, queries)
         k_rows, v_rows = _factor(k, heads, keys), _factor(v, heads, keys)
         weights = _scores(q_rows, k_rows, tile.forbidden(documents), scale)
         weights = weights.sub_(_rows(lse, heads, queries)[..., None]).exp_()
-        slopes = (grad_rows @ v_rows.mT).to(wide).sub_(_rows(delta, heads, queries)[..., None])
-        slopes = slopes.mul_(weights).mul_(scale)
-        slopes, weights = slopes.to(q_rows.dtype), weights.to(q_rows.dtype)
-        parts = (slopes @ k_rows, slopes.mT @ q_rows, weights.mT @ grad_rows)
+        grad_scores = (grad_rows @ v_rows.mT).to(wide).sub_(_rows(delta, heads, queries)[..., None])
+        grad_scores = grad_scores.mul_(weights).mul_(scale)
+        grad_scores, weights = grad_scores.to(q_rows.dtype), weights.to(q_rows.dtype)
+        parts = (grad_scores @ k_rows, grad_scores.mT @ q_rows, weights.mT @ grad_rows)
         for whole, index, part in zip(grads, (queries, keys, keys), parts, strict=True):
-            _put(whole, heads, index, _rows(whole, heads, index) + part)  # the strips of a pass share no row
-    grad_q, grad_k, grad_v = (each.to(q.dtype) for each in grads)
+            _put(whole, heads, index, _rows(whole, heads, index) + part)  # the intervals of a phase share no row
+    grad_q, grad_k, grad_v = (gradient.to(q.dtype) for gradient in grads)
     return grad_q, grad_k, grad_v
 
 

@@ -1,4 +1,4 @@
-"""Which kernel computes attention: a name and a need go in, a kernel and the reason come out."""
+"""Choose the kernel that computes attention: a name and requirements go in, a kernel and the reason come out."""
 
 from __future__ import annotations
 
@@ -9,23 +9,22 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from fewshot.base.errors import BadValue, KernelUnsupported, UnknownName
-from fewshot.kernels import blocked, flex, native, reference, sdpa
-from fewshot.kernels import triton as triton_strips
-from fewshot.kernels.cost import measured
+from fewshot.kernels import blocked, flex, native, reference, sdpa, triton
+from fewshot.kernels.cost import time_kernels
 from fewshot.kernels.interface import Attend, Kernel, Requirements
 from fewshot.patterns.pattern import Pattern
 from fewshot.patterns.schedule import parse
 
 KERNELS: dict[str, Kernel] = {
     "native": native,
-    "triton": triton_strips,
+    "triton": triton,
     "blocked": blocked,
     "flex": flex,
     "sdpa": sdpa,
     "reference": reference,
 }
-# Those that `auto` measures on a kind of device; where none fits it takes the reference. On a CPU `flex` is left out:
-# it has no backward there and compiles for many seconds.
+# The kernels that `auto` times on each kind of device; where none fits it takes the reference. On a CPU `flex` is left
+# out: it has no backward there and compiles for many seconds.
 AUTO = {"cpu": ("native", "blocked", "sdpa"), "cuda": ("triton", "flex", "blocked", "sdpa")}
 
 
@@ -35,7 +34,7 @@ class Choice:
 
     name: str  # in KERNELS
     attend: Attend
-    why: str  # it was taken, for the log
+    why: str  # one line for the log: what it was chosen over, and why
 
 
 @dataclass(frozen=True)
@@ -47,28 +46,30 @@ class Choices:
     reasons: list[str]  # one a pattern, for the log
 
 
-def choose(name: str, need: Requirements) -> Choice:
-    """Return the kernel called `name`; `auto` takes the fastest, as measured here.
+def choose(name: str, requirements: Requirements) -> Choice:
+    """Return the kernel called `name`; "auto" is the fastest one that fits, as timed on this machine.
 
     Raises KernelUnsupported with the reason if a named kernel cannot do what is needed, UnknownName if there is none.
     """
     if name == "auto":
-        return _fastest_that_fits(need)
+        return _fastest_that_fits(requirements)
     if name not in KERNELS:
         raise UnknownName("kernel", str(name), ["auto", *KERNELS])
-    if problem := KERNELS[name].supports(need):
-        raise KernelUnsupported(f"kernel {name!r} does not fit {need.pattern}: {problem}; use 'auto'")
-    return Choice(name, KERNELS[name].attend, f"kernel {name} for {need.pattern}: asked for by name")
+    if problem := KERNELS[name].supports(requirements):
+        raise KernelUnsupported(f"kernel {name!r} does not fit {requirements.pattern}: {problem}; use 'auto'")
+    return Choice(name, KERNELS[name].attend, f"kernel {name} for {requirements.pattern}: asked for by name")
 
 
-def choose_for(patterns: Iterable[Pattern], wanted: str | Mapping[str, object], need: Requirements) -> Choices:
-    """Return a kernel for each pattern of a model. `need.pattern` is not looked at.
+def choose_for(patterns: Iterable[Pattern], wanted: str | Mapping[str, object], requirements: Requirements) -> Choices:
+    """Choose a kernel for each pattern of a model. The pattern in `requirements` is replaced by each of them.
 
     `wanted` is a name for all patterns, or names by the texts of patterns, as `Choices.names` has them.
     Raises as `choose` does, and BadValue if no name is given for one of the patterns.
     """
     names = _names_by_pattern(patterns, wanted)
-    chosen = {pattern: choose(name, dataclasses.replace(need, pattern=pattern)) for pattern, name in names.items()}
+    chosen = {
+        pattern: choose(name, dataclasses.replace(requirements, pattern=pattern)) for pattern, name in names.items()
+    }
     return Choices(
         _attend_by_pattern({pattern: choice.attend for pattern, choice in chosen.items()}),
         {pattern.text: choice.name for pattern, choice in chosen.items()},
@@ -110,23 +111,23 @@ def _attend_by_pattern(kernels: Mapping[Pattern, Attend]) -> Attend:
     return attend_by_pattern
 
 
-def _fastest_that_fits(need: Requirements) -> Choice:
+def _fastest_that_fits(requirements: Requirements) -> Choice:
     fitting, problems = {}, []
-    for name in AUTO.get(need.device, ("blocked", "sdpa")):
-        problem = KERNELS[name].supports(need)
+    for name in AUTO.get(requirements.device, ("blocked", "sdpa")):
+        problem = KERNELS[name].supports(requirements)
         if problem is None:
             fitting[name] = KERNELS[name].attend
         else:
             problems.append(f"not {name}, because {problem}")
     if not fitting:
-        fitting["reference"] = reference.attend  # the definition fits every need, at the cost of all scores
+        fitting["reference"] = reference.attend  # the definition fits any requirements, at the cost of all scores
     if len(fitting) == 1:
         (name,) = fitting
         return Choice(
-            name, fitting[name], f"kernel {name} for {need.pattern}: {'; '.join(problems) or 'no other fits'}"
+            name, fitting[name], f"kernel {name} for {requirements.pattern}: {'; '.join(problems) or 'no other fits'}"
         )
-    taken = measured(need, fitting)
-    name, *others = sorted(taken, key=lambda each: taken[each])
-    against = ", ".join(f"{other} {taken[other]:.3g}" for other in others)
-    why = "; ".join([f"measured {taken[name]:.3g} ms here, {against}", *problems])
-    return Choice(name, fitting[name], f"kernel {name} for {need.pattern}: {why}")
+    milliseconds = time_kernels(requirements, fitting)
+    name, *others = sorted(milliseconds, key=milliseconds.__getitem__)
+    slower = ", ".join(f"{other} {milliseconds[other]:.3g} ms" for other in others)
+    why = "; ".join([f"fastest here: {milliseconds[name]:.3g} ms, {slower}", *problems])
+    return Choice(name, fitting[name], f"kernel {name} for {requirements.pattern}: {why}")

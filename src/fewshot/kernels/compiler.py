@@ -1,4 +1,4 @@
-"""Whether `torch.compile` can work on this machine."""
+"""Check whether `torch.compile` can work on this machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from pathlib import Path
 
 
 def compiler_problem(device: str) -> str | None:
-    """Return why `torch.compile` cannot work here, or None. On a CPU it needs a C++ compiler and Python's headers."""
+    """Return why `torch.compile` cannot work here, or None if it can.
+
+    On a CPU it needs a C++ compiler and Python's headers.
+    """
     if device != "cpu":
         return None
     candidates = [os.environ.get("CXX", ""), "g++", "clang++"]

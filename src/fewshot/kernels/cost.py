@@ -1,4 +1,4 @@
-"""What each kernel takes for a need on this machine, measured once and kept in the user's cache."""
+"""How long each kernel takes on this machine: timed once, and stored in the user's cache."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ from fewshot.base.files import read_json, write_json
 from fewshot.base.machine import cache_folder, processor_name
 from fewshot.kernels.interface import Attend, Requirements
 
-LONGEST = 2048  # positions that are measured: on longer texts a sparse kernel gains only more
+LONGEST = 2048  # positions that are timed: on longer texts a sparse kernel only gains more
 LONGEST_SLOW = 256  # of a pattern with a part for each distance between positions, where 2048 would take minutes
 N_HEADS, WIDTH = 4, 64
 ROUNDS = 3
 
 
-def measured(
-    need: Requirements, kernels: Mapping[str, Attend], *, clock: Callable[[], float] = time.perf_counter
+def time_kernels(
+    requirements: Requirements, kernels: Mapping[str, Attend], *, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, float]:
-    """Return milliseconds of each kernel for this need, at `LONGEST` positions at most: the fastest of some rounds.
+    """Return the milliseconds that each kernel takes, at `LONGEST` positions at most: the fastest of `ROUNDS` runs.
 
-    The outcome stays the same on this machine, so that a run that goes on computes as it did before.
+    Times are stored, so that a resumed run takes the same kernels and computes as it did before.
     """
-    path = cache_folder() / "kernels" / f"{_key(need, kernels)}.json"
-    stored = _kept(path)
+    path = cache_folder() / "kernels" / f"{_key(requirements, kernels)}.json"
+    stored = _load(path)
     if stored.keys() == kernels.keys():
         return stored
-    found = _measure(need, kernels, clock)
-    _keep(path, found)
-    return found
+    milliseconds = _time(requirements, kernels, clock)
+    _store(path, milliseconds)
+    return milliseconds
 
 
-def _key(need: Requirements, kernels: Mapping[str, Attend]) -> str:
-    gpu = torch.cuda.get_device_name() if need.device == "cuda" else ""
+def _key(requirements: Requirements, kernels: Mapping[str, Attend]) -> str:
+    gpu = torch.cuda.get_device_name() if requirements.device == "cuda" else ""
     where = (processor_name(), gpu, torch.get_num_threads(), torch.__version__)
-    what = [getattr(need, field.name) for field in dataclasses.fields(need)]
+    what = [getattr(requirements, field.name) for field in dataclasses.fields(requirements)]
     return hashlib.sha256(repr([where, *map(str, what), *kernels]).encode()).hexdigest()[:16]
 
 
-def _kept(path: Path) -> dict[str, float]:
-    """Return what was measured before; nothing where it cannot be read or is no measurement."""
+def _load(path: Path) -> dict[str, float]:
+    """Return the times that were stored before; none if the file is missing or damaged."""
     try:
         stored = read_json(path)
     except (BadFile, OSError):
@@ -59,34 +59,34 @@ def _is_duration(value: Any) -> bool:
     return isinstance(value, float) and math.isfinite(value) and value > 0
 
 
-def _keep(path: Path, found: dict[str, float]) -> None:
+def _store(path: Path, milliseconds: dict[str, float]) -> None:
     try:
-        write_json(path, found)
+        write_json(path, milliseconds)
     except (BadFile, OSError):
-        return  # no place to keep it: it is measured again next time
+        return  # no place to store them: kernels are timed again next time
 
 
-def _measure(need: Requirements, kernels: Mapping[str, Attend], clock: Callable[[], float]) -> dict[str, float]:
-    """Return interleaved, so that a noisy machine disturbs all alike."""
-    n_keys = min(need.n_keys, LONGEST if need.pattern.is_simple else LONGEST_SLOW)
-    n_queries = min(need.n_queries, n_keys)
-    n_heads = max(N_HEADS, len(need.pattern.by_head))
+def _time(requirements: Requirements, kernels: Mapping[str, Attend], clock: Callable[[], float]) -> dict[str, float]:
+    """Run all kernels in turns, so that a noisy machine disturbs all alike; return the milliseconds of each."""
+    n_keys = min(requirements.n_keys, LONGEST if requirements.pattern.is_simple else LONGEST_SLOW)
+    n_queries = min(requirements.n_queries, n_keys)
+    n_heads = max(N_HEADS, len(requirements.pattern.by_head))
     generator = torch.Generator().manual_seed(0)
     q, k, v, grad = (
-        torch.randn(1, n_heads, n, WIDTH, generator=generator).to(need.device, need.dtype)
+        torch.randn(1, n_heads, n, WIDTH, generator=generator).to(requirements.device, requirements.dtype)
         for n in (n_queries, n_keys, n_keys, n_queries)
     )
-    documents = torch.zeros(1, n_keys, dtype=torch.long, device=need.device) if need.documents else None
-    place: dict[str, Any] = {"q_start": n_keys - n_queries, "documents": documents, "dropout": need.dropout}
+    documents = torch.zeros(1, n_keys, dtype=torch.long, device=requirements.device) if requirements.documents else None
+    place: dict[str, Any] = {"q_start": n_keys - n_queries, "documents": documents, "dropout": requirements.dropout}
 
     def milliseconds(attend: Attend) -> float:
         began = clock()
-        with torch.set_grad_enabled(need.training):
-            inputs = q_in, k_in, v_in = tuple(each.detach().requires_grad_(need.training) for each in (q, k, v))
-            out = attend(q_in, k_in, v_in, need.pattern, **place)
-            if need.training:
+        with torch.set_grad_enabled(requirements.training):
+            inputs = q_in, k_in, v_in = tuple(x.detach().requires_grad_(requirements.training) for x in (q, k, v))
+            out = attend(q_in, k_in, v_in, requirements.pattern, **place)
+            if requirements.training:
                 torch.autograd.grad(out, inputs, grad)
-        if need.device == "cuda":
+        if requirements.device == "cuda":
             torch.cuda.synchronize()
         return 1e3 * (clock() - began)
 

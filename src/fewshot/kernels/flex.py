@@ -32,25 +32,26 @@ TABLES = tuple(  # of a BlockMask; "full" blocks are computed without asking the
     f"{full}{side}_{what}" for side in ("kv", "q") for full in ("", "full_") for what in ("num_blocks", "indices")
 )
 LEAST_WIDTH = 16  # Triton multiplies no narrower matrices
-GRAPHS = 64  # compiled graphs that may be kept; torch's own limit of 8 is soon reached by patterns and number types
+GRAPHS = 64  # compiled graphs that torch may hold; its own limit of 8 is soon reached by patterns and number types
 
 
-def supports(need: Requirements) -> str | None:
-    """None, or the reason why not."""
-    if need.device not in ("cpu", "cuda"):
-        return f"FlexAttention computes on cpu and cuda, not on {need.device}"
-    if need.device == "cpu" and need.training:
+def supports(requirements: Requirements) -> str | None:
+    """Return why the kernel cannot be used, or None if it can."""
+    if requirements.device not in ("cpu", "cuda"):
+        return f"FlexAttention computes on cpu and cuda, not on {requirements.device}"
+    if requirements.device == "cpu" and requirements.training:
         return "FlexAttention has no backward on a CPU"
-    if need.device == "cpu" and need.documents:
+    if requirements.device == "cpu" and requirements.documents:
         # torch 2.13: a mask that indexes a tensor of open length becomes C++ with undeclared names
         return "torch's compiler fails on FlexAttention with documents on a CPU"
-    if need.dtype not in (torch.float32, torch.bfloat16, torch.float16):
-        return f"FlexAttention computes float32, bfloat16 and float16, not {str(need.dtype).removeprefix('torch.')}"
-    if need.dropout:
+    if requirements.dtype not in (torch.float32, torch.bfloat16, torch.float16):
+        dtype = str(requirements.dtype).removeprefix("torch.")
+        return f"FlexAttention computes float32, bfloat16 and float16, not {dtype}"
+    if requirements.dropout:
         return "FlexAttention has no dropout on attention weights"
-    if need.second_order:
+    if requirements.second_order:
         return "FlexAttention has no second derivative"
-    if need.device == "cuda":
+    if requirements.device == "cuda":
         return None if importlib.util.find_spec("triton") else "FlexAttention needs Triton, which is not installed"
     if not torch.cpu._is_avx2_supported():
         return "FlexAttention needs AVX2 on a CPU"
@@ -67,12 +68,12 @@ def attend(
     documents: Int[Tensor, "B S"] | None = None,
     dropout: float = 0.0,
 ) -> Float[Tensor, "B H T K"]:
-    """Return attention as `need.Attend` says it."""
+    """Return attention as `interface.Attend` defines it."""
     assert not dropout, "supports() refuses dropout"
     check_inputs(q, k, v, q_start, documents)
     width = q.shape[3]
     if width < LEAST_WIDTH:
-        q, k, v = (F.pad(each, (0, LEAST_WIDTH - width)) for each in (q, k, v))
+        q, k, v = (F.pad(x, (0, LEAST_WIDTH - width)) for x in (q, k, v))
     where = (pattern.text, q.shape[1], q.shape[2], k.shape[2], q_start, documents is not None)
     if torch.compiler.is_compiling():
         return _attend(q, k, v, pattern, _lay_blocks(*where, q.device), documents, width)
@@ -86,7 +87,7 @@ def attend(
 def _attend(
     q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, blocks: list[Tensor], documents: Tensor | None, width: int
 ) -> Tensor:
-    """Return what is compiled; `blocks` are those of `_blocks`, `width` is that of the heads without padding."""
+    """Compute attention: what is compiled. `blocks` are those of `_blocks`, `width` is the heads' without padding."""
     q_start, *tables = blocks
 
     def readable(b: Tensor, h: Tensor, query: Tensor, key: Tensor) -> Tensor:
@@ -119,12 +120,12 @@ def _blocks(
     whole = (pairs == BLOCK * BLOCK) & (not documents)
     tables = [_listed(which) for which in ((pairs > 0) & ~whole, whole)]
     tables += [_listed(which.swapaxes(1, 2)) for which in ((pairs > 0) & ~whole, whole)]
-    arrays = [np.int32(q_start), *(each[None] for table in tables for each in table)]
-    return [torch.as_tensor(each, device=device) for each in arrays]
+    arrays = [np.int32(q_start), *(array[None] for table in tables for array in table)]
+    return [torch.as_tensor(array, device=device) for array in arrays]
 
 
 def _listed(which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each row of blocks: how many are to be computed, and all their numbers, those to be computed first."""
+    """Return for each row of blocks how many are to be computed, and all their numbers, those to be computed first."""
     numbers = np.argsort(~which, axis=-1, kind="stable").astype(np.int32)
     return which.sum(axis=-1, dtype=np.int32), numbers
 
@@ -137,7 +138,7 @@ def _listed(which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 )
 def _lay_blocks(*where: Any) -> list[Tensor]:
     """Return `_blocks` for a traced model; cloned, as a graph may write over what its operators return."""
-    return [each.clone() for each in _blocks(*where)]
+    return [tensor.clone() for tensor in _blocks(*where)]
 
 
 @_lay_blocks.register_fake

@@ -1,4 +1,4 @@
-"""What is asked of a kernel, and the two functions that every kernel module has."""
+"""What a kernel must be able to do, and the two functions that every kernel module has."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fewshot.patterns.pattern import Pattern
 
 @dataclass(frozen=True)
 class Requirements:
-    """All that decides whether a kernel fits."""
+    """What a kernel is needed for: all that decides whether it fits."""
 
     pattern: Pattern
     device: str  # type alone: "cpu", "cuda"
@@ -59,6 +59,6 @@ class Kernel(Protocol):
 
     attend: Attend
 
-    def supports(self, need: Requirements) -> str | None:
-        """None if the kernel can do what is needed, else the reason why not."""
+    def supports(self, requirements: Requirements) -> str | None:
+        """Return why the kernel cannot be used, or None if it can."""
         ...

@@ -1,10 +1,10 @@
 // Attention over intervals of keys, forward and backward, for CPUs. Called by native.py; needs no header but the standard's.
 //
-// A strip is a list of query positions and a list of key positions; query i reads keys low[i] to high[i] of that list, and
-// both ends never fall with i (patterns/intervals.py). Strips of one call share neither a query nor a key, so that each is
-// worked on by one thread without locks.
+// An interval is a list of query positions and a list of key positions; query i reads keys low[i] to high[i] of that
+// list, and both ends never fall with i (patterns/intervals.py). Intervals of one call share neither a query nor a key,
+// so that each is worked on by one thread without locks.
 //
-// All tiles are kept transposed, keys down and queries across: the softmax then runs along vector lanes, and keys and
+// All tiles are stored transposed, keys down and queries across: the softmax then runs along vector lanes, and keys and
 // values are used as they lie in memory. Work is skipped in blocks of 16 x 16 pairs.
 
 #include <algorithm>
@@ -40,9 +40,9 @@ struct Work {
     int64_t head_first, head_step;             // heads head_first, head_first + head_step, ... are computed
     int64_t q_start;                           // position of query row 0
     int64_t is_bf16;                           // type of q, k, v and of the gradient of the result
-    int64_t n_strips, n_threads;
+    int64_t n_intervals, n_threads;
     float scale;                               // 1/sqrt(K)
-    const int64_t *query_ends, *key_ends;      // where the lists of strip s end; it begins where s - 1 ends
+    const int64_t *query_ends, *key_ends;      // where the lists of interval s end; it begins where s - 1 ends
     const int32_t *queries, *keys, *low, *high;
     const int64_t *documents;                  // [B, S] or null
     int64_t n_keys;                            // S
@@ -158,7 +158,7 @@ struct Grid {  // which 16 x 16 blocks of a tile hold any pair
     bool whole[GRAINS][GRAINS];                   // [keys][queries]: every pair is allowed
 };
 
-// One tile: queries i0, i0 + 1, ... of a strip against its keys from j0 on.
+// One tile: queries i0, i0 + 1, ... of an interval against its keys from j0 on.
 struct Tile {
     const int32_t *queries, *keys;  // positions
     int n_queries, n_keys;
@@ -236,47 +236,47 @@ struct Scratch {
     }
 };
 
-struct Strip {
+struct Interval {
     const int32_t *queries, *keys, *low, *high;
     int64_t n_queries, n_keys;
 };
 
-Strip strip_of(const Work &work, int64_t s) {
+Interval interval_of(const Work &work, int64_t s) {
     const int64_t q = s ? work.query_ends[s - 1] : 0, k = s ? work.key_ends[s - 1] : 0;
     return {work.queries + q, work.keys + k, work.low + q, work.high + q, work.query_ends[s] - q, work.key_ends[s] - k};
 }
 
-void cut_tile(const Strip &strip, int64_t i0, int n_queries, int64_t j0, int64_t j_end, Tile &tile) {
-    tile.queries = strip.queries + i0;
-    tile.keys = strip.keys + j0;
+void cut_tile(const Interval &interval, int64_t i0, int n_queries, int64_t j0, int64_t j_end, Tile &tile) {
+    tile.queries = interval.queries + i0;
+    tile.keys = interval.keys + j0;
     tile.n_queries = n_queries;
     tile.n_keys = static_cast<int>(std::min<int64_t>(TILE, j_end - j0));
     for (int i = 0; i < n_queries; i++) {
-        tile.low[i] = static_cast<int32_t>(std::max<int64_t>(strip.low[i0 + i] - j0, 0));
-        tile.high[i] = static_cast<int32_t>(std::min<int64_t>(strip.high[i0 + i] - j0, tile.n_keys));
+        tile.low[i] = static_cast<int32_t>(std::max<int64_t>(interval.low[i0 + i] - j0, 0));
+        tile.high[i] = static_cast<int32_t>(std::min<int64_t>(interval.high[i0 + i] - j0, tile.n_keys));
     }
 }
 
 // ---- forward ----------------------------------------------------------------------------------------------------
 
-// Queries i0 to i0 + n of a strip: their softmax over the strip, joined with what `out` and `lse` hold of other strips.
+// Queries i0 to i0 + n of an interval: their softmax over its keys, joined with what `out` and `lse` hold of others.
 void attend_queries(const Work &work, const View &q, const View &k, const View &v, const View &out, float *lse, int64_t b,
-                    int64_t h, const Strip &strip, int64_t i0, int n, int64_t n_positions, float *memory) {
+                    int64_t h, const Interval &interval, int64_t i0, int n, int64_t n_positions, float *memory) {
     const int width = static_cast<int>(work.width), padded = (width + 15) / 16 * 16;
     float *rows = memory, *q_turned = rows + TILE * padded, *keys = q_turned + TILE * padded, *values = keys + TILE * padded;
     float *mixed = values + TILE * padded, *scores = mixed + TILE * padded, *top = scores + TILE * TILE, *sum = top + TILE;
     float *shrink = sum + TILE;
     const int64_t *documents = work.documents ? work.documents + b * work.n_keys : nullptr;
     const int whole = (n + GRAIN - 1) / GRAIN * GRAIN;
-    gather(q, work.is_bf16, b, h, strip.queries + i0, work.q_start, n, width, padded, rows);
+    gather(q, work.is_bf16, b, h, interval.queries + i0, work.q_start, n, width, padded, rows);
     transpose(rows, whole, padded, work.scale * LOG2E, q_turned);
     std::fill(mixed, mixed + TILE * padded, 0.0f);
     std::fill(top, top + TILE, NOTHING);
     std::fill(sum, sum + TILE, 0.0f);
     Tile tile;
     Grid grid;
-    for (int64_t j0 = strip.low[i0]; j0 < strip.high[i0 + n - 1]; j0 += TILE) {
-        cut_tile(strip, i0, n, j0, strip.high[i0 + n - 1], tile);
+    for (int64_t j0 = interval.low[i0]; j0 < interval.high[i0 + n - 1]; j0 += TILE) {
+        cut_tile(interval, i0, n, j0, interval.high[i0 + n - 1], tile);
         lay_grid(tile, documents != nullptr, grid);
         gather(k, work.is_bf16, b, h, tile.keys, 0, tile.n_keys, width, padded, keys);
         gather(v, work.is_bf16, b, h, tile.keys, 0, tile.n_keys, width, padded, values);
@@ -307,7 +307,7 @@ void attend_queries(const Work &work, const View &q, const View &k, const View &
     }
     for (int i = 0; i < n; i++) {
         if (sum[i] == 0) continue;
-        const int64_t t = strip.queries[i0 + i] - work.q_start;
+        const int64_t t = interval.queries[i0 + i] - work.q_start;
         float *target = out.at(b, h, t), *known = lse + (b * work.n_heads + h) * n_positions + t;
         const float mine = top[i] + std::log2(sum[i]);
         float keep = 0, joined = mine;
@@ -334,30 +334,30 @@ inline void gather_up(float *to, const float *row, int width, bool seen) {
 
 void differentiate_queries(const Work &work, const View &q, const View &k, const View &v, const View &out,
                            const View &grad_out, const float *lse, const View &grad_q, const View &grad_k,
-                           const View &grad_v, int64_t b, int64_t h, const Strip &strip, int64_t i0, int n,
+                           const View &grad_v, int64_t b, int64_t h, const Interval &interval, int64_t i0, int n,
                            int64_t n_positions, float *memory) {
     const int width = static_cast<int>(work.width), padded = (width + 15) / 16 * 16, area = TILE * padded;
     float *rows = memory, *q_turned = rows + area, *outs = q_turned + area, *outs_turned = outs + area;
     float *keys = outs_turned + area, *values = keys + area, *to_q = values + area, *part = to_q + area;
-    float *weights = part + area, *slopes = weights + TILE * TILE, *base = slopes + TILE * TILE, *shift = base + TILE;
+    float *weights = part + area, *grad_scores = weights + TILE * TILE, *base = grad_scores + TILE * TILE, *shift = base + TILE;
     const int64_t *documents = work.documents ? work.documents + b * work.n_keys : nullptr;
     const int whole = (n + GRAIN - 1) / GRAIN * GRAIN;
-    gather(q, work.is_bf16, b, h, strip.queries + i0, work.q_start, n, width, padded, rows);
+    gather(q, work.is_bf16, b, h, interval.queries + i0, work.q_start, n, width, padded, rows);
     transpose(rows, whole, padded, work.scale * LOG2E, q_turned);
-    gather(grad_out, work.is_bf16, b, h, strip.queries + i0, work.q_start, n, width, padded, outs);
+    gather(grad_out, work.is_bf16, b, h, interval.queries + i0, work.q_start, n, width, padded, outs);
     transpose(outs, whole, padded, 1.0f, outs_turned);
     std::fill(to_q, to_q + area, 0.0f);
-    gather(out, work.is_bf16, b, h, strip.queries + i0, work.q_start, n, width, padded, keys);  // `keys` is free yet
+    gather(out, work.is_bf16, b, h, interval.queries + i0, work.q_start, n, width, padded, keys);  // `keys` is free yet
     const int64_t first_row = (b * work.n_heads + h) * n_positions, first_key = (b * work.n_heads + h) * work.n_keys;
     for (int i = 0; i < TILE; i++) {
-        base[i] = lse[first_row + (i < n ? strip.queries[i0 + i] - work.q_start : 0)];
+        base[i] = lse[first_row + (i < n ? interval.queries[i0 + i] - work.q_start : 0)];
         shift[i] = 0;  // the sum of the result times its gradient
         for (int d = 0; d < padded && i < n; d++) shift[i] += keys[i * padded + d] * outs[i * padded + d];
     }
     Tile tile;
     Grid grid;
-    for (int64_t j0 = strip.low[i0]; j0 < strip.high[i0 + n - 1]; j0 += TILE) {
-        cut_tile(strip, i0, n, j0, strip.high[i0 + n - 1], tile);
+    for (int64_t j0 = interval.low[i0]; j0 < interval.high[i0 + n - 1]; j0 += TILE) {
+        cut_tile(interval, i0, n, j0, interval.high[i0 + n - 1], tile);
         lay_grid(tile, documents != nullptr, grid);
         gather(k, work.is_bf16, b, h, tile.keys, 0, tile.n_keys, width, padded, keys);
         gather(v, work.is_bf16, b, h, tile.keys, 0, tile.n_keys, width, padded, values);
@@ -366,22 +366,22 @@ void differentiate_queries(const Work &work, const View &q, const View &k, const
             const int first = grid.first_query[y] * GRAIN, last = grid.last_query[y] * GRAIN;
             if (first >= last) continue;
             product(GRAIN, last - first, padded, values + y * GRAIN * padded, padded, 1, outs_turned + first, TILE,
-                    slopes + y * GRAIN * TILE + first, TILE, false);
+                    grad_scores + y * GRAIN * TILE + first, TILE, false);
             for (int j = y * GRAIN; j < (y + 1) * GRAIN; j++)
                 for (int i = first; i < last; i += LANES) {
-                    vec &p = *reinterpret_cast<vec *>(weights + j * TILE + i), &s = *reinterpret_cast<vec *>(slopes + j * TILE + i);
+                    vec &p = *reinterpret_cast<vec *>(weights + j * TILE + i), &s = *reinterpret_cast<vec *>(grad_scores + j * TILE + i);
                     p = power_of_two(p - *reinterpret_cast<vec *>(base + i));
                     s = p * (s - *reinterpret_cast<vec *>(shift + i)) * work.scale;
                 }
         }
-        mix(tile, grid, padded, slopes, keys, to_q);
+        mix(tile, grid, padded, grad_scores, keys, to_q);
         uint8_t *seen = work.key_seen + first_key;
         for (int which = 0; which < 2; which++) {  // gradients of keys, then of values
             const View &target = which ? grad_v : grad_k;
             for (int y = 0; y * GRAIN < tile.n_keys; y++) {
                 const int first = grid.first_query[y] * GRAIN, last = grid.last_query[y] * GRAIN;
                 if (first >= last) continue;
-                product(GRAIN, padded, last - first, (which ? weights : slopes) + y * GRAIN * TILE + first, TILE, 1,
+                product(GRAIN, padded, last - first, (which ? weights : grad_scores) + y * GRAIN * TILE + first, TILE, 1,
                         (which ? outs : rows) + first * padded, padded, part, padded, false);
                 const int until = std::min(GRAIN, tile.n_keys - y * GRAIN);
                 for (int j = 0; j < until; j++) {
@@ -393,7 +393,7 @@ void differentiate_queries(const Work &work, const View &q, const View &k, const
         }
     }
     for (int i = 0; i < n; i++) {
-        const int64_t t = strip.queries[i0 + i] - work.q_start;
+        const int64_t t = interval.queries[i0 + i] - work.q_start;
         gather_up(grad_q.at(b, h, t), to_q + i * padded, width, work.query_seen[first_row + t]);
         work.query_seen[first_row + t] = 1;
     }
@@ -417,7 +417,7 @@ void fewshot_prefer_large_pages(void *memory, int64_t n_bytes) {
 #endif
 }
 
-// lse [B, H, T] (base 2) holds minus infinity, or with out [B, H, T, K] what other strips gave.
+// lse [B, H, T] (base 2) holds minus infinity, or with out [B, H, T, K] what other intervals gave.
 void fewshot_attend(const Work *work, const View *q, const View *k, const View *v, const View *out, float *lse,
                     int64_t n_positions) {
     const int64_t n_heads = (work->n_heads - work->head_first + work->head_step - 1) / work->head_step;
@@ -428,11 +428,11 @@ void fewshot_attend(const Work *work, const View *q, const View *k, const View *
 #pragma omp for collapse(3) schedule(dynamic)
         for (int64_t b = 0; b < work->n_rows; b++)
             for (int64_t nth = 0; nth < n_heads; nth++)
-                for (int64_t s = 0; s < work->n_strips; s++) {
-                    const Strip strip = strip_of(*work, s);
-                    for (int64_t i = 0; i < strip.n_queries; i += TILE)
-                        attend_queries(*work, *q, *k, *v, *out, lse, b, work->head_first + nth * work->head_step, strip, i,
-                                       static_cast<int>(std::min<int64_t>(TILE, strip.n_queries - i)), n_positions,
+                for (int64_t s = 0; s < work->n_intervals; s++) {
+                    const Interval interval = interval_of(*work, s);
+                    for (int64_t i = 0; i < interval.n_queries; i += TILE)
+                        attend_queries(*work, *q, *k, *v, *out, lse, b, work->head_first + nth * work->head_step, interval, i,
+                                       static_cast<int>(std::min<int64_t>(TILE, interval.n_queries - i)), n_positions,
                                        scratch.memory);
                 }
     }
@@ -450,12 +450,12 @@ void fewshot_differentiate(const Work *work, const View *q, const View *k, const
 #pragma omp for collapse(3) schedule(dynamic)
         for (int64_t b = 0; b < work->n_rows; b++)
             for (int64_t nth = 0; nth < n_heads; nth++)
-                for (int64_t s = 0; s < work->n_strips; s++) {
-                    const Strip strip = strip_of(*work, s);
-                    for (int64_t i = 0; i < strip.n_queries; i += TILE)
+                for (int64_t s = 0; s < work->n_intervals; s++) {
+                    const Interval interval = interval_of(*work, s);
+                    for (int64_t i = 0; i < interval.n_queries; i += TILE)
                         differentiate_queries(*work, *q, *k, *v, *out, *grad_out, lse, *grad_q, *grad_k, *grad_v, b,
-                                              work->head_first + nth * work->head_step, strip, i,
-                                              static_cast<int>(std::min<int64_t>(TILE, strip.n_queries - i)), n_positions,
+                                              work->head_first + nth * work->head_step, interval, i,
+                                              static_cast<int>(std::min<int64_t>(TILE, interval.n_queries - i)), n_positions,
                                               scratch.memory);
                 }
     }

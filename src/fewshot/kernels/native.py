@@ -1,9 +1,9 @@
-"""Attention over strips by a C++ kernel: on a CPU, time and memory follow the pattern's allowed pairs.
+"""Attention over key intervals by a C++ kernel: on a CPU, time and memory follow the pattern's allowed pairs.
 
-`native.cpp` is compiled by g++ or clang++ at first use (about a second) and kept in the user's cache, its sha256 beside
-it: loading a damaged library would end the process. It needs no torch header: tensors go over as pointers and strides,
-so one library serves every torch version. Products are in float32, bfloat16 is widened on reading and rounded on
-writing.
+`native.cpp` is compiled by g++ or clang++ at first use (about a second) and stored in the user's cache, its sha256
+beside it: loading a damaged library would end the process. It needs no torch header: tensors are passed as pointers and
+strides, so one library serves every torch version. Products are in float32, bfloat16 is widened on reading and rounded
+on writing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from fewshot.base.errors import BadFile
 from fewshot.base.files import read_text, sha256_file, write_text, written_whole
 from fewshot.base.machine import cache_folder, processor_features
 from fewshot.kernels.interface import Requirements
-from fewshot.kernels.operator import make_operator, passes_by_head, positions_first, ready
+from fewshot.kernels.operator import make_operator, phases_by_head, positions_first, ready
 from fewshot.kernels.reference import check_inputs
 from fewshot.patterns.intervals import Phase
 from fewshot.patterns.pattern import Pattern
@@ -37,15 +37,15 @@ SOURCE = Path(__file__).with_suffix(".cpp")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-ffp-contract=fast", "-fno-math-errno", "-fopenmp", "-fPIC", "-shared")
 
 
-def supports(need: Requirements) -> str | None:
-    """None, or the reason why not."""
-    if need.device != "cpu":
-        return f"it computes on the CPU, not on {need.device}"
-    if need.dtype not in (torch.float32, torch.bfloat16):
-        return f"it computes float32 and bfloat16, not {str(need.dtype).removeprefix('torch.')}"
-    if need.dropout:
+def supports(requirements: Requirements) -> str | None:
+    """Return why the kernel cannot be used, or None if it can."""
+    if requirements.device != "cpu":
+        return f"it computes on the CPU, not on {requirements.device}"
+    if requirements.dtype not in (torch.float32, torch.bfloat16):
+        return f"it computes float32 and bfloat16, not {str(requirements.dtype).removeprefix('torch.')}"
+    if requirements.dropout:
         return "it has no dropout on attention weights"
-    if need.second_order:
+    if requirements.second_order:
         return "it has no second derivative"
     return library().problem
 
@@ -60,7 +60,7 @@ def attend(
     documents: Int[Tensor, "B S"] | None = None,
     dropout: float = 0.0,
 ) -> Float[Tensor, "B H T K"]:
-    """Return attention as `need.Attend` says it."""
+    """Return attention as `interface.Attend` defines it."""
     assert not dropout, "supports() refuses dropout"
     check_inputs(q, k, v, q_start, documents)
     return _attend(q, k, v, pattern.text, q_start, documents)[0] if q.numel() else q.clone()
@@ -79,7 +79,7 @@ class Library:
 
 @cache
 def library() -> Library:
-    """Compile `native.cpp`, or take it from the cache; the outcome is kept for the life of the process."""
+    """Compile `native.cpp`, or take it from the cache; done once in a process."""
     compiler = next(
         (path for name in (os.environ.get("CXX", ""), "g++", "clang++") if (path := shutil.which(name))), None
     )
@@ -95,7 +95,7 @@ def library() -> Library:
     except subprocess.CalledProcessError as error:
         return Library(None, f"{compiler} could not compile {SOURCE.name}: {error.stderr.strip()[:200]}")
     except (OSError, BadFile) as error:
-        return Library(None, f"the compiled kernel cannot be kept or loaded: {error}")
+        return Library(None, f"the compiled kernel cannot be stored or loaded: {error}")
 
 
 def _is_whole(target: Path) -> bool:
@@ -117,13 +117,13 @@ def _digest_file(target: Path) -> Path:
     return target.with_suffix(".sha256")
 
 
-# ---- what goes over -----------------------------------------------------------------------------------------------
+# ---- what is passed to it -----------------------------------------------------------------------------------------
 
 
 class _Work(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("n_rows", "n_heads", "width", "head_first", "head_step", "q_start")),
-        *((name, ctypes.c_int64) for name in ("is_bf16", "n_strips", "n_threads")),
+        *((name, ctypes.c_int64) for name in ("is_bf16", "n_intervals", "n_threads")),
         ("scale", ctypes.c_float),
         *(
             (name, ctypes.c_void_p)
@@ -146,7 +146,7 @@ class _View(ctypes.Structure):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Flat:
-    """The strips of one pass, end to end."""
+    """The intervals of one phase, end to end."""
 
     query_ends: np.ndarray
     key_ends: np.ndarray
@@ -156,32 +156,35 @@ class _Flat:
     high: np.ndarray
 
     @classmethod
-    def of(cls, one: Phase) -> _Flat:
+    def of(cls, phase: Phase) -> _Flat:
         def ends(lists: Sequence[np.ndarray]) -> np.ndarray:
-            return np.cumsum([len(each) for each in lists], dtype=np.int64)
+            return np.cumsum([len(positions) for positions in lists], dtype=np.int64)
 
         def joined(lists: Sequence[np.ndarray]) -> np.ndarray:
             return np.ascontiguousarray(np.concatenate(lists), dtype=np.int32)
 
-        queries, keys = [strip.queries for strip in one.strips], [strip.keys for strip in one.strips]
-        low, high = [strip.low for strip in one.strips], [strip.high for strip in one.strips]
+        queries, keys = (
+            [interval.queries for interval in phase.intervals],
+            [interval.keys for interval in phase.intervals],
+        )
+        low, high = [interval.low for interval in phase.intervals], [interval.high for interval in phase.intervals]
         return cls(ends(queries), ends(keys), joined(queries), joined(keys), joined(low), joined(high))
 
 
 @lru_cache(maxsize=64)
 def _plan(text: str, n_heads: int, n_queries: int, n_keys: int, q_start: int) -> list[tuple[slice, _Flat]]:
-    """Return every pass of every kind of head, and those heads."""
-    found = passes_by_head(text, n_heads, n_queries, n_keys, q_start)
-    return [(heads, _Flat.of(one)) for heads, several in found for one in several]
+    """Return the phases of every kind of head, each with those heads."""
+    by_head = phases_by_head(text, n_heads, n_queries, n_keys, q_start)
+    return [(heads, _Flat.of(phase)) for heads, phases in by_head for phase in phases]
 
 
 def _calls(q: Tensor, k: Tensor, text: str, q_start: int, documents: Tensor | None) -> Iterator[_Work]:
-    """Yield one `_Work` a pass; the arrays stay alive in the plan's cache."""
+    """Yield a `_Work` for each phase; the arrays stay alive in the plan's cache."""
     B, H, T, K = q.shape
     for heads, flat in _plan(text, H, T, k.shape[2], q_start):
         yield _Work(
             n_rows=B, n_heads=H, width=K, head_first=heads.start, head_step=heads.step or 1, q_start=q_start,
-            is_bf16=q.dtype == torch.bfloat16, n_strips=len(flat.query_ends), n_threads=torch.get_num_threads(),
+            is_bf16=q.dtype == torch.bfloat16, n_intervals=len(flat.query_ends), n_threads=torch.get_num_threads(),
             scale=K**-0.5, query_ends=flat.query_ends.ctypes.data, key_ends=flat.key_ends.ctypes.data,
             queries=flat.queries.ctypes.data, keys=flat.keys.ctypes.data, low=flat.low.ctypes.data,
             high=flat.high.ctypes.data, documents=None if documents is None else documents.data_ptr(),
@@ -190,7 +193,7 @@ def _calls(q: Tensor, k: Tensor, text: str, q_start: int, documents: Tensor | No
 
 
 def _fresh(like: Tensor) -> Tensor:
-    """Return room for a result in float32 that the kernel writes whole."""
+    """Return memory for a result in float32, uninitialised: the kernel writes all of it."""
     code = library().code
     assert code is not None
     room = positions_first(like.shape, like, torch.float32, zeros=False)
@@ -213,7 +216,7 @@ def _forward(
     out = _fresh(q)
     lse = q.new_full(q.shape[:3], -torch.inf, dtype=torch.float32)
     for work in _calls(q, k, pattern, q_start, documents):
-        views = (_View.of(each) for each in (q, k, v, out))
+        views = (_View.of(x) for x in (q, k, v, out))
         code.fewshot_attend(ctypes.byref(work), *views, ctypes.c_void_p(lse.data_ptr()), ctypes.c_int64(q.shape[2]))
     return out.to(q.dtype), lse
 
@@ -228,18 +231,18 @@ def _backward(
     kind = q.dtype
     q, k, v, out, grad = ready(q, k, v, out, grad.to(kind))
     documents = _wide(documents)
-    grads = [_fresh(each) for each in (q, k, v)]
-    seen = [each.new_zeros(each.shape[:3], dtype=torch.bool) for each in (q, k)]
+    grads = [_fresh(x) for x in (q, k, v)]
+    seen = [x.new_zeros(x.shape[:3], dtype=torch.bool) for x in (q, k)]
     for work in _calls(q, k, pattern, q_start, documents):
-        work.query_seen, work.key_seen = (each.data_ptr() for each in seen)
+        work.query_seen, work.key_seen = (flags.data_ptr() for flags in seen)
         code.fewshot_differentiate(
-            ctypes.byref(work), *(_View.of(each) for each in (q, k, v, out, grad)), ctypes.c_void_p(lse.data_ptr()),
-            *(_View.of(each) for each in grads), ctypes.c_int64(q.shape[2]),
+            ctypes.byref(work), *(_View.of(x) for x in (q, k, v, out, grad)), ctypes.c_void_p(lse.data_ptr()),
+            *(_View.of(gradient) for gradient in grads), ctypes.c_int64(q.shape[2]),
         )  # fmt: skip
     if not seen[1].all():  # keys that no query reads
-        for each in grads[1:]:
-            each.masked_fill_(~seen[1][..., None], 0.0)
-    grad_q, grad_k, grad_v = (each.to(kind) for each in grads)
+        for gradient in grads[1:]:
+            gradient.masked_fill_(~seen[1][..., None], 0.0)
+    grad_q, grad_k, grad_v = (gradient.to(kind) for gradient in grads)
     return grad_q, grad_k, grad_v
 
 

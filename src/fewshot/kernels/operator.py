@@ -1,7 +1,7 @@
-"""A kernel's forward and backward functions become one torch operator each, so that torch.compile sees one step.
+"""Make one torch operator each of a kernel's forward and backward functions, so that torch.compile sees one step.
 
-Shared by the kernels that work through a pattern's strips: they differ in how a strip is computed, not in what goes in
-and out.
+Shared by the kernels that work through a pattern's intervals: they differ in how an interval is computed, not in what
+goes in and out.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Backward = Callable[
 
 
 def make_operator(name: str, forward: Forward, backward: Backward) -> Forward:
-    """Register both as `fewshot::name` and `fewshot::name_backward`; results lie as `positions_first` lays them."""
+    """Register both as `fewshot::name` and `fewshot::name_backward`; results must lie as `positions_first` has them."""
     operator = torch.library.custom_op(
         f"fewshot::{name}",
         forward,
@@ -48,7 +48,7 @@ def make_operator(name: str, forward: Forward, backward: Backward) -> Forward:
 
     @differentiate.register_fake
     def _(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, *others: Any) -> tuple[Tensor, ...]:
-        return tuple(positions_first(each.shape, q, q.dtype) for each in (q, k, v))
+        return tuple(positions_first(x.shape, q, q.dtype) for x in (q, k, v))
 
     def save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         q, k, v, ctx.pattern, ctx.q_start, documents = inputs
@@ -63,9 +63,7 @@ def make_operator(name: str, forward: Forward, backward: Backward) -> Forward:
 
 
 def without_autocast(function: Callable[..., R]) -> Callable[..., R]:
-    """Return the function with the types of its products left to itself, in the backward pass as in the forward
-    pass.
-    """
+    """Return the function with autocast off inside it: it chooses the types of its products itself."""
 
     @functools.wraps(function)
     def run(q: Tensor, *others: Any) -> R:
@@ -83,18 +81,18 @@ def positions_first(shape: Sequence[int], like: Tensor, dtype: torch.dtype, *, z
 
 
 def ready(*tensors: Tensor) -> list[Tensor]:
-    """With a last stride of 1."""
+    """Return the tensors with a last stride of 1, copied only if need be."""
     exact = torch.contiguous_format  # `contiguous` leaves the stride of a single column as it is
     return [tensor if tensor.stride(-1) == 1 else tensor.clone(memory_format=exact) for tensor in tensors]
 
 
 @functools.lru_cache(maxsize=64)
-def passes_by_head(
+def phases_by_head(
     text: str, n_heads: int, n_queries: int, n_keys: int, q_start: int
 ) -> list[tuple[slice, tuple[Phase, ...]]]:
-    """For each kind of head of a pattern: which of `n_heads` heads, and its passes."""
+    """Return for each kind of head of a pattern which of the `n_heads` heads are of it, and its phases."""
     (pattern,) = parse(text).patterns
     kinds = pattern.for_heads(n_heads)
     return [
-        (slice(h, None, len(kinds)), phases(each, n_queries, n_keys, q_start)) for h, each in enumerate(kinds[:n_heads])
+        (slice(h, None, len(kinds)), phases(kind, n_queries, n_keys, q_start)) for h, kind in enumerate(kinds[:n_heads])
     ]

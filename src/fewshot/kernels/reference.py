@@ -17,8 +17,8 @@ from fewshot.kernels.interface import Requirements
 from fewshot.patterns.pattern import Pattern
 
 
-def supports(need: Requirements) -> str | None:
-    """None: the definition fits every need."""
+def supports(requirements: Requirements) -> str | None:
+    """Return None: the definition fits any requirements."""
     return None
 
 
@@ -32,7 +32,10 @@ def attend(
     documents: Int[Tensor, "B S"] | None = None,
     dropout: float = 0.0,
 ) -> Float[Tensor, "B H T K"]:
-    """Return attention as `need.Attend` says it, in float32 (float64 stays float64), returned in q's dtype."""
+    """Return attention as `interface.Attend` defines it, in q's dtype.
+
+    It is computed in float32 (float64 stays float64).
+    """
     dtype = torch.promote_types(q.dtype, torch.float32)
     scores = q.to(dtype) @ k.to(dtype).mT / math.sqrt(q.shape[-1])
     readable = readable_keys(q, k, pattern, q_start=q_start, documents=documents)
@@ -78,8 +81,8 @@ def check_inputs(q: Tensor, k: Tensor, v: Tensor, q_start: int, documents: Tenso
     rows, columns = (k.shape[0], k.shape[2]), (q.shape[3], k.shape[3], v.shape[3])
     agree = q.ndim == 4 and q.shape[:2] == k.shape[:2] and k.shape == v.shape and len(set(columns)) == 1
     if not agree or not q.dtype == k.dtype == v.dtype or q_start < 0:
-        shapes = ", ".join(f"{str(each.dtype).removeprefix('torch.')} {list(each.shape)}" for each in (q, k, v))
-        raise BadValue(f"q, k and v do not agree: {shapes}, q_start {q_start}; see need.Attend")
+        shapes = ", ".join(f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}" for tensor in (q, k, v))
+        raise BadValue(f"q, k and v do not agree: {shapes}, q_start {q_start}; see interface.Attend")
     if documents is not None and documents.shape != rows:
         raise BadValue(f"documents has the shape {list(documents.shape)}, expected one number a key, {list(rows)}")
     check_positions(q, k, q_start)

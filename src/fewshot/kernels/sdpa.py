@@ -11,9 +11,9 @@ from fewshot.kernels.reference import readable_keys
 from fewshot.patterns.pattern import Dense, Pattern
 
 
-def supports(need: Requirements) -> str | None:
-    """None, or the reason why not: torch's fused kernels have no second derivative."""
-    return "torch's fused attention has no second derivative" if need.second_order else None
+def supports(requirements: Requirements) -> str | None:
+    """Return why the kernel cannot be used, or None if it can."""
+    return "torch's fused attention has no second derivative" if requirements.second_order else None
 
 
 def attend(
@@ -26,7 +26,7 @@ def attend(
     documents: Int[Tensor, "B S"] | None = None,
     dropout: float = 0.0,
 ) -> Float[Tensor, "B H T K"]:
-    """Return attention as `need.Attend` says it; dense attention without documents needs no mask."""
+    """Return attention as `interface.Attend` defines it; dense attention without documents needs no mask."""
     n_queries, n_keys = q.shape[2], k.shape[2]
     unmasked = type(pattern) is Dense and documents is None
     is_causal = unmasked and q_start == 0 and n_queries == n_keys

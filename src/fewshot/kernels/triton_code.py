@@ -1,11 +1,11 @@
-"""The GPU code of `triton_strips`: attention over intervals of keys, forward and backward. Needs Triton to import.
+"""The GPU code of kernels/triton.py: attention over key intervals, forward and backward. Needs Triton to import.
 
-A program takes one tile of a strip's queries (or keys) in one head of one row, and walks over the keys (or queries)
+A program takes one tile of an interval's queries (or keys) in one head of one row, and walks over the keys (or queries)
 that have to do with it: an edge, whole tiles that need no mask, an edge. The host has laid out in a table, an integer a
-column, where each tile lies and which intervals it walks over: no length is compiled in. Scores are in base 2.
+column, where each tile lies and where its walk starts and ends: no length is compiled in. Scores are in base 2.
 
-Positions of a strip are first + step * i, or, with GATHER, looked up in a list. Tiles are [queries, keys]; those whose
-name ends in _t are transposed.
+Positions of an interval are first + step * i, or, with GATHER, looked up in a list. Tiles are [queries, keys]; those
+whose name ends in _t are transposed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-COLUMNS = tl.constexpr(16)  # integers of a table's row: see triton_strips._query_tiles and _key_tiles
+COLUMNS = tl.constexpr(16)  # integers of a table's row: see _query_tiles and _key_tiles in kernels/triton.py
 NOTHING = tl.constexpr(float("-inf"))
 
 # Lengths and numbers of heads: code for each of their divisibilities would be compiled for nothing.
@@ -22,7 +22,7 @@ OPEN = ("n_queries", "n_keys", "q_start", "head_first", "head_step", "heads_of_k
 
 @triton.jit
 def _places(numbers, first, step, stride, positions, inside, shift, GATHER: tl.constexpr):
-    """Where rows number `numbers` of a strip lie in memory, in elements; and which rows of the tensor they are."""
+    """Return where rows `numbers` of an interval lie in memory, in elements, and which rows of the tensor they are."""
     if GATHER:
         rows = tl.load(positions + numbers, mask=inside, other=shift) - shift
     else:
@@ -32,7 +32,7 @@ def _places(numbers, first, step, stride, positions, inside, shift, GATHER: tl.c
 
 @triton.jit
 def _tile(base, places, columns, inside, WIDTH: tl.constexpr, PADDED: tl.constexpr, WHOLE: tl.constexpr):
-    """Rows [n, PADDED] at these places; zeros where they are not inside."""
+    """Load the rows [n, PADDED] at these places; zeros where they are not inside."""
     pointers = base + places[:, None] + columns[None, :]
     if WHOLE:
         if WIDTH == PADDED:
@@ -43,7 +43,7 @@ def _tile(base, places, columns, inside, WIDTH: tl.constexpr, PADDED: tl.constex
 
 @triton.jit
 def _dot(left, right, before, PRECISION: tl.constexpr):
-    """The matrix product, added to what there was before, if anything."""
+    """Return the matrix product, added to `before` if that is not None."""
     if PRECISION == "widened":  # Triton's interpreter multiplies the bits of bfloat16, not the numbers
         product = tl.dot(left.to(tl.float32), right.to(tl.float32), before, input_precision="ieee")
     else:
@@ -53,7 +53,7 @@ def _dot(left, right, before, PRECISION: tl.constexpr):
 
 @triton.jit
 def _readable(index, low, high, doc_q, doc_k, DOCUMENTS: tl.constexpr):
-    """Which query reads which key; `index` numbers the keys of a tile within the strip."""
+    """Return which query reads which key; `index` numbers the keys of a tile within the interval."""
     allowed = (index[None, :] >= low[:, None]) & (index[None, :] < high[:, None])
     if DOCUMENTS:
         allowed = allowed & (doc_q[:, None] == doc_k[None, :])
@@ -70,7 +70,7 @@ def _attend_keys(
     WIDTH: tl.constexpr, PADDED: tl.constexpr, KEYS: tl.constexpr, GATHER_K: tl.constexpr, DOCUMENTS: tl.constexpr,
     EDGE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """The online softmax carried over keys from_ to `to` of the strip."""
+    """Carry the online softmax over keys from_ to `to` of the interval; return its three sums."""
     for j in range(from_, to, KEYS):
         index = j + tl.arange(0, KEYS)
         inside = index < to
@@ -103,7 +103,7 @@ def attend_queries(
     GATHER_Q: tl.constexpr, GATHER_K: tl.constexpr, JOIN: tl.constexpr, DOCUMENTS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Result and log-sum-exp of a tile of queries; with JOIN, joined with those of the passes before."""
+    """Store the result and the log-sum-exp of a tile of queries; with JOIN, joined with those of earlier phases."""
     row = table + tl.program_id(0) * COLUMNS
     b = (tl.program_id(1) // heads_of_kind).to(tl.int64)
     h = (head_first + tl.program_id(1) % heads_of_kind * head_step).to(tl.int64)
@@ -169,13 +169,13 @@ def dot_results(
     out, grad, delta, o_b, o_h, o_t, g_b, g_h, g_t, n_queries, n_heads,
     WIDTH: tl.constexpr, PADDED: tl.constexpr, QUERIES: tl.constexpr,
 ):  # fmt: skip
-    """delta: for each query the inner product of the result and its gradient."""
+    """Store in delta, for each query, the inner product of the result and its gradient."""
     b, h = (tl.program_id(1) // n_heads).to(tl.int64), (tl.program_id(1) % n_heads).to(tl.int64)
     rows, columns = tl.program_id(0) * QUERIES + tl.arange(0, QUERIES), tl.arange(0, PADDED)
     inside = rows < n_queries
-    one = _tile(out + b * o_b + h * o_h, rows.to(tl.int64) * o_t, columns, inside, WIDTH, PADDED, False)
-    other = _tile(grad + b * g_b + h * g_h, rows.to(tl.int64) * g_t, columns, inside, WIDTH, PADDED, False)
-    product = tl.sum(one.to(tl.float32) * other.to(tl.float32), 1)
+    result = _tile(out + b * o_b + h * o_h, rows.to(tl.int64) * o_t, columns, inside, WIDTH, PADDED, False)
+    gradient = _tile(grad + b * g_b + h * g_h, rows.to(tl.int64) * g_t, columns, inside, WIDTH, PADDED, False)
+    product = tl.sum(result.to(tl.float32) * gradient.to(tl.float32), 1)
     tl.store(delta + tl.program_id(1).to(tl.int64) * n_queries + rows, product, mask=inside)
 
 
@@ -193,7 +193,7 @@ def _gradient_from_keys(
     WIDTH: tl.constexpr, PADDED: tl.constexpr, KEYS: tl.constexpr, GATHER_K: tl.constexpr, DOCUMENTS: tl.constexpr,
     EDGE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """The gradient of a tile of queries with what keys from_ to `to` add, not yet scaled."""
+    """Return the gradient of a tile of queries, not yet scaled, with what keys from_ to `to` add to it."""
     for j in range(from_, to, KEYS):
         index = j + tl.arange(0, KEYS)
         inside = index < to
@@ -223,7 +223,7 @@ def differentiate_queries(
     GATHER_Q: tl.constexpr, GATHER_K: tl.constexpr, JOIN: tl.constexpr, DOCUMENTS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """The gradient of a tile of queries; with JOIN, added to that of the passes before."""
+    """Store the gradient of a tile of queries; with JOIN, added to that of earlier phases."""
     row = table + tl.program_id(0) * COLUMNS
     b = (tl.program_id(1) // heads_of_kind).to(tl.int64)
     h = (head_first + tl.program_id(1) % heads_of_kind * head_step).to(tl.int64)
@@ -273,7 +273,7 @@ def _gradient_from_queries(
     WIDTH: tl.constexpr, PADDED: tl.constexpr, QUERIES: tl.constexpr, GATHER_Q: tl.constexpr, DOCUMENTS: tl.constexpr,
     EDGE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """The gradients of a tile of keys, not yet scaled, and of its values, with what queries from_ to `to` add."""
+    """Return the gradients of a tile of keys, not yet scaled, and of its values; queries from_ to `to` add to them."""
     for i in range(from_, to, QUERIES):
         numbers = i + tl.arange(0, QUERIES)
         inside = numbers < to
@@ -306,7 +306,7 @@ def differentiate_keys(
     GATHER_Q: tl.constexpr, GATHER_K: tl.constexpr, JOIN: tl.constexpr, DOCUMENTS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """The gradients of a tile of keys and of their values; with JOIN, added to those of the passes before."""
+    """Store the gradients of a tile of keys and of their values; with JOIN, added to those of earlier phases."""
     row = table + tl.program_id(0) * COLUMNS
     b = (tl.program_id(1) // heads_of_kind).to(tl.int64)
     h = (head_first + tl.program_id(1) % heads_of_kind * head_step).to(tl.int64)

@@ -13,7 +13,7 @@ from typing import Any
 
 from fewshot.base.config import from_plain, to_plain
 from fewshot.base.errors import BadValue, Diverged, check
-from fewshot.evaluate.compare import spread
+from fewshot.evaluate.variation import spread
 
 MAX_COUNT = 2**53  # larger whole numbers are not exact as floats, and so not on an axis
 MAX_VALUE = 1e300  # larger ones cannot be drawn

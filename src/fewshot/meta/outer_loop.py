@@ -20,6 +20,7 @@ from torch import Tensor
 from fewshot.base.errors import BadValue, Diverged, check, check_counts
 from fewshot.base.files import parse_json, to_json
 from fewshot.base.rng import seed_of
+from fewshot.base.tensors import first_not_finite
 from fewshot.meta.state import damaged, differences, digest, read_state, write_state
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
@@ -158,7 +159,10 @@ class OuterLoop:
             self.recent += torch.stack(self._losses).tolist()
             self._losses = []
         after = f"after {self.iteration:,} iterations: {self.way_out}"
-        finite = {"the loss": all(map(math.isfinite, self.recent)), "what is learned": _are_finite(self._tensors())}
+        finite = {
+            "the loss": all(map(math.isfinite, self.recent)),
+            "what is learned": first_not_finite(self._tensors()) is None,
+        }
         for what, is_finite in finite.items():
             if not is_finite:
                 self.is_whole = False
@@ -219,7 +223,3 @@ class OuterLoop:
                 _, i, moment = name.split(".")
                 optimizer_state.setdefault(int(i), {})[moment] = value
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": optimizer_state})
-
-
-def _are_finite(tensors: Mapping[str, Tensor]) -> bool:
-    return all(bool(tensor.isfinite().all()) for tensor in tensors.values())

@@ -1,7 +1,7 @@
-"""Keys and values of the positions already read, so that a new token costs one position instead of all.
+"""The KV cache: keys and values of the positions already read, so that a new token costs one position instead of all.
 
-Only what the layer's pattern can read again is kept: a band of 256 keys keeps 256, at position 100,000 too. Rows of a
-batch may have different lengths.
+Only what the layer's pattern can read again is held: 256 positions for a band of 256 keys, at position 100,000 too.
+Rows of a batch may have different lengths.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 from fewshot.base.errors import ContextTooLong
 from fewshot.kernels.interface import Attend
 from fewshot.model.config import GPTConfig
-from fewshot.patterns.cache_layout import CacheLayout, kept, readable_slots
+from fewshot.patterns.cache_layout import CacheLayout, cache_layout, readable_slots
 from fewshot.patterns.pattern import Pattern
 
 
@@ -29,52 +29,47 @@ class LayerCache:
         self.pattern, self.n_rows = pattern, n_rows
         kinds = pattern.for_heads(config.n_heads)
         self.heads = [slice(first, None, len(kinds)) for first in range(min(len(kinds), config.n_heads))]
-        self.kept = [kept(kind, config.n_ctx) for kind in kinds[: config.n_heads]]
+        self.layouts = [cache_layout(kind, config.n_ctx) for kind in kinds[: config.n_heads]]
         self.buffers = [
-            torch.zeros(2, n_rows, len(range(config.n_heads)[heads]), each.capacity, config.head_width,
+            torch.zeros(2, n_rows, len(range(config.n_heads)[heads]), layout.capacity, config.head_width,
                         device=device, dtype=dtype)
-            for heads, each in zip(self.heads, self.kept, strict=True)
+            for heads, layout in zip(self.heads, self.layouts, strict=True)
         ]  # fmt: skip
 
     @property
     def n_bytes(self) -> int:
-        """Of the buffers."""
+        """Bytes of the buffers."""
         return sum(buffer.nbytes for buffer in self.buffers)
-
-    def n_entries(self, length: int) -> int:
-        """Return positions that are held after `length` were read, those of the kind of head that holds most."""
-        return max(len(each.held(length)) for each in self.kept)
 
     def write(self, k: Tensor, v: Tensor, starts: Sequence[int], counts: Sequence[int]) -> None:
         """Put the real new positions into the buffers, rows of equal length together."""
         for start, count in set(zip(starts, counts, strict=True)):
             same = [b for b in range(self.n_rows) if (starts[b], counts[b]) == (start, count)]
             rows = slice(None) if len(same) == self.n_rows else same
-            for heads, each, buffer in zip(self.heads, self.kept, self.buffers, strict=True):
+            for heads, layout, buffer in zip(self.heads, self.layouts, self.buffers, strict=True):
                 if k.shape[2] == 1:
-                    for slot in each.new_slots(start) if count else []:
+                    for slot in layout.new_slots(start) if count else []:
                         for half, new in zip(buffer, (k, v), strict=True):
                             half[rows, :, slot] = new[rows, heads, 0].to(half.dtype)
                     continue
-                positions, slots = (torch.from_numpy(index) for index in each.writes(start, start + count))
+                positions, slots = (torch.from_numpy(index) for index in layout.writes(start, start + count))
                 new = torch.stack([k[:, heads], v[:, heads]])[..., positions - start, :].to(buffer.dtype)
                 for b in same:
                     buffer[:, b, :, slots] = new[:, b]
 
     def joined(self, start: int, k: Tensor, v: Tensor, rows: slice) -> tuple[int, Tensor, Tensor]:
-        """Return the first position that is needed, and all keys and values from there on, those before `start` from
-        here.
+        """Return the first position that is needed, and all keys and values from there on.
 
-        What the pattern cannot read, and was dropped, is zeros.
+        Those before `start` come from the cache; what the pattern cannot read, and was dropped, is zeros.
         """
         if start == 0:
             return 0, k, v
-        first = self.kept[0].first_needed(start) if len(self.kept) == 1 else 0
+        first = self.layouts[0].first_needed(start) if len(self.layouts) == 1 else 0
         earlier = k.new_zeros(2, len(k), k.shape[1], start - first, k.shape[3])
-        for heads, each, buffer in zip(self.heads, self.kept, self.buffers, strict=True):
-            held = each.held(start)
+        for heads, layout, buffer in zip(self.heads, self.layouts, self.buffers, strict=True):
+            held = layout.held(start)
             held = held[held >= first]
-            slots = torch.from_numpy(each.slots(held, start)).to(k.device)
+            slots = torch.from_numpy(layout.slots(held, start)).to(k.device)
             earlier[:, :, heads][..., torch.from_numpy(held - first).to(k.device), :] = buffer[:, rows][
                 ..., slots, :
             ].to(k.dtype)
@@ -82,32 +77,32 @@ class LayerCache:
         return first, keys, values
 
     def read(self, q: Tensor, position: int) -> Tensor:
-        """Return one query a row, all at the same position: exactly the keys that it reads, so no mask is needed."""
+        """Attend from one query a row, all at one position, to exactly the keys that it reads: no mask is needed."""
         mixed = []
-        for heads, each, buffer in zip(self.heads, self.kept, self.buffers, strict=True):
-            keys, values = buffer[..., _reader(each, position), :].unbind(0)
+        for heads, layout, buffer in zip(self.heads, self.layouts, self.buffers, strict=True):
+            keys, values = buffer[..., _slot_index(layout, position), :].unbind(0)
             mixed.append(F.scaled_dot_product_attention(q[:, heads], keys, values))
         return self._together(mixed)
 
     def _together(self, by_kind: list[Tensor]) -> Tensor:
-        """Return all heads in their order, from those of each kind."""
+        """Put the heads of each kind together, in their order."""
         if len(by_kind) == 1:
             return by_kind[0]
         first = by_kind[0]
-        mixed = first.new_empty(len(first), sum(each.shape[1] for each in by_kind), *first.shape[2:])
-        for heads, each in zip(self.heads, by_kind, strict=True):
-            mixed[:, heads] = each
+        mixed = first.new_empty(len(first), sum(part.shape[1] for part in by_kind), *first.shape[2:])
+        for heads, part in zip(self.heads, by_kind, strict=True):
+            mixed[:, heads] = part
         return mixed
 
     def read_ragged(self, q: Tensor, positions: Sequence[int]) -> Tensor:
-        """Return one query a row, at different positions."""
+        """Attend from one query a row, at different positions."""
         mixed = []
-        for heads, each, buffer in zip(self.heads, self.kept, self.buffers, strict=True):
-            lists = [readable_slots(each, position) for position in positions]
+        for heads, layout, buffer in zip(self.heads, self.layouts, self.buffers, strict=True):
+            lists = [readable_slots(layout, position) for position in positions]
             slots = np.zeros((self.n_rows, max(map(len, lists))), dtype=np.int64)
-            for row, one in zip(slots, lists, strict=True):
-                row[: len(one)] = one
-            lengths = torch.tensor([len(one) for one in lists], device=q.device)
+            for row, readable in zip(slots, lists, strict=True):
+                row[: len(readable)] = readable
+            lengths = torch.tensor([len(readable) for readable in lists], device=q.device)
             index = torch.from_numpy(slots).to(q.device)[:, None, :, None]
             keys, values = (half.gather(2, index.expand(-1, half.shape[1], -1, half.shape[3])) for half in buffer)
             real = torch.arange(slots.shape[1], device=q.device) < lengths[:, None]
@@ -116,10 +111,10 @@ class LayerCache:
 
 
 @dataclass(frozen=True)
-class CacheReading:
-    """New positions that one layer reads: row b has read `starts[b]` before, of the new ones `counts[b]` are real.
+class CachedAttention:
+    """Attention of a layer over its cache: row b has read `starts[b]` positions, of the new ones `counts[b]` are real.
 
-    What is computed for the others, at the end of a row, has no meaning.
+    What is computed for the others, which fill up the end of a row, has no meaning.
     """
 
     cache: LayerCache
@@ -133,7 +128,7 @@ class CacheReading:
         v: Float[Tensor, "B H T K"],
         attend: Attend,
     ) -> Float[Tensor, "B H T K"]:
-        """Attend from the new positions to all that the pattern allows, and take the new ones in."""
+        """Attend from the new positions to all that the pattern allows, and write the new ones to the cache."""
         cache, starts, counts = self.cache, self.starts, self.counts
         alike = len(set(starts)) == 1 and (starts[0] == 0 or len(set(counts)) == 1)
         if q.shape[2] == 1 and not (alike and starts[0] == 0):
@@ -151,13 +146,13 @@ class CacheReading:
         return torch.cat(mixed)
 
 
-def _reader(kept: CacheLayout, position: int) -> slice | Tensor:
+def _slot_index(layout: CacheLayout, position: int) -> slice | Tensor:
     """Return `readable_slots` as an index: a slice, which makes no copy, where they always lie side by side."""
-    return kept.span(position) or torch.from_numpy(readable_slots(kept, position))
+    return layout.span(position) or torch.from_numpy(readable_slots(layout, position))
 
 
 class Cache:
-    """One `LayerCache` a layer, and how far each row has been read."""
+    """A `LayerCache` for each layer, and how far each row has been read."""
 
     def __init__(
         self, config: GPTConfig, n_rows: int, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
@@ -177,11 +172,11 @@ class Cache:
 
     @property
     def n_bytes(self) -> int:
-        """Of all layers; it does not grow while reading."""
+        """Bytes of all layers; they do not grow while reading."""
         return sum(layer.n_bytes for layer in self.layers)
 
-    def readings(self, n_positions: int, counts: Sequence[int] | None) -> list[CacheReading]:
-        """For each layer the reading of the next `n_positions` a row, of which `counts` are real (None: all).
+    def layer_memories(self, n_positions: int, counts: Sequence[int] | None) -> list[CachedAttention]:
+        """Return each layer's part for the next `n_positions` a row, of which `counts` are real (None: all).
 
         Raises ContextTooLong if a row would go beyond n_ctx; nothing has changed then.
         """
@@ -189,16 +184,16 @@ class Cache:
         if max(ends) > self.n_ctx:
             raise ContextTooLong(max(ends), self.n_ctx, "the input")
         real = [end - start for start, end in zip(self.lengths, ends, strict=True)]
-        return [CacheReading(layer, self.lengths, real) for layer in self.layers]
+        return [CachedAttention(layer, self.lengths, real) for layer in self.layers]
 
     def positions(self, n_positions: int) -> Int[Tensor, "*B T"]:
-        """Where the next positions stand; those beyond n_ctx are no real ones, and held at its end."""
+        """Return the next positions; those beyond n_ctx are no real ones: they are given the last position."""
         if len(set(self.lengths)) == 1 and self.length + n_positions <= self.n_ctx:
             return torch.arange(self.length, self.length + n_positions)
         return (torch.tensor(self.lengths)[:, None] + torch.arange(n_positions)).clamp(max=self.n_ctx - 1)
 
     def advance(self, n_positions: int, counts: Sequence[int] | None) -> None:
-        """Every layer has read its part."""
+        """Count the next positions as read, once every layer has read them."""
         self.lengths = self._ends(n_positions, counts)
 
     def _ends(self, n_positions: int, counts: Sequence[int] | None) -> list[int]:
@@ -206,14 +201,14 @@ class Cache:
         return [start + count for start, count in zip(self.lengths, counts, strict=True)]
 
     def select(self, rows: Sequence[int]) -> None:
-        """Keep these rows, in this order; one may be kept several times."""
+        """Keep these rows, in this order; a row may be taken several times."""
         for layer in self.layers:
             layer.n_rows = len(rows)
             layer.buffers = [buffer[:, list(rows)] for buffer in layer.buffers]
         self.lengths = [self.lengths[b] for b in rows]
 
     def take_row(self, b: int, other: Cache) -> None:
-        """Make row `b` what the only row of `other` is."""
+        """Copy the only row of `other` into row `b`."""
         for mine, its in zip(self.layers, other.layers, strict=True):
             for buffer, source in zip(mine.buffers, its.buffers, strict=True):
                 buffer[:, b] = source[:, 0]

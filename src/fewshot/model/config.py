@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fewshot.base.errors import check
 from fewshot.model.positions import table_sizes
+from fewshot.patterns.pattern import Pattern
 from fewshot.patterns.schedule import Schedule, parse
 
 INIT_STDS = {"pre-ln": 0.02, "post-ln": 0.02, "sparse-transformer": 0.125}  # and the names of all blocks
@@ -62,6 +63,12 @@ class GPTConfig:
     def schedule(self) -> Schedule:
         """Return the attention pattern of every layer."""
         return parse(self.pattern)
+
+    @property
+    def patterns(self) -> tuple[Pattern, ...]:
+        """Each pattern that some layer has, once, in the order of the layers."""
+        schedule = self.schedule()
+        return tuple(dict.fromkeys(schedule.for_layer(i) for i in range(self.n_layers)))
 
     @property
     def head_width(self) -> int:

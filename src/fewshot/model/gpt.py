@@ -19,7 +19,7 @@ from fewshot.kernels.interface import Attend
 from fewshot.model.cache import Cache
 from fewshot.model.config import GPTConfig
 from fewshot.model.init import initialise
-from fewshot.model.layers import Block
+from fewshot.model.layers import TransformerBlock
 from fewshot.model.loss import mean_cross_entropy
 from fewshot.model.memory import Memory
 from fewshot.model.positions import Positions, table_sizes
@@ -38,10 +38,10 @@ class GPT(nn.Module):
         self.wte = nn.Embedding(config.n_vocab, config.d_model)
         self.wpe = Positions(table_sizes(config.positions, n_ctx=config.n_ctx), config.d_model)
         self.drop = nn.Dropout(config.inner_dropout)
-        self.h = nn.ModuleList(Block(config, schedule.for_layer(i), attend) for i in range(config.n_layers))
+        self.h = nn.ModuleList(TransformerBlock(config, schedule.for_layer(i), attend) for i in range(config.n_layers))
         self.ln_f = nn.LayerNorm(config.d_model) if config.block != "post-ln" else nn.Identity()
         self.lm_head = None if config.tied else nn.Linear(config.d_model, config.n_vocab, bias=False)
-        self.recompute = False  # in the backward pass, instead of keeping what a block made; training may set it
+        self.recompute = False  # blocks in the backward pass, instead of storing their activations; training may set it
         initialise(self, config)
 
     @property
@@ -52,58 +52,57 @@ class GPT(nn.Module):
     def hidden(
         self,
         tokens: Int[Tensor, "B T"],
-        cache: Memory | None = None,
+        memory: Memory | None = None,
         documents: Int[Tensor, "B T"] | None = None,
         *,
         counts: Sequence[int] | None = None,
     ) -> Float[Tensor, "B T D"]:
-        """Return hidden states after the last norm; cache, documents and counts as `read` has them."""
-        return self.read(self.wte(tokens), cache, documents, counts=counts)
+        """Return hidden states after the last norm; memory, documents and counts as `read` has them."""
+        return self.read(self.wte(tokens), memory, documents, counts=counts)
 
     def read(
         self,
         embedded: Float[Tensor, "B T D"],
-        cache: Memory | None = None,
+        memory: Memory | None = None,
         documents: Int[Tensor, "B T"] | None = None,
         *,
         counts: Sequence[int] | None = None,
     ) -> Float[Tensor, "B T D"]:
-        """Return hidden states after the last norm, of inputs that are vectors: embedded tokens, or numbers laid out
-        as such.
+        """Return hidden states after the last norm, for inputs that are vectors, such as embedded tokens.
 
-        With a cache, the inputs continue what it holds and are added to it; where rows are padded at their ends,
-        `counts` tells how many inputs of each are real. A tree takes a cache's place where texts branch,
-        a prefix where its keys and values are to be kept. `documents` numbers each position's document and keeps
-        attention inside it. Raises ContextTooLong beyond n_ctx.
+        With a cache as memory, the inputs continue what it holds and are added to it; where rows are padded at their
+        ends, `counts` tells how many inputs of each are real. A `PrefixTree` takes a cache's place where texts branch,
+        a `Prefix` stores the keys and values that the trees then follow. `documents` numbers each position's document
+        and keeps attention inside it. Raises ContextTooLong beyond n_ctx.
         """
         n_positions = embedded.shape[1]
-        if cache is not None and documents is not None:
+        if memory is not None and documents is not None:
             raise BadValue("document masking and a cache cannot be used together: decode one document at a time")
-        if cache is None and n_positions > self.config.n_ctx:
+        if memory is None and n_positions > self.config.n_ctx:
             raise ContextTooLong(n_positions, self.config.n_ctx, "the input")
-        readings = [None] * len(self.h) if cache is None else cache.readings(n_positions, counts)
-        x = self.drop(embedded + self._positions(n_positions, cache))
-        for block, reading in zip(self.h, readings, strict=True):
-            if self.recompute and reading is None and torch.is_grad_enabled():
+        by_layer = [None] * len(self.h) if memory is None else memory.layer_memories(n_positions, counts)
+        x = self.drop(embedded + self._positions(n_positions, memory))
+        for block, layer_memory in zip(self.h, by_layer, strict=True):
+            if self.recompute and layer_memory is None and torch.is_grad_enabled():
                 x = checkpoint(block, x, None, documents, use_reentrant=False)
             else:
-                x = block(x, reading, documents)
-        if cache is not None:
-            cache.advance(n_positions, counts)
+                x = block(x, layer_memory, documents)
+        if memory is not None:
+            memory.advance(n_positions, counts)
         return self.ln_f(x)
 
-    def _positions(self, n_positions: int, cache: Memory | None) -> Float[Tensor, "*B T D"]:
-        """Return embeddings of the next positions, row by row where the rows of a cache differ."""
-        at = torch.arange(n_positions) if cache is None else cache.positions(n_positions)
+    def _positions(self, n_positions: int, memory: Memory | None) -> Float[Tensor, "*B T D"]:
+        """Return embeddings of the next positions, row by row where the rows of a memory differ."""
+        at = torch.arange(n_positions) if memory is None else memory.positions(n_positions)
         return self.wpe(at.to(self.wpe.weight.device))
 
     def logits(self, hidden: Float[Tensor, "*N D"]) -> Float[Tensor, "*N V"]:
-        """Return scores over the vocabulary for these hidden states."""
+        """Return the logits over the vocabulary for these hidden states."""
         return hidden @ self.output_weight.T
 
-    def forward(self, tokens: Int[Tensor, "B T"], cache: Memory | None = None) -> Float[Tensor, "B T V"]:
+    def forward(self, tokens: Int[Tensor, "B T"], memory: Memory | None = None) -> Float[Tensor, "B T V"]:
         """Return logits at every position."""
-        return self.logits(self.hidden(tokens, cache))
+        return self.logits(self.hidden(tokens, memory))
 
     def loss(
         self,
@@ -122,7 +121,7 @@ class GPT(nn.Module):
 
 
 def count_parameters(config: GPTConfig) -> dict[str, int]:
-    """Return parameters of the model, counted on the meta device: `total` and `non_embedding` (without wte and wpe)."""
+    """Count the parameters of a model on the meta device: `total` and `non_embedding` (without wte and wpe)."""
     with torch.device("meta"):
         model = GPT(config)
     total = sum(parameter.numel() for parameter in model.parameters())

@@ -30,7 +30,7 @@ def initialise(model: nn.Module, config: GPTConfig) -> None:
 
 
 def _std(name: str, n_columns: int, config: GPTConfig) -> float:
-    """Return standard deviation of one matrix; its columns are the inputs, or those of an embedding."""
+    """Return the standard deviation of a matrix; its columns are the inputs, or those of an embedding."""
     std = config.matrix_std
     if config.block == "sparse-transformer":
         if name == "lm_head.weight":

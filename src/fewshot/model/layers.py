@@ -1,4 +1,4 @@
-"""One transformer block of the GPT family. In: activations [B, T, D]. Out: the same shape.
+"""The transformer block of the GPT family. In: activations [B, T, D]. Out: the same shape.
 
 Parameters carry GPT-2's names. The attention kernel is handed in; the block knows only the signature.
 """
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fewshot.kernels.interface import Attend
 from fewshot.model.config import GPTConfig
-from fewshot.model.memory import Reading
+from fewshot.model.memory import LayerMemory
 from fewshot.patterns.pattern import Pattern
 
 
@@ -37,7 +37,7 @@ class Attention(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "B T D"],
-        reading: Reading | None = None,
+        memory: LayerMemory | None = None,
         documents: Int[Tensor, "B S"] | None = None,
     ) -> Float[Tensor, "B T D"]:
         """Attend from each of the T positions to those that the pattern allows, the cached ones included."""
@@ -46,12 +46,12 @@ class Attention(nn.Module):
         q, k, v = (part.view(n_rows, n_positions, self.n_heads, -1) for part in parts)
         if missing := self.d_head - self.d_qk:
             q, k = F.pad(q * (self.d_head / self.d_qk) ** 0.5, (0, missing)), F.pad(k, (0, missing))
-        q, k, v = (each.transpose(1, 2) for each in (q, k, v))
-        if reading is None:
+        q, k, v = (part.transpose(1, 2) for part in (q, k, v))
+        if memory is None:
             dropout = self.dropout if self.training else 0.0
             mixed = self.attend(q, k, v, self.pattern, documents=documents, dropout=dropout)
         else:
-            mixed = reading.attend(q, k, v, self.attend)
+            mixed = memory.attend(q, k, v, self.attend)
         return self.c_proj(mixed.transpose(1, 2).reshape(n_rows, n_positions, -1))
 
 
@@ -70,11 +70,11 @@ class FeedForward(nn.Module):
         self.gelu = sigmoid_gelu if config.block == "sparse-transformer" else partial(F.gelu, approximate="tanh")
 
     def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
-        """Return position by position, no mixing."""
+        """Return the layer's output for each position by itself."""
         return self.c_proj(self.gelu(self.c_fc(x)))
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """Attention and feed-forward with their norms and residual sums.
 
     pre-LN (GPT-2, GPT-3, Sparse Transformer): x + attn(ln_1(x)), then x + mlp(ln_2(x)).
@@ -93,12 +93,12 @@ class Block(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "B T D"],
-        reading: Reading | None = None,
+        memory: LayerMemory | None = None,
         documents: Int[Tensor, "B S"] | None = None,
     ) -> Float[Tensor, "B T D"]:
         """Return the block's output."""
         if self.norm_first:
-            x = x + self.drop(self.attn(self.ln_1(x), reading, documents))
+            x = x + self.drop(self.attn(self.ln_1(x), memory, documents))
             return x + self.drop(self.mlp(self.ln_2(x)))
-        x = self.ln_1(x + self.drop(self.attn(x, reading, documents)))
+        x = self.ln_1(x + self.drop(self.attn(x, memory, documents)))
         return self.ln_2(x + self.drop(self.mlp(x)))

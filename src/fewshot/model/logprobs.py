@@ -1,4 +1,4 @@
-"""The check between a model and whatever is made of its answer: a token, a score, a figure."""
+"""Check log-probabilities before they become a token, a score or a figure."""
 
 from __future__ import annotations
 

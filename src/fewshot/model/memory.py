@@ -1,4 +1,4 @@
-"""How a model reads what follows something: a cache, a tree of texts, a text whose keys and values are to be kept."""
+"""What a model reads beside its input: a KV cache, a prefix tree, or a prefix whose keys and values are stored."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from fewshot.kernels.interface import Attend
 
 
 @runtime_checkable
-class Reading(Protocol):
-    """One layer's part: new positions attend to each other and to what was read before."""
+class LayerMemory(Protocol):
+    """A layer's part of a `Memory`: new positions attend to each other and to what was read before."""
 
     def attend(
         self,
@@ -22,22 +22,22 @@ class Reading(Protocol):
         v: Float[Tensor, "B H T K"],
         attend: Attend,
     ) -> Float[Tensor, "B H T K"]:
-        """Return what the new positions read."""
+        """Return the attention of the new positions; `attend` is the model's kernel."""
         ...
 
 
 @runtime_checkable
 class Memory(Protocol):
-    """What `GPT.hidden` asks of it, in this order."""
+    """What `GPT.hidden` calls, in this order."""
 
-    def readings(self, n_positions: int, counts: Sequence[int] | None) -> Sequence[Reading]:
-        """For each layer the reading of the next `n_positions` a row, of which `counts` are real (None: all)."""
+    def layer_memories(self, n_positions: int, counts: Sequence[int] | None) -> Sequence[LayerMemory]:
+        """Return each layer's part for the next `n_positions` a row, of which `counts` are real (None: all)."""
         ...
 
     def positions(self, n_positions: int) -> Int[Tensor, "*B T"]:
-        """Where they stand."""
+        """Return their positions."""
         ...
 
     def advance(self, n_positions: int, counts: Sequence[int] | None) -> None:
-        """All layers have read them."""
+        """Count them as read, once all layers have read them."""
         ...

@@ -29,6 +29,7 @@ class Plan:
     n_heads: int
     d_head: int
     n_ctx: int  # tokens
+    n_vocab: int  # entries that n_parameters counts; a run has those of its tokenizer
     pattern: str
     n_parameters: int
     n_non_embedding: int
@@ -38,7 +39,7 @@ class Plan:
     table_d1_flops: float
     table_d1_pf_days: float
     training_state_bytes: int  # weights, gradients and two Adam moments in float32
-    activation_bytes: int  # kept for the backward pass of one sequence, float32, no recomputation
+    activation_bytes: int  # held for the backward pass of one sequence, float32, no recomputation
     recomputed_bytes: int  # the same with recomputation
     inference_weight_bytes: int  # bfloat16
     cache_bytes: int  # keys and values that one full context needs, by the pattern of each layer, bfloat16
@@ -56,6 +57,7 @@ def make_plan(name: str, config: GPTConfig, *, n_tokens: int = PAPER_TOKENS) -> 
         n_heads=config.n_heads,
         d_head=config.head_width,
         n_ctx=config.n_ctx,
+        n_vocab=config.n_vocab,
         pattern=config.pattern,
         n_parameters=total,
         n_non_embedding=count["non_embedding"],
@@ -73,12 +75,12 @@ def make_plan(name: str, config: GPTConfig, *, n_tokens: int = PAPER_TOKENS) -> 
 
 
 def n_parameters(config: GPTConfig) -> int:
-    """Return parameters of the model by arithmetic: at once for any size, where building it would take minutes."""
+    """Compute the number of parameters by arithmetic: at once for any size; building a model would take minutes."""
     return n_block_parameters(config) + _n_embedding(config)
 
 
 def n_block_parameters(config: GPTConfig) -> int:
-    """Return those of them in the blocks: all but embeddings, output matrix and last norm."""
+    """Compute the number of parameters in the blocks: all but embeddings, output matrix and last norm."""
     d, heads = config.d_model, config.n_heads * config.head_width
     attention = (d + 1) * (2 * config.n_heads * config.qk_width + heads) + (heads + 1) * d
     feed_forward = (d + 1) * config.ff_width + (config.ff_width + 1) * d
@@ -91,12 +93,12 @@ def _n_embedding(config: GPTConfig) -> int:
 
 
 def activation_bytes(config: GPTConfig, *, recompute: bool = False) -> int:
-    """Return bytes that autograd keeps for one sequence of n_ctx tokens in float32, attention weights never stored.
+    """Return the bytes that autograd holds for one sequence of n_ctx tokens in float32, attention weights never stored.
 
-    A block keeps, in units of T: its two norms' inputs and outputs (4 D), q, k, v (3 W), the mixed values (W) with
+    A block holds, in units of T: its two norms' inputs and outputs (4 D), q, k, v (3 W), the mixed values (W) with
     their log-sum-exp (H), and both sides of the feed-forward non-linearity (2 F). Narrow queries and keys are also
-    kept as they were before they were widened, and sigmoid(1.702 x) beside x. With `recompute` only the input of each
-    block is kept (D), and during the backward pass one block as a whole.
+    held as they were before they were widened, and sigmoid(1.702 x) beside x. With `recompute` only the input of each
+    block is held (D), and during the backward pass one block as a whole.
     """
     width = config.n_heads * config.head_width
     narrow = 2 * config.n_heads * config.qk_width if config.qk_width < config.head_width else 0

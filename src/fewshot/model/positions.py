@@ -60,7 +60,8 @@ class Positions(nn.Embedding):
         self.sizes = sizes
 
     def forward(self, positions: Int[Tensor, "*N"]) -> Float[Tensor, "*N D"]:
-        """Return one vector a position."""
+        """Return a vector for each position."""
         firsts = itertools.accumulate(self.sizes[:-1], initial=0)
-        rows = [first + each for first, each in zip(firsts, coordinates(positions, self.sizes), strict=True)]
+        digits = coordinates(positions, self.sizes)
+        rows = [first + digit for first, digit in zip(firsts, digits, strict=True)]
         return F.embedding(torch.stack(rows), self.weight).sum(0)

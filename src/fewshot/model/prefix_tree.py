@@ -1,7 +1,8 @@
-"""Texts that share their beginnings, read as one: each shared token is computed once.
+"""Read texts that share their beginnings as prefix trees: each shared token is computed once.
 
-A row is a forest: every token but a root follows a parent, and reads its ancestors as if they alone stood before it, at
-positions that count from the root. All rows follow one prefix. In: who follows whom. Out: what a layer needs to attend.
+A row holds prefix trees: every token but a root has a parent, and reads its ancestors as if they alone stood before it,
+at positions that count from the root. All rows follow one prefix. In: which tokens are ancestors of which. Out: what a
+layer needs for its attention.
 """
 
 from __future__ import annotations
@@ -22,44 +23,44 @@ from fewshot.patterns.pattern import Pattern
 
 @dataclass(frozen=True)
 class Prefix:
-    """Keys and values [2, 1, H, P, K] of every layer; filled when it is given to `GPT.hidden` with the one text."""
+    """Keys and values [2, 1, H, P, K] of a text in every layer; `GPT.hidden` fills it when it is given the text."""
 
     config: GPTConfig
     layers: list[Tensor] = field(default_factory=list)
 
     @property
     def length(self) -> int:
-        """Tokens in it."""
+        """Tokens of the prefix."""
         return self.layers[0].shape[3] if self.layers else 0
 
     def positions(self, n_positions: int) -> Int[Tensor, " T"]:
-        """From the beginning."""
+        """Return positions that count from 0: the prefix is a whole text."""
         return torch.arange(n_positions)
 
-    def readings(self, n_positions: int, counts: Sequence[int] | None) -> list[_Kept]:
-        """For each layer what keeps its keys and values."""
+    def layer_memories(self, n_positions: int, counts: Sequence[int] | None) -> list[_PrefixAttention]:
+        """Return for each layer what stores its keys and values; raises ContextTooLong beyond n_ctx."""
         if n_positions > self.config.n_ctx:
             raise ContextTooLong(n_positions, self.config.n_ctx)
         schedule = self.config.schedule()
-        return [_Kept(self, schedule.for_layer(i)) for i in range(self.config.n_layers)]
+        return [_PrefixAttention(self, schedule.for_layer(i)) for i in range(self.config.n_layers)]
 
     def advance(self, n_positions: int, counts: Sequence[int] | None) -> None:
-        """Nothing is left to do."""
+        """Do nothing: the layers have stored all there is."""
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _PrefixAttention:
     prefix: Prefix
     pattern: Pattern
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, attend: Attend) -> Tensor:
-        """As without any memory."""
+        """Attend as without any memory, and store the keys and values."""
         self.prefix.layers.append(torch.stack([k, v]))
         return attend(q, k, v, self.pattern)
 
 
-class Tree:
-    """The memory of one call of `GPT.hidden`.
+class PrefixTree:
+    """The memory of one call of `GPT.hidden`, whose tokens branch as prefix trees after one prefix.
 
     `depths` counts a token's ancestors in its row, `sees` tells which tokens of the row are its ancestors or itself.
     Raises ContextTooLong if prefix and deepest token exceed n_ctx.
@@ -75,17 +76,17 @@ class Tree:
         self._masks: dict[Pattern, Bool[Tensor, "B H T S"]] = {}
 
     def positions(self, n_positions: int) -> Int[Tensor, "B T"]:
-        """Where the tokens stand."""
+        """Return each token's position: its depth, counted from the end of the prefix."""
         return self.prefix.length + self.depths
 
-    def readings(self, n_positions: int, counts: Sequence[int] | None) -> list[_Branching]:
-        """For each layer what its attention needs."""
+    def layer_memories(self, n_positions: int, counts: Sequence[int] | None) -> list[_TreeAttention]:
+        """Return for each layer what its attention needs."""
         schedule = self.config.schedule()
         before: Sequence[Tensor | None] = self.prefix.layers or [None] * self.config.n_layers
-        return [_Branching(self, schedule.for_layer(i), layer) for i, layer in enumerate(before)]
+        return [_TreeAttention(self, schedule.for_layer(i), layer) for i, layer in enumerate(before)]
 
     def advance(self, n_positions: int, counts: Sequence[int] | None) -> None:
-        """Nothing is kept."""
+        """Do nothing: a tree is read once."""
 
     def mask(self, pattern: Pattern) -> Bool[Tensor, "B H T S"]:
         """Return which keys, those of the prefix first, each token may read; one head where all are alike."""
@@ -99,13 +100,13 @@ class Tree:
 
 
 @dataclass(frozen=True)
-class _Branching:
-    tree: Tree
+class _TreeAttention:
+    tree: PrefixTree
     pattern: Pattern
     before: Float[Tensor, "2 1 H P K"] | None
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, attend: Attend) -> Tensor:
-        """From each token to the prefix and to its ancestors, as far as the pattern allows."""
+        """Attend from each token to the prefix and to its ancestors, as far as the pattern allows."""
         if self.before is not None:
             keys, values = self.before.to(k.dtype).expand(-1, len(q), -1, -1, -1)
             k, v = torch.cat([keys, k], dim=2), torch.cat([values, v], dim=2)

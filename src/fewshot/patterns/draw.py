@@ -1,4 +1,4 @@
-"""Patterns seen: a schedule and a length go in, text or a picture comes out. Refuses to know tensors and devices."""
+"""Draw patterns: a schedule and a length go in, text or a picture comes out. Refuses to know tensors and devices."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def to_text(schedule: Schedule, n: int, max_cells: int = 48) -> str:
     Longer texts than `max_cells` are drawn with several positions to a character.
     """
     side = _side(n, max_cells)
-    each = "one position" if side == 1 else f"{side} x {side} positions"
+    cell = "one position" if side == 1 else f"{side} x {side} positions"
     signs = [f"'{sign}' {word}" for sign, word in zip(_SIGNS, _WORDS, strict=True) if side > 1 or sign != "+"]
-    lines = [f"{schedule}, {n} positions; rows: queries, columns: keys; a character is {each}", ", ".join(signs)]
+    lines = [f"{schedule}, {n} positions; rows: queries, columns: keys; a character is {cell}", ", ".join(signs)]
     for title, pattern in _panels(schedule):
         lines += ["", f"{title}: {pattern} ({_figures(pattern, n)})"]
         lines += ["".join(_SIGNS[cell] for cell in row).rstrip() for row in _cells(pattern, n, side)]
@@ -78,19 +78,21 @@ def to_png(schedule: Schedule, n: int, path: Path, max_cells: int = 256) -> None
         axes.set_ylabel("query position")
     if n <= MAX_REACH:
         _draw_reach(figure.add_subplot(n_rows, n_columns, n_panels), layers_until_heard(schedule, n))
-    shown = [(colour, word) for colour, word in zip(_COLOURS, _WORDS, strict=True) if side > 1 or word != "partly read"]
-    patches = [Patch(facecolor=colour, edgecolor="#888888", label=word) for colour, word in shown]
+    labels = [
+        (colour, word) for colour, word in zip(_COLOURS, _WORDS, strict=True) if side > 1 or word != "partly read"
+    ]
+    patches = [Patch(facecolor=colour, edgecolor="#888888", label=word) for colour, word in labels]
     figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), frameon=False)
     with written_whole(path) as partial:
         FigureCanvasAgg(figure).print_figure(partial, format="png", dpi=150)
 
 
 def _draw_reach(axes: Any, layers: Int[np.ndarray, "n n"]) -> None:
-    """After how many layers each query has heard of each key; what it never hears of, and the future, stay white."""
+    """Draw after how many layers each query has heard of each key; what it never hears of stays white."""
     from matplotlib.ticker import MaxNLocator
 
-    shown = np.ma.masked_less(layers, 0)
-    image = axes.imshow(shown, cmap="viridis_r", vmin=0, vmax=max(1, int(layers.max())), interpolation="nearest")
+    heard = np.ma.masked_less(layers, 0)
+    image = axes.imshow(heard, cmap="viridis_r", vmin=0, vmax=max(1, int(layers.max())), interpolation="nearest")
     axes.figure.colorbar(image, ax=axes, shrink=0.8, label="layers", ticks=MaxNLocator(integer=True))
     axes.set_title(textwrap.fill(_reach_in_words(layers), 40), fontsize=10)
     axes.set_xlabel("key position")
@@ -126,7 +128,7 @@ def _panels(schedule: Schedule) -> list[_Panel]:
 
 
 def _which(noun: str, numbers: list[int], period: int, *, repeated: bool = True) -> str:
-    """Return such as `every layer`, `layer 1 of every 2`, `heads 0, 2 of the first 4`; counted from 0."""
+    """Return a text such as `every layer`, `layer 1 of every 2`, `heads 0, 2 of the first 4`; counted from 0."""
     if repeated and len(numbers) == period:
         return f"every {noun}"
     of = f"of every {period}" if repeated else f"of the first {period}"
@@ -134,7 +136,7 @@ def _which(noun: str, numbers: list[int], period: int, *, repeated: bool = True)
 
 
 def _side(n: int, max_cells: int) -> int:
-    """Return positions on one side of a cell, so that at most `max_cells` cells show n positions."""
+    """Return how many positions a cell is wide, so that at most `max_cells` cells show n positions."""
     return -(-n // max_cells)
 
 

@@ -1,10 +1,11 @@
-"""Patterns cut into strips, in which every query reads one interval of keys. In: a pattern, lengths. Out: NumPy arrays.
+"""Cut a pattern into key intervals, grouped in phases. In: a pattern, lengths. Out: NumPy arrays.
 
-A strip is a list of query positions, a list of key positions, and for each query the interval of that key list that
-it may read. A band is a strip of neighbours; a stride is one strip for each residue; fixed attention is a strip a block
-and one of all summary columns. Overlaps of a merged head are cut away beforehand, so that no pair comes twice. A kernel
-that can attend over intervals then computes any pattern, in time and memory that follow its allowed pairs. A kind that
-has no strips of its own here gets one for each distance between query and key, from its `allows`: exact, and slow.
+An `Interval` is a list of query positions, a list of key positions, and for each query the contiguous range of that key
+list that it may read. A band is an interval of neighbours; a stride is an interval for each residue; fixed attention is
+an interval for each block and one for all summary columns. Where the parts of a merged head overlap, the overlap is cut
+away beforehand, so that no pair comes twice. A kernel that computes attention over intervals can then compute any
+pattern, in time and memory that follow its allowed pairs. A kind of pattern that has no rule here gets an interval for
+each distance between query and key, from its `allows`: exact, and slow.
 
 Refuses to know tensors and devices.
 """
@@ -23,7 +24,9 @@ from fewshot.patterns.pattern import SIMPLE, Banded, Block, Columns, Dense, Patt
 
 Positions = Int[np.ndarray, " n"]
 
-SEGMENT = 512  # fewest queries in a strip of a band: long enough that the keys read by two strips matter little
+SEGMENT = (
+    512  # fewest queries in an interval of a band: long enough that the few keys read by two intervals cost little
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,85 +46,86 @@ class Interval:
 
 @dataclass(frozen=True, eq=False)
 class Phase:
-    """Strips that share neither a query nor a key: they can be computed side by side, gradients included."""
+    """Intervals that share neither a query nor a key: they can be computed side by side, gradients included."""
 
-    strips: tuple[Interval, ...]
+    intervals: tuple[Interval, ...]
 
 
 @lru_cache(maxsize=256)
 def phases(
     pattern: Pattern, n_queries: int, n_keys: int, q_start: int = 0, segment: int = SEGMENT
 ) -> tuple[Phase, ...]:
-    """Return all allowed pairs of a pattern that is alike in all heads, each exactly once.
+    """Return all allowed pairs of a pattern that is alike in all heads, each exactly once, as phases of intervals.
 
     Query row t stands at position q_start + t, the keys at 0, ..., n_keys - 1 (q_start + n_queries at most).
-    A query may come in several passes, in strips of different keys; it may be missing in some.
-    `segment` is the fewest queries in a strip of a band: n_queries leaves it whole.
+    A query may come in several phases, with different keys; it may be missing in some.
+    `segment` is the fewest queries in an interval of a band: n_queries leaves it whole.
     """
     assert not pattern.needs_heads
     assert q_start + n_queries <= n_keys
-    found: list[Phase] = []
+    result: list[Phase] = []
     queries = np.arange(q_start, q_start + n_queries, dtype=np.int32)
     parts = sorted(pattern.parts, key=lambda part: type(part) not in SIMPLE)  # what they allow is cut away from others
     for number, part in enumerate(parts):
         earlier = parts[:number]
-        strips_of = _strips if type(part) in SIMPLE else _strips_by_distance
-        for strips in strips_of(part, earlier, queries, segment):
-            kept = tuple(strip for strip in map(_trimmed, strips) if strip is not None)
-            if kept:
-                found.append(Phase(kept))
-    return tuple(found)
+        intervals_of = _intervals if type(part) in SIMPLE else _intervals_by_distance
+        for intervals in intervals_of(part, earlier, queries, segment):
+            trimmed = tuple(interval for interval in map(_trimmed, intervals) if interval is not None)
+            if trimmed:
+                result.append(Phase(trimmed))
+    return tuple(result)
 
 
 def pairs_in_blocks(
     pattern: Pattern, n_queries: int, n_keys: int, block: int, q_start: int = 0
 ) -> Int[np.ndarray, "N M"]:
-    """Return allowed pairs in each block of `block` queries x `block` keys; the last row and column may be cut.
+    """Count the allowed pairs in each block of `block` queries x `block` keys; the last row and column may be cut.
 
-    As `layout.block_counts`, but from the strips: n^2 / block steps rather than n^2.
+    As `layout.block_counts`, but from the intervals: n^2 / block steps rather than n^2.
     """
     edges = np.append(np.arange(0, n_keys, block), n_keys)
     counts = np.zeros((-(-n_queries // block), len(edges) - 1), dtype=np.int64)
-    for one in phases(pattern, n_queries, n_keys, q_start, n_queries):
-        for strip in one.strips:
-            cuts = np.searchsorted(strip.keys, edges)  # where each block of keys begins in the strip's own list
-            first, last = (int(strip.keys[i]) // block for i in (0, -1))
-            rows = (strip.queries - q_start) // block
+    for phase in phases(pattern, n_queries, n_keys, q_start, n_queries):
+        for interval in phase.intervals:
+            cuts = np.searchsorted(interval.keys, edges)  # where each block of keys begins in the interval's own list
+            first, last = (int(interval.keys[i]) // block for i in (0, -1))
+            rows = (interval.queries - q_start) // block
             starts = np.flatnonzero(np.diff(rows, prepend=-1))
             for x in range(first, last + 1):
-                pairs = np.minimum(strip.high, cuts[x + 1]) - np.maximum(strip.low, cuts[x])
+                pairs = np.minimum(interval.high, cuts[x + 1]) - np.maximum(interval.low, cuts[x])
                 counts[rows[starts], x] += np.add.reduceat(np.maximum(pairs, 0), starts)
     return counts
 
 
-def _strips(part: Pattern, earlier: Sequence[Pattern], queries: Positions, segment: int) -> Iterator[list[Interval]]:
-    """Yield the strips of a part of a kind in SIMPLE without what `earlier` parts, also of these, allow, one list a
-    pass.
+def _intervals(part: Pattern, earlier: Sequence[Pattern], queries: Positions, segment: int) -> Iterator[list[Interval]]:
+    """Yield the intervals of a part, without the pairs that `earlier` parts allow: one list for each phase.
+
+    The part and the earlier ones are of kinds in SIMPLE.
     """
     start, end = int(queries[0]), int(queries[-1]) + 1
     everything = np.arange(end, dtype=np.int32)
     match part:
         case Dense():
-            yield [_strip(queries, everything, earlier)]
+            yield [_interval(queries, everything, earlier)]
         case Banded(window):
             segment = max(window, segment)
             cuts = [queries[i : i + segment] for i in range(0, len(queries), segment)]
-            strips = [
-                _strip(cut, everything[max(0, int(cut[0]) - window + 1) : int(cut[-1]) + 1], earlier, window=window)
+            intervals = [
+                _interval(cut, everything[max(0, int(cut[0]) - window + 1) : int(cut[-1]) + 1], earlier, window=window)
                 for cut in cuts
             ]
-            yield strips[::2]  # a segment is as long as the window: only neighbours share keys
-            yield strips[1::2]
+            yield intervals[::2]  # a segment is as long as the window: only neighbours share keys
+            yield intervals[1::2]
         case Block(block):
             edges = range(start // block * block, end, block)
             yield [
-                _strip(everything[max(edge, start) : edge + block], everything[edge : edge + block], earlier)
+                _interval(everything[max(edge, start) : edge + block], everything[edge : edge + block], earlier)
                 for edge in edges
             ]
         case Columns(block, c, index):
             first = block - index * c - c
             column = everything % block
-            yield [_strip(queries, everything[(column >= first) & (column < first + c)], earlier)]
+            yield [_interval(queries, everything[(column >= first) & (column < first + c)], earlier)]
             alone = queries[(queries % block < first) | (queries % block >= first + c)]
             if not earlier and len(alone):  # every earlier part allows a query to read itself
                 here = np.arange(len(alone), dtype=np.int32)
@@ -132,18 +136,16 @@ def _strips(part: Pattern, earlier: Sequence[Pattern], queries: Positions, segme
             for ahead in range(0, min(period, end), stride):  # keys lag by this much, modulo the period
                 if all(ahead % other for other in others):
                     yield [
-                        _strip(queries[(residue - start) % period :: period],
+                        _interval(queries[(residue - start) % period :: period],
                                everything[(residue - ahead) % period :: period], earlier)
                         for residue in range(min(period, end))
                     ]  # fmt: skip
 
 
-def _strips_by_distance(
+def _intervals_by_distance(
     part: Pattern, earlier: Sequence[Pattern], queries: Positions, segment: int
 ) -> Iterator[list[Interval]]:
-    """Yield the strips of any part, as `_strips` gives them: each query reads one key at a distance, no two the
-    same.
-    """
+    """Yield the intervals of a part of any kind, as `_intervals` does: a phase for each distance from query to key."""
     for distance in range(int(queries[-1]) + 1):
         far = queries[queries >= distance].astype(np.int64)
         allowed = part.allows(far, far - distance)
@@ -154,15 +156,14 @@ def _strips_by_distance(
         yield [Interval(reading, reading - distance, here, here + 1)]
 
 
-def _strip(queries: Positions, keys: Positions, earlier: Sequence[Pattern], window: int | None = None) -> Interval:
-    """Return the causal strip of these queries and keys, without the pairs that `earlier` parts allow."""
+def _interval(queries: Positions, keys: Positions, earlier: Sequence[Pattern], window: int | None = None) -> Interval:
+    """Return these queries with the keys that they may read, without the pairs that `earlier` parts allow."""
     for other in earlier:
         if isinstance(other, Columns):  # whatever the query: these keys are read already
             first = other.block - other.index * other.c - other.c
             keys = keys[(keys % other.block < first) | (keys % other.block >= first + other.c)]
-    last = queries + (
-        0 if earlier else 1
-    )  # keys before this position are left; any earlier part allows the query itself
+    # Keys before `last` are left; any earlier part allows the query itself.
+    last = queries + (0 if earlier else 1)
     for other in earlier:
         if isinstance(other, Banded):
             last = np.minimum(last, queries - other.window + 1)
@@ -173,11 +174,13 @@ def _strip(queries: Positions, keys: Positions, earlier: Sequence[Pattern], wind
     return Interval(queries, keys, np.minimum(low, high), high)
 
 
-def _trimmed(strip: Interval) -> Interval | None:
-    """Without queries that read nothing and keys that nobody reads at the ends; None if nothing is left."""
-    reading = np.flatnonzero(strip.high > strip.low)
+def _trimmed(interval: Interval) -> Interval | None:
+    """Cut off queries that read nothing, and keys that nobody reads, at the ends; None if nothing is left."""
+    reading = np.flatnonzero(interval.high > interval.low)
     if len(reading) == 0:
         return None
     rows = slice(int(reading[0]), int(reading[-1]) + 1)
-    first, last = int(strip.low[rows].min()), int(strip.high[rows].max())
-    return Interval(strip.queries[rows], strip.keys[first:last], strip.low[rows] - first, strip.high[rows] - first)
+    first, last = int(interval.low[rows].min()), int(interval.high[rows].max())
+    return Interval(
+        interval.queries[rows], interval.keys[first:last], interval.low[rows] - first, interval.high[rows] - first
+    )

@@ -1,4 +1,4 @@
-"""Patterns counted: a pattern and a length go in, NumPy masks, block layouts and numbers come out.
+"""Count what patterns read: a pattern and a length go in, NumPy masks, block layouts and numbers come out.
 
 Whole-length functions work through rows in pieces, so that n = 8192 needs megabytes, not gigabytes.
 Refuses to know tensors and devices.
@@ -33,10 +33,11 @@ def keys_per_query(pattern: Pattern, n: int, head: int = 0) -> Int[np.ndarray, "
 
 
 def mean_keys_per_query(pattern: Pattern, n: int) -> float:
-    """Return keys that a query reads, averaged over `n` positions and over heads (the first HEADS if they may all
-    differ).
+    """Return how many keys a query reads, averaged over `n` positions and over heads.
+
+    Over the first HEADS heads, if all may differ.
     """
-    return float(np.mean([keys_per_query(each, n).mean() for each in pattern.for_heads(HEADS)]))
+    return float(np.mean([keys_per_query(at_head, n).mean() for at_head in pattern.for_heads(HEADS)]))
 
 
 def density(pattern: Pattern, n: int) -> float:
@@ -45,7 +46,7 @@ def density(pattern: Pattern, n: int) -> float:
 
 
 def block_counts(pattern: Pattern, n: int, block: int, head: int = 0) -> Int[np.ndarray, "N N"]:
-    """Return allowed pairs in each block of `block` x `block` positions; the last row and column may be cut by `n`."""
+    """Count the allowed pairs in each block of `block` x `block` positions; the last row and column may be cut."""
     check(block >= 1, f"a block needs at least 1 position, got {block}")
     starts = np.arange(0, n, block)
     in_rows = [np.add.reduceat(rows, starts, axis=1, dtype=np.int64) for rows in _mask_rows(pattern, n, head)]
@@ -53,9 +54,7 @@ def block_counts(pattern: Pattern, n: int, block: int, head: int = 0) -> Int[np.
 
 
 def blocks(pattern: Pattern, n: int, block: int, head: int = 0) -> Bool[np.ndarray, "N N"]:
-    """Return the blocks of `block` x `block` positions with any allowed pair: what a block-sparse kernel must
-    compute.
-    """
+    """Return which blocks of `block` x `block` positions a block-sparse kernel must compute: those with a pair."""
     return block_counts(pattern, n, block, head) > 0
 
 
@@ -73,7 +72,7 @@ def hops(schedule: Schedule, n: int) -> int | None:
 
 
 def layers_until_heard(schedule: Schedule, n: int) -> Int[np.ndarray, "n n"]:
-    """For query (row) and key the number of layers, from layer 0 on, after which the query has heard of the key.
+    """Return after how many layers, from layer 0 on, each query (row) has heard of each key (column).
 
     0 for itself; -1 where it never does, and for keys that come later.
     """
@@ -85,16 +84,16 @@ def layers_until_heard(schedule: Schedule, n: int) -> Int[np.ndarray, "n n"]:
 
 
 def _heard(schedule: Schedule, n: int) -> Iterator[Int[np.ndarray, "n bytes"]]:
-    """After 0, 1, 2, ... layers, until nothing more is heard: for each position a bit for every one it has heard of."""
-    readers = [_keys_read(pattern, n) for pattern in schedule.patterns]
+    """Yield, after 0, 1, 2, ... layers, a bit for every position that each one has heard of; until nothing is new."""
+    read_by_layer = [_keys_read(pattern, n) for pattern in schedule.patterns]
     goal = np.packbits(np.tri(n, dtype=bool), axis=1)
     heard = np.packbits(np.eye(n, dtype=bool), axis=1)
     yield heard
     n_layers = last_news = 0
     while unfinished := np.flatnonzero((heard != goal).any(axis=1)).tolist():
-        if n_layers - last_news == len(readers):
+        if n_layers - last_news == len(read_by_layer):
             return
-        keys = readers[n_layers % len(readers)]
+        keys = read_by_layer[n_layers % len(read_by_layer)]
         after = heard.copy()
         for q in unfinished:
             after[q] = np.bitwise_or.reduce(heard[keys[q]], axis=0)
@@ -106,8 +105,8 @@ def _heard(schedule: Schedule, n: int) -> Iterator[Int[np.ndarray, "n bytes"]]:
 
 
 def _keys_read(pattern: Pattern, n: int) -> list[Int[np.ndarray, " keys"]]:
-    """For each of `n` positions the keys that any head reads."""
-    rows = [np.any([mask(each, 1, q + 1, q)[0] for each in pattern.for_heads(HEADS)], axis=0) for q in range(n)]
+    """Return for each of `n` positions the keys that any head reads."""
+    rows = [np.any([mask(at_head, 1, q + 1, q)[0] for at_head in pattern.for_heads(HEADS)], axis=0) for q in range(n)]
     return [np.flatnonzero(row).astype(np.int32) for row in rows]
 
 

@@ -28,7 +28,7 @@ class Pattern(abc.ABC):
     """Who may read whom. `A | B` merges two patterns into one head that reads what either allows."""
 
     def __init_subclass__(cls) -> None:
-        """A kind that defines `allows` anew must not inherit how another kind falls apart."""
+        """Reset `parts` and `by_head` in a kind that defines `allows` anew: another kind's would be wrong."""
         super().__init_subclass__()
         if "allows" in vars(cls):
             for name in {"parts", "by_head"} - set(vars(cls)):
@@ -45,7 +45,7 @@ class Pattern(abc.ABC):
 
     @property
     def is_simple(self) -> bool:
-        """Whether it falls into parts of the kinds in SIMPLE."""
+        """Whether all its parts are of the kinds in SIMPLE."""
         return all(type(part) in SIMPLE for pattern in self.by_head for part in pattern.parts)
 
     @property
@@ -55,7 +55,7 @@ class Pattern(abc.ABC):
 
     @property
     def needs_heads(self) -> bool:
-        """Whether the answer depends on the head: it is then as long as the heads that are asked for."""
+        """Whether `allows` depends on the head: its answer then has an axis as long as `h`."""
         return np.ndim(self.allows(0, 0, np.arange(2))) > 0
 
     def for_head(self, h: int) -> Pattern:
@@ -64,7 +64,7 @@ class Pattern(abc.ABC):
         return AtHead(pattern, h) if pattern.needs_heads else pattern
 
     def for_heads(self, n_heads: int) -> tuple[Pattern, ...]:
-        """Return the patterns of `n_heads` heads, each alike in all heads; where there are fewer they are cycled."""
+        """Return the patterns of `n_heads` heads, each alike in all heads; fewer, to be cycled, where they repeat."""
         if any(pattern.needs_heads for pattern in self.by_head):
             return tuple(self.for_head(h) for h in range(n_heads))
         return self.by_head
@@ -253,7 +253,7 @@ class PerHead(Pattern):
 
 @dataclass(frozen=True)
 class AtHead(Pattern):
-    """What a pattern whose `allows` tells heads apart is in one of them; no text spells it."""
+    """One head of a pattern whose `allows` tells heads apart; no text spells it."""
 
     pattern: Pattern
     head: int
@@ -279,7 +279,7 @@ SIMPLE = (Dense, Banded, Strided, Block, Columns)  # by their exact type: a subc
 
 
 def _simple_parts(patterns: Iterable[Pattern]) -> tuple[Pattern, ...]:
-    """Return all parts once, in the order of PATTERNS and then of their numbers: local parts come first."""
+    """Return every part once, in the order of PATTERNS and then of their numbers: local parts come first."""
     kinds = list(PATTERNS.values())
 
     def place(part: Pattern) -> tuple[int, list[int], str]:
@@ -291,7 +291,7 @@ def _simple_parts(patterns: Iterable[Pattern]) -> tuple[Pattern, ...]:
 
 
 def _merge(patterns: list[Pattern]) -> Pattern:
-    """Return the union in its one spelling: equal sets of parts give equal values."""
+    """Return the union in its canonical form: equal sets of parts give equal values."""
     n_heads = math.lcm(*(len(pattern.by_head) for pattern in patterns))
     if n_heads > 1:
         return PerHead(

@@ -1,4 +1,4 @@
-"""Which pattern each layer uses: a text goes in, a frozen schedule comes out, and it prints as that text again.
+"""Which pattern each layer uses: a text goes in, a frozen schedule comes out, which prints as that text again.
 
 The command line, the YAML and the checkpoint share this one parser. The grammar, blanks and case ignored:
 
@@ -61,7 +61,7 @@ def alternate(*patterns: Pattern) -> Schedule:
 
 
 def _check_reads(pattern: Pattern) -> None:
-    """Refuse a pattern that reads what comes later, or not itself: no kernel would say so, and each does its own."""
+    """Raise BadValue for a pattern that reads a later position, or not itself: kernels would differ without a word."""
     heads, queries, keys = np.ogrid[:_HEADS_TRIED, :_POSITIONS_TRIED, :_POSITIONS_TRIED]
     allowed = np.broadcast_to(pattern.allows(queries, keys, heads), (_HEADS_TRIED, _POSITIONS_TRIED, _POSITIONS_TRIED))
     wrong = np.argwhere(np.where(keys > queries, allowed, ~allowed & (keys == queries)))
@@ -72,9 +72,9 @@ def _check_reads(pattern: Pattern) -> None:
 
 
 def parse(text: str) -> Schedule:
-    """Return the schedule that `text` spells, such as `alternate(dense, banded(256))`; a bare pattern is for every
-    layer.
+    """Return the schedule that `text` spells, such as `alternate(dense, banded(256))`.
 
+    A bare pattern is for every layer.
     Raises `BadValue` or `UnknownName` with the text, the position (counted from 1) and what is allowed there.
     """
     check(isinstance(text, str), f"a pattern is spelled as text such as 'banded(256)', got {text!r}")
@@ -87,7 +87,7 @@ def _parse(text: str) -> Schedule:
 
 
 class _Parser:
-    """One pass over the text, one token ahead; `at` is where the next token starts."""
+    """A recursive descent parser with one token of lookahead; `at` is where that token starts."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -171,16 +171,16 @@ class _Parser:
         """Move to the next token, in lower case; at the end it is empty."""
         rest = self.text[self.end :]
         self.at = self.end + len(rest) - len(rest.lstrip())
-        found = _TOKEN.match(self.text, self.at)
-        if found:
-            self.kind, self.token, self.end = str(found.lastgroup), found[0].lower(), found.end()
+        token = _TOKEN.match(self.text, self.at)
+        if token:
+            self.kind, self.token, self.end = str(token.lastgroup), token[0].lower(), token.end()
         elif self.at < len(self.text):
             self.fail(f"unexpected {self.text[self.at]!r}")
         else:
             self.kind, self.token = "", ""
 
     def took(self, sign: str) -> bool:
-        """Return whether the next token is `sign`; if so it is passed."""
+        """Return whether the next token is `sign`; if so, move past it."""
         if self.token != sign:
             return False
         self.advance()

@@ -2,7 +2,7 @@
 
 In: text to train on, or the files of a trained vocabulary. Out: a `BPE`. It does not know where the text comes from.
 
-A token is written in GPT-2's alphabet, one printable character a byte, in all file formats; tiktoken wants the bytes.
+All file formats write a token in GPT-2's alphabet, one printable character a byte; tiktoken takes the bytes.
 Source: Radford et al. 2019, section 2.2.
 """
 
@@ -28,7 +28,7 @@ from fewshot.tokenizer.pieces import pieces
 from fewshot.tokenizer.vocab import EOT, Tokenizer
 
 # GPT-2's split into words. Possessive, and with white space taken in steps of 512: otherwise a megabyte of blanks
-# overflows the stack of the regular expression. "All blanks but the last before a word" is what the last three say.
+# overflows the stack of the regular expression. The last three mean "all blanks but the last before a word".
 SPLIT = "|".join(
     [
         r" ?\p{L}++",
@@ -49,8 +49,9 @@ TRAINER_BYTES = 80  # that the trainer takes for an entry before it reads a word
 
 
 def _alphabet() -> dict[str, int]:
-    """Return the byte of each of GPT-2's 256 printable characters: itself in Latin-1 if visible, else the next from
-    U+0100.
+    """Return the byte of each of GPT-2's 256 printable characters.
+
+    It is the same in Latin-1 if it is visible there; for the others the characters from U+0100 on are taken in order.
     """
     visible = [byte for byte in range(256) if 0x21 <= byte <= 0x7E or (byte >= 0xA1 and byte != 0xAD)]
     hidden = [byte for byte in range(256) if byte not in visible]
@@ -144,9 +145,7 @@ _PLAIN_BPE = {
 
 
 def bpe_from_json(value: Mapping[str, Any]) -> BPE:
-    """Return the BPE in a value of the `tokenizers` format; one that cuts text in another way than ours raises
-    `BadValue`.
-    """
+    """Return the BPE in a value of the `tokenizers` format; raise `BadValue` for one that cuts text in another way."""
     model, splitter = _part(value, "model"), _part(value, "pre_tokenizer")
     rows: list[tuple[str, Mapping[str, Any], dict[str, Any]]] = [
         ("tokenizer", value, {"normalizer": None, "truncation": None, "padding": None}),
@@ -154,9 +153,9 @@ def bpe_from_json(value: Mapping[str, Any]) -> BPE:
         ("post_processor", _post_processor(value), {"type": "ByteLevel"}),
         ("model", model, _PLAIN_BPE),
     ]
-    for where, found, supported in rows:
+    for where, part, supported in rows:
         for key, wanted in supported.items():
-            present = found.get(key, None if key == "type" else wanted)
+            present = part.get(key, None if key == "type" else wanted)
             check(
                 present == wanted or (wanted is None and present == ""),
                 f"its {where} has {key}={present!r}; only GPT-2's byte-level BPE is supported, which has {wanted!r}",

@@ -1,4 +1,4 @@
-"""One token a byte, as the Sparse Transformer reads text, images and sound: nothing to train, nothing unreadable.
+"""One token a byte, as the Sparse Transformer reads text, images and sound: nothing to train, any text can be encoded.
 
 In: text. Out: its UTF-8 bytes as ids, and back. Source: Child et al. 2019, section 7.
 """
@@ -36,9 +36,9 @@ class Bytes(Tokenizer):
         return b"".join(EOT.encode() if i == self.eot else bytes([i]) for i in ids)
 
     def to_json(self) -> str:
-        """Return the tokenizer as JSON: its type says all."""
+        """Return the tokenizer as JSON, which needs only its type."""
         return json.dumps({"type": "bytes"})
 
     def to_library_json(self) -> str:
-        """As a byte-level BPE that merges nothing."""
+        """Return the tokenizer as a byte-level BPE that merges nothing."""
         return BPE(ALPHABET | {EOT: self.eot}, []).to_json()

@@ -1,6 +1,6 @@
 """One token a character: the smallest tokenizer, for small experiments.
 
-In: text. Out: a `Chars` that knows the characters of that text and no others.
+In: text. Out: a `Chars` with the characters of that text and no others.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Chars(Tokenizer):
         return json.dumps({"type": "chars", "characters": self._characters}, ensure_ascii=False)
 
     def to_library_json(self) -> str:
-        """As words of one character; another character is an error there too."""
+        """Return the tokenizer as words of one character; an unknown character is an error there too."""
         value = {
             "version": "1.0",
             "truncation": None,

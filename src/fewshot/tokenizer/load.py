@@ -1,6 +1,6 @@
 """A tokenizer from disk.
 
-In: a path. Out: the `Tokenizer` that was saved there. It does not know who wrote it, only the formats.
+In: a path. Out: the `Tokenizer` that was saved there. It knows only formats.
 """
 
 from __future__ import annotations

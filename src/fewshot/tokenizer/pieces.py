@@ -1,7 +1,7 @@
-"""Long texts in pieces that give the same tokens as the whole: what reads a piece at a time needs little memory.
+"""Long texts in pieces that give the same tokens as the whole: reading a piece at a time needs little memory.
 
-In: a text. Out: its pieces. Whoever makes tokens of text through here pays a few bytes for each character, however long
-the document is; given as a whole, `tokenizers` takes 75 to 95 bytes a character while it trains.
+In: a text. Out: its pieces. Making tokens of pieces takes a few bytes for each character, however long the document is;
+training `tokenizers` on a whole text takes 75 to 95 bytes a character.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ CUT = re.compile(r"(?<=\S)[^\S\x1c-\x1f\x85]")
 
 
 def pieces(text: str) -> Iterator[str]:
-    """Yield `text` in pieces, each of which begins with the first blank after something that is none.
+    """Yield `text` in pieces, each of which (but the first) begins with a blank that follows another character.
 
     Text without such a place is one piece.
     """

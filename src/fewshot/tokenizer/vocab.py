@@ -1,4 +1,4 @@
-"""What every tokenizer does: text to ids and back, and a file that says which tokenizer it is.
+"""The interface of all tokenizers: text to ids and back, and a file that says which tokenizer it is.
 
 In: text or ids. Out: ids or text. It does not know how a text is cut into tokens; `bpe`, `bytes` and `chars` do.
 """
@@ -39,7 +39,7 @@ class Tokenizer(abc.ABC):
 
     @abc.abstractmethod
     def to_json(self) -> str:
-        """Return the whole tokenizer as JSON: what `save` writes."""
+        """Return the whole tokenizer as JSON, as `save` writes it."""
 
     def to_library_json(self) -> str:
         """Return the tokenizer as a `tokenizer.json` that the Hugging Face libraries load, for the same ids."""

@@ -1,4 +1,4 @@
-"""How a model is trained: frozen values in tokens, not steps. The model's own shape is not here."""
+"""How a model is trained: frozen values, counted in tokens, not steps. The model's shape is in `GPTConfig`."""
 
 from __future__ import annotations
 

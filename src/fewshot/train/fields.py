@@ -27,7 +27,7 @@ model of `fewshot plan all`, and `model` refines it. `yes: true` (`--yes`) train
 
 
 def page() -> str:
-    """Return the page of all sections."""
+    """Return the page: a table for every section."""
     parts = [OPENING]
     for name, kind in SECTIONS.items():
         rows = [f"| `{field}` | {default} | {note} |" for field, default, note in _rows(name, kind)]

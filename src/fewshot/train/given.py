@@ -1,8 +1,8 @@
-"""What a run was given, in layers: a file, options with names of their own, dotted options.
+"""The layers of what a user gives for a run: a file, named options, dotted options.
 
 A value may have two spellings: `n_tokens` is short for `schedule.n_tokens`, `text` for one source in `data.sources`, a
-preset stands for a model. Every layer is brought to one spelling before the next is laid over it, so that who says it
-last wins, whichever way. In: partial mappings. Out: one. Knows nothing of what the values mean.
+preset stands for a model. Every layer is brought to one spelling before the next is laid over it, so that the last
+layer wins, however it spells a value. In: partial mappings. Out: one mapping. Knows nothing of what the values mean.
 """
 
 from __future__ import annotations
@@ -24,31 +24,32 @@ def laid_over(layers: Iterable[tuple[str, Mapping[str, Any]]], *, say: Callable[
     A preset over the sizes of a model, or two spellings in one layer, raise BadValue: no order tells which is meant.
     """
     given: dict[str, Any] = {}
-    said_by: dict[str, str] = {}  # which layer said a value that has two spellings, and how
+    given_by: dict[str, str] = {}  # which layer gave a value that has two spellings, and how
     for where, layer in layers:
         plain = one_spelling(layer, where)
         sizes = [f"model.{name}" for name in MODEL_SIZES if name in section(given, "model")]
         if plain.get("preset") is not None and sizes:
             raise BadValue(
-                f"preset {plain['preset']} of {where} and {', '.join(sizes)} of {said_by['model']} both say what the "
+                f"preset {plain['preset']} of {where} and {', '.join(sizes)} of {given_by['model']} both say what the "
                 "model is: leave one out"
             )
         for short, (name, field) in SPELLINGS.items():
             if section(plain, name).get(field) is None:
                 continue
             spelling = f"{short if layer.get(short) is not None else f'{name}.{field}'} of {where}"
-            if short in said_by:
-                say(f"{spelling} goes over {said_by[short]}")
-            said_by[short] = spelling
+            if short in given_by:
+                say(f"{spelling} goes over {given_by[short]}")
+            given_by[short] = spelling
         if section(plain, "model"):
-            said_by["model"] = where
+            given_by["model"] = where
         given = lay_over(given, plain)
     return given
 
 
 def one_spelling(given: Mapping[str, Any], where: str = "the configuration") -> dict[str, Any]:
-    """Return the same with `schedule.n_tokens` and `data.sources` in the place of their short spellings; both:
-    BadValue.
+    """Return the same values with `schedule.n_tokens` and `data.sources` in place of their short spellings.
+
+    A value that is given in both spellings raises BadValue.
     """
     plain = dict(given)
     for short, (name, field) in SPELLINGS.items():
@@ -71,11 +72,11 @@ def section(given: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def paths(value: Any, where: str) -> list[str]:
-    """Return one path or several, as a list; the user's home in the place of ~."""
+    """Return one path or several as a list, with the user's home in place of ~."""
     several = cast([value] if isinstance(value, str) else value, tuple[str, ...], where)
     return [at_home(path) for path in several]
 
 
 def at_home(path: str) -> str:
-    """Return `path` with the user's home in the place of ~, as a shell does where it sees one."""
+    """Return `path` with the user's home in place of ~, as a shell has it."""
     return os.path.expanduser(path)  # noqa: PTH111 - a Path would also respell what has no ~

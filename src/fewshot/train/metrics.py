@@ -1,21 +1,19 @@
-"""metrics.jsonl: what each step came to, a line each, read back strictly; only a last line that was cut is forgiven."""
+"""metrics.jsonl: one line of figures for a step, read back strictly; only a last line that was cut is left out."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from fewshot.base.config import from_plain
 from fewshot.base.errors import BadFile, FewshotError
-from fewshot.base.files import decode_text, parse_json, read_bytes, written_whole
-
-METRICS = "metrics.jsonl"
+from fewshot.base.files import decode_text, parse_json, read_bytes, to_json, written_whole
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepMetrics:
-    """What one step came to; losses in nats a token."""
+    """The figures of one step; losses in nats a token."""
 
     step: int  # steps done
     n_steps: int  # of the whole run
@@ -29,26 +27,46 @@ class StepMetrics:
     val_bits_per_byte: float | None = None
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a metrics.jsonl; a last line that was cut by a kill is left out, no file gives no rows.
+class MetricsFile:
+    """The content of a metrics.jsonl; without the file there are no rows.
 
-    Raises `BadFile`, with the number of the line, for one that `fewshot train` did not write.
+    A last line that was cut by a kill is left out. Any other line that `fewshot train` did not write raises `BadFile`
+    with its number.
     """
-    return [row for row, _ in _lines(path)]
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._content = read_bytes(path) if path.exists() else None
+        self._rows = _parse_lines(self._content or b"", path)
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The figures of each line, as plain values."""
+        return [row for row, _ in self._rows]
+
+    def keep_until(self, step: int) -> None:
+        """Drop the lines of later steps, which will be done again, and a last line that was cut; others stay as is."""
+        lines = b"".join(line for row, line in self._rows if row["step"] <= step)
+        if self._content is None or lines != self._content:
+            with written_whole(self.path) as partial:
+                partial.write_bytes(lines)
 
 
-def keep_until(path: Path, step: int) -> None:
-    """Drop the lines of later steps, which will be done again, and a last line that was cut; the others stay as is."""
-    kept = b"".join(line for row, line in _lines(path) if row["step"] <= step)
-    if not path.exists() or kept != path.read_bytes():
-        with written_whole(path) as partial:
-            partial.write_bytes(kept)
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a metrics.jsonl as `MetricsFile` reads them."""
+    return MetricsFile(path).rows
 
 
-def _lines(path: Path) -> list[tuple[dict[str, Any], bytes]]:
+def write_line(metrics: StepMetrics, file: TextIO) -> None:
+    """Append a line to an open metrics.jsonl and flush it."""
+    file.write(to_json(asdict(metrics), where="metrics.jsonl") + "\n")
+    file.flush()
+
+
+def _parse_lines(content: bytes, path: Path) -> list[tuple[dict[str, Any], bytes]]:
     """Return each row with the bytes of its line."""
     rows = []
-    lines = (read_bytes(path) if path.exists() else b"").splitlines(keepends=True)
+    lines = content.splitlines(keepends=True)
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue

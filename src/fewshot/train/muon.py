@@ -1,4 +1,4 @@
-"""Muon with a second moment for each neuron (NorMuon), for matrices; torch's own Muon lacks the second part.
+"""NorMuon, an optimizer for matrices: Muon with a second moment for each neuron, which torch's Muon lacks.
 
 The momentum of a matrix is replaced by the nearest orthogonal matrix (Newton-Schulz iteration, Jordan et al. 2024),
 then every output neuron's row is divided by the running root mean square of its updates (Li et al. 2025).
@@ -18,7 +18,7 @@ ITERATIONS = 5
 
 
 def orthogonalise(matrix: Float[Tensor, "N R C"]) -> Float[Tensor, "N R C"]:
-    """About U V^T of each matrix U S V^T: singular values between 0.7 and 1.2. In bfloat16, which is enough."""
+    """Return about U V^T of each matrix U S V^T, with singular values from 0.7 to 1.2; computed in bfloat16."""
     a, b, c = COEFFICIENTS
     x = matrix.bfloat16()
     tall = x.shape[-2] > x.shape[-1]
@@ -31,7 +31,7 @@ def orthogonalise(matrix: Float[Tensor, "N R C"]) -> Float[Tensor, "N R C"]:
 
 
 class NorMuon(torch.optim.Optimizer):
-    """Groups carry `pieces`: the equal blocks of rows that a matrix is cut into, 3 for a joint query, key and value.
+    """NorMuon. Groups carry `pieces`, the equal blocks of rows that a matrix is cut into: 3 for query, key and value.
 
     An update has 0.2 times the root mean square of lr * sqrt(larger side), so learning rates and weight decay are
     on AdamW's scale.
@@ -51,7 +51,7 @@ class NorMuon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One update of every matrix that has a gradient."""
+        """Update every matrix that has a gradient."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:

@@ -15,7 +15,7 @@ Named = list[tuple[str, nn.Parameter]]
 
 
 def _adamw(named: Named, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """Return Adam with decoupled weight decay on matrices only (biases, gains and nothing else are vectors)."""
+    """Return Adam with decoupled weight decay on matrices only (only biases and gains are vectors)."""
     matrices = [parameter for _, parameter in named if parameter.ndim >= 2]
     vectors = [parameter for _, parameter in named if parameter.ndim < 2]
     groups = [
@@ -43,7 +43,7 @@ def _hidden_matrices(named: Named) -> tuple[Named, Named]:
 
 
 def _muon_and_adamw(named: Named, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
-    """Return Torch's Muon on the blocks' matrices, AdamW on the rest."""
+    """Return torch's Muon on the blocks' matrices, AdamW on the rest."""
     hidden, rest = _hidden_matrices(named)
     muon = torch.optim.Muon(
         [parameter for _, parameter in hidden],
@@ -86,7 +86,7 @@ class Optimizers:
         self.peaks = [[group["lr"] for group in part.param_groups] for part in self.parts]
 
     def step(self, lr_fraction: float) -> None:
-        """One update at this share of the peak learning rates; gradients are dropped."""
+        """Update the weights at this share of the peak learning rates, and drop the gradients."""
         for part, peaks in zip(self.parts, self.peaks, strict=True):
             for group, peak in zip(part.param_groups, peaks, strict=True):
                 group["lr"] = peak * lr_fraction
@@ -103,7 +103,7 @@ class Optimizers:
         }
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take the state back; a parameter without its state raises `DamagedCheckpoint`."""
+        """Restore the state that `tensors` gave; a parameter without its state raises `DamagedCheckpoint`."""
         entries: dict[str, dict[str, Tensor]] = {}
         for key, value in tensors.items():
             name, entry = key.rsplit("/", 1)

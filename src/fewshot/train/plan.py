@@ -1,6 +1,6 @@
-"""What a run costs before it begins: memory and time, held against this machine. In: a configuration. Out: one line.
+"""Memory and time that a run needs, compared with this machine before it begins. In: a configuration. Out: a line.
 
-A lower bound by arithmetic, so that sizes that cannot work are answered at once, most of them before any text is read.
+A lower bound by arithmetic, so that sizes that cannot work are refused at once, most of them before any text is read.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from fewshot.base.errors import check
 from fewshot.base.machine import check_fits, in_bytes
 from fewshot.dataset.prepare import DataConfig, Say
 from fewshot.model.config import GPTConfig
+from fewshot.model.machine import free_memory_bytes, matmul_flops_per_second
 from fewshot.model.plan import activation_bytes, n_block_parameters, n_parameters
 from fewshot.train.given import one_spelling, section
 from fewshot.train.resolve import EFFICIENCY, EXAMPLE, RunConfig, resolve
 from fewshot.train.schedule import count_steps, whole_rows
-from fewshot.train.step import choose_precision
-from fewshot.train.throughput import free_memory_bytes, matmul_flops_per_second
+from fewshot.train.step import choose_precision, fitting_rows
 
 MAX_DAYS = 30  # a run that takes longer needs a yes
 BLOCK_SECONDS = (
@@ -33,7 +33,7 @@ QUICK_FLOPS = 1e11  # seconds on any machine: not worth measuring its speed
 
 @dataclass(frozen=True, kw_only=True)
 class RunPlan:
-    """What one run needs at the least."""
+    """The least that one run needs."""
 
     n_parameters: int
     state_bytes: int  # weights, gradients and what the optimizer keeps
@@ -51,15 +51,16 @@ class RunPlan:
 
 
 def state_bytes(model: GPTConfig, optimizer: str) -> int:
-    """Return bytes of weights, gradients and the optimizer's state; Muon keeps one number a weight of the blocks, Adam
-    two.
+    """Return bytes of weights, gradients and the optimizer's state.
+
+    Muon keeps one number for each weight of the blocks, Adam two.
     """
     total = n_parameters(model)
     return 16 * total - (0 if optimizer == "adamw" else 4 * n_block_parameters(model))
 
 
 def plan_run(config: RunConfig) -> RunPlan:
-    """Return the costs of a run, by arithmetic."""
+    """Return what a run needs, by arithmetic."""
     model, loop, n_tokens = config.model, config.loop, config.schedule.n_tokens
     n_rows = whole_rows(config.schedule.batch_tokens, model.n_ctx)
     n_steps = math.ceil(n_tokens / (n_rows * model.n_ctx))
@@ -76,7 +77,7 @@ def plan_run(config: RunConfig) -> RunPlan:
 
 
 def check_memory(plan: RunPlan, free_bytes: int) -> None:
-    """Raise BadValue where the run does not fit in memory, with what takes most of it and the way out."""
+    """Raise BadValue if the run does not fit in memory, with what takes most of it and the way out."""
     ways_out = {
         plan.state_bytes: "take a smaller model (--preset, or lower model.n_layers, d_model, n_vocab)",
         plan.row_bytes: "lower --loop.micro_rows or --model.n_ctx, or give --loop.recompute true",
@@ -90,7 +91,7 @@ def check_memory(plan: RunPlan, free_bytes: int) -> None:
 
 
 def check_time(plan: RunPlan, seconds: float) -> None:
-    """Raise BadValue where the run takes longer than `MAX_DAYS`."""
+    """Raise BadValue if the run takes longer than `MAX_DAYS`."""
     check(
         seconds <= MAX_DAYS * 24 * 3600,
         f"this run would take {in_words(seconds)} on this machine, for {plan.n_tokens:,} tokens and "
@@ -100,17 +101,17 @@ def check_time(plan: RunPlan, seconds: float) -> None:
 
 
 def in_one_line(plan: RunPlan, *, free_bytes: int, seconds: float) -> str:
-    """Return what is said before anything long begins."""
+    """Return the line that is printed before anything long begins."""
     return (
-        f"plan: {in_bytes(plan.state_bytes)} for weights, gradients and optimizer and {in_bytes(plan.row_bytes)} a "
-        f"forward pass, of {in_bytes(free_bytes)} free; {plan.n_steps:,} steps, {in_words(seconds)}"
+        f"plan: {plan.n_steps:,} steps, {in_words(seconds)}; memory: {in_bytes(plan.state_bytes)} for weights, "
+        f"gradients and optimizer, {in_bytes(plan.row_bytes)} for a forward pass, {in_bytes(free_bytes)} are free"
     )
 
 
 def check_early(given: Mapping[str, Any], data: DataConfig, *, device: str) -> None:
-    """Raise for sizes that cannot work, whatever the text turns out to be; nothing is read or built.
+    """Raise for sizes that cannot work, whatever the text is; nothing is read or built.
 
-    What the text decides is taken as small as it can be: the vocabulary, the size and length where none is given.
+    What depends on the text is taken as small as it can be: vocabulary, and size and length if they are not given.
     """
     given = one_spelling(given)
     shape, schedule = section(given, "model"), section(given, "schedule")
@@ -129,7 +130,7 @@ def check_early(given: Mapping[str, Any], data: DataConfig, *, device: str) -> N
 
 
 def check_whole(config: RunConfig, *, device: str, sure: bool, say: Say) -> None:
-    """Say what the resolved run costs; raise where it does not fit in memory or takes too long, unless one is sure."""
+    """Tell `say` what the run needs; raise BadValue if it does not fit or takes too long, unless the user is `sure`."""
     plan, free_bytes = plan_run(config), free_memory_bytes(device)
     seconds = _seconds(plan, config, device)
     if not sure:
@@ -139,13 +140,21 @@ def check_whole(config: RunConfig, *, device: str, sure: bool, say: Say) -> None
     say(in_one_line(plan, free_bytes=free_bytes, seconds=seconds))
 
 
+def with_micro_rows(config: RunConfig, *, device: str) -> RunConfig:
+    """Return the configuration with `loop.micro_rows` filled in: as many as fit beside weights and optimizer."""
+    free_bytes = free_memory_bytes(device) - state_bytes(config.model, config.optimizer.name)
+    fitting = fitting_rows(config.model, free_bytes=free_bytes, recompute=config.loop.recompute)
+    loop = dataclasses.replace(config.loop, micro_rows=config.loop.micro_rows or fitting)
+    return dataclasses.replace(config, loop=loop)
+
+
 def is_sure(given: Mapping[str, Any]) -> bool:
-    """Return whether the user said yes to whatever the plan says."""
+    """Return whether the user accepts any plan (--yes)."""
     return bool(cast(given.get("yes", False), bool, "yes"))
 
 
 def _seconds(plan: RunPlan, config: RunConfig, device: str) -> float:
-    """About how long the run takes, by the measured speed of this machine's matrix products."""
+    """Return about how long the run takes, by the measured speed of this machine's matrix products."""
     if plan.flops <= QUICK_FLOPS:
         return plan.block_seconds
     dtype = choose_precision(config.loop.precision, device, d_model=config.model.d_model).dtype
@@ -157,7 +166,7 @@ UNITS = (("years", 365.25 * 24 * 3600), ("days", 24 * 3600), ("hours", 3600), ("
 
 
 def in_words(seconds: float) -> str:
-    """Return such as "about 6 minutes" or "about 1,200 years"."""
+    """Return a time in words, such as "about 6 minutes" or "about 1,200 years"."""
     for unit, length in UNITS:
         if seconds >= 2 * length:
             n = seconds / length

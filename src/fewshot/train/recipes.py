@@ -26,7 +26,7 @@ MAX_LR = 3e-3
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a published model was trained; what is not given is GPT-3's."""
+    """How a published model was trained; the defaults are GPT-3's."""
 
     batch_tokens: int  # at full size
     lr: float  # peak

@@ -1,4 +1,4 @@
-"""From what a run was given to a whole configuration: what is not said is chosen here, and said why.
+"""From a partial configuration to a whole one: what the user does not give is chosen here, and the reason is printed.
 
 In: a partial mapping, the size of the text. Out: a `RunConfig`. Knows nothing of files.
 """
@@ -16,6 +16,7 @@ from fewshot.base.errors import BadValue, UnknownName, check, look_up
 from fewshot.dataset.prepare import DataConfig, Say
 from fewshot.kernels.choose import KERNELS
 from fewshot.model.config import GPTConfig
+from fewshot.model.machine import matmul_flops_per_second
 from fewshot.model.plan import n_parameters
 from fewshot.model.presets import PRESETS, PUBLISHED, SPARSE_TRANSFORMERS
 from fewshot.tokenizer.bpe import check_size
@@ -24,7 +25,6 @@ from fewshot.train.given import MODEL_SIZES, SPELLINGS, at_home, one_spelling, p
 from fewshot.train.optim import OPTIMIZERS
 from fewshot.train.recipes import Recipe, optimizer_for, recipe_for, schedule_for
 from fewshot.train.schedule import about_clocks, whole_rows
-from fewshot.train.throughput import matmul_flops_per_second
 
 SECTIONS = ("preset", *SPELLINGS, "data", "model", "schedule", "optimizer", "loop", "yes")
 KINDS: dict[str, Any] = {
@@ -92,8 +92,9 @@ def check_sections(given: Mapping[str, Any]) -> None:
 
 
 def data_config(given: Mapping[str, Any]) -> DataConfig:
-    """Return the `data` section; `text` is short for one source. A Sparse Transformer reads bytes unless it is told
-    not to.
+    """Return the `data` section, in which `text` is short for one source.
+
+    The presets of Sparse Transformers read bytes if no tokenizer is given.
     """
     plain = dict(section(one_spelling(given), "data"))
     if given.get("preset") in SPARSE_TRANSFORMERS:
@@ -105,17 +106,17 @@ def data_config(given: Mapping[str, Any]) -> DataConfig:
     )
     if data.n_vocab is not None:
         check_size(data.n_vocab)
-    for one in data.sources:  # strict for what is new; a run of before may have other names
+    for source in data.sources:  # strict for new runs; older ones may have other names
         check(
-            re.fullmatch(r"[\w-]{1,100}", one.name) is not None,
-            f"a source is named {one.name!r}; its name becomes a file's: give letters, digits, - and _",
+            re.fullmatch(r"[\w-]{1,100}", source.name) is not None,
+            f"a source is named {source.name!r}; its name becomes a file's: give letters, digits, - and _",
         )
-    sources = tuple(dataclasses.replace(one, text=tuple(paths(one.text, "text"))) for one in data.sources)
+    sources = tuple(dataclasses.replace(source, text=tuple(paths(source.text, "text"))) for source in data.sources)
     return dataclasses.replace(data, sources=sources, tokenizer=at_home(data.tokenizer))
 
 
 def wanted_vocab(given: Mapping[str, Any]) -> int | None:
-    """Return the vocabulary that the model asks a new tokenizer for: an explicit one, or that of a published model."""
+    """Return the vocabulary size for a new tokenizer: the given one, or that of a published model; else None."""
     preset = given.get("preset")
     explicit = cast(section(given, "model").get("n_vocab"), int | None, "model.n_vocab")
     return explicit or (PUBLISHED[preset].n_vocab if preset in PUBLISHED else None)
@@ -124,7 +125,7 @@ def wanted_vocab(given: Mapping[str, Any]) -> int | None:
 def resolve(
     given: Mapping[str, Any], data: DataConfig, *, n_vocab: int, n_text_tokens: int, device: str, say: Say
 ) -> RunConfig:
-    """Return the whole configuration; `say` is told what was chosen, and what of the given does not fit together."""
+    """Return the whole configuration; `say` is told what was chosen, and which given values do not fit together."""
     given = one_spelling(given)
     preset, shape = given.get("preset"), section(given, "model")
     if preset is None and "n_layers" not in shape:
@@ -134,7 +135,7 @@ def resolve(
     if model.n_vocab < n_vocab:
         raise BadValue(f"model.n_vocab is {model.n_vocab}, below the tokenizer's {n_vocab}: leave it out")
     if preset and not _is_of(model, preset, shape):
-        say(f"model: not {preset}: its {', '.join(MODEL_SIZES)} are all given otherwise")
+        say(f"model: not {preset}, as other {', '.join(MODEL_SIZES)} are given")
         preset = None
     n_model = n_parameters(model)
     n_tokens = _length(given) or _choose_length(n_model, n_text_tokens, device, say)
@@ -148,10 +149,10 @@ def resolve(
         optimizer=from_plain(OptimizerConfig, lay_over(optimizer, section(given, "optimizer")), where="optimizer"),
         loop=from_plain(LoopConfig, section(given, "loop"), where="loop"),
     )
-    say(f"model: {_name_of(model, preset)}, {n_model:,} parameters, {model.n_layers} layers, {model.pattern}")
+    say(f"model: {_name_of(model, preset)}; {n_model:,} parameters, {model.n_layers} layers, attention {model.pattern}")
     say(
-        f"training: {config.schedule.n_tokens:,} tokens in batches of {config.schedule.batch_tokens:,}, "
-        f"{config.optimizer.summary}"
+        f"training: {config.schedule.n_tokens:,} tokens in batches of {config.schedule.batch_tokens:,}; "
+        f"optimizer {config.optimizer.summary}"
     )
     return config
 
@@ -163,7 +164,7 @@ def _length(given: Mapping[str, Any]) -> int | None:
 
 
 def _is_of(model: GPTConfig, preset: str, shape: Mapping[str, Any]) -> bool:
-    """Return whether a model still is the preset: not where all its sizes are given, and differ."""
+    """Return whether a model still counts as the preset: not if all its sizes are given and differ."""
     as_published = all(getattr(model, name) == getattr(PRESETS[preset], name) for name in MODEL_SIZES)
     return as_published or any(name not in shape for name in MODEL_SIZES)
 
@@ -178,7 +179,7 @@ def _name_of(model: GPTConfig, preset: str | None) -> str:
 
 
 def _schedule(said: Mapping[str, Any], recipe: Recipe, *, n_tokens: int, n_ctx: int, say: Say) -> ScheduleConfig:
-    """Return the schedule as it will be run: what is not said follows what is, batches are whole rows."""
+    """Return the schedule that is run: values that are not given follow those that are; batches are whole rows."""
     known = {
         key: cast(value, int, f"schedule.{key}")
         for key, value in said.items()
@@ -208,17 +209,20 @@ def _choose_preset(n_text_tokens: int, device: str, say: Say) -> str:
     most = min(by_time, MAX_EPOCHS * n_text_tokens / TOKENS_PER_PARAMETER)
     fitting = [name for name in SIZES if n_parameters(PRESETS[name]) <= most]
     preset = fitting[-1] if fitting else SIZES[0]
-    say(f"size: {preset}, by {n_text_tokens:,} tokens of text and six minutes on this machine (--preset NAME)")
+    say(
+        f"size: {preset}, chosen for {n_text_tokens:,} tokens of text and six minutes of training on this machine; "
+        "another one: --preset NAME"
+    )
     return preset
 
 
 def _choose_length(n_model: int, n_text_tokens: int, device: str, say: Say) -> int:
-    """Return tokens to train on: 20 a parameter, at most 4 passes over the text and six minutes."""
+    """Return how many tokens to train on: 20 a parameter, at most 4 passes over the text and six minutes."""
     limits = {
         f"{TOKENS_PER_PARAMETER} tokens a parameter": TOKENS_PER_PARAMETER * n_model,
         f"{MAX_EPOCHS} passes over the text": MAX_EPOCHS * n_text_tokens,
         f"about {BUDGET_SECONDS // 60} minutes on this machine": int(_budget_flops(device) / (6 * n_model)),
     }
     why = min(limits, key=lambda name: limits[name])
-    say(f"length: {limits[why]:,} tokens = {why} (--n_tokens N)")
+    say(f"length: {limits[why]:,} tokens, which is {why}; another length: --n_tokens N")
     return limits[why]

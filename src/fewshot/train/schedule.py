@@ -9,8 +9,9 @@ from fewshot.train.config import ScheduleConfig
 
 
 def lr_fraction(schedule: ScheduleConfig, tokens_seen: int) -> float:
-    """Return share of the peak learning rate: linear warm-up, then a cosine (or line) to `final_fraction`, then
-    constant.
+    """Return the share of the peak learning rate after so many tokens.
+
+    A linear warm-up, then a cosine (or line) to `final_fraction`, then constant.
 
     The paper does not say where its cosine clock starts; here it starts at the end of the warm-up, so that the two
     pieces meet at the peak.
@@ -24,7 +25,7 @@ def lr_fraction(schedule: ScheduleConfig, tokens_seen: int) -> float:
 
 
 def batch_rows(schedule: ScheduleConfig, tokens_seen: int, *, n_ctx: int) -> int:
-    """Return rows of n_ctx tokens in the next step: a linear ramp from the start size to the full size."""
+    """Return how many rows of n_ctx tokens the next step has: a linear ramp from the start size to the full size."""
     full = schedule.batch_tokens
     if tokens_seen < schedule.ramp_tokens:
         start = schedule.batch_start_tokens
@@ -79,7 +80,7 @@ def about_clocks(schedule: ScheduleConfig, *, n_ctx: int) -> list[str]:
 
 
 def count_steps(schedule: ScheduleConfig, *, n_ctx: int) -> int:
-    """Return optimizer steps of the whole run."""
+    """Return how many optimizer steps the whole run has."""
     seen = steps = 0
     while seen < min(schedule.ramp_tokens, schedule.n_tokens):
         seen += batch_rows(schedule, seen, n_ctx=n_ctx) * n_ctx

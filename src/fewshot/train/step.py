@@ -22,6 +22,11 @@ class Precision:
     dtype: torch.dtype
     reason: str
 
+    @property
+    def name(self) -> str:
+        """The type as the configuration has it."""
+        return str(self.dtype).removeprefix("torch.")
+
     def autocast(self, device: str) -> contextlib.AbstractContextManager[object]:
         """Return the context to run forward in."""
         if self.dtype == torch.float32:
@@ -30,7 +35,7 @@ class Precision:
 
 
 def choose_precision(wanted: str, device: str, *, d_model: int) -> Precision:
-    """Return `wanted` or, for "auto", bfloat16 where the processor has it and the matrices are large enough to gain."""
+    """Return `wanted` or, for "auto", bfloat16 if the processor has it and the matrices are large enough to gain."""
     if wanted != "auto":
         return Precision(dtype=getattr(torch, wanted), reason="as configured")
     if device == "cuda":
@@ -48,7 +53,7 @@ MIN_BF16_WIDTH = 512
 
 
 def fitting_rows(config: GPTConfig, *, free_bytes: int, recompute: bool) -> int:
-    """Return rows whose activations fit in a quarter of the free memory; at least 1."""
+    """Return how many rows have activations that fit in a quarter of the free memory; at least 1."""
     return max(1, free_bytes // 4 // activation_bytes(config, recompute=recompute))
 
 
@@ -62,7 +67,7 @@ def train_step(
     lr_fraction: float,
     precision: Precision,
 ) -> tuple[Tensor, Tensor]:
-    """Update the model on one batch; gives the mean loss in nats a token, and the gradient's norm before clipping."""
+    """Update the model on one batch; returns the mean loss in nats a token, and the gradient's norm before clipping."""
     device = model.wte.weight.device
     n_rows = len(batch.tokens)
     total = torch.zeros((), device=device)

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from fewshot.base.errors import BadFile, BadValue
-from fewshot.evaluate.data.files import DataFolder, needed, read_released
+from fewshot.evaluate.data.files import DataFolder, read_released, require_data
 
 packed = partial(gzip.compress, mtime=0)  # no clock in it: every worker must name a parametrised case alike
 ROW = {"context": "\n\nQ: What is 1 plus 2?\n\nA:", "completion": " 3"}
@@ -25,7 +25,7 @@ def test_a_file_is_found_by_the_end_of_its_path_packed_or_not_in_a_folder_or_an_
         archive.writestr(f"__MACOSX/original/{name}", b"junk")
         archive.writestr(f"dummy/original/{name}", data)
     for where in (tmp_path / "folder", tmp_path / "x.zip"):
-        found = DataFolder(where).need("t", "absent.jsonl", "original/a.jsonl")
+        found = DataFolder(where).require("t", "absent.jsonl", "original/a.jsonl")
         (example,) = read_released(found)
         assert (example.context, example.completions) == (ROW["context"], (ROW["completion"],))
         assert DataFolder(where).find("nal/a.jsonl") is None  # parts of a path are compared whole
@@ -66,7 +66,7 @@ def test_linked_folders_are_entered_once_and_never_in_a_circle(tmp_path):
     data = DataFolder(inside)
     assert data.names == ["b.jsonl", "again/a.jsonl", "linked/deep/a.jsonl"]
     for name in ("a.jsonl", "b.jsonl", "linked/deep/a.jsonl"):
-        assert read_released(data.need("t", name))[0].context == ROW["context"]
+        assert read_released(data.require("t", name))[0].context == ROW["context"]
     (tmp_path / "whole").symlink_to(inside)
     assert DataFolder(tmp_path / "whole").names == data.names
 
@@ -98,7 +98,7 @@ def test_a_file_that_grows_without_end_is_refused(tmp_path, monkeypatch, name, a
             where = tmp_path / "x.zip"
             with zipfile.ZipFile(where, "w", zipfile.ZIP_DEFLATED) as archive:
                 archive.writestr(name, data)
-        file = DataFolder(where).need("t", "a.jsonl")
+        file = DataFolder(where).require("t", "a.jsonl")
         if refused:
             with pytest.raises(BadFile, match=r"unpacks to more than 9,999 bytes"):
                 file.text()
@@ -110,6 +110,6 @@ def test_what_is_missing_is_named(tmp_path):
     with pytest.raises(BadFile, match="neither a folder nor a zip archive"):
         DataFolder(tmp_path / "absent")
     with pytest.raises(BadFile, match=r"piqa: .* holds no a\.jsonl or b\.jsonl"):
-        DataFolder(tmp_path).need("piqa", "a.jsonl", "b.jsonl")
+        DataFolder(tmp_path).require("piqa", "a.jsonl", "b.jsonl")
     with pytest.raises(BadValue, match=r"piqa needs --data FOLDER, the folder that holds a\.jsonl"):
-        needed("piqa", None, "a.jsonl")
+        require_data("piqa", None, "a.jsonl")

@@ -13,7 +13,7 @@ import pytest
 
 from fewshot.base.errors import BadFile, BadValue
 from fewshot.evaluate.data.files import DataFolder
-from fewshot.evaluate.data.schema import Each, Many, Maybe, OneOf, check_kind
+from fewshot.evaluate.data.schema import Each, Many, Maybe, OneOf, check_schema
 from fewshot.evaluate.example import Episode
 from fewshot.evaluate.protocol import PROTOCOLS
 from fewshot.evaluate.tasks.table import make_task
@@ -111,9 +111,9 @@ def test_a_value_of_another_kind_is_refused_with_its_file_or_has_no_effect(task:
     if (task, protocol) == ("quac", "lm-eval"):
         return  # the harness has no such task
     data = DataFolder(SAMPLES)
-    file = data.need(task, FILES[task])
+    file = data.require(task, FILES[task])
     lines = [line for line in file.text().split("\n") if line.strip()]
-    by_lines = file.kind == ".jsonl"
+    by_lines = file.suffix == ".jsonl"
     expected, n = episodes(task, data, protocol), 0
     for said, changed in changes(json.loads(lines[0] if by_lines else file.text())):
         text = json.dumps(changed)
@@ -153,8 +153,8 @@ def with_ids(value: Any, make: Any) -> tuple[Any, int]:
 def test_ids_may_be_whole_numbers_or_text(task: str, protocol: str) -> None:
     if (task, protocol) == ("quac", "lm-eval"):
         return  # the harness has no such task
-    file = DataFolder(SAMPLES).need(task, FILES[task])
-    by_lines = file.kind == ".jsonl"
+    file = DataFolder(SAMPLES).require(task, FILES[task])
+    by_lines = file.suffix == ".jsonl"
     lines = [line for line in file.text().split("\n") if line.strip()] if by_lines else [file.text()]
     found = []
     for kind in (int, str):
@@ -198,7 +198,7 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_a_value_is_and_what_is_needed_is_said(case: str) -> None:
     task, fields, message = REFUSED[case]
-    file = DataFolder(SAMPLES).need(task, FILES[task])
+    file = DataFolder(SAMPLES).require(task, FILES[task])
     row = {**json.loads(file.text().split("\n")[0]), **fields}
     with pytest.raises(BadFile) as caught:
         episodes(task, Changed(file.name, "\n" + json.dumps(row)), "gpt3")
@@ -232,9 +232,9 @@ def test_what_a_value_is_and_what_is_needed_is_said(case: str) -> None:
     ],
 )
 def test_a_kind_takes_what_it_says(kind: Any, right: Any, wrong: Any, message: str) -> None:
-    check_kind(right, kind)
+    check_schema(right, kind)
     with pytest.raises(BadValue) as caught:
-        check_kind(wrong, kind)
+        check_schema(wrong, kind)
     assert str(caught.value) == message
 
 

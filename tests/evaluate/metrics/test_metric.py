@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -47,25 +46,6 @@ def test_wilson_interval_agrees_with_published_numbers(right, n, low, high):
 def test_wilson_interval_of_nothing_is_refused():
     with pytest.raises(BadValue, match="no proportion"):
         wilson_interval(0, 0)
-
-
-def test_a_choice_is_the_likeliest_after_normalisation_by_hand():
-    answer = chosen(-6.0, -2.5, completions=(" abcd", " é"), unconditional=(-9.0, -3.0))
-    assert answer.choice("sum") == 1  # -6 against -2.5
-    assert answer.choice("token") == 0  # -2 against -2.5
-    assert answer.choice("character") == 0  # -1.5 against -2.5
-    assert answer.choice("byte") == 1  # -1.5 against -1.25: é has two bytes
-    assert answer.choice("unconditional") == 0  # 3 against 0.5
-    assert chosen(-1.0, -1.0).choice("sum") == 0  # the first of equals
-
-
-@pytest.mark.parametrize("normalisation", ["character", "byte"])
-@pytest.mark.parametrize("empty", [" ", ""])
-def test_a_choice_without_letters_is_never_the_likeliest_by_letter(normalisation, empty):
-    example = SimpleNamespace(completions=(empty, " b"))
-    answer = Answer(example=example, logprobs=(-0.1, -9.0), n_tokens=(1, 1))
-    assert answer.normalised(normalisation) == [-math.inf, -9.0]  # as the harness's division gives it
-    assert answer.choice(normalisation) == 1
 
 
 def test_accuracy_counts_every_right_completion():
@@ -120,6 +100,6 @@ def test_questions_of_one_group_are_judged_and_drawn_together():
     assert metric.interval(answers, seed=0) == pytest.approx(wilson_interval(2, 3))
 
 
-def test_a_measure_of_nothing_is_refused():
+def test_a_metric_of_nothing_is_refused():
     with pytest.raises(BadValue, match="accuracy needs at least one answer"):
         accuracy().of([])

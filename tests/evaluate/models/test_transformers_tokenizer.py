@@ -69,7 +69,7 @@ def with_end_signs(sign: str):
 def sentence_piece(*, fallback: bool):
     pieces = ["▁", *LETTERS, "▁the", "▁f", "er", *([f"<0x{i:02X}>" for i in range(256)] if fallback else [])]
     plain = [decoders.Metaspace()]
-    llama = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Interval(" ", 1, 0)]
+    llama = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     return fast(
         models.Unigram([("</s>", 0.0), *((piece, -1.0) for piece in pieces)], unk_id=0, byte_fallback=fallback),
         pre=pre_tokenizers.Metaspace(),

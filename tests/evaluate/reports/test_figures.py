@@ -1,87 +1,68 @@
-"""Figures that can be read: labels apart, legends beside the data, names as they are."""
+"""What results become on a chart: lines, and how they look."""
 
 from __future__ import annotations
 
-import itertools
 import re
-import xml.etree.ElementTree as ElementTree
 
-import pytest
-
-from fewshot.evaluate.reports.figures import MAX_LABEL, Line, lines_svg, loss_svg
-
-SVG = "{http://www.w3.org/2000/svg}"
+from fewshot.evaluate.reports.figures import MODEL, loss_svg, losses_svg, metric_svg, page_styles, positions_svg
+from fewshot.evaluate.result import Result
+from fewshot.evaluate.scoring.loss_by_position import PositionLoss
 
 
-def draw(lines: list[Line], **fields) -> str:
-    return lines_svg(lines, **{"name": "figure", "x_label": "x", "y_label": "y", **fields})
+def result(k: int, value: float = 0.5) -> Result:
+    return Result(
+        task="t",
+        paper_name="",
+        protocol="gpt3",
+        metric="accuracy",
+        share=True,
+        shots=k,
+        shots_used=float(k),
+        n=200,
+        n_skipped=0,
+        value=value,
+        low=value - 0.1,
+        high=value + 0.1,
+        ideal=0.5,
+        chance=None,
+        seed=0,
+        source="words.txt",
+    )
 
 
-def line(x, label: str = "model", y=None) -> Line:
-    return Line(label=label, x=x, y=y or [0.5] * len(x))
+def colours(svg: str) -> list[str]:
+    """The colours of the lines, from the legend or else from the axes."""
+    return re.findall(r"fill: none; stroke: (#\w{6}); stroke-width: 1.7", svg)
 
 
-def texts(svg: str) -> list[tuple[str, float, float]]:
-    """(text, x, y) of every label, in points from the top left."""
-    found = []
-    for element in ElementTree.fromstring(svg).iter(f"{SVG}text"):
-        place = re.search(r"translate\(([\d.]+) ([\d.]+)\)", element.get("transform", "")) or re.search(
-            r"rotate\(\S+ ([\d.]+) ([\d.]+)\)", element.get("transform", "")
-        )
-        x, y = (place[1], place[2]) if place else (element.get("x"), element.get("y"))
-        found.append((element.text or "", float(x or 0), float(y or 0)))
-    return found
-
-
-PLACES = {
-    "near sizes": ("sizes", [1.20e6, 1.25e6, 1.3e6, 1.5e6, 3e7, 3.1e7, 1e9]),
-    "many shots": ("shots", [0.0, *range(1, 33)]),
-    "shots far apart": ("shots", [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0, 100.0]),
-    "one place": ("sizes", [1e6]),
-    "doublings": ("doublings", [1.0, 1000.0, 2048.0]),
-    "two sizes that are almost one": ("sizes", [1e6, 1.0001e6]),
-}
-
-
-@pytest.mark.parametrize(("scale", "places"), PLACES.values(), ids=PLACES)
-def test_labels_of_a_logarithmic_axis_do_not_overlap(scale, places):
-    svg = draw([line(places)], scale=scale)
-    axis = [one for one in texts(svg) if re.fullmatch(r"[\d.]+[kMB]?", one[0])]
-    bottom = max(y for _, _, y in axis)
-    ticks = sorted((x, text) for text, x, y in axis if abs(y - bottom) < 1)
-    assert ticks
-    for (x, text), (next_x, next_text) in itertools.pairwise(ticks):
-        assert next_x - x > 2.7 * (len(text) + len(next_text)), (text, next_text)
-
-
-@pytest.mark.parametrize("n_lines", [2, 5, 9])
-def test_the_legend_lies_above_the_axes(n_lines):
-    svg = draw([line([1, 2], f"a model of a long name, number {i}") for i in range(n_lines)], chance=0.2)
-    found = texts(svg)
-    legend = [y for text, _, y in found if text.startswith("a model") or text == "chance"]
-    assert len(legend) == n_lines + 1
-    path = re.search(r'id="figure-patch_2">\s*<path d="([^"]+)"', svg)
-    assert path is not None
-    top = min(float(y) for _, y in re.findall(r"([\d.]+) ([\d.]+)", path[1]))
-    assert max(legend) < top
-
-
-LABELS = ["_hidden", "$x$", r"$\frac{1}{0$", "a$b", "__", "名前", "a\nb", "kl_novel", "%s {0}"]
-
-
-@pytest.mark.parametrize("label", LABELS)
-def test_a_label_is_shown_as_it_is(label):
-    svg = draw([line([1, 2], label), line([1, 2], "other")], x_label=label, y_label=label)
-    shown = [text.strip().replace(" ", "") for text, _, _ in texts(svg)]
-    assert shown.count(re.sub(r"\s", "", label)) == 3
-
-
-def test_a_very_long_label_is_cut():
-    svg = draw([line([1, 2], "x" * 5000), line([1, 2], "other")])
-    assert max(len(text) for text, _, _ in texts(svg)) == MAX_LABEL
+LOSSES = [{"tokens": i, "loss": 2.0, "val_loss": 2.1} for i in (1, 2)]
+POSITIONS = [PositionLoss(first=i, last=i, n=9, nats=4 / i, low=3 / i, high=5 / i) for i in (1, 2)]
 
 
 def test_losses_that_are_not_finite_are_left_out():
     rows = [{"tokens": i, "loss": loss} for i, loss in enumerate((2.0, float("nan"), float("inf"), 1.5))]
     assert loss_svg(rows) == loss_svg([rows[0], rows[3]])
     assert "<svg" in loss_svg(rows[1:2])
+
+
+def test_the_only_model_of_a_page_has_one_colour_in_all_its_figures():
+    styles = page_styles()
+    points = [(k, result(k)) for k in (0, 1)]
+    model = styles.of(MODEL).colour
+    assert colours(metric_svg({MODEL: points}, "shots", styles))[0] == model
+    assert colours(positions_svg({MODEL: POSITIONS}, styles)) == [model]
+    assert colours(loss_svg(LOSSES))[1] == model  # on validation text
+
+
+def test_a_run_has_one_colour_in_all_figures_whichever_others_are_in_them():
+    styles = page_styles(["small", "middle", "large"])
+    large = styles.of("large").colour
+    points = [(k, result(k)) for k in (0, 1)]
+    drawn = (
+        losses_svg({"large": LOSSES}, styles),
+        positions_svg({"large": POSITIONS}, styles),
+        metric_svg({"large": points}, "shots", page_styles(["small", "middle", "large"])),
+    )
+    assert [colours(svg)[0] for svg in drawn] == [large] * 3
+    both = metric_svg({"middle": points, "large": points}, "shots", styles)
+    assert colours(both) == 2 * [styles.of("middle").colour, large]  # on the axes and in the legend

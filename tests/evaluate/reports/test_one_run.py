@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from fewshot.evaluate.reports.figures import INK, loss_svg, measure_svg
+from fewshot.evaluate.reports.figures import loss_svg, metric_svg, page_styles
 from fewshot.evaluate.reports.one_run import write_report
-from fewshot.evaluate.reports.page import Learner, by_kind
+from fewshot.evaluate.reports.page import EvaluatedModel, by_setting
 from fewshot.evaluate.result import Result, Sample
 from fewshot.evaluate.scoring.loss_by_position import PositionLoss
+from fewshot.report.chart import INK
 
 
 def make(k: int, value: float | None, **fields) -> Result:
@@ -78,7 +79,7 @@ class Tags(HTMLParser):
 
 @pytest.fixture
 def page(tmp_path: Path) -> str:
-    learner = Learner(
+    model = EvaluatedModel(
         name="run",
         n_parameters=1_234_567,
         summary={"parameters": "1,234", "optimizer": "AdamW & co"},
@@ -88,7 +89,7 @@ def page(tmp_path: Path) -> str:
         positions=POSITIONS,
         samples=[("Once upon", " a time <b>")],
     )
-    write_report(tmp_path / "report.html", learner, title="A run <1>")
+    write_report(tmp_path / "report.html", model, title="A run <1>")
     return (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
@@ -127,12 +128,12 @@ def words(svg: str) -> list[str | None]:
 
 
 def test_a_curve_over_shots_names_each_k_the_ideal_learner_and_chance():
-    points = {"model": [(one.shots, one) for one in CURVE]}
-    svg = measure_svg(points, "shots")
+    points = {"model": [(result.shots, result) for result in CURVE]}
+    svg = metric_svg(points, "shots", page_styles())
     texts = words(svg)
     for expected in ("0", "1", "2", "4", "8", "16", "ideal learner", "chance", "model"):
         assert expected in texts
-    assert svg == measure_svg(points, "shots")
+    assert svg == metric_svg(points, "shots", page_styles())
 
 
 def test_the_loss_curve_shows_validation_only_where_it_was_measured():
@@ -142,7 +143,7 @@ def test_the_loss_curve_shows_validation_only_where_it_was_measured():
 
 def test_a_question_that_never_fitted_is_a_dash_and_fewer_shots_are_said(tmp_path):
     results = [make(0, None, n=0, n_skipped=7), make(16, 0.5, shots_used=9.25)]
-    write_report(tmp_path / "r.html", Learner(name="r", n_parameters=9, results=results), title="r")
+    write_report(tmp_path / "r.html", EvaluatedModel(name="r", n_parameters=9, results=results), title="r")
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "<td>–</td>" in page
     assert "9.2 shots" in page
@@ -164,8 +165,8 @@ def test_the_papers_nearest_size_stands_beside_ones_own_scores(tmp_path):
     fields = {"task": "hellaswag", "paper_name": "HellaSwag", "ideal": None}
     results = [make(0, 0.3, **fields), make(20, 0.31, **fields), *PERPLEXITY, make(0, 0.1)]
     theirs = [make(0, 0.3, **{**fields, "protocol": "lm-eval", "metric": "acc"})]
-    learner = Learner(name="r", n_parameters=300_000_000, results=[*results, *theirs])
-    write_report(tmp_path / "r.html", learner, title="r")
+    model = EvaluatedModel(name="r", n_parameters=300_000_000, results=[*results, *theirs])
+    write_report(tmp_path / "r.html", model, title="r")
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "<th>GPT-3 350M<br><small>zero / one / few</small></th>" in page
     assert cells(page, r"hellaswag (HellaSwag)")[-2:] == ["43.6 / 42.9 / 43.1 | K = 20", "200"]
@@ -176,14 +177,14 @@ def test_the_papers_nearest_size_stands_beside_ones_own_scores(tmp_path):
 
 def test_results_of_several_seeds_are_one_cell_with_their_spread(tmp_path):
     results = [make(4, value, seed=seed) for seed, value in enumerate((0.4, 0.5, 0.6))]
-    write_report(tmp_path / "r.html", Learner(name="r", n_parameters=9, results=results), title="r")
+    write_report(tmp_path / "r.html", EvaluatedModel(name="r", n_parameters=9, results=results), title="r")
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert cells(page, "novel_symbols")[2:] == ["50.0 | 45.0 to 55.0 | ± 24.8 over 3 seeds", "200"]
 
 
 def test_few_shots_are_the_papers_k_where_it_was_measured_else_the_most():
     fields = {"task": "hellaswag", "paper_name": "HellaSwag"}
-    with_k = by_kind([make(k, 0.5, **fields) for k in (0, 1, 4, 20, 30)])
+    with_k = by_setting([make(k, 0.5, **fields) for k in (0, 1, 4, 20, 30)])
     assert {kind: one.shots for kind, one in with_k.items()} == {"zero": 0, "one": 1, "few": 20}
-    assert by_kind([make(k, 0.5, **fields) for k in (1, 4, 30)])["few"].shots == 30
-    assert list(by_kind([make(0, 0.5), make(4, None)])) == ["zero"]
+    assert by_setting([make(k, 0.5, **fields) for k in (1, 4, 30)])["few"].shots == 30
+    assert list(by_setting([make(0, 0.5), make(4, None)])) == ["zero"]

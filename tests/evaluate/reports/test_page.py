@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
-from fewshot.base.errors import BadFile
 from fewshot.cli.main import main
-from fewshot.evaluate.reports.figures import as_id, measure_svg
+from fewshot.evaluate.reports.figures import metric_svg, page_styles
 from fewshot.evaluate.reports.one_run import write_report
-from fewshot.evaluate.reports.page import MARKER, Learner, by_metric, write_page
-from fewshot.evaluate.reports.several_runs import write_lab
+from fewshot.evaluate.reports.page import EvaluatedModel, by_metric
+from fewshot.evaluate.reports.several_runs import write_several_runs
 from fewshot.evaluate.result import Result, Sample
 from fewshot.meta.curves import Curve, Measured, Point
 from fewshot.meta.report import write_report as write_meta_report
@@ -101,7 +98,7 @@ def test_html_is_escaped_in_attributes_as_in_text(tmp_path, value):
     sample = Sample(value, value, value, 0.0)
     results = [result(k, **of_names, samples=(sample,), questions=value) for k in (0, 1)]
     results += [result(0, **of_names, questions=f"other {value}")]
-    learner = Learner(
+    model = EvaluatedModel(
         name=value,
         n_parameters=1000,
         summary={value: value},
@@ -109,66 +106,19 @@ def test_html_is_escaped_in_attributes_as_in_text(tmp_path, value):
         results=results,
         samples=[(value, value)],
     )
-    write_report(tmp_path / "report.html", learner, title=value)
-    other = replace(learner, name=f"{value}2", n_parameters=10**9)
-    write_lab(tmp_path / "lab.html", [replace(learner, metrics=()), replace(other, metrics=())], title=value)
+    write_report(tmp_path / "report.html", model, title=value)
+    other = replace(model, name=f"{value}2", n_parameters=10**9)
+    write_several_runs(tmp_path / "runs.html", [replace(model, metrics=()), replace(other, metrics=())], title=value)
     points = tuple(Point(n_examples=k, n_steps=1, mean=0.5, low=0.4, high=0.6, n=9) for k in (1, 2))
     curve = Curve(learner=value, kind="weights", points=points)
     rows = [{"iteration": i, "loss": 1.0, value: 1.0} for i in (1, 2)]
     measured = Measured(tasks=value, quantity=value, curves=(curve,), history={value: rows}, about={value: value})
     write_meta_report(tmp_path / "meta.html", [measured], title=value)
-    for name in ("report.html", "lab.html", "meta.html"):
+    for name in ("report.html", "runs.html", "meta.html"):
         page = Strict((tmp_path / name).read_text(encoding="utf-8"))
         assert page.wrong == []
         assert len(set(page.ids)) == len(page.ids) > 0
         assert all(re.fullmatch(r"[A-Za-z0-9_.-]+", one) for one in page.ids)
-
-
-def test_ids_of_different_names_differ():
-    names = ["a b", "a.b", "a/b", "a\tb", "a:b", "a<b", 'a"b', "a_b", "é", "ü", "", " "]
-    assert len({as_id(name) for name in names}) == len(names)
-    assert as_id("loss-train_1") == "loss-train_1"  # a name that may be an id is one
-
-
-def test_a_page_is_replaced_by_a_page_and_no_other_file_is(tmp_path):
-    path = tmp_path / "page.html"
-    write_page(path, "one", [])
-    write_page(path, "two", [])
-    assert MARKER in path.read_text()
-    assert "<title>two" in path.read_text()
-
-
-FOREIGN = {
-    "a thesis": b"<html><body>my thesis</body></html>",
-    "text": b"hello",
-    "a binary file": bytes(range(256)),
-    "another doctype": b'<!doctype html>\n<html lang="de">\n<head>',
-    "a page that quotes the mark": f"<p>{MARKER}</p>".encode(),
-    "JSON": b'{"results": []}',
-}
-
-
-@pytest.mark.parametrize("content", FOREIGN.values(), ids=FOREIGN)
-def test_a_file_of_others_is_refused_and_stays(tmp_path, content):
-    path = tmp_path / "mine.html"
-    path.write_bytes(content)
-    with pytest.raises(BadFile, match=r"mine\.html exists and was not written by fewshot: give another --out"):
-        write_page(path, "title", [])
-    assert path.read_bytes() == content
-
-
-def test_a_new_an_empty_and_a_linked_page_and_one_from_before_the_mark_are_written(tmp_path):
-    (tmp_path / "empty.html").touch()
-    write_page(tmp_path / "target.html", "old", [])
-    (tmp_path / "link.html").symlink_to("target.html")
-    page = (tmp_path / "target.html").read_text()
-    (tmp_path / "former.html").write_text(page.replace(f"{MARKER}\n", ""))
-    for name in ("empty.html", "link.html", "former.html", "folder/new.html"):
-        write_page(tmp_path / name, "new", [])
-        assert "<title>new" in (tmp_path / name).read_text()
-    assert (tmp_path / "link.html").is_symlink()
-    os.mkfifo(tmp_path / "pipe")
-    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
 
 
 def test_report_refuses_a_file_of_others_before_it_loads_anything(tmp_path, capsys, monkeypatch):
@@ -177,7 +127,7 @@ def test_report_refuses_a_file_of_others_before_it_loads_anything(tmp_path, caps
     def loads(*args: object) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr("fewshot.checkpoint.run.load_run", loads)
+    monkeypatch.setattr("fewshot.checkpoint.load.load_run", loads)
     for runs in (["run"], ["run", "run2"]):
         assert main(["report", *runs, "--out", str(tmp_path / "thesis.html")]) == 2
         assert "was not written by fewshot" in capsys.readouterr().err
@@ -194,8 +144,8 @@ def test_results_on_different_questions_are_lines_and_rows_of_their_own(tmp_path
         ("t, 6 questions", "accuracy"),
     ]
     assert list(by_metric(a)) == [("t", "accuracy")]
-    learner = Learner(name="r", n_parameters=9, results=[*a, *b], by_step={1: a, 2: b})
-    write_report(tmp_path / "r.html", learner, title="r")
+    model = EvaluatedModel(name="r", n_parameters=9, results=[*a, *b], by_step={1: a, 2: b})
+    write_report(tmp_path / "r.html", model, title="r")
     page = (tmp_path / "r.html").read_text()
     assert page.count("<figure>") == 2  # each against K; none against the step, as no set was asked at both
     assert "t, 200 questions (aaaa), accuracy" in page
@@ -217,21 +167,21 @@ def test_a_set_of_questions_without_a_digest_has_a_readable_name():
 
 def test_runs_that_were_asked_different_questions_are_not_joined_over_size(tmp_path):
     runs = [
-        Learner(name=name, n_parameters=n, results=[result(k, questions=asked) for k in (0, 1)])
+        EvaluatedModel(name=name, n_parameters=n, results=[result(k, questions=asked) for k in (0, 1)])
         for name, n, asked in (("small", 10, "aaaa"), ("large", 1000, "bbbb"))
     ]
-    write_lab(tmp_path / "lab.html", runs, title="lab")
-    assert "against size" not in (tmp_path / "lab.html").read_text()
+    write_several_runs(tmp_path / "runs.html", runs, title="runs")
+    assert "against size" not in (tmp_path / "runs.html").read_text()
     same = [replace(run, results=[replace(one, questions="aaaa") for one in run.results]) for run in runs]
-    write_lab(tmp_path / "lab.html", same, title="lab")
-    assert "against size" in (tmp_path / "lab.html").read_text()
+    write_several_runs(tmp_path / "runs.html", same, title="runs")
+    assert "against size" in (tmp_path / "runs.html").read_text()
 
 
 def test_figures_have_no_ground_of_their_own_and_only_wide_ones_keep_their_width(tmp_path):
-    svg = measure_svg({"model": [(one.shots, one) for one in (result(0), result(1))]}, "shots")
+    svg = metric_svg({"model": [(k, result(k)) for k in (0, 1)]}, "shots", page_styles())
     assert not re.search(r"fill: (#ffffff|white)", svg)
-    learner = Learner(name="r", n_parameters=9, metrics=[{"tokens": i, "loss": 2.0} for i in (1, 2)])
-    write_report(tmp_path / "r.html", replace(learner, results=[result(0), result(1)]), title="r")
+    model = EvaluatedModel(name="r", n_parameters=9, metrics=[{"tokens": i, "loss": 2.0} for i in (1, 2)])
+    write_report(tmp_path / "r.html", replace(model, results=[result(0), result(1)]), title="r")
     page = (tmp_path / "r.html").read_text()
     assert page.count('<svg class="wide"') == 1  # the loss, not the accuracy
     assert "min-width: 40rem" in page

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fewshot.base.errors import BadValue, UnknownName
-from fewshot.evaluate.reports.paper_scores import KINDS, METRICS, SIZES, nearest_size, reference, table_h1
+from fewshot.evaluate.reports.paper_scores import METRICS, SETTINGS, SIZES, nearest_size, paper_score, table_h1
 from fewshot.evaluate.tasks.arithmetic import RULES as ARITHMETIC
 from fewshot.evaluate.tasks.scramble import RULES as SCRAMBLES
 from fewshot.evaluate.tasks.translation import DIRECTIONS
@@ -42,25 +42,25 @@ def scores(cell: str) -> list[float | None]:
 def test_every_cell_is_the_one_of_the_facts_sheet(shared_data: Path) -> None:
     facts = facts_table((shared_data.parent / "facts.md").read_text(encoding="utf-8"))
     assert len(facts) == 64
-    ours = {key: (row.shots, [list(row.scores[kind]) for kind in KINDS]) for key, row in table_h1().items()}
+    ours = {key: (row.shots, [list(row.scores[kind]) for kind in SETTINGS]) for key, row in table_h1().items()}
     assert ours == facts
 
 
 def test_a_few_cells_by_hand() -> None:
-    assert reference("HellaSwag", "accuracy", "zero", "125M") == pytest.approx(0.337)
-    assert reference("LAMBADA", "perplexity", "few", "175B") == 1.92
-    assert reference("Ro->En 16", "bleu_sb", "one", "13B") == 36.7
-    assert reference("CB", "f1", "few", "175B") == pytest.approx(0.572)
-    assert reference("PTB", "perplexity", "zero", "175B") == 20.5
-    assert reference("PTB", "perplexity", "zero", "13B") is None
+    assert paper_score("HellaSwag", "accuracy", "zero", "125M") == pytest.approx(0.337)
+    assert paper_score("LAMBADA", "perplexity", "few", "175B") == 1.92
+    assert paper_score("Ro->En 16", "bleu_sb", "one", "13B") == 36.7
+    assert paper_score("CB", "f1", "few", "175B") == pytest.approx(0.572)
+    assert paper_score("PTB", "perplexity", "zero", "175B") == 20.5
+    assert paper_score("PTB", "perplexity", "zero", "13B") is None
 
 
 def test_what_the_paper_does_not_measure_is_none_and_an_unknown_size_is_named() -> None:
-    assert reference("", "accuracy", "zero", "125M") is None
-    assert reference("HellaSwag", "acc_norm", "zero", "125M") is None
-    assert reference("4D-", "accuracy", "one", "2.7B") is None
+    assert paper_score("", "accuracy", "zero", "125M") is None
+    assert paper_score("HellaSwag", "acc_norm", "zero", "125M") is None
+    assert paper_score("4D-", "accuracy", "one", "2.7B") is None
     with pytest.raises(UnknownName, match="nearest: '125M'"):
-        reference("HellaSwag", "accuracy", "zero", "124M")
+        paper_score("HellaSwag", "accuracy", "zero", "124M")
 
 
 @pytest.mark.parametrize(

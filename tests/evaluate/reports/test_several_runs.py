@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from fewshot.base.errors import BadValue
-from fewshot.evaluate.reports.page import Learner
-from fewshot.evaluate.reports.several_runs import write_lab
+from fewshot.evaluate.reports.page import EvaluatedModel
+from fewshot.evaluate.reports.several_runs import write_several_runs
 from fewshot.evaluate.result import Result
 from fewshot.evaluate.scoring.loss_by_position import PositionLoss
 
@@ -35,9 +35,9 @@ def make(k: int, value: float, task: str = "novel_symbols", *, share: bool = Tru
     )
 
 
-def learner(name: str, n_parameters: int, zero: float, one: float, few: float) -> Learner:
+def model(name: str, n_parameters: int, zero: float, one: float, few: float) -> EvaluatedModel:
     results = [make(0, zero), make(1, one), make(8, few), make(0, 20 * zero, "lambada", share=False)]
-    return Learner(
+    return EvaluatedModel(
         name=name,
         n_parameters=n_parameters,
         summary={"step": "200", "context": "96 tokens"},
@@ -49,12 +49,12 @@ def learner(name: str, n_parameters: int, zero: float, one: float, few: float) -
 
 
 SYMBOLS = "novel_symbols, accuracy, "
-SMALL, LARGE = learner("small", 120_000, 0.1, 0.1, 0.3), learner("large", 1_500_000, 0.1, 0.25, 0.9)
+SMALL, LARGE = model("small", 120_000, 0.1, 0.1, 0.3), model("large", 1_500_000, 0.1, 0.25, 0.9)
 
 
-def page_of(tmp_path: Path, *learners: Learner) -> str:
-    write_lab(tmp_path / "lab.html", learners, title="lab")
-    return (tmp_path / "lab.html").read_text(encoding="utf-8")
+def page_of(tmp_path: Path, *models: EvaluatedModel) -> str:
+    write_several_runs(tmp_path / "runs.html", models, title="runs")
+    return (tmp_path / "runs.html").read_text(encoding="utf-8")
 
 
 def figures(page: str) -> dict[str, set[str | None]]:

@@ -15,7 +15,8 @@ from fewshot.evaluate.best_shots import best_shots
 from fewshot.evaluate.demonstrations import drawn_episodes
 from fewshot.evaluate.example import Example
 from fewshot.evaluate.metrics.metric import accuracy, greedy_accuracy, perplexity, written_exactly
-from fewshot.evaluate.models.language_model import GPTLanguageModel, LanguageModel
+from fewshot.evaluate.models.gpt import GPTLanguageModel
+from fewshot.evaluate.models.language_model import LanguageModel
 from fewshot.evaluate.models.transformers import TransformersLanguageModel
 from fewshot.evaluate.scoring.answerer import write_all
 from fewshot.evaluate.scoring.logprobs import Span, score

@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from fewshot.base.errors import BadValue, ContextTooLong
-from fewshot.evaluate.models.language_model import GPTLanguageModel
-from fewshot.evaluate.scoring import logprobs as score_module
-from fewshot.evaluate.scoring import prefix_tree as forest
+from fewshot.evaluate.models.gpt import GPTLanguageModel
+from fewshot.evaluate.scoring import logprobs, prefix_tree
 from fewshot.evaluate.scoring.logprobs import Scorer, Span, score
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
@@ -30,20 +29,20 @@ def random_spans(n: int) -> list[Span]:
 
 def test_scores_are_the_sums_of_the_models_own_logprobs(model):
     spans = random_spans(23)
-    for span, found in zip(spans, score(GPTLanguageModel(model), spans, batch_size=5), strict=True):
+    for span, result in zip(spans, score(GPTLanguageModel(model), spans, batch_size=5), strict=True):
         with torch.no_grad():
             logits = model(torch.tensor([span.tokens[:-1]]))[0, span.start - 1 :]
         targets = torch.tensor(span.tokens[span.start :])
         expected = logits.log_softmax(-1)[torch.arange(len(targets)), targets].sum().item()
-        assert found.logprob == pytest.approx(expected, abs=1e-4)
-        assert found.n_tokens == len(targets)
-        assert found.greedy == bool((logits.argmax(-1) == targets).all())
+        assert result.logprob == pytest.approx(expected, abs=1e-4)
+        assert result.n_tokens == len(targets)
+        assert result.greedy == bool((logits.argmax(-1) == targets).all())
 
 
 def test_scores_do_not_depend_on_the_batch_size(model):
     spans = random_spans(31)
     alone, seven, together = (
-        [one.logprob for one in score(GPTLanguageModel(model), spans, batch_size=n)] for n in (1, 7, 64)
+        [result.logprob for result in score(GPTLanguageModel(model), spans, batch_size=n)] for n in (1, 7, 64)
     )
     assert seven == pytest.approx(alone, abs=1e-5)
     assert together == pytest.approx(alone, abs=1e-5)
@@ -51,9 +50,9 @@ def test_scores_do_not_depend_on_the_batch_size(model):
 
 def test_scores_do_not_depend_on_how_many_logits_are_held(model, monkeypatch):
     spans = random_spans(9)
-    expected = [one.logprob for one in score(GPTLanguageModel(model), spans, batch_size=4)]
-    monkeypatch.setattr(score_module, "LOGIT_ROWS", 3)
-    assert [one.logprob for one in score(GPTLanguageModel(model), spans, batch_size=4)] == pytest.approx(
+    expected = [result.logprob for result in score(GPTLanguageModel(model), spans, batch_size=4)]
+    monkeypatch.setattr(logprobs, "LOGIT_ROWS", 3)
+    assert [result.logprob for result in score(GPTLanguageModel(model), spans, batch_size=4)] == pytest.approx(
         expected, abs=1e-5
     )
 
@@ -63,11 +62,11 @@ def test_choices_of_one_token_share_one_forward_pass_and_logits_are_for_completi
     hidden, logits = model.hidden, model.logits
     monkeypatch.setattr(model, "hidden", lambda tokens: seen.append(tuple(tokens.shape)) or hidden(tokens))
     monkeypatch.setattr(model, "logits", lambda states: rows.append(len(states)) or logits(states))
-    found = score(GPTLanguageModel(model), [Span((5, 6, 7, 8, choice), 4) for choice in range(37)], batch_size=8)
+    scores = score(GPTLanguageModel(model), [Span((5, 6, 7, 8, choice), 4) for choice in range(37)], batch_size=8)
     assert seen == [(1, 4)]
     assert sum(rows) == 37
-    assert torch.tensor([one.logprob for one in found]).exp().sum().item() == pytest.approx(1.0, abs=1e-5)
-    assert sum(one.greedy for one in found) == 1
+    assert torch.tensor([result.logprob for result in scores]).exp().sum().item() == pytest.approx(1.0, abs=1e-5)
+    assert sum(result.greedy for result in scores) == 1
 
 
 PATTERNS = ["dense", "alternate(dense, banded(3))", "perhead(banded(4), strided(3))", "fixed(4, 1)"]
@@ -79,9 +78,9 @@ def test_what_spans_share_is_read_once_and_scores_are_those_of_each_alone(patter
     torch.manual_seed(0)
     shape = {"n_layers": 2, "d_model": 24, "n_heads": 2, "n_ctx": 40, "n_vocab": 37, "init_std": 0.5}
     model = GPT(GPTConfig(**shape, pattern=pattern)).eval()
-    monkeypatch.setattr(forest, "LEAST_PREFIX", least_prefix)
-    shown = tuple(range(20))
-    spans = [Span((*shown, *question, *choice), 20 + len(question))
+    monkeypatch.setattr(prefix_tree, "LEAST_PREFIX", least_prefix)
+    demonstrations = tuple(range(20))
+    spans = [Span((*demonstrations, *question, *choice), 20 + len(question))
              for question in ((1, 2, 3), (1, 2), (9,), (9, 9, 9, 9))
              for choice in ((4, 5, 6), (4, 5, 7), (8,))]  # fmt: skip
     read = []
@@ -90,12 +89,12 @@ def test_what_spans_share_is_read_once_and_scores_are_those_of_each_alone(patter
     scorer = Scorer(GPTLanguageModel(model), batch_size=2)
     together = [scorer.score(part) for part in (spans[:7], spans[7:])]
     assert sum(read) < 80  # of the 280 tokens before the last one of each
-    for span, found in zip(spans, [*together[0], *together[1]], strict=True):
+    for span, result in zip(spans, [*together[0], *together[1]], strict=True):
         with torch.no_grad():
-            logprobs = model(torch.tensor([span.tokens[:-1]]))[0, span.start - 1 :].log_softmax(-1)
+            expected = model(torch.tensor([span.tokens[:-1]]))[0, span.start - 1 :].log_softmax(-1)
         targets = torch.tensor(span.tokens[span.start :])
-        assert found.logprob == pytest.approx(logprobs.gather(1, targets[:, None]).sum().item(), abs=1e-4)
-        assert found.greedy == bool((logprobs.argmax(-1) == targets).all())
+        assert result.logprob == pytest.approx(expected.gather(1, targets[:, None]).sum().item(), abs=1e-4)
+        assert result.greedy == bool((expected.argmax(-1) == targets).all())
 
 
 def test_a_greedy_continuation_is_recognised(model):
@@ -105,8 +104,8 @@ def test_a_greedy_continuation_is_recognised(model):
             tokens.append(int(model(torch.tensor([tokens]))[0, -1].argmax()))
     wrong = [*tokens[:-1], (tokens[-1] + 1) % 37]
     assert [
-        one.greedy
-        for one in score(GPTLanguageModel(model), [Span(tuple(tokens), 3), Span(tuple(wrong), 3)], batch_size=2)
+        result.greedy
+        for result in score(GPTLanguageModel(model), [Span(tuple(tokens), 3), Span(tuple(wrong), 3)], batch_size=2)
     ] == [
         True,
         False,

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fewshot.base.errors import BadValue
-from fewshot.evaluate.models.language_model import GPTLanguageModel
+from fewshot.evaluate.models.gpt import GPTLanguageModel
 from fewshot.evaluate.scoring.loss_by_position import loss_by_position, position_bins, rows_apart
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
@@ -28,37 +28,37 @@ def test_bins_of_one_a_doubling_are_powers_of_two() -> None:
 
 
 def knows_from(place: int, *, n_vocab: int, n_ctx: int) -> SimpleNamespace:
-    """A reader that guesses before it has read `place` tokens, and is then sure of the token after the last one."""
+    """A model that guesses until it has read `place` tokens, and is then sure of the token after the last one."""
 
     def read(tokens):
-        said = torch.zeros(*tokens.shape, n_vocab)
-        said[:, place - 1 :] = 30.0 * torch.nn.functional.one_hot((tokens[:, place - 1 :] + 1) % n_vocab, n_vocab)
-        return said
+        logits = torch.zeros(*tokens.shape, n_vocab)
+        logits[:, place - 1 :] = 30.0 * torch.nn.functional.one_hot((tokens[:, place - 1 :] + 1) % n_vocab, n_vocab)
+        return logits
 
     return SimpleNamespace(n_ctx=n_ctx, device=torch.device("cpu"), read=read, logits=lambda hidden: hidden)
 
 
-def test_loss_falls_where_the_reader_begins_to_know_as_worked_by_hand() -> None:
+def test_loss_falls_where_the_model_begins_to_know_as_worked_by_hand() -> None:
     rows = np.stack([(np.arange(17) + start) % 5 for start in range(3)])
-    found = loss_by_position(knows_from(4, n_vocab=5, n_ctx=16), [rows[:2], rows[2:]])
-    assert sum(one.n for one in found) == 3 * 16
-    for one in found:
-        expected = math.log(5) if one.last < 4 else 0.0
-        assert one.nats == pytest.approx(expected, abs=1e-6), one
-        assert one.low == pytest.approx(one.high)  # every row says the same
-    assert {one.last < 4 for one in found} == {True, False}
+    bins = loss_by_position(knows_from(4, n_vocab=5, n_ctx=16), [rows[:2], rows[2:]])
+    assert sum(part.n for part in bins) == 3 * 16
+    for part in bins:
+        expected = math.log(5) if part.last < 4 else 0.0
+        assert part.nats == pytest.approx(expected, abs=1e-6), part
+        assert part.low == pytest.approx(part.high)  # all rows are alike
+    assert {part.last < 4 for part in bins} == {True, False}
 
 
 def test_a_mean_over_all_bins_is_the_models_own_loss() -> None:
     torch.manual_seed(0)
     model = GPT(GPTConfig(n_layers=1, d_model=16, n_heads=2, n_ctx=11, n_vocab=23)).eval()
     rows = np.random.default_rng(0).integers(23, size=(4, 12))
-    found = loss_by_position(GPTLanguageModel(model), [rows])
-    mean = sum(one.n * one.nats for one in found) / sum(one.n for one in found)
+    bins = loss_by_position(GPTLanguageModel(model), [rows])
+    mean = sum(part.n * part.nats for part in bins) / sum(part.n for part in bins)
     tokens = torch.from_numpy(rows)
     with torch.no_grad():
         assert mean == pytest.approx(model.loss(tokens[:, :-1], tokens[:, 1:]).item(), abs=1e-5)
-    assert all(one.low < one.nats < one.high for one in found)
+    assert all(part.low < part.nats < part.high for part in bins)
 
 
 def test_rows_come_from_everywhere_in_batches() -> None:

@@ -7,13 +7,13 @@ import pytest
 
 from fewshot.base.errors import BadFile
 from fewshot.corpus.document import Document
-from fewshot.evaluate.contamination import Contamination, Overlap, Score, SplitScore
-from fewshot.evaluate.store.contamination import Evidence, counted_text, store_evidence
+from fewshot.evaluate.contamination import CleanDirtyScores, Contamination, Overlap, SubsetScore
+from fewshot.evaluate.store.contamination import Evidence, counted_text, read_main_scores, store_evidence
 
 
 def evidence(n: int, *, value: float = 0.5, task: str = "drop", **fields) -> Evidence:
-    score = Score(n=n, value=value, low=0.2, high=0.8)
-    scores = SplitScore(
+    score = SubsetScore(n=n, value=value, low=0.2, high=0.8)
+    scores = CleanDirtyScores(
         task=task, metric="f1", share=True, shots=0, n_words=13, all=score, clean=score, dirty=score, clean_share=0.5,
         relative_difference=value - 0.5,
     )  # fmt: skip
@@ -49,29 +49,28 @@ def test_evidence_is_replaced_by_the_same_measurement_alone(tmp_path, other):
         store_evidence(tmp_path / "step-00000001", {"drop": first}, step=1, weights="w2")
 
 
-def test_the_figure_shows_every_stored_task_where_it_was_measured_on_most(tmp_path):
+def test_the_main_score_of_every_stored_task_is_that_on_most_questions(tmp_path):
     own = tmp_path / "step-00000001"
-    store_evidence(own, {"drop": evidence(6, value=0.9)}, step=1, weights="w")
-    alone = (own / "contamination" / "figure.svg").read_text()
-    store_evidence(own, {"drop": evidence(3, value=0.1)}, step=1, weights="w")
-    assert (own / "contamination" / "figure.svg").read_text() == alone
-    store_evidence(own, {"quac": evidence(4, task="quac")}, step=1, weights="w")
-    both = (own / "contamination" / "figure.svg").read_text()
-    assert "drop" in both
-    assert "quac" in both
+    most = evidence(6, value=0.9)
+    store_evidence(own, {"drop": most}, step=1, weights="w")
+    kept = store_evidence(own, {"drop": evidence(3, value=0.1)}, step=1, weights="w")
+    assert read_main_scores(kept) == list(most.scores)
+    other = evidence(4, task="quac")
+    store_evidence(own, {"quac": other}, step=1, weights="w")
+    assert read_main_scores(kept) == [*most.scores, *other.scores]
 
 
 @pytest.mark.parametrize(
     "text", ["{", "{}", '{"results": [{"scores": []}]}', '{"results": [{"scores": [{"all": 1}]}]}']
 )
-def test_a_damaged_file_of_another_task_is_left_out_of_the_figure(tmp_path, capsys, text):
+def test_a_damaged_file_of_another_task_is_left_out_of_the_main_scores(tmp_path, capsys, text):
     own = tmp_path / "step-00000001"
-    kept = store_evidence(own, {"drop": evidence(6)}, step=1, weights="w")
+    drop = evidence(6)
+    kept = store_evidence(own, {"drop": drop}, step=1, weights="w")
     (kept / "quac.json").write_text(text)
-    alone = (kept / "figure.svg").read_text()
     capsys.readouterr()
-    store_evidence(own, {"drop": evidence(6)}, step=1, weights="w")
-    assert (kept / "figure.svg").read_text() == alone
+    store_evidence(own, {"drop": drop}, step=1, weights="w")
+    assert read_main_scores(kept) == list(drop.scores)
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "quac.json cannot be read and is left out: move it away" in said

@@ -18,13 +18,13 @@ from fewshot.evaluate import run
 from fewshot.evaluate.data.files import DataFolder
 from fewshot.evaluate.load import load
 from fewshot.evaluate.protocol import HARNESS
-from fewshot.evaluate.store.results import evaluate_into, read_results
+from fewshot.evaluate.store.results import ResultsStore, read_results
 from fewshot.evaluate.tasks.table import make_task
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
 from fewshot.tokenizer.bytes import Bytes
 
-SETTINGS = {"weights": "w", "step": 7, "shots": (0, 2), "limit": 24, "seed": 0, "batch_size": 2}
+SETTINGS = {"shots": (0, 2), "limit": 24, "seed": 0, "batch_size": 2}
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,11 @@ def evaluated(where, folder, **changed):
     loaded = load(str(folder))
     settings = {**SETTINGS, **changed}
     task = settings.pop("task", make_task("novel_letters"))
-    return evaluate_into(where, loaded.lm, loaded.tokenizer, task, **settings)
+    store = ResultsStore(root=where, weights="w", step=7)
+    store.check(task)
+    answered = run.evaluate(loaded.lm, loaded.tokenizer, task, store=store.answers(task), **settings)
+    store.add(task, answered)
+    return answered
 
 
 def test_results_and_answers_are_kept_by_task_and_protocol(tmp_path, folder):

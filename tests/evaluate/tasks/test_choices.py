@@ -9,7 +9,7 @@ import pytest
 
 from fewshot.base.errors import BadFile, BadValue
 from fewshot.evaluate.answer import Answer
-from fewshot.evaluate.data.files import DataFolder, Found
+from fewshot.evaluate.data.files import DataFile, DataFolder
 from fewshot.evaluate.protocol import GPT3, HARNESS
 from fewshot.evaluate.tasks.analogies import read_sat_analogies
 from fewshot.evaluate.tasks.commonsense import make_piqa, read_pupils
@@ -17,7 +17,7 @@ from fewshot.evaluate.tasks.nli import read_anli
 from fewshot.evaluate.tasks.ptb import make_ptb
 from fewshot.evaluate.tasks.story_cloze import VALIDATION_FILE, read_story_cloze
 from fewshot.evaluate.tasks.table import make_task
-from fewshot.evaluate.tasks.winograd import in_place, read_winograd, read_winogrande
+from fewshot.evaluate.tasks.winograd import WINOGRAD_FORMS, WINOGRANDE_FORMS, in_place
 
 SAMPLES = Path(__file__).resolve().parents[1] / "golden" / "samples"
 
@@ -37,7 +37,7 @@ H1 = {  # task: sample, row of Table H.1, K, chance, has a development set besid
     "anli_r3": ("anli", "ANLI R3", 50, 1 / 3, True),
     "ptb": ("ptb", "PTB", 0, None, False),
 }
-HARNESS_MEASURES = {
+HARNESS_METRICS = {
     **{task: ["acc"] for task in ("story_cloze", "winograd", "winogrande", "anli_r1")},
     **{task: ["acc", "acc_norm"] for task in ("piqa", "arc_easy", "openbookqa")},
 }
@@ -55,10 +55,10 @@ def test_k_chance_and_development_set_are_the_papers(name: str) -> None:
     assert (task.dev is not None) == H1[name][4]
 
 
-@pytest.mark.parametrize("name", HARNESS_MEASURES)
+@pytest.mark.parametrize("name", HARNESS_METRICS)
 def test_measures_are_named_as_the_harness_names_them(name: str) -> None:
     task = make_task(name, data=sampled(name), protocol=HARNESS)
-    assert [metric.name for metric in task.metrics] == HARNESS_MEASURES[name]
+    assert [metric.name for metric in task.metrics] == HARNESS_METRICS[name]
     assert task.answer_context is None
 
 
@@ -87,7 +87,7 @@ def test_development_episodes_are_drawn_from_the_development_set() -> None:
 
 def test_stories_are_shown_from_the_validation_set() -> None:
     data = sampled("story_cloze")
-    validation = {one.id for one in read_story_cloze(data.need("story_cloze", VALIDATION_FILE))}
+    validation = {one.id for one in read_story_cloze(data.require("story_cloze", VALIDATION_FILE))}
     shown = {
         one.id for episode in make_task("story_cloze", data=data).episodes(9, 5, 0) for one in episode.demonstrations
     }
@@ -97,11 +97,11 @@ def test_stories_are_shown_from_the_validation_set() -> None:
 def test_a_table_whose_quotation_mark_never_closes_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('InputStoryid,InputSentence1\n"' + "a story without an end\n" * 9_999)
     with pytest.raises(BadFile, match=r"a\.csv is not a table of comma-separated values: field larger than"):
-        read_story_cloze(Found("a.csv", DataFolder(tmp_path)))
+        read_story_cloze(DataFile("a.csv", DataFolder(tmp_path)))
 
 
 def test_the_papers_own_analogy_is_read_as_it_prints_it() -> None:
-    first, second, *_ = read_sat_analogies(Found("SAT-package-V3.txt", DataFolder(SAMPLES / "sat_analogies")))
+    first, second, *_ = read_sat_analogies(DataFile("SAT-package-V3.txt", DataFolder(SAMPLES / "sat_analogies")))
     assert first.context == "lull is to trust as"
     assert first.completions[first.gold] == " cajole is to compliance"
     assert len(first.completions) == 5
@@ -125,8 +125,8 @@ def test_a_candidate_takes_the_pronouns_case_and_capital(option, pronoun, begins
 
 def test_the_collection_of_schemas_and_the_rendered_set_agree(shared_data: Path) -> None:
     archive = DataFolder(shared_data / "eval/format_samples/winograd_wsc__wsc273__0.0.0.zip")
-    original = read_winograd(archive.need("winograd", "WSCollection.xml"), GPT3)
-    rendered = read_winograd(Found("winograd_wsc.jsonl", DataFolder(shared_data / "eval" / "rendered")), GPT3)
+    original = WINOGRAD_FORMS[GPT3].read(archive.require("winograd", "WSCollection.xml"))
+    rendered = WINOGRAD_FORMS[GPT3].read(DataFile("winograd_wsc.jsonl", DataFolder(shared_data / "eval" / "rendered")))
     assert len(original) == 5
     for one, other in zip(original[:4], rendered, strict=False):
         assert (one.contexts, one.completions, one.gold) == (other.contexts, other.completions, other.gold)
@@ -135,10 +135,10 @@ def test_the_collection_of_schemas_and_the_rendered_set_agree(shared_data: Path)
 def test_what_follows_the_blank_keeps_its_closing_punctuation(tmp_path: Path) -> None:
     row = {"qID": "q", "sentence": "Ann asked Bea about _'s car.", "option1": "Ann", "option2": "Bea", "answer": "2"}
     (tmp_path / "dev.jsonl").write_text(json.dumps(row))
-    (paper,) = read_winogrande(Found("dev.jsonl", DataFolder(tmp_path)), GPT3)
+    (paper,) = WINOGRANDE_FORMS[GPT3].read(DataFile("dev.jsonl", DataFolder(tmp_path)))
     assert paper.contexts == ("Ann asked Bea about Ann", "Ann asked Bea about Bea")
     assert paper.demonstration == "Ann asked Bea about Bea's car."
-    (harness,) = read_winogrande(Found("dev.jsonl", DataFolder(tmp_path)), HARNESS)
+    (harness,) = WINOGRANDE_FORMS[HARNESS].read(DataFile("dev.jsonl", DataFolder(tmp_path)))
     assert harness.completions == (" 's car.", " 's car.")
 
 
@@ -162,18 +162,18 @@ def test_a_question_may_have_numbers_for_letters_and_three_choices(tmp_path: Pat
     choices = [{"text": text, "label": label} for text, label in (("x", "1"), ("y", "2"), ("z", "3"))]
     row = {"id": "q", "question": {"stem": "What?", "choices": choices}, "answerKey": "2"}
     (tmp_path / "a.jsonl").write_text(json.dumps(row))
-    (example,) = read_pupils(Found("a.jsonl", DataFolder(tmp_path)), question=True)
+    (example,) = read_pupils(DataFile("a.jsonl", DataFolder(tmp_path)), question=True)
     assert example.demonstration == "Question: What?\nAnswer: y"
     (tmp_path / "a.jsonl").write_text(json.dumps({**row, "answerKey": "4"}))
     with pytest.raises(BadFile, match=r"a\.jsonl line 1: answerKey is '4', q has the choices 1, 2, 3"):
-        read_pupils(Found("a.jsonl", DataFolder(tmp_path)), question=True)
+        read_pupils(DataFile("a.jsonl", DataFolder(tmp_path)), question=True)
 
 
 def test_a_label_that_anli_has_not_is_named(tmp_path: Path) -> None:
     row = {"uid": "u", "context": "c", "hypothesis": "h", "label": "x"}
     (tmp_path / "test.jsonl").write_text(json.dumps(row))
     with pytest.raises(BadFile, match=r"test\.jsonl line 1: label is .x., must be one of .e., .n., .c."):
-        read_anli(Found("test.jsonl", DataFolder(tmp_path)), 1, GPT3)
+        read_anli(DataFile("test.jsonl", DataFolder(tmp_path)), 1, prompt="{question}")
 
 
 def test_ptb_is_one_text_and_its_perplexity_is_a_words(tmp_path: Path) -> None:

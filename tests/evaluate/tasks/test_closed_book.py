@@ -7,7 +7,7 @@ import pytest
 
 from fewshot.base.errors import BadFile, BadValue
 from fewshot.evaluate.answer import Answer
-from fewshot.evaluate.data.files import DataFolder, Found
+from fewshot.evaluate.data.files import DataFile, DataFolder
 from fewshot.evaluate.protocol import GPT3, HARNESS
 from fewshot.evaluate.tasks.closed_book import (
     any_greedy,
@@ -68,14 +68,14 @@ def test_the_harness_stops_at_a_full_stop_or_comma(nq) -> None:
 def test_answers_of_freebase_are_read_out_of_their_list(tmp_path: Path) -> None:
     target = '(list (description "Glass harmonica") (description Bifocals) (description "A \\"b\\" (c)"))'
     (tmp_path / "x.json").write_text(json.dumps([{"utterance": "what?", "targetValue": target}]))
-    (question,) = read_web_questions(Found("x.json", DataFolder(tmp_path)))
+    (question,) = read_web_questions(DataFile("x.json", DataFolder(tmp_path)))
     assert question.answers == ("Glass harmonica", "Bifocals", 'A \\"b\\" (c)')
 
 
 def test_both_layouts_of_web_questions_say_the_same(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps([{"utterance": "where?", "targetValue": "(list (description Rome))"}]))
     (tmp_path / "b.json").write_text(json.dumps([{"qId": "1", "qText": "where?", "answers": ["Rome"]}]))
-    (a,), (b,) = (read_web_questions(Found(name, DataFolder(tmp_path))) for name in ("a.json", "b.json"))
+    (a,), (b,) = (read_web_questions(DataFile(name, DataFolder(tmp_path))) for name in ("a.json", "b.json"))
     assert (a.text, a.answers) == (b.text, b.answers) == ("where?", ("Rome",))
 
 
@@ -100,9 +100,9 @@ def write_trivia(folder: Path, name: str, question: str, value: str, *aliases: s
 
 def test_any_alias_of_a_trivia_answer_will_do_and_its_value_is_shown(tmp_path: Path) -> None:
     write_trivia(tmp_path, "wikipedia-dev.json", "Who?", "Mother", "Mama", "Mother")
-    (question,) = read_trivia_qa(Found("wikipedia-dev.json", DataFolder(tmp_path)))
+    (question,) = read_trivia_qa(DataFile("wikipedia-dev.json", DataFolder(tmp_path)))
     assert question.answers == ("Mother", "Mama", "Mum")
-    (harness,) = read_trivia_qa(Found("wikipedia-dev.json", DataFolder(tmp_path)), value_first=False)
+    (harness,) = read_trivia_qa(DataFile("wikipedia-dev.json", DataFolder(tmp_path)), value_first=False)
     assert harness.answers == ("Mama", "Mother")
 
 

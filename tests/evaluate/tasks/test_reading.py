@@ -74,7 +74,7 @@ def test_half_of_squads_development_set_is_read_and_no_paragraph_is_both_asked_a
     data = DataFolder(shared_data / "eval/squad2")
     whole = asked(make_task("squad_v2", data=data, protocol=HARNESS))
     assert len(whole) == 6078  # the file holds 16 of 35 articles; the paper's set has 11,873 questions
-    file = data.need("squad_v2", "dev-v2.0.json")
+    file = data.require("squad_v2", "dev-v2.0.json")
     assert sum(not one.references for one in whole.values()) == file.text().count('"is_impossible":true') == 3168
 
     task = make_task("squad_v2", data=data)

@@ -69,7 +69,7 @@ def test_wsc_and_multirc_have_one_set_of_demonstrations_others_one_for_each_ques
     ],
 )
 def test_the_right_completion_is_that_of_the_label(task: str, idx: int, label: object, text: str) -> None:
-    rows = MADE_UP.need(task, f"{task}/val.jsonl").rows("label")
+    rows = MADE_UP.require(task, f"{task}/val.jsonl").rows("label")
     assert [row["label"] for row in rows if row["idx"] == idx] == [label]
     episodes = make_task(task.lower(), data=MADE_UP).episodes(99, 0, 0)
     (example,) = (one.example for one in episodes if one.example.id == str(idx))
@@ -111,7 +111,7 @@ def test_an_unknown_label_is_named(tmp_path: Path) -> None:
 
 
 def test_the_pronoun_is_marked_where_the_row_points_even_within_a_word(shared_data: Path) -> None:
-    rows = DataFolder(shared_data / "eval/superglue").need("wsc", "WSC/val.jsonl").rows("text")
+    rows = DataFolder(shared_data / "eval/superglue").require("wsc", "WSC/val.jsonl").rows("text")
     assert all(marked_pronoun(row).count("*") == 2 for row in rows)
     assert "use *it* ," in marked_pronoun(rows[42])  # the row points at "use", a word too early
     text = 'Rosa smiled. "Not by them," Kim added.'
@@ -173,7 +173,7 @@ def test_multircs_answers_of_a_question_are_one_group_with_both_judgements(share
         true, false = one.completions
         assert true.removeprefix("- [True] ") == false.removeprefix("- [False] ") != true
         assert one.id.startswith(f"{one.group}:")
-    file = DataFolder(shared_data / "eval/superglue").need("multirc", "MultiRC/val.jsonl")
+    file = DataFolder(shared_data / "eval/superglue").require("multirc", "MultiRC/val.jsonl")
     assert sum(one.gold == 0 for one in examples) == file.text().count('"label": 1') == 2075
 
 
@@ -195,7 +195,7 @@ def test_multircs_guess_is_right_in_as_many_questions_as_coins_would_be(shared_d
 
 def test_multircs_harness_form_takes_the_labels_as_the_harness_does() -> None:
     first = make_task("multirc", data=MADE_UP, protocol=HARNESS).episodes(1, 0, 0)[0].example
-    answer = MADE_UP.need("multirc", "MultiRC/val.jsonl").rows("passage")[0]["passage"]["questions"][0]["answers"][0]
+    answer = MADE_UP.require("multirc", "MultiRC/val.jsonl").rows("passage")[0]["passage"]["questions"][0]["answers"][0]
     assert answer["label"] == 1
     assert first.completions[1] == f" {answer['text']}\nIs the answer correct? no"
     assert first.gold == 1  # lm-eval 0.4.13 pairs label 1, which means right, with its second choice
@@ -215,7 +215,7 @@ def test_records_choices_are_the_query_with_each_entity_once() -> None:
 def test_what_else_an_entity_of_record_holds_has_no_effect(tmp_path: Path) -> None:
     expected = [one.example for one in make_task("record", data=MADE_UP).episodes(9, 0, 0)]
     (tmp_path / "ReCoRD").mkdir()
-    text = MADE_UP.need("record", "ReCoRD/val.jsonl").text()
+    text = MADE_UP.require("record", "ReCoRD/val.jsonl").text()
     lines = [json.loads(line) for line in text.splitlines() if line.strip()]
     for row in lines:
         for entity in row["passage"]["entities"]:

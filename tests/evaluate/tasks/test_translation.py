@@ -5,9 +5,15 @@ from pathlib import Path
 import pytest
 
 from fewshot.base.errors import BadFile, BadValue
-from fewshot.evaluate.data.files import DataFolder, Found
+from fewshot.evaluate.data.files import DataFile, DataFolder
 from fewshot.evaluate.protocol import GPT3, HARNESS
-from fewshot.evaluate.tasks.translation import DIRECTIONS, MAX_TRAINING, make_translation, read_sentences
+from fewshot.evaluate.tasks.translation import (
+    DIRECTIONS,
+    MAX_TRAINING,
+    make_translation,
+    read_sentences,
+    read_sentences_as_harness,
+)
 
 SAMPLE = Path(__file__).resolve().parents[1] / "golden" / "samples" / "wmt"
 
@@ -20,8 +26,8 @@ def write(folder: Path, **files: list[str]) -> DataFolder:
 
 def test_sgml_segments_lose_their_marks_and_in_the_papers_form_their_entities(tmp_path: Path) -> None:
     (tmp_path / "x.sgm").write_text('<doc>\n<seg id="1"> a &amp;\n b </seg><SEG id="2">c&apos;s</SEG>\n</doc>')
-    assert read_sentences(Found("x.sgm", DataFolder(tmp_path)), GPT3) == ["a & b", "c's"]
-    assert read_sentences(Found("x.sgm", DataFolder(tmp_path)), HARNESS) == [" a &amp;\n b ", "c&apos;s"]
+    assert read_sentences(DataFile("x.sgm", DataFolder(tmp_path))) == ["a & b", "c's"]
+    assert read_sentences_as_harness(DataFile("x.sgm", DataFolder(tmp_path))) == [" a &amp;\n b ", "c&apos;s"]
 
 
 @pytest.mark.parametrize("name", DIRECTIONS)

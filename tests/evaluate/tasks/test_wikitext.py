@@ -6,7 +6,7 @@ import pytest
 
 from fewshot.base.errors import BadFile
 from fewshot.evaluate.answer import Answer
-from fewshot.evaluate.data.files import DataFolder, Found
+from fewshot.evaluate.data.files import DataFile, DataFolder
 from fewshot.evaluate.tasks.wikitext import make_wikitext, n_words, plain_text, read_wikitext
 
 LINES = ("", " = Lamp =", "", " It 's , in 1 @,@ 204 words , \" old \" .", "", " = = Use = =", "", " So = x .",
@@ -36,7 +36,7 @@ def test_perplexities_count_words_and_bytes_of_the_article_as_it_stands(tmp_path
 
 def test_the_validation_articles_are_the_harnesss_in_number_and_text(shared_data):
     peer = pytest.importorskip("lm_eval.tasks.wikitext.preprocess_wikitext")
-    examples = read_wikitext(Found("wiki.valid.raw", DataFolder(shared_data / "text/wikitext2_raw")))
+    examples = read_wikitext(DataFile("wiki.valid.raw", DataFolder(shared_data / "text/wikitext2_raw")))
     assert len(examples) == 60  # Merity et al. 2016, table 1
     for example in examples:
         assert example.completions == (peer.wikitext_detokenizer({"page": example.references}),)

@@ -1,1 +1,1 @@
-"""Weight formats of others, a file each: read into our model, written from it."""
+"""Weight formats of other programs, a file for each: read into our model, written from it."""

@@ -16,15 +16,33 @@ from torch import Tensor
 
 from fewshot.base.errors import BadValue, check
 from fewshot.base.files import read_json, write_json, write_text, written_whole
-from fewshot.checkpoint.formats.weights import check_finite, read_weights
+from fewshot.checkpoint.formats.weights import read_weights
 from fewshot.checkpoint.save import write_tensors
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
 from fewshot.patterns.pattern import Dense
+from fewshot.tokenizer.load import load_tokenizer
 from fewshot.tokenizer.vocab import EOT, Tokenizer
 
 LINEAR = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
 LAYER = re.compile(r"h\.(\d+)\.")
+
+
+def is_hugging_face(path: Path) -> bool:
+    """Return whether `path` is the folder of a model as Hugging Face's libraries save it."""
+    return (path / "config.json").is_file()
+
+
+def read_model_and_tokenizer(folder: Path) -> tuple[GPT, Tokenizer]:
+    """Return the model and the tokenizer in a Hugging Face GPT-2 folder."""
+    tokenizer = load_tokenizer(folder)
+    return read_hugging_face(folder), tokenizer
+
+
+def write_model_and_tokenizer(folder: Path, model: GPT, tokenizer: Tokenizer) -> None:
+    """Write a Hugging Face GPT-2 folder that the transformers library loads; `config.json` last."""
+    write_tokenizer(folder, tokenizer, n_ctx=model.config.n_ctx)
+    write_hugging_face(folder, model, eot=tokenizer.eot)
 
 
 def from_gpt2_state(state: Mapping[str, Tensor], *, n_heads: int, **other: Any) -> GPT:
@@ -108,33 +126,23 @@ def read_hugging_face(folder: Path) -> GPT:
 
 def _check_sizes(config: Mapping[str, Any], sizes: GPTConfig, where: Path) -> None:
     """Raise BadValue for a size in config.json that is not the weights'."""
-    found = {
+    expected = {
         "n_layer": sizes.n_layers,
         "n_embd": sizes.d_model,
         "n_inner": sizes.ff_width,
         "n_positions": sizes.n_ctx,  # n_ctx, which older files hold beside it, means nothing to transformers
         "vocab_size": sizes.n_vocab,
     }
-    for name, size in found.items():
-        said = config.get(name, size)
-        if name == "n_inner" and said is None:
-            said = 4 * sizes.d_model
-        if not (_is_count(said) and said == size):
-            raise BadValue(f"{where} says {name} {said!r}, the weights are of {size:,}: they are not of one model")
+    for name, size in expected.items():
+        value = config.get(name, size)
+        if name == "n_inner" and value is None:
+            value = 4 * sizes.d_model
+        if not (_is_count(value) and value == size):
+            raise BadValue(f"{where} says {name} {value!r}, the weights are of {size:,}: they are not of one model")
 
 
 def _is_count(value: Any) -> bool:
     return type(value) is int and value >= 1
-
-
-def check_convertible(model: GPT, *, n_tokens: int, source: Path) -> None:
-    """Raise BadValue where the tokenizer has more tokens than the model, NotFinite where weights are no numbers."""
-    n_vocab = model.config.n_vocab
-    check(
-        n_tokens <= n_vocab,
-        f"{source}: its tokenizer has {n_tokens:,} tokens, the model knows {n_vocab:,}: they are not of one model",
-    )
-    check_finite(model.state_dict().items(), source)
 
 
 def check_is_gpt2(config: GPTConfig) -> None:
@@ -156,7 +164,7 @@ def check_is_gpt2(config: GPTConfig) -> None:
 
 
 def write_tokenizer(folder: Path, tokenizer: Tokenizer, *, n_ctx: int) -> None:
-    """Write the two files from which the transformers library has a tokenizer of the same ids."""
+    """Write the two files from which the transformers library makes a tokenizer with the same ids."""
     write_text(folder / "tokenizer.json", tokenizer.to_library_json())
     plain = {
         "tokenizer_class": "PreTrainedTokenizerFast",

@@ -1,14 +1,14 @@
-"""Weight files of others: found in a folder, in one piece or in several, and read with an error that names the file.
+"""Weight files of other programs, in one piece or in several, read with an error that names the file.
 
-In: a folder of the Hugging Face layout. Out: its tensors by name. It does not know what model they are of. Nothing that
-a file says is run, and no file outside the folder is opened.
+In: a folder of the Hugging Face layout. Out: its tensors by name. Does not know what model they are of. Code in a
+file is never run, and no file outside the folder is opened.
 """
 
 from __future__ import annotations
 
 import pickle
 import warnings
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from fewshot.base.errors import BadFile, NotFinite
 from fewshot.base.files import read_json
+from fewshot.base.tensors import first_not_finite
 
 NAMES = ("model.safetensors", "pytorch_model.bin")
 POINTER = b"version https://git-lfs"  # how the small text begins that git keeps in the place of a large file
@@ -26,8 +27,9 @@ PICKLED_CODE = "GLOBAL"  # in torch's messages: the file asks for a function or 
 
 
 def find_weights(folder: Path) -> tuple[Path, dict[str, str] | None]:
-    """Return the weights' file of a folder, or the index of its parts with the part of every tensor; else raises
-    BadFile.
+    """Return the weights' file of a folder, or the index of its parts with the part of every tensor.
+
+    Raises BadFile where there is neither.
     """
     for name in NAMES:
         if (folder / name).is_file():
@@ -39,7 +41,7 @@ def find_weights(folder: Path) -> tuple[Path, dict[str, str] | None]:
 
 
 def _parts(index: Path) -> dict[str, str]:
-    """Return the file of each tensor; it must lie beside the index."""
+    """Return the file of each tensor; raise BadFile for one that does not lie beside the index."""
     plain = read_json(index)
     parts = plain.get("weight_map") if isinstance(plain, dict) else None
     if not isinstance(parts, dict) or not parts:
@@ -55,10 +57,10 @@ def _parts(index: Path) -> dict[str, str]:
 def check_weights(folder: Path) -> None:
     """Raise BadFile, with the file's name, if a file of weights is missing, cut short or not what it should be.
 
-    Of safetensors files alone, as their beginnings tell how long they are; others are found out when they are read.
+    Only of safetensors files, as their first bytes tell how long they are; damage of others shows when they are read.
     """
-    found, parts = find_weights(folder)
-    for file in sorted({folder / part for part in parts.values()}) if parts is not None else [found]:
+    whole, parts = find_weights(folder)
+    for file in [whole] if parts is None else sorted({folder / part for part in parts.values()}):
         _check_pointer(file)
         if file.suffix == ".safetensors":
             try:
@@ -69,19 +71,20 @@ def check_weights(folder: Path) -> None:
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """Return all tensors of a folder by name; raises BadFile for what cannot be read, NotFinite for what are no
-    numbers.
+    """Return all tensors of a folder by name.
+
+    Raises BadFile for what cannot be read, NotFinite for a NaN or an infinity.
     """
-    found, parts = find_weights(folder)
+    file, parts = find_weights(folder)
     if parts is None:
-        tensors = read_tensors(found)
+        tensors = read_tensors(file)
     else:
         by_file = {part: read_tensors(folder / part) for part in sorted(set(parts.values()))}
         for name, part in parts.items():
             if name not in by_file[part]:
-                raise BadFile(f"{folder / part} lacks {name}, which {found.name} says it holds: download both again")
+                raise BadFile(f"{folder / part} lacks {name}, which {file.name} says it holds: download both again")
         tensors = {name: by_file[part][name] for name, part in parts.items()}
-    check_finite(tensors.items(), found)
+    check_finite(tensors, file)
     return tensors
 
 
@@ -102,15 +105,15 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     return state
 
 
-def check_finite(tensors: Iterable[tuple[str, Tensor]], where: object) -> None:
-    """Raise NotFinite with the first tensor that holds a NaN or an infinity."""
-    for name, tensor in tensors:
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise NotFinite(f"{where}: {name} holds numbers that are not finite; such a model gives no answers")
+def check_finite(tensors: Mapping[str, Tensor], where: object) -> None:
+    """Raise NotFinite with the first tensor that holds a NaN or an infinity, and the file or folder it is from."""
+    name = first_not_finite(tensors)
+    if name is not None:
+        raise NotFinite(f"{where}: {name} holds numbers that are not finite; such a model gives no answers")
 
 
 def pickled_code(error: Exception, file: Any) -> str:
-    """Return a line for a file that holds more than tensors; empty for one that is merely damaged."""
+    """Return a message for a file that holds code; empty for one that is merely damaged."""
     if PICKLED_CODE not in str(error):
         return ""
     return f"{file} holds pickled code, which is never run: get the model as safetensors"

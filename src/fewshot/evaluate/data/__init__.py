@@ -1,1 +1,1 @@
-"""Files of evaluation sets: found, read, checked and split."""
+"""Files of evaluation sets: finding, reading, checking and splitting them."""

@@ -1,7 +1,7 @@
 """Files of examples in their original layouts. In: a folder, or a zip archive as downloaded. Out: rows and texts.
 
-A file is found by the end of its path, wherever it lies in the folder, plain or as .gz or .bz2. What else holds such
-files is another `Data` (`tasks/hub.py`). Knows no task.
+A file is looked up by the end of its path, wherever it lies in the folder, plain or as .gz or .bz2. Other places that
+hold such files are other classes of `Data` (`data/hub.py`). Knows no task.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 from fewshot.base.errors import BadFile, BadValue
 from fewshot.base.files import parse_json
-from fewshot.evaluate.data.schema import Kind, Maybe, check_kind, tidied
+from fewshot.evaluate.data.schema import Maybe, Schema, check_schema, without_lone_surrogates
 from fewshot.evaluate.example import Example
 
 T = TypeVar("T")
@@ -34,8 +34,8 @@ OPENERS: dict[str, Callable[[Any], Any] | None] = {"": None, ".gz": gzip.open, "
 
 
 @dataclass(frozen=True)
-class Found:
-    """One file of a folder, an archive or whatever else holds files."""
+class DataFile:
+    """One file of a folder, of an archive or of another `Data`."""
 
     name: str  # path inside
     data: Data
@@ -49,59 +49,57 @@ class Found:
         return self.name.rpartition("/")[2]
 
     @property
-    def kind(self) -> str:
-        """Its suffix, whether it is packed or not: ".jsonl" of a.jsonl.gz."""
+    def suffix(self) -> str:
+        """Its suffix without that of the packing: ".jsonl" of a.jsonl.gz."""
         return PurePosixPath(self.name.removesuffix(".gz").removesuffix(".bz2")).suffix
 
     def text(self) -> str:
         """Return its text, unpacked; raises BadFile where it is damaged or not UTF-8."""
         return self.data.text_of(self.name)
 
-    def rows(self, *fields: str, **kinds: Kind) -> list[Row]:
-        """Return the objects of a JSON-lines file, each with all `fields`, and values of these kinds; BadFile has the
-        line.
-        """
-        return self.each(lambda number, row: row, **dict.fromkeys(fields, object), **kinds)
+    def rows(self, *fields: str, **schemas: Schema) -> list[Row]:
+        """Return the objects of a JSON-lines file, each with all `fields`, and with values that fit `schemas`.
 
-    def each(self, make: Callable[[int, Row], T], **kinds: Kind) -> list[T]:
-        """Return what `make(number from 1, row)` gives for every row; what is wrong in one raises BadFile with its
-        line.
+        Raises BadFile with the line of an object that does not.
         """
-        made: list[T] = []
+        return self.parse_rows(lambda number, row: row, **dict.fromkeys(fields, object), **schemas)
+
+    def parse_rows(self, parse: Callable[[int, Row], T], **schemas: Schema) -> list[T]:
+        """Return `parse(number from 1, row)` of every row of a JSON-lines file.
+
+        Raises BadFile with the line of a row that does not fit `schemas` or that `parse` refuses.
+        """
+        parsed: list[T] = []
+        required = [field for field, schema in schemas.items() if not isinstance(schema, Maybe)]
         for line_number, line in enumerate(self.text().split("\n"), start=1):  # not splitlines: strings hold U+2028
             if line.strip():
                 where = f"{self} line {line_number}"
                 row = _from_json(line, where)
-                if not isinstance(row, dict) or not all(key in row for key in kinds if _is_needed(kinds[key])):
-                    needed = (repr(key) for key in kinds if _is_needed(kinds[key]))
-                    raise BadFile(f"{where} must be an object with {', '.join(needed)}")
-                with _told(where):
-                    check_kind(row, kinds)
-                    made.append(make(len(made) + 1, row))
-        if not made:
+                if not isinstance(row, dict) or not all(field in row for field in required):
+                    raise BadFile(f"{where} must be an object with {', '.join(map(repr, required))}")
+                with _errors_name(where):
+                    check_schema(row, schemas)
+                    parsed.append(parse(len(parsed) + 1, row))
+        if not parsed:
             raise BadFile(f"{self} holds no examples")
-        return made
+        return parsed
 
-    def json(self, kind: Kind = object) -> Any:
-        """Return the value of a JSON file; raises BadValue where it is of another kind, to be told by `laid_out`."""
+    def json(self, schema: Schema = object) -> Any:
+        """Return the value of a JSON file; raises BadValue (`in_layout` adds the file) where it does not fit."""
         value = _from_json(self.text(), self)
-        check_kind(value, kind)
+        check_schema(value, schema)
         return value
-
-
-def _is_needed(kind: Kind) -> bool:
-    return not isinstance(kind, Maybe)
 
 
 def _from_json(text: str, where: object) -> Any:
     value = parse_json(text, where)
-    return tidied(value) if "\\u" in text else value
+    return without_lone_surrogates(value) if "\\u" in text else value
 
 
 class Data(ABC):
     """Evaluation sets: files by their paths."""
 
-    label: str  # begins every path, so that a set is found whose folder is `data` itself
+    label: str  # begins every path, so that a set can be looked up whose folder is `data` itself
 
     @property
     @abstractmethod
@@ -112,31 +110,31 @@ class Data(ABC):
     def text_of(self, name: str) -> str:
         """Return the text of the file of that path."""
 
-    def find(self, *ends: str) -> Found | None:
+    def find(self, *ends: str) -> DataFile | None:
         """Return the first file whose path ends so, in the order of `ends`; the parts of a path are compared whole."""
         for end in ends:
             wanted = tuple(f"/{end}{packed}" for packed in OPENERS)
             for name in self.names:
                 if f"/{self.label}/{name}".endswith(wanted):
-                    return Found(name, self)
+                    return DataFile(name, self)
         return None
 
-    def need(self, task: str, *ends: str) -> Found:
-        """As `find`, but a file that is missing raises BadFile with the names that would do."""
-        found = self.find(*ends)
-        if found is None:
+    def require(self, task: str, *ends: str) -> DataFile:
+        """Return the file that `find` gives; where there is none, raise BadFile with the names that would do."""
+        file = self.find(*ends)
+        if file is None:
             raise BadFile(f"{task}: {self} holds no {' or '.join(ends)}")
-        return found
+        return file
 
-    def beside(self, file: Found, name: str) -> Found | None:
+    def beside(self, file: DataFile, name: str) -> DataFile | None:
         """Return the file of that name in the same folder as `file`, where there is one."""
         wanted = str(PurePosixPath(file.name).with_name(name))
-        return next((Found(wanted + packed, self) for packed in OPENERS if wanted + packed in self.names), None)
+        return next((DataFile(wanted + packed, self) for packed in OPENERS if wanted + packed in self.names), None)
 
-    def under(self, folder: str, suffix: str = "") -> list[Found]:
+    def under(self, folder: str, suffix: str = "") -> list[DataFile]:
         """Return all files in a folder of that path, however deep it lies, in order."""
         inside = [name for name in self.names if f"/{folder}/" in f"/{self.label}/{name}" and name.endswith(suffix)]
-        return [Found(name, self) for name in inside]
+        return [DataFile(name, self) for name in inside]
 
 
 class DataFolder(Data):
@@ -157,7 +155,7 @@ class DataFolder(Data):
             names = [file.relative_to(self.path).as_posix() for file in _files(self.path)]
         else:
             with zipfile.ZipFile(self.path) as archive:
-                names = [one.filename for one in archive.infolist() if not one.is_dir()]
+                names = [member.filename for member in archive.infolist() if not member.is_dir()]
         real = [name for name in names if not Path(name).name.startswith(".") and "__MACOSX" not in name]
         return sorted(real, key=lambda name: (name.count("/"), name))
 
@@ -179,15 +177,15 @@ class DataFolder(Data):
 
 
 @contextmanager
-def laid_out(file: Found, layout: str) -> Iterator[None]:
-    """Raises BadFile where what is read inside lacks a field, or has another kind of value, than in that layout."""
-    with _told(f"{file} is not laid out as {layout}"):
+def in_layout(file: DataFile, layout: str) -> Iterator[None]:
+    """Raise BadFile where what is read inside lacks a field, or holds another kind of value, than that layout has."""
+    with _errors_name(f"{file} is not laid out as {layout}"):
         yield
 
 
 @contextmanager
-def _told(where: object) -> Iterator[None]:
-    """Raises BadFile with the place where a value inside is not what is needed."""
+def _errors_name(where: object) -> Iterator[None]:
+    """Raise BadFile that names the place `where` for what is raised inside about a value."""
     try:
         yield
     except BadValue as error:
@@ -197,34 +195,35 @@ def _told(where: object) -> Iterator[None]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Yield all files inside; links to folders are entered, but none that leads back to a folder that it stands in."""
+    """Yield all files inside; links to folders are followed, but none that leads back to a folder that holds it."""
     n_seen = 0
     for parent, folders, files in os.walk(folder, followlinks=True):
         n_seen += 1 + len(files)
         if n_seen > MAX_FILES:
             raise BadFile(f"{folder} holds more than {MAX_FILES:,} files: give the evaluation sets' folder")
-        above = {os.path.realpath(one) for one in (Path(parent), *Path(parent).parents) if one.is_relative_to(folder)}
+        parents = (path for path in (Path(parent), *Path(parent).parents) if path.is_relative_to(folder))
+        above = set(map(os.path.realpath, parents))
         folders[:] = [name for name in folders if os.path.realpath(Path(parent, name)) not in above]
         yield from (path for path in (Path(parent, name) for name in files) if path.is_file())
 
 
 class NeedsData(BadValue):
-    """A task whose files were not given."""
+    """The files of a task were not given."""
 
     def __init__(self, task: str, files: str) -> None:
         super().__init__(f"{task} needs --data FOLDER, the folder that holds {files}")
         self.files = files
 
 
-def needed(task: str, data: Data | None, *ends: str) -> Data:
-    """Return `data`; where none was given, `NeedsData` says that the task needs one and what it should hold."""
+def require_data(task: str, data: Data | None, *ends: str) -> Data:
+    """Return `data`; where none was given, raise `NeedsData` with the files that it should hold."""
     if data is None:
         raise NeedsData(task, " or ".join(ends))
     return data
 
 
-def read_released(file: Found) -> list[Example]:
-    """Return examples of a file as released with the paper: {"context": ..., "completion": ...} in every line.
+def read_released(file: DataFile) -> list[Example]:
+    """Return the examples of a file as released with the paper: {"context": ..., "completion": ...} in every line.
 
     The id is the context without its line breaks, and behind it the line's number where a context comes again.
     Source: the paper's repository, folder data.
@@ -236,5 +235,5 @@ def read_released(file: Found) -> list[Example]:
         name = f"{name} ({number})" if name in examples else name
         examples[name] = Example(name, row["context"], (row["completion"],))
 
-    file.each(add, context=str, completion=str)
+    file.parse_rows(add, context=str, completion=str)
     return list(examples.values())

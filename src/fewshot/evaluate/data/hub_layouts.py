@@ -1,6 +1,6 @@
-"""Rows as the hub's repositories hold them, written as the original files are laid out. In: rows. Out: a file's text.
+"""Rows of the hub's repositories, written in the layout of the original files. In: rows. Out: a file's text.
 
-What a repository has left out of an original file cannot come back: Winogrande's qID (its rows are numbered instead),
+What a repository has left out of an original file cannot be restored: Winogrande's qID (its rows are numbered instead),
 TriviaQA's human answers, and the order of ReCoRD's answers. Knows no task and no library.
 """
 
@@ -15,44 +15,44 @@ from xml.etree import ElementTree
 
 Row = Mapping[str, Any]
 Rows = Sequence[Row]
-Write = Callable[[Rows], str]
+WriteRows = Callable[[Rows], str]
 
 
-def lines(rows: Rows) -> str:
+def json_lines(rows: Rows) -> str:
     """Return the rows as they are, as JSON lines."""
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
-def each(change: Callable[[Row], Row]) -> Write:
-    """Return JSON lines of what `change` makes of each row."""
-    return lambda rows: lines([change(row) for row in rows])
+def change_rows(change: Callable[[Row], Row]) -> WriteRows:
+    """Return a function that writes JSON lines of what `change` makes of each row."""
+    return lambda rows: json_lines([change(row) for row in rows])
 
 
-def labelled(*labels: Any) -> Write:
-    """Return JSON lines of the rows, the number of a label replaced by the label."""
-    return each(lambda row: {**row, "label": labels[row["label"]]})
+def with_label_names(*labels: Any) -> WriteRows:
+    """Return a function that writes the rows as JSON lines, each number of a label replaced by the label."""
+    return change_rows(lambda row: {**row, "label": labels[row["label"]]})
 
 
-def joined(field: str) -> Write:
-    """Return the texts of one field, each on lines of its own."""
+def join_field(field: str) -> WriteRows:
+    """Return a function that writes the texts of one field, each on lines of its own."""
     return lambda rows: "\n".join(row[field] for row in rows)
 
 
 def label_lines(rows: Rows) -> str:
-    """Return the labels, one a line: what PIQA keeps in a file beside the rows."""
+    """Return the labels, one a line, which PIQA keeps in a file beside the rows."""
     return "".join(f"{row['label']}\n" for row in rows)
 
 
 def numbered(rows: Rows) -> str:
-    """Return Winogrande's rows, with a number for the qID."""
-    return lines([{"qID": str(number), **row} for number, row in enumerate(rows, start=1)])
+    """Return Winogrande's rows as JSON lines, with a number for the qID."""
+    return json_lines([{"qID": str(number), **row} for number, row in enumerate(rows, start=1)])
 
 
 def in_rows(value: Any) -> list[dict[str, Any]]:
     """Return a list of objects; the library also stores one as an object of lists."""
     if isinstance(value, Mapping):
         return [dict(zip(value, fields, strict=True)) for fields in zip(*value.values(), strict=True)]
-    return [dict(one) for one in value]
+    return [dict(item) for item in value]
 
 
 def grouped(rows: Rows, key: Callable[[Row], Any]) -> Iterator[list[Row]]:
@@ -84,7 +84,7 @@ def wsc(row: Row) -> Row:
 
 def multirc(rows: Rows) -> str:
     """Return MultiRC's passages, a row of the hub being one answer."""
-    return lines([_multirc_passage(passage) for passage in grouped(rows, lambda row: row["idx"]["paragraph"])])
+    return json_lines([_multirc_passage(passage) for passage in grouped(rows, lambda row: row["idx"]["paragraph"])])
 
 
 def _multirc_passage(rows: Rows) -> Row:
@@ -92,7 +92,7 @@ def _multirc_passage(rows: Rows) -> Row:
         {
             "question": answers[0]["question"],
             "idx": answers[0]["idx"]["question"],
-            "answers": [{"text": one["answer"], "label": one["label"], "idx": one["idx"]["answer"]} for one in answers],
+            "answers": [{"text": row["answer"], "label": row["label"], "idx": row["idx"]["answer"]} for row in answers],
         }
         for answers in grouped(rows, lambda row: row["idx"]["question"])
     ]
@@ -100,23 +100,27 @@ def _multirc_passage(rows: Rows) -> Row:
 
 
 def record(rows: Rows) -> str:
-    """Return ReCoRD's articles, a row of the hub being one query; the end of an entity is its last letter."""
+    """Return ReCoRD's articles, a row of the hub being one query; an entity's end is the place of its last letter."""
     articles = []
     for queries in grouped(rows, lambda row: row["idx"]["passage"]):
         first = queries[0]
         qas = [
-            {"idx": row["idx"]["query"], "query": row["query"], "answers": [{"text": one} for one in row["answers"]]}
+            {
+                "idx": row["idx"]["query"],
+                "query": row["query"],
+                "answers": [{"text": answer} for answer in row["answers"]],
+            }
             for row in queries
         ]
-        passage = {"text": first["passage"], "entities": sorted(_mentions(first), key=lambda one: one["start"])}
+        passage = {"text": first["passage"], "entities": sorted(_mentions(first), key=lambda span: span["start"])}
         articles.append({"idx": first["idx"]["passage"], "passage": passage, "qas": qas})
-    return lines(articles)
+    return json_lines(articles)
 
 
 def _mentions(row: Row) -> list[dict[str, int]]:
-    """Where the entities stand; older copies say only what they are, and so where they stand first."""
+    """Return the places of the entities; older copies have only their texts, of which the first places are taken."""
     if "entity_spans" in row:
-        return [{"start": one["start"], "end": one["end"] - 1} for one in in_rows(row["entity_spans"])]
+        return [{"start": span["start"], "end": span["end"] - 1} for span in in_rows(row["entity_spans"])]
     starts = {entity: row["passage"].index(entity) for entity in row["entities"]}
     return [{"start": start, "end": start + len(entity) - 1} for entity, start in starts.items()]
 
@@ -164,7 +168,7 @@ def coqa(rows: Rows) -> str:
     stories = []
     for row in rows:
         people = {name: in_rows(given) for name, given in (row.get("additional_answers") or {}).items()}
-        others = {name: given for name, given in people.items() if all(one["turn_id"] != -1 for one in given)}
+        others = {name: given for name, given in people.items() if all(turn["turn_id"] != -1 for turn in given)}
         turns = {key: in_rows(row[key]) for key in ("questions", "answers")}
         stories.append({"id": row["id"], "story": row["story"], **turns, "additional_answers": others})
     return json.dumps({"data": stories})
@@ -179,7 +183,12 @@ def _quac_dialogue(row: Row) -> Row:
     given, first = row["answers"]["texts"], row["orig_answers"]["texts"]
     turns = zip(row["turn_ids"], row["questions"], given, first, strict=True)
     qas = [
-        {"id": name, "question": question, "answers": [{"text": one} for one in answers], "orig_answer": {"text": own}}
+        {
+            "id": name,
+            "question": question,
+            "answers": [{"text": text} for text in answers],
+            "orig_answer": {"text": own},
+        }
         for name, question, answers, own in turns
     ]
     titles = {"title": row["wikipedia_page_title"], "section_title": row["section_title"]}
@@ -203,8 +212,8 @@ def drop(rows: Rows) -> str:
     return json.dumps(passages)
 
 
-def segments(language: str) -> Write:
-    """Return one side of WMT's pairs as SGML, whose entities the hub leaves as they stand."""
+def segments(language: str) -> WriteRows:
+    """Return a function that writes one side of WMT's pairs as SGML, whose entities the hub leaves as they are."""
     return lambda rows: "\n".join(
         f'<seg id="{number}">{row["translation"][language]}</seg>' for number, row in enumerate(rows, start=1)
     )
@@ -249,8 +258,8 @@ def race_as_harness(rows: Rows) -> dict[str, str]:
 
 def _race_article(name: str, article: str, problems: Rows) -> str:
     columns = {
-        "questions": [one["question"] for one in problems],
-        "options": [one["options"] for one in problems],
-        "answers": [one["answer"] for one in problems],
+        "questions": [problem["question"] for problem in problems],
+        "options": [problem["options"] for problem in problems],
+        "answers": [problem["answer"] for problem in problems],
     }
     return json.dumps({"id": name, "article": article, **columns})

@@ -1,8 +1,8 @@
-"""Passages with several questions each. In: a file's passages. Out: their examples, asked or shown, in splits.
+"""Passages with several questions each. In: a file's passages. Out: their questions and demonstrations, in splits.
 
-Every question of an evaluated passage is an example; as a demonstration a passage is shown once, with all its
-questions answered. Without a training file one passage in five is kept for demonstrations, so that none of the
-evaluated ones is shown. Knows no task.
+Every question of an evaluated passage is an example; as a demonstration a passage stands once, with all its questions
+answered. Without a training file one passage in five is kept for demonstrations, so that no evaluated passage is one.
+Knows no task.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from fewshot.evaluate.data.files import Data, Found
+from fewshot.evaluate.data.files import Data, DataFile
 from fewshot.evaluate.data.splits import Split, Splits
 from fewshot.evaluate.demonstrations import kept_apart
 from fewshot.evaluate.example import Example
@@ -19,42 +19,42 @@ from fewshot.evaluate.protocol import HARNESS, EvalProtocol
 
 
 class Passage(Protocol):
-    """Examples that belong together; made only when they are asked for, as training files are large."""
+    """Examples that belong together; made only when they are needed, as training files are large."""
 
     @property
-    def asked(self) -> Sequence[Example]:
+    def questions(self) -> Sequence[Example]:
         """The examples that it is evaluated by."""
 
     @property
-    def shown(self) -> Sequence[Example]:
-        """Those that show it as a demonstration."""
+    def demonstrations(self) -> Sequence[Example]:
+        """The examples by which it is a demonstration."""
 
 
 @dataclass(frozen=True)
 class Separate:
-    """A passage whose questions know nothing of each other."""
+    """A passage whose questions stand alone, without each other."""
 
     examples: tuple[Example, ...]
 
     @property
-    def asked(self) -> tuple[Example, ...]:
+    def questions(self) -> tuple[Example, ...]:
         """Each question."""
         return self.examples
 
     @property
-    def shown(self) -> tuple[Example, ...]:
+    def demonstrations(self) -> tuple[Example, ...]:
         """Each question."""
         return self.examples
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One question about a passage; its first answer is the one that later turns and demonstrations show."""
+    """One question about a passage; its first answer is the one in later turns and in demonstrations."""
 
     id: str
     question: str
     answers: tuple[str, ...]
-    references: Any = None  # what measures compare an answer with
+    references: Any = None  # what metrics compare an answer with
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Dialogue:
     turns: tuple[Turn, ...]
 
     @property
-    def asked(self) -> list[Example]:
+    def questions(self) -> list[Example]:
         """Every turn."""
         examples, text = [], self.passage
         for turn in self.turns:
@@ -79,12 +79,12 @@ class Dialogue:
         return examples
 
     @property
-    def shown(self) -> list[Example]:
+    def demonstrations(self) -> list[Example]:
         """The last turn, with all others before it."""
-        return self.asked[-1:]
+        return self.questions[-1:]
 
 
-ReadPassages = Callable[[Found], Sequence[Passage]]
+ReadPassages = Callable[[DataFile], Sequence[Passage]]
 
 
 def passage_splits(
@@ -96,40 +96,40 @@ def passage_splits(
     training: Sequence[str],
     protocol: EvalProtocol,
 ) -> Splits:
-    """Return the passages of the first of `files` that is there, evaluated, with those of the first of `training`
-    shown.
-    """
-    file, training_file = data.need(task, *files), data.find(*training)
-    shown = all_shown(in_folder(training_file, training[0]), read(training_file)) if training_file else None
-    return splits_of(task, in_folder(file, files[0]), read(file), shown, protocol)
+    """Return the passages of the first of `files` that is there, with demonstrations from the first of `training`."""
+    file, training_file = data.require(task, *files), data.find(*training)
+    demonstrations = None
+    if training_file:
+        demonstrations = demonstration_split(in_folder(training_file, training[0]), read(training_file))
+    return splits_of(task, in_folder(file, files[0]), read(file), demonstrations, protocol)
 
 
-def in_folder(file: Found, end: str) -> str:
-    """Return the file's name for a report, after the folder of `end`: as many sets have a val.jsonl."""
+def in_folder(file: DataFile, end: str) -> str:
+    """Return the file's name for a report, behind the folder of `end`, as many sets have a val.jsonl."""
     return "".join((*end.rpartition("/")[:2], file.short))
 
 
 def splits_of(
     task: str, name: str, passages: Sequence[Passage], training: Split | None, protocol: EvalProtocol
 ) -> Splits:
-    """Return the passages, evaluated, with the training split shown.
+    """Return splits that evaluate the passages, with demonstrations from the training split.
 
     Without one, one passage in five is kept for demonstrations; the harness draws from the evaluated examples.
     """
     if training or protocol is HARNESS:
-        return Splits(all_asked(name, passages), training, harness_excludes=True)
-    of_first = {passage.asked[0].id: passage for passage in passages if passage.asked}
-    firsts = [passage.asked[0] for passage in of_first.values()]
-    evaluated, kept = ([of_first[example.id] for example in part] for part in kept_apart(task, firsts))
-    shown = all_shown("a fifth of it, kept apart", kept)
-    return Splits(all_asked(name, evaluated), shown, harness_excludes=True)
+        return Splits(question_split(name, passages), training, harness_excludes=True)
+    of_first = {passage.questions[0].id: passage for passage in passages if passage.questions}
+    firsts = [passage.questions[0] for passage in of_first.values()]
+    evaluated, rest = ([of_first[example.id] for example in part] for part in kept_apart(task, firsts))
+    demonstrations = demonstration_split("a fifth of it, kept apart", rest)
+    return Splits(question_split(name, evaluated), demonstrations, harness_excludes=True)
 
 
-def all_asked(name: str, passages: Sequence[Passage]) -> Split:
-    """Return what the passages are evaluated by."""
-    return Split(name, [example for passage in passages for example in passage.asked])
+def question_split(name: str, passages: Sequence[Passage]) -> Split:
+    """Return the questions of all passages as a split."""
+    return Split(name, [example for passage in passages for example in passage.questions])
 
 
-def all_shown(name: str, passages: Sequence[Passage]) -> Split:
-    """Return what shows the passages as demonstrations."""
-    return Split(name, [example for passage in passages for example in passage.shown])
+def demonstration_split(name: str, passages: Sequence[Passage]) -> Split:
+    """Return the demonstrations of all passages as a split."""
+    return Split(name, [example for passage in passages for example in passage.demonstrations])

@@ -1,4 +1,4 @@
-"""Splits of a set: what is evaluated, what is shown, and where the best K is found. In: files. Out: episodes.
+"""Splits of a set: what is evaluated, what demonstrations come from, where the best K is chosen. Out: episodes.
 
 Knows no task: a family's file says which files hold its splits and how one is read.
 """
@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from fewshot.base.errors import BadValue
-from fewshot.evaluate.data.files import Data, Found, laid_out
+from fewshot.evaluate.data.files import Data, DataFile, in_layout
 from fewshot.evaluate.demonstrations import drawn_episodes, harness_episodes, kept_apart
 from fewshot.evaluate.example import DrawEpisodes, Example
-from fewshot.evaluate.protocol import HARNESS, EvalProtocol
+from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
 
-ReadExamples = Callable[[Found], Sequence[Example]]
+ReadExamples = Callable[[DataFile], Sequence[Example]]
 
 
 @dataclass(frozen=True)
@@ -35,33 +34,38 @@ class Splits:
     harness_excludes: bool = False  # as `excluding` of `harness_episodes`
 
     @property
-    def shown(self) -> Split | None:
+    def demonstrations(self) -> Split | None:
         """The split that demonstrations come from: training, else development."""
         return self.training or self.dev
 
     def source(self, protocol: EvalProtocol) -> str:
-        """Where the examples come from, for the report."""
+        """Return where the examples come from, for the report."""
         itself = "the same set" if protocol is HARNESS else "a fifth of it, kept apart"
-        return f"{self.evaluated.name}, demonstrations from {self.shown.name if self.shown else itself}"
+        return f"{self.evaluated.name}, demonstrations from {(self.demonstrations or Split(itself, ())).name}"
 
-    def episodes(self, task: str, protocol: EvalProtocol) -> DrawEpisodes:
-        """Return episodes of the evaluated split; without any other split one example in five is kept for
-        demonstrations.
+    def episodes(self, task: str, protocol: EvalProtocol, *, fixed: bool = False) -> DrawEpisodes:
+        """Return episodes of the evaluated split, with demonstrations drawn as the protocol has it.
+
+        Without any other split the harness draws them from the evaluated one; the paper's form keeps one example in
+        five of it for them. `fixed` is as in `drawn_episodes`.
         """
         if protocol is HARNESS:
-            shown = (self.shown or self.evaluated).examples
-            return harness_episodes(task, self.evaluated.examples, shown, excluding=self.harness_excludes)
-        return _episodes(task, self.evaluated, self.shown)
+            pool = (self.demonstrations or self.evaluated).examples
+            return harness_episodes(task, self.evaluated.examples, pool, excluding=self.harness_excludes)
+        return _episodes(task, self.evaluated, self.demonstrations, fixed=fixed)
 
-    def dev_episodes(self, task: str) -> DrawEpisodes | None:
-        """Return episodes of the development split, with the training split's demonstrations or some of its own."""
-        return _episodes(task, self.dev, self.training) if self.dev else None
+    def dev_episodes(self, task: str, protocol: EvalProtocol) -> DrawEpisodes | None:
+        """Return episodes of the development split, on which the paper chooses the best K; None in the harness.
+
+        Demonstrations come from the training split, or from a part of the development split.
+        """
+        return _episodes(task, self.dev, self.training) if self.dev and protocol is GPT3 else None
 
 
-def _episodes(task: str, evaluated: Split, shown: Split | None) -> DrawEpisodes:
-    if shown:
-        return drawn_episodes(task, evaluated.examples, shown.examples)
-    return drawn_episodes(task, *kept_apart(task, evaluated.examples))
+def _episodes(task: str, evaluated: Split, demonstrations: Split | None, *, fixed: bool = False) -> DrawEpisodes:
+    if demonstrations:
+        return drawn_episodes(task, evaluated.examples, demonstrations.examples, fixed=fixed)
+    return drawn_episodes(task, *kept_apart(task, evaluated.examples), fixed=fixed)
 
 
 def find_split(data: Data, read: ReadExamples, *ends: str) -> Split | None:
@@ -70,24 +74,18 @@ def find_split(data: Data, read: ReadExamples, *ends: str) -> Split | None:
     return _read(file, read) if file else None
 
 
-def need_split(task: str, data: Data, read: ReadExamples, *ends: str) -> Split:
-    """As `find_split`, but a file that is missing raises BadFile with the names that would do."""
-    return _read(data.need(task, *ends), read)
+def require_split(task: str, data: Data, read: ReadExamples, *ends: str) -> Split:
+    """Return the split that `find_split` gives; where there is none, raise BadFile with the names that would do."""
+    return _read(data.require(task, *ends), read)
 
 
-def _read(file: Found, read: ReadExamples) -> Split:
-    with laid_out(file, "the original"):
+def _read(file: DataFile, read: ReadExamples) -> Split:
+    with in_layout(file, "the original"):
         return Split(file.short, read(file))
 
 
-def joined(splits: Sequence[Split | None]) -> Split | None:
+def join_splits(splits: Sequence[Split | None]) -> Split | None:
     """Return the examples of all splits that are there, in order; None where none is."""
     there = [split for split in splits if split]
     examples = [example for split in there for example in split.examples]
     return Split(", ".join(split.name for split in there), examples) if there else None
-
-
-def refuse_harness(task: str, protocol: EvalProtocol) -> None:
-    """Raise BadValue under lm-eval's protocol, for a task that the harness has not."""
-    if protocol is HARNESS:
-        raise BadValue(f"{task} is no task of lm-evaluation-harness 0.4.13: use --protocol gpt3")

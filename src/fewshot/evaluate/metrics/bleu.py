@@ -1,4 +1,4 @@
-"""BLEU of a corpus, as multi-bleu.perl and as sacreBLEU count it. In: answers. Out: measures. Knows no task.
+"""BLEU of a corpus, as multi-bleu.perl and as sacreBLEU count it. In: answers. Out: metrics. Knows no task.
 
 Both are functions of sums over sentences: matches and totals of 1- to 4-grams and both lengths.
 Source: Papineni et al. 2002; Koehn et al. 2007 (Moses); Post 2018.
@@ -24,12 +24,12 @@ _WORDS = re.compile(r"\S+", re.ASCII)  # multi-bleu.perl knows ASCII's spaces al
 
 
 def words(text: str) -> list[str]:
-    """Return what stands between spaces."""
+    """Return the words of the text: what stands between spaces."""
     return _WORDS.findall(text)
 
 
 def ngram_statistics(hypothesis: Sequence[str], reference: Sequence[str]) -> tuple[int, ...]:
-    """Return matches of 1- to 4-grams (as often as the reference has them), their totals, and both lengths."""
+    """Return the matches of 1- to 4-grams (at most as often as the reference has them), their totals, both lengths."""
     counts = [(_ngrams(hypothesis, n), _ngrams(reference, n)) for n in range(1, ORDER + 1)]
     matches = [(ours & theirs).total() for ours, theirs in counts]
     return (*matches, *(ours.total() for ours, _ in counts), len(hypothesis), len(reference))
@@ -59,18 +59,21 @@ def bleu_of(sums: Sequence[float], *, smooth: bool) -> float:
 
 
 def bleu_multi(name: str = "bleu_mb", *, tokenise: Tokenise = words) -> Metric:
-    """As multi-bleu.perl: of tokens, not smoothed; without a tokeniser, of what stands between spaces."""
-    return _measure(name, tokenise, smooth=False)
+    """Return BLEU as multi-bleu.perl counts it, not smoothed: of tokens, by default what stands between spaces."""
+    return _bleu(name, tokenise, smooth=False)
 
 
 def bleu_sacre(name: str = "bleu_sb") -> Metric:
-    """As sacrebleu.corpus_bleu: of its own tokens (13a), smoothed. Raises BadValue where sacrebleu is absent."""
+    """Return BLEU as sacrebleu.corpus_bleu counts it: of its own tokens (13a), smoothed.
+
+    Raises BadValue where sacrebleu is absent.
+    """
     if importlib.util.find_spec("sacrebleu") is None:
         raise BadValue("BLEU needs sacrebleu: pip install 'fewshot[evaluate]'")
-    return _measure(name, _tokens_13a, smooth=True)
+    return _bleu(name, _tokens_13a, smooth=True)
 
 
-def _measure(name: str, tokenise: Tokenise, *, smooth: bool) -> Metric:
+def _bleu(name: str, tokenise: Tokenise, *, smooth: bool) -> Metric:
     def statistics(group: Sequence[Answer]) -> list[float]:
         return summed([_of_answer(answer, tokenise) for answer in group])
 

@@ -1,4 +1,4 @@
-"""Answers as they are compared: without case, punctuation, articles and needless spaces. Knows no task."""
+"""Text of answers, normalised: without case, punctuation, articles and needless spaces. Knows no task."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ def matches_any(answer: str, accepted: Iterable[str]) -> float:
 
     Where nothing is left of a line it is compared as it stands: the official script takes silence for ")" or "The".
     """
-    said = first_line(answer)
-    plain = normalise_answer(said)
-    return float(any(plain == normalise_answer(one) if plain else said and said == one.strip() for one in accepted))
+    line = first_line(answer)
+    plain = normalise_answer(line)
+    return float(
+        any(plain == normalise_answer(right) if plain else line and line == right.strip() for right in accepted)
+    )

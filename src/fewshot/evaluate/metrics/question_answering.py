@@ -1,4 +1,4 @@
-"""Measures of question answering, as each set's official script defines them. In: answers. Out: `Measure`s.
+"""Metrics of question answering, as each set's official script defines them. In: answers. Out: `Metric`s.
 
 Free-form answers are compared by exact match and by F1 over words, against the best of several references; where people
 gave the references, each is left out in turn, so that a model is not favoured over a person. Knows no task.
@@ -18,7 +18,7 @@ from fewshot.evaluate.example import Example
 from fewshot.evaluate.metrics.metric import Metric, judged, mean_of, ratio
 from fewshot.evaluate.metrics.normalise import first_line, normalise_answer
 
-Score = Callable[[str, str], float]  # of a written answer against one reference
+TextScore = Callable[[str, str], float]  # of a written answer against one reference
 
 CANNOT_ANSWER = "CANNOTANSWER"  # QuAC's mark
 MIN_HUMAN_F1 = 0.4  # QuAC: questions on which people agree less are not counted
@@ -36,30 +36,30 @@ def exact(answer: str, reference: str) -> float:
 
 
 def token_f1(answer: str, reference: str) -> float:
-    """Return F1 of the answer's words as a bag, normalised; two without words agree. Source: SQuAD 2.0's evaluation."""
-    said, right = normalise_answer(answer).split(), normalise_answer(reference).split()
-    if not said or not right:
-        return float(said == right)
-    return _f1(sum((Counter(said) & Counter(right)).values()), len(said), len(right))
+    """Return the F1 of the answer's words as a bag, normalised; two without words agree. Source: SQuAD 2.0's script."""
+    predicted, right = normalise_answer(answer).split(), normalise_answer(reference).split()
+    if not predicted or not right:
+        return float(predicted == right)
+    return _f1(sum((Counter(predicted) & Counter(right)).values()), len(predicted), len(right))
 
 
-def _f1(n_same: float, n_said: float, n_right: float) -> float:
-    """Return harmonic mean of precision and recall; 0 where nothing is the same."""
+def _f1(n_same: float, n_predicted: float, n_right: float) -> float:
+    """Return the harmonic mean of precision and recall; 0 where nothing is the same."""
     if not n_same:
         return 0.0
-    precision, recall = n_same / n_said, n_same / n_right
+    precision, recall = n_same / n_predicted, n_same / n_right
     return 2 * precision * recall / (precision + recall)
 
 
 # ---- against several
 
 
-def best(score: Score, answer: str, references: Sequence[str]) -> float:
-    """Return the score against the reference that suits the answer best."""
+def best(score: TextScore, answer: str, references: Sequence[str]) -> float:
+    """Return the highest score that the answer has against any reference."""
     return max(score(answer, reference) for reference in references)
 
 
-def leave_one_out(score: Score, answer: str, references: Sequence[str]) -> float:
+def leave_one_out(score: TextScore, answer: str, references: Sequence[str]) -> float:
     """Return the mean of the best scores when each reference is left out in turn; a single one stays.
 
     Source: Choi et al. 2018 (QuAC), Reddy et al. 2018 (CoQA), their official scripts.
@@ -73,31 +73,31 @@ def leave_one_out(score: Score, answer: str, references: Sequence[str]) -> float
 # ---- SQuAD 2.0 and CoQA
 
 
-def squad(name: str, score: Score, *, no_answer: str = "", answerable: bool | None = None) -> Metric:
-    """Return the mean of `score`, the best over the accepted answers; for a question without any, nothing should be
-    said.
+def squad(name: str, score: TextScore, *, no_answer: str = "", answerable: bool | None = None) -> Metric:
+    """Return the metric: the mean of `score`, the best over the accepted answers.
 
-    An answer that is `no_answer` counts as nothing said. `answerable` restricts it to questions with, or without, an
-    answer. Source: Rajpurkar et al. 2018, the official script.
+    To a question without accepted answers the right answer is empty; one that is `no_answer` counts as empty.
+    `answerable` restricts the metric to questions with, or without, an accepted answer.
+    Source: Rajpurkar et al. 2018, the official script.
     """
 
     def value(answer: Answer) -> float:
-        said = first_line(answer.text)
-        accepted = [one for one in answer.example.references if normalise_answer(one)]
-        return best(score, "" if no_answer and exact(said, no_answer) else said, accepted or [""])
+        prediction = first_line(answer.text)
+        accepted = [reference for reference in answer.example.references if normalise_answer(reference)]
+        return best(score, "" if no_answer and exact(prediction, no_answer) else prediction, accepted or [""])
 
     if answerable is None:
         return mean_of(name, value, share=score is exact)
     return _mean_where(name, value, lambda answer: bool(answer.example.references) is answerable)
 
 
-def coqa(name: str, score: Score) -> Metric:
-    """Return the mean of `score` over turns, by leaving each of the references out. Source: Reddy et al. 2018."""
+def coqa(name: str, score: TextScore) -> Metric:
+    """Return the metric: the mean of `score` over turns, each reference left out in turn. Source: Reddy et al. 2018."""
     return judged(name, lambda text, example: leave_one_out(score, first_line(text), example.references))
 
 
 def _mean_where(name: str, value: Callable[[Answer], float], counts: Callable[[Answer], bool]) -> Metric:
-    """Return the mean of `value` over the answers that count."""
+    """Return the metric: the mean of `value` over the answers that count."""
 
     def statistics(group: Sequence[Answer]) -> tuple[float, float]:
         counted = [answer for answer in group if counts(answer)]
@@ -111,29 +111,27 @@ def _mean_where(name: str, value: Callable[[Answer], float], counts: Callable[[A
 
 def quac_references(references: Sequence[str]) -> list[str]:
     """Return the references that count: only "cannot answer" where at least half say so, else the others."""
-    spans = [one for one in references if one != CANNOT_ANSWER]
+    spans = [reference for reference in references if reference != CANNOT_ANSWER]
     return spans if len(spans) > len(references) / 2 else [CANNOT_ANSWER]
 
 
 def quac_score(answer: str, reference: str) -> float:
-    """Return F1 over words; "cannot answer" is right or wrong as a whole. Source: QuAC's official script."""
+    """Return the F1 over words; "cannot answer" is right or wrong as a whole. Source: QuAC's official script."""
     if reference == CANNOT_ANSWER:
         return float(answer == CANNOT_ANSWER)
     return token_f1(answer, reference) if normalise_answer(reference) else 0.0
 
 
 def human_f1(references: Sequence[str]) -> float:
-    """Return how far people agree: the mean over references of the best F1 against the others; 1 where there is only
-    one.
-    """
+    """Return how far people agree: the mean of each reference's best F1 against the others; 1 for a single one."""
     if len(references) == 1:
         return 1.0
     others = [[*references[:i], *references[i + 1 :]] for i in range(len(references))]
-    return sum(best(quac_score, one, rest) for one, rest in zip(references, others, strict=True)) / len(references)
+    return sum(best(quac_score, own, rest) for own, rest in zip(references, others, strict=True)) / len(references)
 
 
 def quac(name: str = "f1", *, filtered: bool = True) -> Metric:
-    """Return F1 over questions, each reference left out in turn; `filtered`, over those on which people agree.
+    """Return the metric: F1 over questions, each reference left out in turn; `filtered`: where people agree.
 
     Source: Choi et al. 2018, the official script, whose f1 is the filtered one.
     """
@@ -150,8 +148,9 @@ def quac(name: str = "f1", *, filtered: bool = True) -> Metric:
 
 
 def drop_words(text: str) -> str:
-    """Return the text as DROP compares it: split at spaces and hyphens, numbers as floats, no articles and
-    punctuation.
+    """Return the text as DROP compares it.
+
+    It is split at spaces and hyphens; numbers are floats; articles and punctuation are left out.
     """
     parts = [" ".join(_ARTICLE.sub(" ", _drop_part(part.lower())).split()) for part in re.split(" |-", text)]
     return " ".join(part for part in parts if part)
@@ -171,26 +170,27 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def drop_scores(said: Sequence[str], right: Sequence[str]) -> tuple[float, float]:
-    """Return (exact match, F1) of the spans that were said against those that are right, in any order.
+def drop_scores(predicted: Sequence[str], right: Sequence[str]) -> tuple[float, float]:
+    """Return (exact match, F1) of the predicted spans against the right ones, in any order.
 
     F1 is that of the best one-to-one alignment of the spans, rounded to two decimals as in the official script; a span
-    with numbers counts only if one of them was said. Source: Dua et al. 2019, allennlp-reading-comprehension drop_eval.
+    with numbers counts only if one of them is predicted.
+    Source: Dua et al. 2019, allennlp-reading-comprehension drop_eval.
     """
-    said_spans, right_spans = [drop_words(one) for one in said], [drop_words(one) for one in right]
-    same = len(said_spans) == len(right_spans) and set(said_spans) == set(right_spans)
-    scores = [[_bag_f1(set(one.split()), set(other.split())) for other in right_spans] for one in said_spans]
-    f1 = _best_alignment(scores) / max(len(said), len(right))
+    predicted_spans, right_spans = list(map(drop_words, predicted)), list(map(drop_words, right))
+    same = len(predicted_spans) == len(right_spans) and set(predicted_spans) == set(right_spans)
+    scores = [[_bag_f1(set(ours.split()), set(theirs.split())) for theirs in right_spans] for ours in predicted_spans]
+    f1 = _best_alignment(scores) / max(len(predicted), len(right))
     return float(same), float(np.round(f1, 2))  # NumPy's rounding, as in the script: Python's differs at halves
 
 
-def _bag_f1(said: set[str], right: set[str]) -> float:
+def _bag_f1(predicted: set[str], right: set[str]) -> float:
     numbers = {word for word in right if _is_number(word)}
-    if numbers and not numbers & said:
+    if numbers and not numbers & predicted:
         return 0.0
-    if not said and not right:
+    if not predicted and not right:
         return 1.0
-    return _f1(len(said & right), len(said), len(right))
+    return _f1(len(predicted & right), len(predicted), len(right))
 
 
 def _best_alignment(scores: Sequence[Sequence[float]]) -> float:
@@ -210,31 +210,31 @@ def _best_alignment(scores: Sequence[Sequence[float]]) -> float:
 
 
 def drop(name: str, *, f1: bool, listed: bool = False) -> Metric:
-    """Return the mean of DROP's F1, or exact match, against the best of the accepted answers, each a tuple of spans.
+    """Return the metric: the mean of DROP's F1, or exact match, against the best accepted answer, a tuple of spans.
 
     The written text is one span; if `listed`, it may also be several with commas between them, whichever suits better.
     """
 
     def judge(text: str, example: Example) -> float:
         readings = [[text], text.split(", ")] if listed else [[text]]
-        accepted = [one for one in example.references if one[0].strip()]
-        return max((drop_scores(said, right)[1 if f1 else 0] for said in readings for right in accepted), default=0.0)
+        accepted = [spans for spans in example.references if spans[0].strip()]
+        return max((drop_scores(spans, right)[1 if f1 else 0] for spans in readings for right in accepted), default=0.0)
 
     return judged(name, judge, share=not f1)
 
 
-# ---- sets of choosing
+# ---- choices
 
 
 def class_f1(name: str, classes: Sequence[int], normalisation: Normalisation = "token") -> Metric:
-    """Return the mean over `classes` of each one's F1, a class being the number of the gold completion.
+    """Return the metric: the mean over `classes` of each class's F1, a class being the number of the gold completion.
 
     Of CB's three it is its macro F1; of MultiRC's "true" alone, over all answers, its F1a. Source: Wang et al. 2019.
     """
 
     def statistics(group: Sequence[Answer]) -> list[float]:
         pairs = [(answer.choice(normalisation), answer.example.gold) for answer in group]
-        counts = [(pairs.count((one, one)), _count(pairs, 0, one), _count(pairs, 1, one)) for one in classes]
+        counts = [(pairs.count((label, label)), _count(pairs, 0, label), _count(pairs, 1, label)) for label in classes]
         return [float(number) for row in counts for number in row]
 
     def value(sums: Sequence[float]) -> float:
@@ -248,7 +248,7 @@ def _count(pairs: Sequence[tuple[int, int]], place: int, wanted: int) -> int:
 
 
 def all_right(name: str = "accuracy", normalisation: Normalisation = "token") -> Metric:
-    """Return share of groups, as of MultiRC's questions, in which every choice is right."""
+    """Return the metric: the share of groups (MultiRC's questions) in which every choice is right."""
 
     def statistics(group: Sequence[Answer]) -> tuple[float, float]:
         return float(all(answer.example.is_right(answer.choice(normalisation)) for answer in group)), 1.0
@@ -256,16 +256,15 @@ def all_right(name: str = "accuracy", normalisation: Normalisation = "token") ->
     return Metric(name, statistics, ratio, share=True, normalisation=normalisation)
 
 
-def chosen_text(name: str, score: Score, normalisation: Normalisation = "token") -> Metric:
-    """Return the mean of `score` of what was chosen against the best right one; `references` holds a text per
-    completion.
+def chosen_text(name: str, score: TextScore, normalisation: Normalisation = "token") -> Metric:
+    """Return the metric: the mean of `score` of the chosen text against the best right one.
 
-    Source: Zhang et al. 2018 (ReCoRD), the official script.
+    An example's `references` hold a text for each completion. Source: Zhang et al. 2018 (ReCoRD), the official script.
     """
 
     def value(answer: Answer) -> float:
         texts, example = answer.example.references, answer.example
-        right = [texts[example.gold], *(texts[one] for one in example.also_right)]
+        right = [texts[example.gold], *(texts[index] for index in example.also_right)]
         return best(score, texts[answer.choice(normalisation)], right)
 
     return mean_of(name, value, share=score is exact, normalisation=normalisation)

@@ -1,4 +1,4 @@
-"""chrF and TER of a corpus, as sacreBLEU counts them. In: answers. Out: measures. Knows no task.
+"""chrF and TER of a corpus, as sacreBLEU counts them. In: answers. Out: metrics. Knows no task.
 
 Both are functions of sums over sentences, as BLEU is. Source: Popović 2015 (chrF); Snover et al. 2006 (TER); Post 2018.
 """
@@ -20,7 +20,7 @@ CHRF_BETA = 2  # how much more recall counts than precision
 
 
 def chrf(name: str = "chrf") -> Metric:
-    """Return F-score, 0 to 100, of n-grams of characters: precision and recall are means over the orders that occur."""
+    """Return chrF, 0 to 100: the F-score of n-grams of characters, from mean precision and recall over their orders."""
 
     def statistics(group: Sequence[Answer]) -> list[float]:
         return summed([chrf_statistics(*_pair(answer)) for answer in group])
@@ -29,7 +29,7 @@ def chrf(name: str = "chrf") -> Metric:
 
 
 def chrf_statistics(hypothesis: str, reference: str) -> list[float]:
-    """Of each order the n-grams written, those of the reference and those in both, white space left out."""
+    """Return for each order how many n-grams were written, the reference has and both share, without white space."""
     counts: list[float] = []
     for n in range(1, CHRF_ORDER + 1):
         ours, theirs = _ngrams(hypothesis, n), _ngrams(reference, n)
@@ -38,7 +38,7 @@ def chrf_statistics(hypothesis: str, reference: str) -> list[float]:
 
 
 def chrf_of(sums: Sequence[float]) -> float:
-    """Return ChrF of summed `chrf_statistics`."""
+    """Return chrF of summed `chrf_statistics`."""
     orders = [sums[at : at + 3] for at in range(0, len(sums), 3)]
     shares = [(both / ours, both / theirs) for ours, theirs, both in orders if ours and theirs]
     precision, recall = (sum(column) / len(shares) for column in zip(*shares, strict=True)) if shares else (0.0, 0.0)
@@ -47,8 +47,9 @@ def chrf_of(sums: Sequence[float]) -> float:
 
 
 def ter(name: str = "ter") -> Metric:
-    """Return edits, with shifts of words, for a hundred words of the reference. Raises BadValue where sacrebleu is
-    absent.
+    """Return TER: edits, with shifts of words, per hundred words of the reference.
+
+    Raises BadValue where sacrebleu is absent.
     """
     if importlib.util.find_spec("sacrebleu") is None:
         raise BadValue("TER needs sacrebleu: pip install 'fewshot[evaluate]'")

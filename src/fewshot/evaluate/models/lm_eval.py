@@ -26,12 +26,12 @@ WITHOUT_EFFECT = {"temperature", "top_p", "top_k", "min_p", "typical_p"}
 
 @register_model("fewshot")
 class FewshotLM(LM):
-    """A run of ours, or any `hf:PATH`, read with shared beginnings."""
+    """A run of ours, or any `hf:PATH`; what prompts share at their beginnings is read once."""
 
     def __init__(self, path: str = "", batch_size: int | str = 32, **ignored: Any) -> None:
-        """`path` is a run folder; of what the harness adds, `device` and `max_batch_size` have no meaning here.
+        """Load the model at `path`, a run folder or `hf:PATH`.
 
-        Raises BadValue for another argument.
+        The harness adds `device` and `max_batch_size`, which have no meaning here; raises BadValue for other arguments.
         """
         super().__init__()
         unknown = ignored.keys() - {"device", "max_batch_size"}
@@ -47,10 +47,10 @@ class FewshotLM(LM):
         """Return (log-probability in nats, whether greedy decoding would write it) of each (context, continuation)."""
         spans = [self._span(*request.args) for request in requests]
         scores = Scorer(self.loaded.lm, batch_size=self.batch_size).score(spans)
-        return [(one.logprob, one.greedy) for one in scores]
+        return [(score.logprob, score.greedy) for score in scores]
 
     def _span(self, context: str, continuation: str) -> Span:
-        """Return the scored part is the continuation; raises BadValue where the harness's own models stop."""
+        """Return a span whose scored part is the continuation; raises BadValue where the harness's own models stop."""
         n_ctx = self.loaded.lm.n_ctx
         before, scored = harness_pair(self.loaded.tokenizer, HARNESS, context, continuation)
         what = f"the continuation {continuation[:40]!r} of {context[-40:]!r}"
@@ -61,14 +61,14 @@ class FewshotLM(LM):
         return cut_span(Span((*before, *scored), len(before)), n_ctx)
 
     def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
-        """Return log-probability in nats of each whole text."""
+        """Return the log-probability in nats of each whole text."""
         tokenizer, lm = self.loaded.tokenizer, self.loaded.lm
         windows = [rolling_spans(tokenizer, request.args[0], lm.n_ctx) for request in requests]
-        scores = iter(Scorer(lm, batch_size=self.batch_size).score([one for spans in windows for one in spans]))
+        scores = iter(Scorer(lm, batch_size=self.batch_size).score([span for spans in windows for span in spans]))
         return [sum(next(scores).logprob for _ in spans) for spans in windows]
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
-        """Return the greedy answer to each context, up to a stop; sampling is refused with BadValue."""
+        """Return the greedy answer to each context, up to a stop; raises BadValue for sampling."""
         groups: dict[str, list[int]] = {}
         for at, request in enumerate(requests):
             groups.setdefault(repr(request.args[1]), []).append(at)
@@ -80,7 +80,7 @@ class FewshotLM(LM):
         return texts
 
     def _write(self, contexts: list[str], settings: dict[str, Any]) -> list[str]:
-        until, n_new = _understood(settings)
+        until, n_new = _read_settings(settings)
         tokenizer, lm = self.loaded.tokenizer, self.loaded.lm
         if n_new >= lm.n_ctx:
             raise BadValue(f"max_gen_toks is {n_new}, the model's context holds {lm.n_ctx}: set it in --gen_kwargs")
@@ -100,17 +100,17 @@ class FewshotLM(LM):
 
     @property
     def tokenizer_name(self) -> str:
-        """Of a chat template, of which there is none."""
+        """The name that a chat template is cached by; raises BadValue, as there is no template."""
         raise _no_chat()
 
     def chat_template(self, chat_template: bool | str = False) -> str:
-        """None: a model of ours was taught no turns of a conversation."""
+        """Return no template: our models were not trained on conversations; raises BadValue where one is wanted."""
         if chat_template:
             raise _no_chat()
         return ""
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        """Refused with BadValue."""
+        """Raise BadValue: there is no chat template."""
         raise _no_chat()
 
 
@@ -118,10 +118,11 @@ def _no_chat() -> BadValue:
     return BadValue("--model fewshot has no chat template: leave --apply_chat_template out")
 
 
-def _understood(settings: dict[str, Any]) -> tuple[list[str], int]:
-    """Return stops and the most new tokens, by the harness's own reading of its settings; raises BadValue for others.
+def _read_settings(settings: dict[str, Any]) -> tuple[list[str], int]:
+    """Return the stops and the number of new tokens, read from settings by the harness itself.
 
-    Under greedy decoding the settings of `WITHOUT_EFFECT` change nothing, with its own models too.
+    Raises BadValue for settings that are not honoured. Those of `WITHOUT_EFFECT` change nothing under greedy decoding,
+    with the harness's own models too.
     """
     try:
         plain = dict(normalize_gen_kwargs(settings, MAX_TOKENS))

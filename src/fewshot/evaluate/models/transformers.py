@@ -1,7 +1,7 @@
-"""Any causal model of the transformers library as a `Reader`, so that it is evaluated like one of ours.
+"""Any causal model of the transformers library as a `LanguageModel`, so that it is evaluated like one of ours.
 
-Trees of texts need a model that takes a mask and position numbers and lets each position read all before it. Whether
-one does is tried when it is loaded, not assumed; one that does not is read text by text.
+Prefix trees need a model that takes a mask and position numbers and lets each position read all before it. Whether a
+model does so is tried when it is loaded, not assumed; one that does not reads text by text.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from fewshot.model.logprobs import checked_logprobs
 DEFAULT_N_CTX = 2048  # where a configuration names no length
 MIN_N_CTX, PROBE_TOKENS = 4, 12
 CLOSE = 1e-3  # nats: how far two ways to the same log-probabilities may differ
-# Of what changed tokens do to scores behind them: more of that before them is more than rounding, which there is
+# How much scores before changed tokens may change, as a share of the change behind them: rounding alone, which there is
 # where experts read tokens in groups.
 LEAK, LEAK_IN_HALF_PRECISION = 1e-4, 2e-2
 PADDED_ROUNDING = 16  # how much more than one rounding a row may change with the rows beside it
@@ -47,8 +47,7 @@ REFUSALS = (TypeError, ValueError, AttributeError, IndexError, RuntimeError, Key
 
 
 def load_transformers(name: str) -> tuple[TransformersLanguageModel, TransformersTokenizer, str]:
-    """Return the model and tokenizer of a folder, or of a name on the hub where there is a network; and a digest of
-    both.
+    """Return the model and tokenizer at a path or of a name on the hub, and a digest of both.
 
     Raises BadValue or BadFile for a model that would not be measured as itself.
     """
@@ -60,7 +59,10 @@ class TransformersLanguageModel:
     """A causal model of transformers."""
 
     def __init__(self, model: Any) -> None:
-        """Raises BadValue for a model whose scores depend on tokens that come later, NotFinite for one without any."""
+        """Try what the model can do.
+
+        Raises BadValue for a model whose scores depend on later tokens, NotFinite for one whose scores are no numbers.
+        """
         self.model = model.eval()
         self.device = model.device
         config = model.config.get_text_config()
@@ -78,13 +80,11 @@ class TransformersLanguageModel:
             note(f"{type(model).__name__} cannot read texts as a tree: each is read by itself, which takes longer")
 
     def read(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
-        """Return hidden states; of a model whose logits are more than a matrix product of them, the logits
-        themselves.
-        """
+        """Return hidden states, or the logits where these are more than a matrix product of hidden states."""
         return self._run(tokens)[0]
 
     def read_prefix(self, tokens: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
-        """Return keys and values of every layer."""
+        """Return the keys and values of these tokens in every layer."""
         cache = self._run(torch.tensor([list(tokens)], device=self.device), use_cache=True)[1]
         return [(layer.keys, layer.values) for layer in cache.layers]
 
@@ -95,7 +95,7 @@ class TransformersLanguageModel:
         depths: Int[Tensor, "B T"],
         sees: Bool[Tensor, "B T T"],
     ) -> Float[Tensor, "B T D"]:
-        """Return hidden states, by a mask and position numbers."""
+        """Return hidden states of rows of trees behind a prefix, by a mask and position numbers."""
         n_before = prefix[0][0].shape[2] if prefix else 0
         seen = torch.cat([sees.new_ones(*tokens.shape, n_before), sees], dim=2)[:, None]
         dtype = self.model.dtype
@@ -108,7 +108,7 @@ class TransformersLanguageModel:
         return self.model.get_output_embeddings()(hidden) if self._split else hidden
 
     def steps(self) -> Steps:
-        """With the library's cache; a model that has none reads its texts anew for every token."""
+        """Return steps that keep the library's cache; where there is none, steps that read the whole text each time."""
         return TransformersSteps(self) if self._caches else RereadSteps(self)
 
     def _run(self, tokens: Tensor, *, use_cache: bool = False, **given: Any) -> tuple[Tensor, Any]:
@@ -119,7 +119,7 @@ class TransformersLanguageModel:
 
     @torch.inference_mode()
     def _try(self, probe: Callable[[Tensor], bool]) -> bool:
-        """Return whether the probe succeeds on a few tokens; a model that refuses its arguments fails it."""
+        """Return whether the probe holds on a few tokens; it does not where the model refuses the arguments."""
         try:
             return probe(self._some_tokens())
         except REFUSALS:
@@ -131,7 +131,7 @@ class TransformersLanguageModel:
 
     @torch.inference_mode()
     def _check_causal(self) -> None:
-        """Other last tokens, or padding behind them, must leave the scores of all earlier positions as they are."""
+        """Raise BadValue where other last tokens, or padding in their place, change the scores of earlier positions."""
         tokens, what = self._some_tokens(), type(self.model).__name__
         n_changed = tokens.shape[1] // 3
         others, padded = tokens.clone(), tokens.clone()
@@ -160,13 +160,13 @@ class TransformersLanguageModel:
             )
 
     def _same_logits(self, tokens: Tensor) -> bool:
-        """Return whether hidden states of the base model and the output matrix give the model's logits."""
+        """Return whether the base model's hidden states times the output matrix are the model's logits."""
         expected = self.read(tokens)
         self._split = True
         return _close(self.logits(self.read(tokens)), expected)
 
     def _same_trees(self, tokens: Tensor) -> bool:
-        """Return whether two continuations of a prefix, read as one tree, are as if read alone."""
+        """Return whether two continuations of a prefix have the same scores in one tree as each alone."""
         a, b, c = PROBE_TOKENS // 3, 2 * PROBE_TOKENS // 3, PROBE_TOKENS
         prefix, first, second = tokens[:, :a], tokens[:, a:b], tokens[:, b:c]
         depths = torch.tensor([[*range(b - a), *range(c - b)]], device=self.device)
@@ -178,7 +178,7 @@ class TransformersLanguageModel:
 
 
 def _differences(a: Tensor, b: Tensor) -> Tensor:
-    """Return distances of log-probabilities; none where both rule a token out."""
+    """Return the distances of log-probabilities, 0 where both are -inf."""
     return torch.where(a == b, 0.0, (a - b).abs())
 
 
@@ -187,9 +187,7 @@ def _close(a: Tensor, b: Tensor) -> bool:
 
 
 def _usable_length(model: Any, config: Any) -> int:
-    """Return tokens that the model can read: what its configuration says, but no more than its position table has
-    rows.
-    """
+    """Return how many tokens the model can read: as its configuration says, but no more than it has positions."""
     named = [getattr(config, key, None) for key in LENGTHS]
     lengths = [length for length in named if type(length) is int and length >= 1]
     if not lengths:
@@ -198,7 +196,7 @@ def _usable_length(model: Any, config: Any) -> int:
 
 
 def _position_rows(model: Any) -> list[int]:
-    """Return rows of the tables of positions; those up to the one for padding are for no token (RoBERTa)."""
+    """Return the sizes of the tables of positions, without the rows that are for no token (RoBERTa)."""
     return [
         module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
         for name, module in model.named_modules()
@@ -207,7 +205,7 @@ def _position_rows(model: Any) -> list[int]:
 
 
 def _reads_everything(config: Any) -> bool:
-    """Return whether no configuration value speaks of a window: a window counts places in the row, not in the text."""
+    """Return whether no setting names an attention window: a window counts places in the row, not in the text."""
     plain = config.to_dict()
     kinds = {*map(str, plain.get("layer_types") or []), *map(str, plain.get("attention_layers") or [])}
     windows = [plain[key] for key in plain if WINDOW.search(key) and key != "use_sliding_window"]
@@ -216,7 +214,7 @@ def _reads_everything(config: Any) -> bool:
 
 
 def repeated(layers: Sequence[tuple[Tensor, Tensor]], n_rows: int) -> Any:
-    """Return the library's cache with the same keys and values in every row."""
+    """Return a cache of the library with the same keys and values in every row."""
     from transformers import DynamicCache
 
     cache = DynamicCache()
@@ -226,14 +224,14 @@ def repeated(layers: Sequence[tuple[Tensor, Tensor]], n_rows: int) -> Any:
 
 
 class TransformersSteps:
-    """Texts written on with the library's cache; shorter pieces are padded at their beginnings."""
+    """Texts continued with the library's cache; shorter pieces are padded at their beginnings."""
 
     def __init__(self, lm: TransformersLanguageModel) -> None:
         self.lm = lm
         self.cache: Any = None
 
     def start(self, prompts: Sequence[Sequence[int]]) -> Float[Tensor, "B V"]:
-        """Return scores for what follows each prompt."""
+        """Read the prompts and return scores for the token after each."""
         n, device = len(prompts), self.lm.device
         shared = n_shared(prompts) if self.lm.branching else 0
         self.cache = repeated(self.lm.read_prefix(prompts[0][:shared]), n) if shared else None
@@ -241,7 +239,7 @@ class TransformersSteps:
         return self._read([prompt[shared:] for prompt in prompts])
 
     def go_on(self, rows: Sequence[int], tokens: Sequence[int]) -> Float[Tensor, "B V"]:
-        """Return scores for what follows."""
+        """Keep these rows, add a token to each, and return scores for the next one."""
         if list(rows) != list(range(len(self.real))):
             index = torch.tensor(rows, device=self.lm.device)
             self.cache.batch_select_indices(index)
@@ -268,19 +266,19 @@ class TransformersSteps:
 
 
 class RereadSteps:
-    """Texts written on without a cache."""
+    """Texts continued without a cache: all of them are read again for every token."""
 
     def __init__(self, lm: TransformersLanguageModel) -> None:
         self.lm = lm
         self.texts: list[list[int]] = []
 
     def start(self, prompts: Sequence[Sequence[int]]) -> Float[Tensor, "B V"]:
-        """Return scores for what follows each prompt."""
+        """Read the prompts and return scores for the token after each."""
         self.texts = [list(prompt) for prompt in prompts]
         return self._read()
 
     def go_on(self, rows: Sequence[int], tokens: Sequence[int]) -> Float[Tensor, "B V"]:
-        """Return scores for what follows."""
+        """Keep these rows, add a token to each, and return scores for the next one."""
         self.texts = [[*self.texts[row], token] for row, token in zip(rows, tokens, strict=True)]
         return self._read()
 

@@ -2,7 +2,7 @@
 
 In: the path of a folder, or a name on the hub. Out: the library's model and tokenizer, and a digest of what they hold.
 Whatever would make the library measure something else (a tensor that the file lacks is random, one too many belongs to
-another model) is one line, and so is whatever it cannot load. Code that lies in the folder is never run.
+another model) raises an error of one line, and so does whatever it cannot load. Code in the folder is never run.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 
 from fewshot.base.errors import BadFile, BadValue
 from fewshot.base.files import read_json
-from fewshot.checkpoint.folder import CONFIG, checkpoint_folders
+from fewshot.checkpoint.folder import RunFolder
 from fewshot.checkpoint.formats.weights import check_weights, pickled_code
 from fewshot.evaluate.models.transformers_tokenizer import TransformersTokenizer
 
@@ -52,7 +52,7 @@ SHOWN_NAMES = 4
 
 
 def load_parts(name: str) -> tuple[Any, TransformersTokenizer, str]:
-    """Return the library's model and our view of its tokenizer, and a digest of both; raises BadValue or BadFile."""
+    """Return the library's model, its tokenizer as ours, and a digest of both; raises BadValue or BadFile."""
     try:
         from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
     except ModuleNotFoundError:
@@ -86,7 +86,7 @@ def load_parts(name: str) -> tuple[Any, TransformersTokenizer, str]:
 
 
 def _check_folder(path: Path) -> None:
-    """Raise, with the way out, for what is no folder of a whole model."""
+    """Raise BadFile, with the way out, for a path that is no folder of a whole model."""
     if not path.exists():
         raise BadFile(f"{path} does not exist; the folder of a model, with its config.json, is needed")
     if path.is_file():
@@ -97,7 +97,8 @@ def _check_folder(path: Path) -> None:
             f"{path} holds an adapter: merge it into its model (peft: merge_and_unload), save that and give its folder"
         )
     if not (path / "config.json").is_file():
-        if (path / CONFIG).is_file() or checkpoint_folders(path):
+        run = RunFolder(path)
+        if run.config.is_file() or run.checkpoint_folders():
             raise BadFile(f"{path} is a run of fewshot: leave out the 'hf:' before it")
         inside = " (it holds GGUF files, which are not read)" if any(path.glob("*.gguf")) else ""
         raise BadFile(f"{path} holds no config.json{inside}; the folder of a model as transformers saves it is needed")
@@ -110,7 +111,7 @@ def _check_folder(path: Path) -> None:
 
 @contextlib.contextmanager
 def _one_line(name: str) -> Iterator[None]:
-    """A block in which whatever the library raises becomes one line that says what can be done."""
+    """Raise what the library raises in this block as a BadFile of one line that says what can be done."""
     from huggingface_hub.errors import StrictDataclassError
 
     try:
@@ -118,10 +119,11 @@ def _one_line(name: str) -> Iterator[None]:
     except (*LOADER_ERRORS, StrictDataclassError) as error:
         if isinstance(error, RuntimeError) and "memory" in str(error):
             raise  # the command line has a word for that
-        raise BadFile(_said(name, error)) from None
+        raise BadFile(_message(name, error)) from None
 
 
-def _said(name: str, error: Exception) -> str:
+def _message(name: str, error: Exception) -> str:
+    """Return one line that says why the model was not loaded."""
     text = " ".join(str(error).split())
     if "trust_remote_code" in text:
         return f"{name}{OWN_CODE}"
@@ -140,7 +142,7 @@ def _said(name: str, error: Exception) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """A block without the library's tables and bars: what they tell is looked at here."""
+    """Silence the library's tables and bars in this block: what they tell is checked here."""
     from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging
 
@@ -159,7 +161,7 @@ def _quiet() -> Iterator[None]:
 
 def _check_tensors(name: str, model: Any, report: Mapping[str, Any]) -> None:
     """Raise BadFile with the names of tensors that the model needs and the file lacks, or the other way round."""
-    shapes = {key: f"{key} is {tuple(found)}, not {tuple(needed)}" for key, found, needed in report["mismatched_keys"]}
+    shapes = {key: f"{key} is {tuple(shape)}, not {tuple(needed)}" for key, shape, needed in report["mismatched_keys"]}
     missing = set(report["missing_keys"]) - shapes.keys()
     extra = {key for key in report["unexpected_keys"] if not HARMLESS.search(key)}
     wrong = [
@@ -169,13 +171,13 @@ def _check_tensors(name: str, model: Any, report: Mapping[str, Any]) -> None:
         ("its weights hold {} with values of its own, which its config.json ties to another", _untied(model)),
         ("transformers says: {}", set(report.get("error_msgs") or [])),
     ]
-    said = [text.format(_listed(keys)) for text, keys in wrong if keys]
-    if said:
-        raise BadFile(f"{name} cannot be measured as it is: {'; '.join(said)}")
+    faults = [text.format(_listed(keys)) for text, keys in wrong if keys]
+    if faults:
+        raise BadFile(f"{name} cannot be measured as it is: {'; '.join(faults)}")
 
 
 def _untied(model: Any) -> set[str]:
-    """Return the output matrix, if the configuration ties it to the embeddings and it is another one all the same."""
+    """Return the output matrix's name if the configuration ties it to the embeddings and it differs from them."""
     head, tied = model.get_output_embeddings(), getattr(model.config.get_text_config(), "tie_word_embeddings", False)
     if not tied or head is None or torch.equal(head.weight, model.get_input_embeddings().weight):
         return set()
@@ -189,9 +191,7 @@ def _listed(names: set[str]) -> str:
 
 
 def _digest(model: Any, tokenizer: TransformersTokenizer) -> str:
-    """Return a sha256 of every tensor, of the configuration and of the tokenizer: the same wherever and however they
-    lie.
-    """
+    """Return a sha256 of all tensors, the configuration and the tokenizer, the same wherever they are stored."""
     digest = hashlib.sha256()
     for key, tensor in sorted(model.state_dict().items()):
         digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -204,7 +204,7 @@ def _digest(model: Any, tokenizer: TransformersTokenizer) -> str:
 
 
 def _content(value: Any) -> Any:
-    """Return configuration values without those that tell where a model lies and who wrote it."""
+    """Return the configuration without the values that say where a model is stored and who wrote it."""
     if isinstance(value, dict):
         return {str(key): _content(item) for key, item in value.items() if key not in NOT_CONTENT}
     return [_content(item) for item in value] if isinstance(value, (list, tuple)) else value

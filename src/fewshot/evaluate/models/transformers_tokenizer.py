@@ -3,8 +3,8 @@
 In: the library's tokenizer. Out: ids of texts, and the bytes of ids as its own decoder has them. It does not know the
 model.
 
-Two decoders are followed to the byte, as characters may be cut between tokens: GPT-2's alphabet of bytes, and
-SentencePiece's sign for a space. Whether one of them is what the library does is tried on the vocabulary; every other
+Two decoders are computed here byte by byte, as characters may be cut between tokens: GPT-2's alphabet of bytes, and
+SentencePiece's sign for a space. Whether one of them gives the library's text is tried on the vocabulary; every other
 tokenizer (WordPiece, words with an end sign, whatever comes) is decoded by the library itself.
 """
 
@@ -26,7 +26,7 @@ from fewshot.tokenizer.bpe import ALPHABET
 from fewshot.tokenizer.vocab import Tokenizer
 
 TRIED_TOKENS = 2000  # of the vocabulary, evenly spread
-WORDS = ("a", "0", "的", "x")  # one of them is in any vocabulary: the word behind which tokens are decoded
+WORDS = ("a", "0", "的", "x")  # any vocabulary holds one: tokens are decoded behind this word
 
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
@@ -35,7 +35,10 @@ class TransformersTokenizer(Tokenizer):
     """A tokenizer of transformers; texts are encoded without special tokens."""
 
     def __init__(self, tokenizer: Any) -> None:
-        """Raises BadValue where no token ends a text, BadFile where there is no vocabulary or no usable decoder."""
+        """Read the vocabulary and choose a decoder.
+
+        Raises BadValue where no token ends a text, BadFile where there is no vocabulary or no usable decoder.
+        """
         self.tokenizer = tokenizer
         vocabulary = tokenizer.get_vocab()
         added = getattr(tokenizer, "added_tokens_decoder", {})
@@ -56,7 +59,7 @@ class TransformersTokenizer(Tokenizer):
 
     @property
     def start(self) -> int:
-        """Its own token for that, where it has one."""
+        """The token that begins a text, where it has one; else the token that ends a text."""
         return int(self._start)
 
     def encode_to_numpy(self, text: str) -> UInt32[np.ndarray, " T"]:
@@ -64,7 +67,7 @@ class TransformersTokenizer(Tokenizer):
         return np.array(self._encoded(without_surrogates(text)), dtype=np.uint32)
 
     def to_json(self) -> str:
-        """Return what the library itself stores; of a tokenizer in pure Python, its class and vocabulary."""
+        """Return what the library itself stores, or the class and vocabulary of a tokenizer in pure Python."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         if backend is not None:
             return str(backend.to_str())
@@ -77,15 +80,13 @@ class TransformersTokenizer(Tokenizer):
         return b"".join([self._bytes[i] if i in self._bytes else self._bytes_of(i, self._piece) for i in ids])
 
     def _bytes_of(self, token: int, piece: Callable[[str], bytes]) -> bytes:
-        """Return the bytes of a token, kept for the next time; special tokens have none, nor have holes in the
-        vocabulary.
-        """
+        """Return the bytes of a token and cache them; special tokens and holes in the vocabulary have none."""
         spelled = None if token in self._special else self.tokenizer.convert_ids_to_tokens(token)
         self._bytes[token] = b"" if spelled is None else piece(spelled)
         return self._bytes[token]
 
     def _decoded(self, ids: list[int]) -> str:
-        """Return what the library's decoder writes for ids behind a word: the space before them is theirs."""
+        """Return the library's text of ids behind a word, so that a space before them is part of it."""
         before, text = self._library_text(self._word), self._library_text([*self._word, *ids])
         if not text.startswith(before):
             raise BadFile(f"{self.tokenizer.name_or_path}: its decoder changes what stands before a token: {text!r}")
@@ -107,9 +108,7 @@ class TransformersTokenizer(Tokenizer):
             ) from None
 
     def _known_word(self, ordinary: list[int]) -> tuple[str, list[int]]:
-        """Return a word that the vocabulary knows, with its ids: one of `WORDS`, else one of its own tokens, else
-        nothing.
-        """
+        """Return a word that the vocabulary knows, and its ids: of `WORDS`, else a token of its own, else nothing."""
         for word in itertools.chain(WORDS, (self._library_text([i]) for i in ordinary[:TRIED_TOKENS])):
             with contextlib.suppress(BadValue):
                 ids = self._encoded(word) if word.isalnum() else []
@@ -118,7 +117,7 @@ class TransformersTokenizer(Tokenizer):
         return "", []
 
     def _choose_pieces(self, tried: list[int]) -> Callable[[str], bytes] | None:
-        """Return how a token becomes bytes, if one of our two ways gives the library's texts; None: by the library."""
+        """Return the decoder of ours that gives the library's texts, None where neither does."""
         for piece in (_piece_of_bytes, _piece_with_sign):
             self._piece, self._bytes = piece, dict[int, bytes]()
             if all(self._as_library(i) for i in tried):
@@ -129,7 +128,7 @@ class TransformersTokenizer(Tokenizer):
         return None
 
     def _as_library(self, token: int) -> bool:
-        """Return whether our text of a word and this token is the library's; a text's first space may be dropped there.
+        """Return whether our text of a word and this token is the library's, which may drop a text's first space.
 
         A byte that is spelled by its number is that byte, also where the library's decoder leaves the number.
         """

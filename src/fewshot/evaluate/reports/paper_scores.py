@@ -1,7 +1,7 @@
 """The paper's scores, to stand beside one's own: Table H.1, every row for all eight sizes.
 
-In: the row's name (`Task.paper_name`), the measure, zero, one or few shots, a size. Out: the paper's score on the scale
-of our measures. Source: Brown et al. 2020, appendix H, Table H.1, and for PTB Table 3.1.
+In: the row's name (`Task.paper_name`), the metric, zero, one or few shots, a size. Out: the paper's score on the scale
+of our metrics. Source: Brown et al. 2020, appendix H, Table H.1, and for PTB Table 3.1.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Literal
 
 from fewshot.base.errors import check, look_up
 
-Kind = Literal["zero", "one", "few"]
-KINDS: tuple[Kind, ...] = ("zero", "one", "few")
+Setting = Literal["zero", "one", "few"]  # how many demonstrations: zero-, one- and few-shot
+SETTINGS: tuple[Setting, ...] = ("zero", "one", "few")
 
 # Table 2.1, as printed; the columns of Table H.1
 SIZES: Mapping[str, float] = {
@@ -29,7 +29,7 @@ SIZES: Mapping[str, float] = {
     "175B": 175e9,
 }
 
-# The paper's measures by the names that tasks give them
+# The paper's metrics by the names that tasks give them
 METRICS: Mapping[str, str] = {
     "accuracy": "acc",
     "acc": "acc",
@@ -48,7 +48,7 @@ class Row:
     """A row of Table H.1: K of the few-shot column, and the scores of the eight sizes, as printed."""
 
     shots: int
-    scores: Mapping[Kind, tuple[float | None, ...]]  # None: not in the paper, or not certain
+    scores: Mapping[Setting, tuple[float | None, ...]]  # None: not in the paper, or not certain
 
 
 def nearest_size(n_parameters: float) -> str:
@@ -58,15 +58,15 @@ def nearest_size(n_parameters: float) -> str:
 
 
 def row_of(paper_name: str, metric: str) -> Row | None:
-    """Return the row of a task and one of its measures; None where the paper has none."""
+    """Return the row of a task and one of its metrics; None where the paper has none."""
     return table_h1().get((paper_name, METRICS.get(metric, "")))
 
 
-def reference(paper_name: str, metric: str, kind: Kind, size: str) -> float | None:
+def paper_score(paper_name: str, metric: str, setting: Setting, size: str) -> float | None:
     """Return the paper's score on our scale (a share of 1, perplexity, BLEU up to 100); None where it has none."""
     look_up("size", size, SIZES)
     row = row_of(paper_name, metric)
-    value = None if row is None else row.scores[kind][list(SIZES).index(size)]
+    value = None if row is None else row.scores[setting][list(SIZES).index(size)]
     if value is None:
         return None
     return value / 100 if METRICS[metric] in PER_CENT else value
@@ -74,12 +74,12 @@ def reference(paper_name: str, metric: str, kind: Kind, size: str) -> float | No
 
 @cache
 def table_h1() -> Mapping[tuple[str, str], Row]:
-    """Return all rows by task and measure."""
+    """Return all rows by task and metric."""
     lines = iter(_TABLE_H1.strip().splitlines())
     rows: dict[tuple[str, str], Row] = {}
     for head in lines:
         name, metric, shots = head.split(" | ")
-        rows[name, metric] = Row(int(shots), {kind: _scores(next(lines)) for kind in KINDS})
+        rows[name, metric] = Row(int(shots), {setting: _scores(next(lines)) for setting in SETTINGS})
     return rows
 
 
@@ -89,7 +89,7 @@ def _scores(line: str) -> tuple[float | None, ...]:
     return scores
 
 
-# task | measure | K, then zero, one and few shots from Small to 175B; "-": not known
+# task | metric | K, then zero, one and few shots from Small to 175B; "-": not known
 _TABLE_H1 = """
 HellaSwag | acc | 20
 33.7 43.6 51.0 54.7 62.8 67.4 70.9 78.9

@@ -6,135 +6,162 @@ Accuracy against K, size and training step, the gain from demonstrations against
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
 from fewshot.base.errors import check
 from fewshot.evaluate.compare import Gap, gap
-from fewshot.evaluate.reports.figures import Against, gaps_svg, losses_svg, measure_svg, metric_column
+from fewshot.evaluate.reports.figures import Against, gaps_svg, losses_svg, metric_column, metric_svg, page_styles
 from fewshot.evaluate.reports.one_run import position_figure
-from fewshot.evaluate.reports.page import (
-    Learner,
-    by_kind,
-    by_metric,
-    in_figure,
-    plain_table,
-    results_table,
-    set_names,
-    side_by_side,
-    write_page,
-)
-from fewshot.evaluate.reports.paper_scores import KINDS, nearest_size
+from fewshot.evaluate.reports.page import EvaluatedModel, by_metric, by_setting, results_table, set_names
+from fewshot.evaluate.reports.paper_scores import SETTINGS, Setting, nearest_size
 from fewshot.evaluate.result import Result
+from fewshot.report.chart import Styles
+from fewshot.report.html import in_figure, plain_table, side_by_side, write_page
 
 Key = tuple[str, str]  # title of a task, metric
 Points = list[tuple[float, Result]]
 
 
-def write_lab(path: Path, learners: Sequence[Learner], *, title: str) -> None:
+def write_several_runs(path: Path, models: Sequence[EvaluatedModel], *, title: str) -> None:
     """Write the page, the smallest model first; a part without content is left out."""
-    by_name = {one.name: one for one in sorted(learners, key=lambda one: one.n_parameters)}
-    check(len(by_name) == len(learners), "two runs have the same name: name their folders differently")
-    ordered = list(by_name.values())
+    by_name = {model.name: model for model in sorted(models, key=lambda model: model.n_parameters)}
+    check(len(by_name) == len(models), "two runs have the same name: name their folders differently")
+    ordered, styles = list(by_name.values()), page_styles(tuple(by_name))
     parts = [_models(ordered)]
-    if any(metric_column(one.metrics, name)[0] for one in ordered for name in ("loss", "val_loss")):
-        curves = losses_svg({one.name: one.metrics for one in ordered})
+    if any(metric_column(model.metrics, name)[0] for model in ordered for name in ("loss", "val_loss")):
+        curves = losses_svg({model.name: model.metrics for model in ordered}, styles)
         parts += ["<h2>Training</h2>", in_figure("loss in nats per token", curves)]
-    if any(one.positions for one in ordered):
-        parts += ["<h2>What the context is worth</h2>", position_figure(by_name)]
-    if any(one.results for one in ordered):
-        parts += ["<h2>In-context learning</h2>", *_gaps(ordered), *_tasks(ordered), results_table(ordered)]
+    if any(model.positions for model in ordered):
+        parts += ["<h2>What the context is worth</h2>", position_figure(by_name, styles)]
+    if any(model.results for model in ordered):
+        figures = [*_gaps(ordered, styles), *_tasks(ordered, styles)]
+        parts += ["<h2>In-context learning</h2>", *figures, results_table(ordered)]
     write_page(path, title, parts)
 
 
-def _models(learners: Sequence[Learner]) -> str:
-    """Return the runs and what they are."""
-    names = list(dict.fromkeys(name for one in learners for name in one.summary))
+def _models(models: Sequence[EvaluatedModel]) -> str:
+    """Return a table of the runs and what they are."""
+    columns = list(dict.fromkeys(name for model in models for name in model.summary))
     rows = [
-        (one.name, f"GPT-3 {nearest_size(one.n_parameters)}", *(str(one.summary.get(name, "")) for name in names))
-        for one in learners
+        (
+            model.name,
+            f"GPT-3 {nearest_size(model.n_parameters)}",
+            *(str(model.summary.get(name, "")) for name in columns),
+        )
+        for model in models
     ]
-    return plain_table(rows, ("run", "nearest size", *names))
+    return plain_table(rows, ("run", "nearest size", *columns))
 
 
-def _tasks(learners: Sequence[Learner]) -> list[str]:
-    """Of each measure its curves: against K, against size, against training step."""
-    names = _names(learners)
-    groups = {one.name: by_metric(one.results, names) for one in learners}
+def _tasks(models: Sequence[EvaluatedModel], styles: Styles) -> list[str]:
+    """Return the curves of each metric: against K, against size, against training step."""
+    names = _names(models)
+    groups = {model.name: by_metric(model.results, names) for model in models}
     steps = {
-        one.name: {step: by_metric(results, names) for step, results in sorted(one.by_step.items())} for one in learners
+        model.name: {step: by_metric(results, names) for step, results in sorted(model.by_step.items())}
+        for model in models
     }
-    sizes = {one.name: one.n_parameters for one in learners}
+    sizes = {model.name: model.n_parameters for model in models}
     parts = []
-    for key in dict.fromkeys(key for found in groups.values() for key in found):
-        at_key = {name: found[key] for name, found in groups.items() if key in found}
+    for key in dict.fromkeys(key for group in groups.values() for key in group):
+        at_key = {name: group[key] for name, group in groups.items() if key in group}
         curves: tuple[tuple[str, Against, dict[str, Points]], ...] = (
             ("the number of demonstrations", "shots", _by_shots(at_key)),
             ("size", "size", _by_size(at_key, sizes)),
-            ("training step", "step", _by_step(key, steps)),
+            ("training step", "step", _by_step(key, steps, styles)),
         )
         figures = [
-            in_figure(f"{', '.join(key)}, against {what}", measure_svg(lines, against))
+            in_figure(f"{', '.join(key)}, against {what}", metric_svg(lines, against, styles))
             for what, against, lines in curves
-            if _drawn(lines)
+            if _has_curve(lines)
         ]
         if figures:
             parts += [f"<h3>{escape(', '.join(key))}</h3>", side_by_side(figures)]
     return parts
 
 
-def _names(learners: Sequence[Learner]) -> dict[tuple[str, str], str]:
-    """Of all sets of questions on the page."""
-    found = [results for one in learners for results in (one.results, *one.by_step.values())]
-    return set_names(itertools.chain.from_iterable(found))
+def _names(models: Sequence[EvaluatedModel]) -> dict[tuple[str, str], str]:
+    """Return what to call each set of questions on the page."""
+    results = [results for model in models for results in (model.results, *model.by_step.values())]
+    return set_names(itertools.chain.from_iterable(results))
 
 
 def _by_shots(groups: Mapping[str, Sequence[Result]]) -> dict[str, Points]:
-    return {name: [(one.shots, one) for one in group] for name, group in groups.items()}
+    """Return a line of each run."""
+    return {name: [(result.shots, result) for result in group] for name, group in groups.items()}
 
 
 def _by_size(groups: Mapping[str, Sequence[Result]], sizes: Mapping[str, int]) -> dict[str, Points]:
-    """Return a line each of zero, one and few shots."""
+    """Return a line each of zero, one and few shots; of few shots one for each K that runs call so."""
+    chosen = {name: by_setting(group) for name, group in groups.items()}
+    label = _labels(list(chosen.values()))
     lines: dict[str, Points] = {}
-    for name, group in groups.items():
-        for kind, one in by_kind(group).items():
-            lines.setdefault(f"{kind}-shot", []).append((sizes[name], one))
+    for setting in SETTINGS:
+        for name, results in chosen.items():
+            if result := results.get(setting):
+                lines.setdefault(label(setting, result.shots), []).append((sizes[name], result))
     return lines
 
 
-def _by_step(key: Key, steps: Mapping[str, Mapping[int, Mapping[Key, list[Result]]]]) -> dict[str, Points]:
-    """Return what the most shots give at each step, by run and K."""
+def _labels(chosen: Sequence[Mapping[Setting, Result]]) -> Callable[[Setting, int], str]:
+    """Return what names a setting at K; the name holds K where the setting has another K elsewhere."""
+    of_setting = {(setting, result.shots) for results in chosen for setting, result in results.items()}
+    counts = Counter(setting for setting, _ in of_setting)
+    return lambda setting, shots: f"{setting}-shot" + (f", K = {shots}" if counts[setting] > 1 else "")
+
+
+def _by_step(
+    key: Key, steps: Mapping[str, Mapping[int, Mapping[Key, list[Result]]]], styles: Styles
+) -> dict[str, Points]:
+    """Return what the most shots give at each step, by run and K, in the run's style."""
     lines: dict[str, Points] = {}
-    for name, at in steps.items():
-        for step, found in at.items():
-            if chosen := by_kind(found.get(key, [])):
-                one = list(chosen.values())[-1]
-                lines.setdefault(f"{name}, K = {one.shots}", []).append((step, one))
+    for name, by_key in steps.items():
+        for step, groups in by_key.items():
+            if chosen := by_setting(groups.get(key, [])):
+                result = list(chosen.values())[-1]
+                label = f"{name}, K = {result.shots}"
+                styles.share(label, name)
+                lines.setdefault(label, []).append((step, result))
     return lines
 
 
-def _drawn(lines: Mapping[str, Points]) -> bool:
-    """Return whether a line has two different places."""
-    return any(len({x for x, one in points if one.value is not None}) > 1 for points in lines.values())
+def _has_curve(lines: Mapping[str, Points]) -> bool:
+    """Return whether a line has values at two different places."""
+    return any(len({x for x, result in points if result.value is not None}) > 1 for points in lines.values())
 
 
-def _gaps(learners: Sequence[Learner]) -> list[str]:
-    """Return what one and few demonstrations add to zero, against size, of all shares of right answers; as figure
-    1.3.
+def _gaps(models: Sequence[EvaluatedModel], styles: Styles) -> list[str]:
+    """Return figures of what one and few demonstrations add to zero, against size, of shares of right answers.
+
+    As in figure 1.3 of the paper.
     """
+    names = _names(models)
+    groups = [(model.n_parameters, by_metric(model.results, names)) for model in models]
     parts = []
-    names = _names(learners)
-    for kind in KINDS[1:]:
+    for setting in SETTINGS[1:]:
         lines: dict[str, list[tuple[float, Gap]]] = {}
-        for learner in learners:
-            for (title, metric), group in by_metric(learner.results, names).items():
-                found = by_kind(group)
-                added = gap(found["zero"], found[kind]) if {"zero", kind} <= found.keys() else None
-                if added is not None and group[0].share:
-                    lines.setdefault(f"{title}, {metric}", []).append((learner.n_parameters, added))
+        for key in dict.fromkeys(key for _, by_key in groups for key in by_key):
+            for label, point in _gaps_of(key, setting, groups):
+                styles.share(label, ", ".join(key))
+                lines.setdefault(label, []).append(point)
         lines = {name: points for name, points in lines.items() if len({x for x, _ in points}) > 1}
         if lines:
-            label = f"{kind}-shot minus zero-shot"
-            parts.append(in_figure(f"{label}, against size", gaps_svg(lines, f"gap-{kind}", label)))
+            y_label = f"{setting}-shot minus zero-shot"
+            parts.append(in_figure(f"{y_label}, against size", gaps_svg(lines, f"gap-{setting}", y_label, styles)))
     return parts
+
+
+def _gaps_of(
+    key: Key, setting: Setting, groups: Sequence[tuple[int, Mapping[Key, list[Result]]]]
+) -> Iterator[tuple[str, tuple[float, Gap]]]:
+    """Yield (label, (parameters, gap)) of each model; the label holds K where models have another K for the setting."""
+    shares = [(size, by_key[key]) for size, by_key in groups if key in by_key and by_key[key][0].share]
+    chosen = [(size, by_setting(group)) for size, group in shares]
+    several_k = len({results[setting].shots for _, results in chosen if setting in results}) > 1
+    for size, results in chosen:
+        added = gap(results["zero"], results[setting]) if {"zero", setting} <= results.keys() else None
+        if added is not None:
+            yield ", ".join((*key, *([f"K = {results[setting].shots}"] if several_k else []))), (size, added)

@@ -1,6 +1,6 @@
 """Log-probabilities of completions. In: a model and token spans. Out: one `Score` a span. Knows no text.
 
-What spans share at their beginnings (demonstrations, questions, the beginnings of choices) is read once.
+What spans share at their beginnings (demonstrations, questions, the first tokens of choices) is read once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fewshot.base.errors import ContextTooLong, check
 from fewshot.evaluate.models.language_model import LanguageModel
-from fewshot.evaluate.scoring.prefix_tree import Forest, Row, plant
+from fewshot.evaluate.scoring.prefix_tree import PrefixTree, TreeRow, build_prefix_tree
 from fewshot.model.logprobs import checked_logprobs
 
 LOGIT_ROWS = 1024  # positions whose logits are held at once: 200 MB of float32 with GPT-3's vocabulary
@@ -37,7 +37,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Score:
-    """How a model takes to one completion."""
+    """A completion's log-probability."""
 
     logprob: float  # nats, summed over the completion's tokens
     n_tokens: int
@@ -45,7 +45,7 @@ class Score:
 
 
 class Scorer:
-    """Scores spans; keeps the last prefix, so that parts of one evaluation read shared demonstrations once."""
+    """Scores spans; keeps the last prefix, so that all calls of one evaluation read shared demonstrations once."""
 
     def __init__(self, lm: LanguageModel, *, batch_size: int) -> None:
         check(batch_size >= 1, f"batch_size is {batch_size}, must be at least 1")
@@ -55,7 +55,7 @@ class Scorer:
 
     @torch.inference_mode()
     def score(self, spans: Sequence[Span]) -> list[Score]:
-        """Return scores of the spans, in their order; independent of the batch size.
+        """Return the spans' scores in their order; they do not depend on the batch size.
 
         Rows are sorted by length and padded on the right, which a causal model cannot see. Logits are computed for
         completion positions only. Raises ContextTooLong for a span longer than n_ctx + 1 (its last token is not read).
@@ -65,27 +65,27 @@ class Scorer:
         longest = max(len(span.tokens) for span in spans) - 1
         if longest > self.lm.n_ctx:  # before anything is computed
             raise ContextTooLong(longest, self.lm.n_ctx)
-        forest = plant(
+        tree = build_prefix_tree(
             [span.tokens[:-1] for span in spans],
             longest_prefix=min(span.start for span in spans) - 1,
             known=self.known,
             branching=self.lm.branching,
         )
-        asked: list[list[int]] = [[] for _ in forest.rows]
-        for index, (row, _) in enumerate(forest.places):
-            asked[row].append(index)
-        order = sorted(range(len(forest.rows)), key=lambda row: -len(forest.rows[row]))
+        members: list[list[int]] = [[] for _ in tree.rows]  # the spans of each row
+        for index, (row, _) in enumerate(tree.places):
+            members[row].append(index)
+        order = sorted(range(len(tree.rows)), key=lambda row: -len(tree.rows[row]))
         scores: dict[int, Score] = {}
         while order:
-            n = max(1, min(self.batch_size, BATCH_TOKENS // len(forest.rows[order[0]])))
+            n = max(1, min(self.batch_size, BATCH_TOKENS // len(tree.rows[order[0]])))
             batch, order = order[:n], order[n:]
-            hidden = self._read(forest.prefix, [forest.rows[row] for row in batch])
+            hidden = self._read(tree.prefix, [tree.rows[row] for row in batch])
             for at, row in enumerate(batch):
-                scores.update(self._scores(hidden[at], spans, forest, asked[row]))
+                scores.update(self._scores(hidden[at], spans, tree, members[row]))
         return [scores[index] for index in range(len(spans))]
 
-    def _read(self, prefix: tuple[int, ...], rows: Sequence[Row]) -> Tensor:
-        """Return hidden states of the rows behind the prefix."""
+    def _read(self, prefix: tuple[int, ...], rows: Sequence[TreeRow]) -> Tensor:
+        """Return hidden states of rows behind the prefix."""
         width, device = len(rows[0]), self.lm.device
         tokens = torch.zeros(len(rows), width, dtype=torch.long)
         for at, row in enumerate(rows):
@@ -103,29 +103,31 @@ class Scorer:
             self._prefix if prefix else None, tokens.to(device), depths.to(device), sees.to(device)
         )
 
-    def _scores(self, hidden: Tensor, spans: Sequence[Span], forest: Forest, asked: Sequence[int]) -> dict[int, Score]:
-        """Return scores by span index, of the spans in one row."""
+    def _scores(
+        self, hidden: Tensor, spans: Sequence[Span], tree: PrefixTree, members: Sequence[int]
+    ) -> dict[int, Score]:
+        """Return the scores of a row's spans by their index; `members` are the indices."""
         places: list[int] = []
         targets: list[int] = []
-        for index in asked:
-            span, path = spans[index], forest.places[index][1]
-            places += path[span.start - 1 - len(forest.prefix) :]
+        for index in members:
+            span, path = spans[index], tree.places[index][1]
+            places += path[span.start - 1 - len(tree.prefix) :]
             targets += span.tokens[span.start :]
         logprobs: list[float] = []
         greedy: list[bool] = []
         goals = torch.tensor(targets, device=hidden.device)
-        for states, some in zip(hidden[places].split(LOGIT_ROWS), goals.split(LOGIT_ROWS), strict=True):
+        for states, part in zip(hidden[places].split(LOGIT_ROWS), goals.split(LOGIT_ROWS), strict=True):
             logits = self.lm.logits(states).float()
-            logprobs += checked_logprobs(logits.gather(1, some[:, None])[:, 0] - logits.logsumexp(1)).tolist()
-            greedy += (logits.argmax(1) == some).tolist()
-        found: dict[int, Score] = {}
+            logprobs += checked_logprobs(logits.gather(1, part[:, None])[:, 0] - logits.logsumexp(1)).tolist()
+            greedy += (logits.argmax(1) == part).tolist()
+        scores: dict[int, Score] = {}
         end = 0
-        for index in asked:
+        for index in members:
             begin, end = end, end + len(spans[index].tokens) - spans[index].start
-            found[index] = Score(sum(logprobs[begin:end]), end - begin, all(greedy[begin:end]))
-        return found
+            scores[index] = Score(sum(logprobs[begin:end]), end - begin, all(greedy[begin:end]))
+        return scores
 
 
 def score(lm: LanguageModel, spans: Sequence[Span], *, batch_size: int) -> list[Score]:
-    """Return scores of the spans; see `Scorer`."""
+    """Return the spans' scores; see `Scorer`."""
     return Scorer(lm, batch_size=batch_size).score(spans)

@@ -1,4 +1,4 @@
-"""Loss against position: how much a model gains from what stands before. In: a reader, rows of text. Out: nats by bin.
+"""Loss by position: how much a model gains from context. In: a language model, rows of text. Out: nats by bin.
 
 A falling curve is in-context learning in its plainest form. Source: Brown et al. 2020, section 1; Kaplan et al. 2020,
 figure 20. Knows neither runs nor files.
@@ -33,12 +33,12 @@ class PositionLoss:
     last: int
     n: int  # tokens
     nats: float
-    low: float  # 95% interval, over rows; nan of a single row
+    low: float  # 95% interval, over rows; nan for a single row
     high: float
 
 
 def position_bins(n_ctx: int, *, a_doubling: int = BINS_A_DOUBLING) -> list[tuple[int, int]]:
-    """Return (first, last) tokens of context, from 1 to n_ctx: bins of equal width on a logarithmic axis."""
+    """Return bins (first, last) of positions from 1 to n_ctx, of equal width on a logarithmic axis."""
     check(n_ctx >= 1, f"n_ctx is {n_ctx}, must be at least 1")
     steps = range(math.ceil(a_doubling * math.log2(n_ctx + 1)) + 1)
     begins = sorted({min(n_ctx + 1, math.ceil(2 ** (step / a_doubling))) for step in steps} | {n_ctx + 1})
@@ -46,7 +46,7 @@ def position_bins(n_ctx: int, *, a_doubling: int = BINS_A_DOUBLING) -> list[tupl
 
 
 def rows_apart(rows: Packed, *, n_tokens: int) -> Iterator[np.ndarray]:
-    """Yield batches of about so many tokens in all, from rows at equal distances, the same each time."""
+    """Yield batches of rows at equal distances, `n_tokens` tokens or about that in all, the same each time."""
     n_rows = max(2, n_tokens // rows.n_ctx)
     chosen = np.unique(np.linspace(0, rows.n_rows - 1, n_rows).astype(int))
     for first in range(0, len(chosen), BATCH_ROWS):
@@ -55,20 +55,20 @@ def rows_apart(rows: Packed, *, n_tokens: int) -> Iterator[np.ndarray]:
 
 @torch.inference_mode()
 def loss_by_position(lm: LanguageModel, batches: Iterable[np.ndarray]) -> list[PositionLoss]:
-    """Return loss by bin of position over rows of up to n_ctx + 1 tokens, int64 [B, T + 1], all of the same length."""
+    """Return the loss in each bin of positions; rows are int64 [B, T + 1], T at most n_ctx, all of the same length."""
     losses = np.concatenate([_losses(lm, torch.from_numpy(rows)) for rows in batches])
-    found = []
+    bins = []
     for first, last in position_bins(losses.shape[1]):
         part = losses[:, first - 1 : last].mean(axis=1)
         half = Z95 * part.std(ddof=1) / math.sqrt(len(part)) if len(part) > 1 else math.nan
         mean = float(part.mean())
         n = len(part) * (last - first + 1)
-        found.append(PositionLoss(first=first, last=last, n=n, nats=mean, low=mean - half, high=mean + half))
-    return found
+        bins.append(PositionLoss(first=first, last=last, n=n, nats=mean, low=mean - half, high=mean + half))
+    return bins
 
 
 def _losses(lm: LanguageModel, rows: torch.Tensor) -> np.ndarray:
-    """Return nats of each token but the first, [B, T]; logits are held for a few positions at a time."""
+    """Return the loss of each token but the first, [B, T]; logits are held for LOGIT_ROWS positions at a time."""
     check(rows.shape[1] - 1 <= lm.n_ctx, f"rows of {rows.shape[1]:,} tokens, the model reads {lm.n_ctx:,}")
     rows = rows.to(lm.device)
     hidden = lm.read(rows[:, :-1]).flatten(0, 1)

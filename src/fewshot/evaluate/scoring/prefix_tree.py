@@ -1,6 +1,6 @@
-"""Many token sequences as few: what they share at their beginnings is there once. In: sequences. Out: rows of a batch.
+"""Token sequences as one prefix tree: what they share at their beginnings is read once. In: sequences. Out: rows.
 
-All sequences follow one common prefix. Behind it each row is a forest of token tries. Knows no model.
+All sequences follow one common prefix; the branches behind it are spread over the rows of a batch. Knows no model.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import numpy as np
 
 from fewshot.generate.steps import n_common
 
-ROW_TOKENS = 512  # a row takes more sequences up to here: small ones fill it, so that few are padded
-LEAST_PREFIX = 16  # tokens that are worth a reading of their own
+ROW_TOKENS = 512  # short sequences share a row up to this length, so that little is padding
+LEAST_PREFIX = 16  # tokens; a shorter common prefix is not worth a forward pass of its own
 
 
 @dataclass
-class Row:
-    """Tokens of a forest; `parents[i]` is the place of the token before i, -1 for none, and always smaller than i."""
+class TreeRow:
+    """Branches in one row; `parents[i]` is the place of the token before token i, -1 for none, and smaller than i."""
 
     tokens: list[int] = field(default_factory=list)
     parents: list[int] = field(default_factory=list)
@@ -28,18 +28,18 @@ class Row:
 
     @property
     def is_line(self) -> bool:
-        """Whether it is one plain text."""
+        """Whether the row is one plain text."""
         return self.parents == list(range(-1, len(self) - 1))
 
     def depths(self) -> list[int]:
-        """Return how many ancestors each token has."""
+        """Return the number of ancestors of each token."""
         depths: list[int] = []
         for parent in self.parents:
             depths.append(0 if parent < 0 else depths[parent] + 1)
         return depths
 
     def sees(self) -> np.ndarray:
-        """Return [T, T], true where column is an ancestor of row or the row itself."""
+        """Return a matrix [T, T], true where the column's token is an ancestor of the row's token or that token."""
         sees = np.zeros((len(self), len(self)), dtype=bool)
         for at, parent in enumerate(self.parents):
             if parent >= 0:
@@ -49,21 +49,21 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Forest:
-    """`places[i]` is the row of sequence i and the places of its tokens behind the prefix."""
+class PrefixTree:
+    """A common prefix, and rows of branches behind it."""
 
     prefix: tuple[int, ...]
-    rows: list[Row]
-    places: list[tuple[int, list[int]]]
+    rows: list[TreeRow]
+    places: list[tuple[int, list[int]]]  # of each sequence: its row, and where its tokens behind the prefix stand
 
 
-def plant(
+def build_prefix_tree(
     sequences: Sequence[tuple[int, ...]], *, longest_prefix: int, known: tuple[int, ...] = (), branching: bool = True
-) -> Forest:
-    """Return the sequences as rows; no more than `longest_prefix` tokens become the common prefix.
+) -> PrefixTree:
+    """Return the prefix tree of the sequences; no more than `longest_prefix` tokens become the common prefix.
 
-    A prefix that is `known` (read before) is taken where it is nearly as long. Without `branching` every distinct
-    sequence is a row.
+    A `known` prefix (whose keys and values are still there) is taken where it is nearly as long. Without `branching`
+    every distinct sequence is a row.
     """
     order = sorted(range(len(sequences)), key=lambda i: sequences[i])
     prefix: tuple[int, ...] = ()
@@ -74,15 +74,15 @@ def plant(
             prefix = known
         if len(prefix) < LEAST_PREFIX:
             prefix = ()
-    rows: list[Row] = []
+    rows: list[TreeRow] = []
     places: list[tuple[int, list[int]]] = [(0, [])] * len(sequences)
-    before: tuple[int, ...] = ()
+    previous: tuple[int, ...] = ()
     path: list[int] = []
     for i in order:
         rest = sequences[i][len(prefix) :]
-        shared = n_common(before, rest) if rows else 0
-        if not rows or not (_fits(rows[-1], rest, shared) if branching else rest == before):
-            rows.append(Row())
+        shared = n_common(previous, rest) if rows else 0
+        if not rows or not (_fits(rows[-1], rest, shared) if branching else rest == previous):
+            rows.append(TreeRow())
             shared = 0
         row = rows[-1]
         path = path[:shared]
@@ -91,14 +91,14 @@ def plant(
             path.append(len(row))
             row.tokens.append(token)
         places[i] = (len(rows) - 1, path)
-        before = rest
-    return Forest(prefix, rows, places)
+        previous = rest
+    return PrefixTree(prefix, rows, places)
 
 
-def _fits(row: Row, rest: Sequence[int], shared: int) -> bool:
-    """Return whether the row takes the sequence too: it stays small, or most of the sequence is there already.
+def _fits(row: TreeRow, rest: Sequence[int], shared: int) -> bool:
+    """Return whether the row has room for the sequence: it stays short, or holds most of the sequence already.
 
-    A row costs its length squared, so even then it is at most twice as long as what it holds.
+    Attention costs a row's length squared, so even then the row is at most twice as long as the sequence.
     """
     longest = max(ROW_TOKENS, 2 * len(rest)) if 2 * shared >= len(rest) else ROW_TOKENS
     return len(row) + len(rest) - shared <= longest

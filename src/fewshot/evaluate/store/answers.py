@@ -1,6 +1,6 @@
 """Answers on disk as they come, which makes an evaluation resumable. In: a file of JSON lines. Out: answers by prompt.
 
-Several processes may write one file: each append holds a lock, and begins with what others have written since.
+Several processes may write one file: each append holds a lock, and first reads what others have written since.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from fewshot.evaluate.prompt import Prompt
 from fewshot.evaluate.task import Task
 
 FIELDS = ("text", "logprobs", "n_tokens", "greedy", "unconditional", "shots")
-WRITING = "fewshot evaluate"  # told to whoever waits for the lock
+WRITING = "fewshot evaluate"  # named to whoever waits for the lock
 WAIT_SECONDS = 60.0  # for another process's short write
 
 
 def to_bytes(text: str) -> bytes:
-    """Return JSON text as UTF-8; half a surrogate pair, which UTF-8 has not, is written as JSON's own escape of it."""
+    """Return JSON text as UTF-8; half a surrogate pair, which UTF-8 cannot hold, as JSON's own escape of it."""
     return text.encode("utf-8", "backslashreplace")
 
 
 class AnswerFile:
-    """Answers by what was asked: the file's first line names the weights that gave them, each other line is an answer.
+    """Answers by their prompts: the file's first line names the weights that gave them, each other line is an answer.
 
     A last line that was cut off while it was written is dropped; the answers of other weights are never touched.
     """
 
     def __init__(self, path: Path, weights: str, *, lock: Path | None = None) -> None:
-        """`lock` is the folder that is held for each write, the file's own if none is given."""
+        """Read the file, or begin it; `lock` is the folder that is locked for each write, by default the file's own."""
         self.path, self.weights, self.lock = path, weights, lock or path.parent
         self.known: dict[str, dict[str, Any]] = {}
         self._n_bytes = self._n_lines = 0  # of the file, that are in `known`
@@ -47,7 +47,7 @@ class AnswerFile:
         """Store answers that no other process has stored; they are on disk when this returns."""
         rows = []
         for prompt, answer in answers:
-            row = {"asked": asked(task, prompt), "id": answer.example.id}
+            row = {"asked": key_of(task, prompt), "id": answer.example.id}
             rows.append(row | {field: getattr(answer, field) for field in FIELDS})
         with hold(self.lock, doing=WRITING, wait_seconds=WAIT_SECONDS):
             begin(self.path, self.weights)  # it may have been deleted in the meantime
@@ -90,8 +90,8 @@ class AnswerFile:
             ) from None
 
     def get(self, task: Task, prompt: Prompt) -> Answer | None:
-        """Return the stored answer to the prompt; None where there is none."""
-        row = self.known.get(asked(task, prompt))
+        """Return the stored answer to the prompt, or None."""
+        row = self.known.get(key_of(task, prompt))
         if row is None:
             return None
         values: dict[str, Any] = {}
@@ -113,7 +113,7 @@ def begin(path: Path, weights: str) -> None:
 
 
 def weights_of_answers(path: Path) -> str:
-    """Return the weights that gave the answers in a file; "" where a kill left nothing whole in it."""
+    """Return the weights that gave the answers in a file, or "" where a kill left nothing whole in it."""
     line = _first_line(path)
     header = parse_json(line.decode("utf-8", "replace"), f"{path} line 1") if line.endswith(b"\n") else {}
     return str(header.get("weights", "")) if isinstance(header, dict) else ""
@@ -124,7 +124,7 @@ def _first_line(path: Path) -> bytes:
         return file.readline(4096)
 
 
-def asked(task: Task, prompt: Prompt) -> str:
+def key_of(task: Task, prompt: Prompt) -> str:
     """Return a digest of all that an answer depends on, the weights aside."""
     search = (task.protocol.beams, task.protocol.length_penalty, task.stop, task.max_answer_tokens)
     key = (task.kind, task.answer_context, search if task.kind == "complete" else (), prompt.tokens, prompt.spans)

@@ -1,4 +1,4 @@
-"""Evidence of contamination on disk, in the model's folder of results and by its rules. In: splits, scores. Out: files.
+"""Evidence of contamination on disk, in the model's folder of results, by the same rules. In: splits and scores.
 
 A measurement is known by its questions, training text, K and seed, and is replaced by the same one alone.
 """
@@ -13,24 +13,23 @@ from typing import Any
 
 from fewshot.base.config import to_plain
 from fewshot.base.errors import FewshotError
-from fewshot.base.files import write_text
 from fewshot.corpus.document import Document
-from fewshot.evaluate.contamination import Contamination, SplitScore, contamination_svg
-from fewshot.evaluate.store.results import merge, read_stored, say_left_out
+from fewshot.evaluate.contamination import CleanDirtyScores, Contamination
+from fewshot.evaluate.store.results import merge, note_left_out, read_stored
 
 FOLDER, FIGURE = "contamination", "figure.svg"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What of one task stood in one training text, and its scores at one K."""
+    """The examples of one task that stood in one training text, and the scores at one K."""
 
     questions: str  # digest of their set
     text: str  # digest of the training text
     shots: int
     seed: int
     split: Contamination
-    scores: tuple[SplitScore, ...]
+    scores: tuple[CleanDirtyScores, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Return the evidence as plain values."""
@@ -38,7 +37,7 @@ class Evidence:
 
 
 def counted_text(documents: Iterable[Document]) -> tuple[Iterator[Document], hashlib.blake2b]:
-    """Yield the documents, and a digest of their texts that is complete when all were read."""
+    """Return the documents, and a digest of their texts that is complete when all were read."""
     digest = hashlib.blake2b(digest_size=8)
 
     def read() -> Iterator[Document]:
@@ -49,22 +48,26 @@ def counted_text(documents: Iterable[Document]) -> tuple[Iterator[Document], has
     return read(), digest
 
 
-def store_evidence(folder: Path, found: Mapping[str, Evidence], *, step: int, weights: str) -> Path:
-    """Put evidence, by task, beside the model's results, and draw the figure of all tasks; gives its folder."""
-    kept = folder / FOLDER
+def store_evidence(folder: Path, evidence: Mapping[str, Evidence], *, step: int, weights: str) -> Path:
+    """Write evidence, by task, beside the model's results; return the folder that it is in."""
+    own = folder / FOLDER
 
     def key(row: dict[str, Any]) -> tuple[Any, ...]:
         n_examples = len(row["split"]["clean"]) + len(row["split"]["dirty"])
         return row["shots"], row["seed"], n_examples, row["questions"], row["text"]
 
-    for name, one in found.items():
-        merge(kept / f"{name}.json", [one.to_json()], key, step=step, weights=weights, lock=folder.parent)
-    main = []  # of each task, the first measure where it was taken on most questions
-    for path in sorted(kept.glob("*.json")):
+    for task, of_task in evidence.items():
+        merge(own / f"{task}.json", [of_task.to_json()], key, step=step, weights=weights, lock=folder.parent)
+    return own
+
+
+def read_main_scores(folder: Path) -> list[CleanDirtyScores]:
+    """Return of each task in a folder of evidence the first metric, where it was taken on most questions."""
+    main = []
+    for path in sorted(folder.glob("*.json")):
         try:
             scores = [row["scores"][0] for row in read_stored(path).rows]
-            main.append(SplitScore.from_json(max(scores, key=lambda score: score["all"]["n"]), where=str(path)))
+            main.append(CleanDirtyScores.from_json(max(scores, key=lambda score: score["all"]["n"]), where=str(path)))
         except (FewshotError, LookupError, TypeError, ValueError) as error:  # ValueError: it has no rows
-            say_left_out(path, error)
-    write_text(kept / FIGURE, contamination_svg(main))
-    return kept
+            note_left_out(path, error)
+    return main

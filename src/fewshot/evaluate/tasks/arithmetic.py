@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import operator
 import random
-from collections.abc import Callable, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass, replace
 from functools import partial
 
 from fewshot.base.log import note
 from fewshot.base.rng import python_rng
 from fewshot.evaluate.data.files import Data, read_released
-from fewshot.evaluate.demonstrations import drawn_episodes, harness_episodes
+from fewshot.evaluate.data.splits import Split, Splits
 from fewshot.evaluate.example import Example
 from fewshot.evaluate.metrics.metric import greedy_accuracy, written_exactly
 from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
 from fewshot.evaluate.task import Task
+from fewshot.evaluate.tasks.form import Form, form_of
 
 N_INSTANCES = 2000  # in the paper and in every released file
 OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
@@ -34,13 +35,13 @@ class Rule:
 
 
 def _two_numbers(n_digits: int, sign: str, word: str, rng: random.Random) -> tuple[str, int]:
-    """Return both numbers are uniform below 10**n_digits, so shorter ones occur."""
+    """Return a question of two numbers, uniform below 10**n_digits, so that shorter ones occur."""
     a, b = rng.randrange(10**n_digits), rng.randrange(10**n_digits)
     return f"{a} {word} {b}", OPERATORS[sign](a, b)
 
 
 def _three_digits(rng: random.Random) -> tuple[str, int]:
-    """As in the released file: digits 1 to 9, the first two in parentheses (the paper's text says the last two)."""
+    """Return digits 1 to 9, the first two in parentheses as in the released file (the paper's text says the last)."""
     a, b, c = rng.randint(1, 9), rng.randint(1, 9), rng.randint(1, 9)
     inner, outer = rng.choice("+-*"), rng.choice("+-*")
     return f"({a} {inner} {b}) {outer} {c}", OPERATORS[outer](OPERATORS[inner](a, b), c)
@@ -61,60 +62,57 @@ RULES = {
 
 
 def generate(name: str, n: int, *, seed: int, exclude: Set[str] = frozenset()) -> list[Example]:
-    """Return `n` distinct questions of the task `name` in the released files' exact form, none with an id in
-    `exclude`.
-    """
+    """Return `n` distinct questions of that task in the released files' exact form, without the ids in `exclude`."""
     rng = python_rng("arithmetic", name, seed)
-    made: dict[str, Example] = {}
-    while len(made) < n:
+    examples: dict[str, Example] = {}
+    while len(examples) < n:
         expression, value = RULES[name].draw(rng)
         question = f"Q: What is {expression}?\n\nA:"
         if question not in exclude:
-            made[question] = Example(question, f"\n\n{question}", (f" {value}",))
-    return list(made.values())
+            examples[question] = Example(question, f"\n\n{question}", (f" {value}",))
+    return list(examples.values())
 
 
-def _harness_form(example: Example) -> Example:
-    """Return the harness writes "Question:" and "Answer:", and scores the answer instead of writing it."""
-    text = example.context.strip().replace("\n\n", "\n").replace("Q:", "Question:").replace("A:", "Answer:")
-    return Example(example.id, text, example.completions)
-
-
-def make_arithmetic(name: str, *, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
-    """Return the task of that name; evaluated on its released file where the folder `data` holds it, else on generated
-    lines.
-
-    Demonstrations are always generated, and never questions that are evaluated.
-    """
-    rule = RULES[name]
-    file = data.find(rule.released) if data else None
-    if data and not file:
-        note(f"{name}: {data} holds no {rule.released}, so its questions are made by rule")
-    evaluated = read_released(file) if file else generate(name, N_INSTANCES, seed=0)
-    if protocol is HARNESS:
-        evaluated = [_harness_form(example) for example in evaluated]
-        return Task(
-            name=name,
-            paper_name=rule.paper_name,
-            protocol=protocol,
-            kind="perplexity",
-            metrics=(greedy_accuracy("acc"),),
-            episodes=harness_episodes(name, evaluated, evaluated, excluding=True),
-            source=file.short if file else "made by rule",
-            delimiter="\n\n",
+def _as_harness(examples: Sequence[Example]) -> list[Example]:
+    """Return the examples with the harness's words, "Question:" and "Answer:"."""
+    return [
+        replace(
+            example,
+            context=example.context.strip().replace("\n\n", "\n").replace("Q:", "Question:").replace("A:", "Answer:"),
         )
-    training = generate(name, N_INSTANCES, seed=1, exclude={example.id for example in evaluated})
-    return Task(
-        name=name,
-        paper_name=rule.paper_name,
+        for example in examples
+    ]
+
+
+FORMS = {
+    GPT3: Form(
         kind="complete",
         metrics=(written_exactly(),),
-        episodes=drawn_episodes(name, evaluated, training),
-        source=file.short if file else "made by rule",
         delimiter="",
         default_shots=50,
         max_answer_tokens=8,  # " -99999" and the line break, a token a character
-    )
+    ),
+    HARNESS: Form(read=_as_harness, kind="perplexity", metrics=(greedy_accuracy("acc"),), uses_training=False),
+}
+
+
+def make_arithmetic(name: str, *, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
+    """Return the task of that name, on its released file where `data` holds it, else on generated questions.
+
+    Demonstrations are always generated, and never questions that are evaluated.
+    """
+    rule, form = RULES[name], form_of(name, FORMS, protocol)
+    file = data.find(rule.released) if data else None
+    if data and not file:
+        note(f"{name}: {data} holds no {rule.released}, so its questions are made by rule")
+    evaluated = form.read(read_released(file) if file else generate(name, N_INSTANCES, seed=0))
+    training = None
+    if form.uses_training:
+        exclude = {example.id for example in evaluated}
+        training = Split("made by rule", generate(name, N_INSTANCES, seed=1, exclude=exclude))
+    source = file.short if file else "made by rule"
+    splits = Splits(Split(source, evaluated), training, harness_excludes=True)
+    return form.task(name, protocol, splits, paper_name=rule.paper_name, source=source, synthetic=True)
 
 
 TASKS = {name: partial(make_arithmetic, name) for name in RULES}

@@ -13,18 +13,17 @@ from functools import partial
 from typing import Any
 
 from fewshot.base.errors import BadFile
-from fewshot.evaluate.data.files import Data, Found, laid_out, needed
-from fewshot.evaluate.data.schema import ID, Each, Many, Maybe, check_kind
-from fewshot.evaluate.data.splits import Split, Splits, find_split, joined, need_split
+from fewshot.evaluate.data.files import Data, DataFile, Row, in_layout, require_data
+from fewshot.evaluate.data.schema import ID, Each, Many, Maybe, check_schema
+from fewshot.evaluate.data.splits import ReadExamples, Split, Splits, find_split, join_splits, require_split
 from fewshot.evaluate.example import Example
 from fewshot.evaluate.metrics.metric import Metric, judged, mean_of
 from fewshot.evaluate.metrics.normalise import matches_any
 from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
-from fewshot.evaluate.task import Kind, Task
+from fewshot.evaluate.task import Task
+from fewshot.evaluate.tasks.form import Form, form_of
 
-HARNESS_STOP = ("\n", ".", ",")
-HARNESS_TOKENS = 256
-HARNESS_NOTE = "the harness takes an accepted answer as right if the model would write it greedily, token by token"
+SHOTS = 64  # the paper's K for all three
 
 TRIVIA = {
     "Data": [
@@ -43,7 +42,7 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 @dataclass(frozen=True)
 class Question:
-    """A question with the answers that are accepted, the one to be shown first."""
+    """A question with the answers that are accepted; the first stands in demonstrations."""
 
     id: str
     text: str
@@ -53,24 +52,24 @@ class Question:
 Questions = list[Question]
 
 
-def read_nq_open(file: Found) -> Questions:
-    """Return lines of {"question": ..., "answer": [...]}."""
-    return file.each(
+def read_nq_open(file: DataFile) -> Questions:
+    """Return the questions of lines of {"question": ..., "answer": [...]}."""
+    return file.parse_rows(
         lambda n, row: Question(f"{file.short}:{n}", row["question"], _accepted(file, n, row["answer"])),
         question=str,
         answer=[str],
     )
 
 
-def read_web_questions(file: Found) -> Questions:
-    """Return a list of {"utterance", "targetValue": "(list (description ...))"}, or of {"qText", "answers": [...]}."""
-    with laid_out(file, "WebQuestions' list"):
+def read_web_questions(file: DataFile) -> Questions:
+    """Return the questions of objects with "utterance" and "targetValue", or with "qText" and "answers"."""
+    with in_layout(file, "WebQuestions' list"):
         return [_web_question(file, n, row) for n, row in _from_1(file.json([Each(object)]))]
 
 
-def _web_question(file: Found, number: int, row: dict[str, Any]) -> Question:
+def _web_question(file: DataFile, number: int, row: Row) -> Question:
     later = "qText" in row
-    check_kind(
+    check_schema(
         row, {"qText": str, "answers": [str]} if later else {"utterance": str, "targetValue": str}, f"[{number - 1}]"
     )
     if later:
@@ -81,17 +80,16 @@ def _web_question(file: Found, number: int, row: dict[str, Any]) -> Question:
     return Question(f"{file.short}:{number}", text, _accepted(file, number, answers))
 
 
-def read_trivia_qa(file: Found, *, value_first: bool = True) -> Questions:
-    """Return {"Data": [{"Question": ..., "Answer": {"Value": ..., "Aliases": [...]}}]}, or lines of question and
-    aliases.
+def read_trivia_qa(file: DataFile, *, value_first: bool = True) -> Questions:
+    """Return the questions of {"Data": [{"Question", "Answer": {"Value", "Aliases"}}]}, or of lines with aliases.
 
-    The answer to be shown is the value, or else (as the harness has it) the first alias.
+    The first answer is the value, or else (as the harness has it) the first alias.
     """
-    if file.kind == ".jsonl":
-        return file.each(
+    if file.suffix == ".jsonl":
+        return file.parse_rows(
             lambda n, row: _plain_trivia(file, n, row, value_first), context=str, answer=str, aliases=Many(str)
         )
-    with laid_out(file, "TriviaQA's wikipedia-dev.json"):
+    with in_layout(file, "TriviaQA's wikipedia-dev.json"):
         return [
             Question(
                 f"{file.short}:{row['QuestionId']}",
@@ -102,23 +100,23 @@ def read_trivia_qa(file: Found, *, value_first: bool = True) -> Questions:
         ]
 
 
-def _plain_trivia(file: Found, number: int, row: dict[str, Any], value_first: bool) -> Question:
+def _plain_trivia(file: DataFile, number: int, row: Row, value_first: bool) -> Question:
     text = row["context"].removeprefix("Question: ").removesuffix("\nAnswer:")
     answer = {"Value": row["answer"], "Aliases": row["aliases"]}
     return Question(f"{file.short}:{number}", text, _aliases(file, number, answer, value_first))
 
 
-def _aliases(file: Found, number: int, answer: dict[str, Any], value_first: bool) -> tuple[str, ...]:
+def _aliases(file: DataFile, number: int, answer: Row, value_first: bool) -> tuple[str, ...]:
     aliases = [*answer["Aliases"], *(answer.get("HumanAnswers") or [])] if value_first else answer["Aliases"]
     return _accepted(file, number, [*([answer["Value"]] if value_first else []), *aliases])
 
 
-def _accepted(file: Found, number: int, answers: Sequence[str]) -> tuple[str, ...]:
+def _accepted(file: DataFile, number: int, answers: Sequence[str]) -> tuple[str, ...]:
     """Return the answers without empty ones and repetitions."""
-    kept = tuple(dict.fromkeys(answer.strip() for answer in answers if answer.strip()))
-    if not kept:
+    accepted = tuple(dict.fromkeys(answer.strip() for answer in answers if answer.strip()))
+    if not accepted:
         raise BadFile(f"{file} question {number} has no answer")
-    return kept
+    return accepted
 
 
 def _from_1(rows: Sequence[Any]) -> list[tuple[int, Any]]:
@@ -126,152 +124,137 @@ def _from_1(rows: Sequence[Any]) -> list[tuple[int, Any]]:
 
 
 def paper_example(question: Question) -> Example:
-    """Return `Q: ...`, a blank line, `A:` and the answer. Source: Brown et al. 2020, appendix G."""
-    answers = tuple(f" {one}" for one in question.answers)
+    """Return `Q: ...`, a blank line, `A:` and the answers. Source: Brown et al. 2020, appendix G."""
+    answers = tuple(f" {answer}" for answer in question.answers)
     return Example(question.id, f"Q: {question.text}\n\nA:", answers, bare=f"{question.text}{answers[0]}")
 
 
 def written_answer(name: str = "accuracy") -> Metric:
-    """Return share of questions whose written answer is, normalised, one of the accepted ones."""
+    """Return the share of questions whose written answer is, normalised, one of the accepted ones."""
     return judged(name, lambda text, example: matches_any(text, example.completions), share=True)
 
 
 def harness_exact_match(*, without_articles: bool) -> Metric:
-    """Return share of answers that equal an accepted one in lower case and without punctuation."""
+    """Return the share of answers that equal an accepted one in lower case and without punctuation."""
 
     def plain(text: str) -> str:
         text = _ARTICLES.sub("", text.strip()) if without_articles else text.strip()
         return text.lower().translate(_PUNCTUATION)
 
     def judge(text: str, example: Example) -> float:
-        return float(plain(text) in {plain(one) for one in example.completions})
+        return float(plain(text) in set(map(plain, example.completions)))
 
     return judged("exact_match", judge, share=True)
 
 
 def any_greedy(name: str = "exact_match") -> Metric:
-    """Return share of questions of which some completion is, token by token, the model's first choice."""
+    """Return the share of questions of which some completion is, token by token, the model's first choice."""
     return mean_of(name, lambda answer: float(any(answer.greedy)), share=True)
 
 
 def without_continuations(answers: Sequence[str]) -> list[str]:
-    """Return the answers in order of their characters, save those that continue the one kept before."""
-    kept: list[str] = []
+    """Return the answers in order of their characters, save those that continue the one before."""
+    distinct: list[str] = []
     for answer in sorted(answers):
-        if not kept or not answer.startswith(kept[-1]):
-            kept.append(answer)
-    return kept
+        if not distinct or not answer.startswith(distinct[-1]):
+            distinct.append(answer)
+    return distinct
 
 
 def _harness_nq(question: Question) -> Example:
-    return Example(question.id, f"Q: {question.text}?\nA:", tuple(f" {one}" for one in question.answers))
+    return Example(question.id, f"Q: {question.text}?\nA:", tuple(f" {answer}" for answer in question.answers))
 
 
 def _harness_trivia(question: Question) -> Example:
-    return Example(question.id, f"Question: {question.text}?\nAnswer:", tuple(f" {one}" for one in question.answers))
+    answers = tuple(f" {answer}" for answer in question.answers)
+    return Example(question.id, f"Question: {question.text}?\nAnswer:", answers)
 
 
 def _harness_web(question: Question) -> Example:
-    answers = tuple(f" {one}" for one in without_continuations(question.answers))
+    answers = tuple(f" {answer}" for answer in without_continuations(question.answers))
     return Example(
         question.id, f"Question: {question.text}\nAnswer:", answers, also_right=tuple(range(1, len(answers)))
     )
 
 
-def _task(
-    name: str, paper_name: str, splits: Splits, protocol: EvalProtocol, *, kind: Kind = "complete", **harness: Any
-) -> Task:
-    """Return the task in the paper's form, or in the harness's with what is particular to it there."""
-    form: dict[str, Any] = {"metrics": (written_answer(),), "delimiter": "\n\n"}
-    if protocol is HARNESS:
-        form = {"delimiter": "\n\n", "stop": HARNESS_STOP, "max_answer_tokens": HARNESS_TOKENS, **harness}
-    return Task(
-        name=name,
-        paper_name=paper_name,
-        protocol=protocol,
-        kind=kind if protocol is HARNESS else "complete",
-        episodes=splits.episodes(name, protocol),
-        source=splits.source(protocol),
-        default_shots=64,
-        **form,
-    )
-
-
 def _read_with(
-    read: Callable[[Found], Questions], to_example: Callable[[Question], Example]
-) -> Callable[[Found], list[Example]]:
-    return lambda file: [to_example(question) for question in read(file)]
+    read: Callable[[DataFile], Questions], to_example: Callable[[Question], Example]
+) -> Callable[[DataFile], list[Example]]:
+    return lambda file: list(map(to_example, read(file)))
+
+
+_in_paper = partial(Form, kind="complete", metrics=(written_answer(),))
+_in_harness = partial(Form, kind="complete", stop=("\n", ".", ","), max_answer_tokens=256)
+NQ_FORMS = {
+    GPT3: _in_paper(read=_read_with(read_nq_open, paper_example)),
+    HARNESS: _in_harness(
+        read=_read_with(read_nq_open, _harness_nq),
+        metrics=(harness_exact_match(without_articles=True),),
+        description="Answer these questions:\n",  # the harness's own, whose second line break is the delimiter here
+        delimiter="\n",
+    ),
+}
+WEB_FORMS = {
+    GPT3: _in_paper(read=_read_with(read_web_questions, paper_example)),
+    HARNESS: _in_harness(
+        read=_read_with(read_web_questions, _harness_web),
+        kind="choose",
+        metrics=(any_greedy(),),
+        notes=(
+            "the harness takes an accepted answer as right if the model would write it greedily, token by token",
+            "lm-eval 0.4.13 itself fails with demonstrations; here they show the first answer",
+        ),
+    ),
+}
+TRIVIA_FORMS = {
+    GPT3: _in_paper(read=_read_with(read_trivia_qa, paper_example)),
+    HARNESS: _in_harness(
+        read=_read_with(partial(read_trivia_qa, value_first=False), _harness_trivia),
+        metrics=(harness_exact_match(without_articles=False),),
+    ),
+}
+TRIVIA_PARTS = {GPT3: (), HARNESS: ("web", "wikipedia")}  # read together, where all of them are there
 
 
 def make_nq_open(*, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
-    """Return natural Questions' open form: its development file is what is evaluated, as its test set was never
-    released.
-    """
-    ends = "NQ-open.dev.jsonl"
-    read = _read_with(read_nq_open, _harness_nq if protocol is HARNESS else paper_example)
-    data = needed("nq_open", data, ends)
-    training = find_split(data, read, "NQ-open.train.jsonl")
-    splits = Splits(need_split("nq_open", data, read, ends), training, harness_excludes=True)
-    return _task(
-        "nq_open",
-        "NQs",
-        splits,
-        protocol,
-        description="Answer these questions:\n",  # the harness's own, whose second line break is the delimiter here
-        delimiter="\n",
-        metrics=(harness_exact_match(without_articles=True),),
-    )
+    """Return Natural Questions' open form, on its development file, as its test set was never released."""
+    form, data = form_of("nq_open", NQ_FORMS, protocol), require_data("nq_open", data, "NQ-open.dev.jsonl")
+    training = find_split(data, form.read, "NQ-open.train.jsonl")
+    splits = Splits(require_split("nq_open", data, form.read, "NQ-open.dev.jsonl"), training, harness_excludes=True)
+    return form.task("nq_open", protocol, splits, paper_name="NQs", default_shots=SHOTS)
 
 
 def make_web_questions(*, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
-    """Return WebQuestions in its original two files, or in four, of which all but the test file are its training
-    split.
-    """
+    """Return WebQuestions, in its original two files, or in four of which three together are its training split."""
     test = ("webquestions.examples.test.json", "webquestions/test.json", "blobtest")
-    training = ("webquestions.examples.train.json", "blobtrain")
-    parts = ("trainmodel", "val", "devtest")
-    read = _read_with(read_web_questions, _harness_web if protocol is HARNESS else paper_example)
-    data = needed("web_questions", data, *test)
-    shown = find_split(data, read, *training) or joined(
-        [find_split(data, read, f"webquestions/{part}.json") for part in parts]
+    form, data = form_of("web_questions", WEB_FORMS, protocol), require_data("web_questions", data, *test)
+    training = find_split(data, form.read, "webquestions.examples.train.json", "blobtrain") or join_splits(
+        [find_split(data, form.read, f"webquestions/{part}.json") for part in ("trainmodel", "val", "devtest")]
     )
-    return _task(
-        "web_questions",
-        "WebQs",
-        Splits(need_split("web_questions", data, read, *test), shown),
-        protocol,
-        kind="choose",
-        metrics=(any_greedy(),),
-        notes=(HARNESS_NOTE, "lm-eval 0.4.13 itself fails with demonstrations; here they show the first answer"),
-    )
+    splits = Splits(require_split("web_questions", data, form.read, *test), training)
+    return form.task("web_questions", protocol, splits, paper_name="WebQs", default_shots=SHOTS)
 
 
 def make_trivia_qa(*, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
-    """Return TriviaQA's development set, any alias accepted: Wikipedia's part in the paper, with the web's in the
-    harness.
+    """Return TriviaQA on its development set, any alias accepted.
+
+    That is Wikipedia's part in the paper, the web's and Wikipedia's together in the harness.
     """
-    read = _read_with(
-        partial(read_trivia_qa, value_first=protocol is GPT3),
-        _harness_trivia if protocol is HARNESS else paper_example,
-    )
     kinds = ("wikipedia", "unfiltered-web", "web")
     dev = (*(f"{kind}-dev.json" for kind in kinds), "triviaqa_small.jsonl")
-    data = needed("trivia_qa", data, *dev)
-    evaluated: Split = need_split("trivia_qa", data, read, *dev)
-    shown = find_split(data, read, *(f"{kind}-train.json" for kind in kinds))
-    if protocol is HARNESS and data.find("web-dev.json") and data.find("wikipedia-dev.json"):
-        both = [
-            [find_split(data, read, f"{kind}-{part}.json") for kind in ("web", "wikipedia")]
-            for part in ("dev", "train")
-        ]
-        evaluated, shown = joined(both[0]) or evaluated, joined(both[1])
-    return _task(
-        "trivia_qa",
-        "TriviaQA",
-        Splits(evaluated, shown, harness_excludes=True),
-        protocol,
-        metrics=(harness_exact_match(without_articles=False),),
-    )
+    form, data = form_of("trivia_qa", TRIVIA_FORMS, protocol), require_data("trivia_qa", data, *dev)
+    evaluated = require_split("trivia_qa", data, form.read, *dev)
+    training = find_split(data, form.read, *(f"{kind}-train.json" for kind in kinds))
+    parts = TRIVIA_PARTS[protocol]
+    if parts and all(data.find(f"{part}-dev.json") for part in parts):
+        evaluated = _join_parts(data, form.read, parts, "dev") or evaluated
+        training = _join_parts(data, form.read, parts, "train")
+    splits = Splits(evaluated, training, harness_excludes=True)
+    return form.task("trivia_qa", protocol, splits, paper_name="TriviaQA", default_shots=SHOTS)
+
+
+def _join_parts(data: Data, read: ReadExamples, parts: Sequence[str], split: str) -> Split | None:
+    return join_splits([find_split(data, read, f"{part}-{split}.json") for part in parts])
 
 
 TASKS = {"nq_open": make_nq_open, "web_questions": make_web_questions, "trivia_qa": make_trivia_qa}

@@ -10,12 +10,13 @@ import re
 from dataclasses import replace
 
 from fewshot.base.errors import BadFile
-from fewshot.evaluate.data.files import Data, Found, needed
-from fewshot.evaluate.demonstrations import drawn_episodes, harness_episodes, kept_apart
+from fewshot.evaluate.data.files import Data, DataFile, require_data
+from fewshot.evaluate.data.splits import Splits, find_split, require_split
 from fewshot.evaluate.example import Example
 from fewshot.evaluate.metrics.metric import greedy_accuracy, perplexity
 from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
 from fewshot.evaluate.task import Task
+from fewshot.evaluate.tasks.form import Form, form_of
 
 TEST_FILES = ("lambada_test.jsonl", "lambada_test_plain_text.txt")
 DEVELOPMENT_FILES = ("lambada_development.jsonl", "lambada_development_plain_text.txt")
@@ -23,12 +24,13 @@ DEVELOPMENT_FILES = ("lambada_development.jsonl", "lambada_development_plain_tex
 _PASSAGE = re.compile(r"(.*\S)(\s+)(\S+)", re.DOTALL)
 
 
-def read_lambada(file: Found) -> list[Example]:
+def read_lambada(file: DataFile) -> list[Example]:
     """Return the passages of a file of {"text": ...} lines, or of plain lines, each split before its last word.
 
-    The word takes the space before it; a line break before it stays with the passage.
+    With demonstrations they are clozes, without them plain passages. The word takes the space before it; a line break
+    before it stays with the passage.
     """
-    if file.kind == ".txt":
+    if file.suffix == ".txt":
         texts = [line for line in file.text().split("\n") if line.strip()]
     else:
         texts = [row["text"] for row in file.rows(text=str)]
@@ -44,9 +46,27 @@ def read_lambada(file: Found) -> list[Example]:
     return examples
 
 
-def _harness_form(plain: Example) -> Example:
-    """In a demonstration the harness puts its delimiter, a space, before the word that brings its own."""
-    return replace(plain, shown=f"{plain.context} {plain.completions[0]}")
+def read_lambada_as_harness(file: DataFile) -> list[Example]:
+    """Return the plain passages of a file; a demonstration has two spaces, of the delimiter and of the word itself."""
+    passages = [example.zero_shot for example in read_lambada(file) if example.zero_shot]
+    return [replace(passage, shown=f"{passage.context} {passage.completions[0]}") for passage in passages]
+
+
+FORMS = {
+    GPT3: Form(
+        read=read_lambada,
+        kind="perplexity",
+        metrics=(greedy_accuracy(), perplexity()),
+        description="Fill in blank:",
+        default_shots=15,
+    ),
+    HARNESS: Form(
+        read=read_lambada_as_harness,
+        kind="perplexity",
+        metrics=(greedy_accuracy("acc"), perplexity("completion")),
+        uses_training=False,
+    ),
+}
 
 
 def make_lambada(*, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
@@ -55,34 +75,11 @@ def make_lambada(*, data: Data | None = None, protocol: EvalProtocol = GPT3) -> 
     The paper draws demonstrations from the development set. Without that file one passage in five of the test set is
     kept for demonstrations and not evaluated. The harness's form is the plain passage, also with demonstrations.
     """
-    data = needed("lambada", data, *TEST_FILES)
-    test, development = data.need("lambada", *TEST_FILES), data.find(*DEVELOPMENT_FILES)
-    passages = read_lambada(test)
-    origin = development.short if development else "a fifth of it, kept apart"
-    if protocol is HARNESS:
-        plain = [_harness_form(one.zero_shot) for one in passages if one.zero_shot]
-        return Task(
-            name="lambada",
-            paper_name="LAMBADA",
-            protocol=protocol,
-            kind="perplexity",
-            metrics=(greedy_accuracy("acc"), perplexity("completion")),
-            episodes=harness_episodes("lambada", plain, plain),
-            source=test.short,
-            delimiter="\n\n",
-        )
-    evaluated, training = (passages, read_lambada(development)) if development else kept_apart("lambada", passages)
-    return Task(
-        name="lambada",
-        paper_name="LAMBADA",
-        kind="perplexity",
-        metrics=(greedy_accuracy(), perplexity()),
-        episodes=drawn_episodes("lambada", evaluated, training),
-        source=f"{test.short}, demonstrations from {origin}",
-        description="Fill in blank:",
-        delimiter="\n\n",
-        default_shots=15,
-    )
+    form, data = form_of("lambada", FORMS, protocol), require_data("lambada", data, *TEST_FILES)
+    development = find_split(data, form.read, *DEVELOPMENT_FILES) if form.uses_training else None
+    splits = Splits(require_split("lambada", data, form.read, *TEST_FILES), development)
+    source = splits.source(protocol) if form.uses_training else splits.evaluated.name
+    return form.task("lambada", protocol, splits, paper_name="LAMBADA", source=source)
 
 
 TASKS = {"lambada": make_lambada}

@@ -19,11 +19,11 @@ from typing import Generic, TypeVar
 from fewshot.base.errors import check
 from fewshot.base.rng import python_rng, seed_of
 from fewshot.evaluate.data.files import Data
-from fewshot.evaluate.data.splits import refuse_harness
 from fewshot.evaluate.example import Episode, Example
 from fewshot.evaluate.metrics.metric import accuracy, written_exactly
 from fewshot.evaluate.protocol import GPT3, EvalProtocol
-from fewshot.evaluate.task import Kind, Task
+from fewshot.evaluate.task import Task, TaskKind
+from fewshot.evaluate.tasks.form import refuse_harness
 
 R = TypeVar("R", bound=Hashable)
 
@@ -39,7 +39,7 @@ class Family(ABC, Generic[R]):
     """
 
     name: str
-    kind: Kind
+    kind: TaskKind
     sign: str  # between question and answer
     n_questions: int  # distinct questions
     default_shots: int
@@ -104,7 +104,7 @@ class Family(ABC, Generic[R]):
 
     def _example(self, name: str, question: str, answer: str) -> Example:
         answers = self.choices or (answer,)
-        completions = tuple(self.completion(one) for one in answers)
+        completions = tuple(map(self.completion, answers))
         return Example(name, self.context(question), completions, answers.index(answer))
 
     def draw_questions(self, rng: random.Random, n: int) -> list[str]:
@@ -273,6 +273,7 @@ def make_novel(name: str, *, data: Data | None = None, protocol: EvalProtocol = 
         metrics=(accuracy("sum") if family.kind == "choose" else written_exactly(),),
         episodes=family.episodes,
         source="made by rule, a fresh one for every prompt",
+        synthetic=True,
         default_shots=family.default_shots,
         max_answer_tokens=family.max_answer_tokens,
         chance=family.ideal({}, query),

@@ -7,19 +7,19 @@ section 3.6.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
-from fewshot.evaluate.data.files import Data, Found, laid_out, needed
+from fewshot.evaluate.data.files import Data, DataFile, Row, in_layout, require_data
 from fewshot.evaluate.data.passages import Dialogue, Separate, Turn, passage_splits
 from fewshot.evaluate.data.schema import ID, Each, Many, Maybe
-from fewshot.evaluate.data.splits import refuse_harness
 from fewshot.evaluate.example import Example
 from fewshot.evaluate.metrics.metric import Metric, ratio
 from fewshot.evaluate.metrics.question_answering import CANNOT_ANSWER, coqa, exact, quac, squad, token_f1
 from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
 from fewshot.evaluate.task import Task
+from fewshot.evaluate.tasks.form import Form, form_of
 
 UNANSWERABLE = "unanswerable"  # SQuAD 2.0's answer where the passage has none; the harness's word
 HARNESS_TOKENS = 256  # the harness's default for a written answer
@@ -29,15 +29,15 @@ _QUAC_PARAGRAPH = {"context": str, "qas": [{**_QUESTION, "answers": [{"text": st
 QUAC = {"data": [{"title": str, "section_title": str, "paragraphs": [_QUAC_PARAGRAPH]}]}
 _SQUAD_PARAGRAPH = {"context": str, "qas": Many({**_QUESTION, "answers": Many({"text": str})})}
 SQUAD = {"data": [{"title": str, "paragraphs": [_SQUAD_PARAGRAPH]}]}
-_SAID = [{"input_text": str}]
+_ANSWERS = [{"input_text": str}]
 COQA = {
     "data": [
         {
             "id": ID,
             "story": str,
             "questions": [{"input_text": str, "turn_id": ID}],
-            "answers": _SAID,
-            "additional_answers": Maybe(Each(_SAID)),
+            "answers": _ANSWERS,
+            "additional_answers": Maybe(Each(_ANSWERS)),
         }
     ]
 }
@@ -45,11 +45,9 @@ COQA = {
 WHOLE_PASSAGES = "a demonstration is a whole passage of the training set with all its questions answered"
 
 
-def read_quac(file: Found) -> list[Dialogue]:
-    """Return QuAC's dialogues, without the mark that stands at the end of every passage for questions without an
-    answer.
-    """
-    with laid_out(file, "QuAC's val_v0.2.json"):
+def read_quac(file: DataFile) -> list[Dialogue]:
+    """Return QuAC's dialogues, without the mark for "no answer" that every passage ends with."""
+    with in_layout(file, "QuAC's val_v0.2.json"):
         return [
             Dialogue(
                 f"TITLE: {article['title']} - {article['section_title']}\n"
@@ -61,15 +59,15 @@ def read_quac(file: Found) -> list[Dialogue]:
         ]
 
 
-def _quac_turn(row: dict[str, Any]) -> Turn:
+def _quac_turn(row: Row) -> Turn:
     references = tuple(answer["text"] for answer in row["answers"])
     answers = dict.fromkeys((row["orig_answer"]["text"], *references))
     return Turn(str(row["id"]), row["question"].strip(), tuple(answers), references)
 
 
-def read_squad(file: Found) -> list[Dialogue]:
+def read_squad(file: DataFile) -> list[Dialogue]:
     """Return SQuAD 2.0's paragraphs, their questions one after the other."""
-    with laid_out(file, "SQuAD's dev-v2.0.json"):
+    with in_layout(file, "SQuAD's dev-v2.0.json"):
         return [
             Dialogue(
                 f"Title: {article['title']}\n\nBackground: {paragraph['context'].strip()}",
@@ -80,20 +78,20 @@ def read_squad(file: Found) -> list[Dialogue]:
         ]
 
 
-def _squad_turn(row: dict[str, Any]) -> Turn:
+def _squad_turn(row: Row) -> Turn:
     accepted = tuple(dict.fromkeys(answer["text"] for answer in row["answers"]))
     return Turn(str(row["id"]), row["question"].strip(), accepted or (UNANSWERABLE,), accepted)
 
 
-def read_squad_as_harness(file: Found) -> list[Separate]:
-    """Return SQuAD 2.0's questions by themselves, as the harness asks them, with two spaces before a shown answer."""
+def read_squad_as_harness(file: DataFile) -> list[Separate]:
+    """Return SQuAD 2.0's questions by themselves, as the harness has them, with two spaces before an answer."""
 
-    def example(title: str, context: str, row: dict[str, Any]) -> Example:
+    def example(title: str, context: str, row: Row) -> Example:
         turn = _squad_turn(row)
         text = f"Title: {title}\n\nBackground: {context}\n\nQuestion: {row['question']}\n\nAnswer:"
         return Example(turn.id, text, tuple(f"  {answer}" for answer in turn.answers), references=turn.references)
 
-    with laid_out(file, "SQuAD's dev-v2.0.json"):
+    with in_layout(file, "SQuAD's dev-v2.0.json"):
         return [
             Separate(tuple(example(article["title"], paragraph["context"], row) for row in paragraph["qas"]))
             for article in file.json(SQUAD)["data"]
@@ -101,13 +99,13 @@ def read_squad_as_harness(file: Found) -> list[Separate]:
         ]
 
 
-def read_coqa(file: Found) -> list[Dialogue]:
+def read_coqa(file: DataFile) -> list[Dialogue]:
     """Return CoQA's stories with their turns; the development file has four people's answers to each."""
-    with laid_out(file, "CoQA's coqa-dev-v1.0.json"):
+    with in_layout(file, "CoQA's coqa-dev-v1.0.json"):
         return [Dialogue(story["story"].strip(), _coqa_turns(story)) for story in file.json(COQA)["data"]]
 
 
-def _coqa_turns(story: dict[str, Any]) -> tuple[Turn, ...]:
+def _coqa_turns(story: Row) -> tuple[Turn, ...]:
     people = [story["answers"], *(story.get("additional_answers") or {}).values()]
     turns = []
     for number, question in enumerate(story["questions"]):
@@ -117,13 +115,13 @@ def _coqa_turns(story: dict[str, Any]) -> tuple[Turn, ...]:
     return tuple(turns)
 
 
-def read_coqa_as_harness(file: Found) -> list[Separate]:
-    """Return CoQA's stories as the harness asks them: of each the last turn alone, its answers without repetitions."""
-    with laid_out(file, "CoQA's coqa-dev-v1.0.json"):
+def read_coqa_as_harness(file: DataFile) -> list[Separate]:
+    """Return CoQA's stories as the harness has them: the last turn of each alone, its answers without repetitions."""
+    with in_layout(file, "CoQA's coqa-dev-v1.0.json"):
         return [Separate((_coqa_last(story),)) for story in file.json(COQA)["data"]]
 
 
-def _coqa_last(story: dict[str, Any]) -> Example:
+def _coqa_last(story: Row) -> Example:
     given = [answer["input_text"] for answer in story["answers"]]
     text = story["story"] + "\n\n"
     for number, question in enumerate(story["questions"]):
@@ -132,86 +130,17 @@ def _coqa_last(story: dict[str, Any]) -> Example:
     accepted = [given[-1]]
     for person in (story.get("additional_answers") or {}).values():
         other = person[len(given) - 1]["input_text"]
-        if other.lower() not in [one.lower() for one in accepted]:
+        if other.lower() not in map(str.lower, accepted):
             accepted.append(other)
     name = f"{story['id']}:{story['questions'][-1]['turn_id']}"  # as in the paper's form
-    return Example(name, text, tuple(f" {one}" for one in accepted), references=tuple(accepted))
+    return Example(name, text, tuple(f" {answer}" for answer in accepted), references=tuple(accepted))
 
 
-def make_quac(*, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
-    """Return QuAC's validation set; the harness has no such task."""
-    refuse_harness("quac", protocol)
-    files = ("val_v0.2.json",)
-    splits = passage_splits(
-        "quac",
-        needed("quac", data, *files),
-        read_quac,
-        files=files,
-        training=("train_v0.2.json",),
-        protocol=protocol,
-    )
-    return Task(
-        name="quac",
-        paper_name="QuAC",
-        kind="complete",
-        metrics=(quac(), quac("unfiltered_f1", filtered=False)),
-        episodes=splits.episodes("quac", protocol),
-        source=splits.source(protocol),
-        delimiter="\n\n",
-        default_shots=5,
-        max_answer_tokens=64,  # people chose spans of at most 30 words
-        notes=(
-            WHOLE_PASSAGES,
-            f"where the passage has no answer, turns and demonstrations show the data's own word, {CANNOT_ANSWER}",
-        ),
-    )
-
-
-def make_squad_v2(*, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
-    """Return SQuAD 2.0's development set."""
-    files = ("dev-v2.0.json",)
-    splits = passage_splits(
-        "squad_v2",
-        needed("squad_v2", data, *files),
-        read_squad_as_harness if protocol is HARNESS else read_squad,
-        files=files,
-        training=("train-v2.0.json",),
-        protocol=protocol,
-    )
-    return Task(
-        name="squad_v2",
-        paper_name="SQuADv2",
-        protocol=protocol,
-        kind="complete",
-        metrics=_harness_squad_measures()
-        if protocol is HARNESS
-        else (
-            squad("f1", token_f1, no_answer=UNANSWERABLE),
-            squad("em", exact, no_answer=UNANSWERABLE),
-        ),
-        episodes=splits.episodes("squad_v2", protocol),
-        source=splits.source(protocol),
-        delimiter="\n\n",
-        default_shots=16,
-        max_answer_tokens=HARNESS_TOKENS if protocol is HARNESS else 48,
-        notes=(
-            "the harness's best_exact and best_f1, which need the probability of no answer, are not taken",
-            f"as in the harness a written {UNANSWERABLE!r} is not taken for no answer: only an empty one is",
-            "lm-eval 0.4.13 itself fails with demonstrations; here they show the first answer, as it would",
-        )
-        if protocol is HARNESS
-        else (
-            WHOLE_PASSAGES,
-            f"where the passage has no answer it is {UNANSWERABLE!r}, as the paper does not say what it showed",
-        ),
-    )
-
-
-def _harness_squad_measures() -> tuple[Metric, ...]:
+def _harness_squad_metrics() -> tuple[Metric, ...]:
     kinds = (("", None), ("HasAns_", True), ("NoAns_", False))
     scores = (("exact", exact), ("f1", token_f1))
     shares = [squad(kind + name, score, answerable=only) for kind, only in kinds for name, score in scores]
-    return tuple(replace(one, value=_per_cent, share=False) for one in shares)
+    return tuple(replace(share, value=_per_cent, share=False) for share in shares)
 
 
 def _per_cent(sums: Sequence[float]) -> float:
@@ -219,38 +148,108 @@ def _per_cent(sums: Sequence[float]) -> float:
     return 100 * ratio(sums) if sums[1] else 0.0
 
 
-def make_coqa(*, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
-    """Return CoQA's development set: every turn in the paper's form, the last of each story in the harness's."""
-    files = ("coqa-dev-v1.0.json",)
-    splits = passage_splits(
-        "coqa",
-        needed("coqa", data, *files),
-        read_coqa_as_harness if protocol is HARNESS else read_coqa,
-        files=files,
-        training=("coqa-train-v1.0.json",),
-        protocol=protocol,
-    )
-    em, f1 = coqa("em", exact), coqa("f1", token_f1)
-    return Task(
-        name="coqa",
-        paper_name="CoQA",
-        protocol=protocol,
+QUAC_FORMS = {
+    GPT3: Form(
+        read=read_quac,
         kind="complete",
-        metrics=(em, f1) if protocol is HARNESS else (f1, em),
-        episodes=splits.episodes("coqa", protocol),
-        source=splits.source(protocol),
-        delimiter="\n\n",
-        default_shots=5,
-        stop=("\nQ:",) if protocol is HARNESS else ("\n",),
-        max_answer_tokens=HARNESS_TOKENS if protocol is HARNESS else 48,
+        metrics=(quac(), quac("unfiltered_f1", filtered=False)),
+        max_answer_tokens=64,  # people chose spans of at most 30 words
+        notes=(
+            WHOLE_PASSAGES,
+            f"where the passage has no answer, turns and demonstrations show the data's own word, {CANNOT_ANSWER}",
+        ),
+    )
+}
+SQUAD_FORMS = {
+    GPT3: Form(
+        read=read_squad,
+        kind="complete",
+        metrics=(squad("f1", token_f1, no_answer=UNANSWERABLE), squad("em", exact, no_answer=UNANSWERABLE)),
+        max_answer_tokens=48,
+        notes=(
+            WHOLE_PASSAGES,
+            f"where the passage has no answer it is {UNANSWERABLE!r}, as the paper does not say what it showed",
+        ),
+    ),
+    HARNESS: Form(
+        read=read_squad_as_harness,
+        kind="complete",
+        metrics=_harness_squad_metrics(),
+        max_answer_tokens=HARNESS_TOKENS,
+        notes=(
+            "the harness's best_exact and best_f1, which need the probability of no answer, are not taken",
+            f"as in the harness a written {UNANSWERABLE!r} is not taken for no answer: only an empty one is",
+            "lm-eval 0.4.13 itself fails with demonstrations; here they show the first answer, as it would",
+        ),
+    ),
+}
+COQA_FORMS = {
+    GPT3: Form(
+        read=read_coqa,
+        kind="complete",
+        metrics=(coqa("f1", token_f1), coqa("em", exact)),
+        max_answer_tokens=48,
+        notes=(WHOLE_PASSAGES,),
+    ),
+    HARNESS: Form(
+        read=read_coqa_as_harness,
+        kind="complete",
+        metrics=(coqa("em", exact), coqa("f1", token_f1)),
+        stop=("\nQ:",),
+        max_answer_tokens=HARNESS_TOKENS,
         notes=(
             "the harness asks the last question of each story alone",
             "with demonstrations lm-eval 0.4.13 itself fails on its own copy of the training stories, which have no "
             "additional answers; here they show the first answer, as it would",
-        )
-        if protocol is HARNESS
-        else (WHOLE_PASSAGES,),
+        ),
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingSet:
+    """A set of passages with questions: its files and its forms."""
+
+    paper_name: str
+    file: str
+    training_file: str
+    default_shots: int
+    forms: Mapping[EvalProtocol, Form]
+
+
+SETS = {
+    "quac": ReadingSet(
+        paper_name="QuAC",
+        file="val_v0.2.json",
+        training_file="train_v0.2.json",
+        default_shots=5,
+        forms=QUAC_FORMS,
+    ),
+    "squad_v2": ReadingSet(
+        paper_name="SQuADv2",
+        file="dev-v2.0.json",
+        training_file="train-v2.0.json",
+        default_shots=16,
+        forms=SQUAD_FORMS,
+    ),
+    "coqa": ReadingSet(
+        paper_name="CoQA",
+        file="coqa-dev-v1.0.json",
+        training_file="coqa-train-v1.0.json",
+        default_shots=5,
+        forms=COQA_FORMS,
+    ),
+}
+
+
+def make_reading(name: str, *, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
+    """Return the task of that name, on the set's development or validation file."""
+    of_set = SETS[name]
+    form, data = form_of(name, of_set.forms, protocol), require_data(name, data, of_set.file)
+    splits = passage_splits(
+        name, data, form.read, files=(of_set.file,), training=(of_set.training_file,), protocol=protocol
     )
+    return form.task(name, protocol, splits, paper_name=of_set.paper_name, default_shots=of_set.default_shots)
 
 
-TASKS = {"quac": make_quac, "squad_v2": make_squad_v2, "coqa": make_coqa}
+TASKS = {name: partial(make_reading, name) for name in SETS}

@@ -16,13 +16,13 @@ from fewshot.base.errors import BadValue
 from fewshot.base.log import note
 from fewshot.base.rng import python_rng
 from fewshot.evaluate.data.files import Data, read_released
-from fewshot.evaluate.demonstrations import drawn_episodes, harness_episodes, kept_apart
+from fewshot.evaluate.data.splits import Split, Splits
 from fewshot.evaluate.example import Example
 from fewshot.evaluate.metrics.metric import same_text, written_exactly
 from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
 from fewshot.evaluate.task import Task
+from fewshot.evaluate.tasks.form import Form, form_of
 
-DESCRIPTION = "Please unscramble the letters into a word, and write that word:"
 INSERTED = " ./!"  # what random insertion puts between letters
 N_WORDS = 10_000  # in the paper and in every released file
 
@@ -37,7 +37,7 @@ def most_frequent_words(documents: Iterable[str], n: int = N_WORDS) -> list[str]
 
 
 def default_words() -> list[str]:
-    """About two thousand words of the Python manual: on every machine that has Python, so nothing is downloaded."""
+    """Return about 2,000 words of the Python manual, which every machine with Python has: nothing is downloaded."""
     try:
         from pydoc_data.topics import topics  # some systems package Python without it
     except ModuleNotFoundError:
@@ -54,9 +54,7 @@ def cycle_letters(word: str, rng: random.Random) -> str:
 
 
 def permute_inside(word: str, rng: random.Random, *, n_fixed: int) -> str:
-    """Return the word with all but the first and last `n_fixed` letters permuted; unchanged only if nothing can
-    change.
-    """
+    """Return the word with all but its first and last `n_fixed` letters permuted; the same only if it must be."""
     first, middle, last = word[:n_fixed], word[n_fixed:-n_fixed], word[-n_fixed:]
     letters = list(middle)
     while len(set(middle)) > 1 and "".join(letters) == middle:
@@ -93,12 +91,28 @@ RULES = {
 
 
 def generate(name: str, words: Sequence[str], *, seed: int) -> list[Example]:
-    """Return one question for each word, in the released files' exact form; a word's scramble depends on it and the
-    seed.
-    """
+    """Return a question for each word, in the released files' exact form; it depends on the word and the seed."""
     scramble = RULES[name].scramble
     lines = [(word, scramble(word, python_rng("scramble", name, word, seed))) for word in words]
     return [Example(f"{scrambled} =", f"\n{scrambled} =", (f" {word}",)) for word, scrambled in lines]
+
+
+def _as_harness(examples: Sequence[Example]) -> list[Example]:
+    """Return the examples with a second space before a demonstration's answer, as the harness has."""
+    return [replace(example, shown=f"{example.context} {example.completions[0]}") for example in examples]
+
+
+FORMS = {
+    GPT3: Form(
+        kind="complete",
+        metrics=(written_exactly(),),
+        description="Please unscramble the letters into a word, and write that word:",
+        delimiter="",
+        default_shots=100,
+        max_answer_tokens=17,  # a space, 15 letters and the line break, a token a character
+    ),
+    HARNESS: Form(read=_as_harness, kind="complete", metrics=(same_text(),), max_answer_tokens=256),
+}
 
 
 def make_scramble(
@@ -106,38 +120,17 @@ def make_scramble(
 ) -> Task:
     """Return the task of that name: on its released file where the folder `data` holds it, else on `words`.
 
-    `words` default to `default_words()`. One word in five is kept for demonstrations and never evaluated.
+    `words` default to `default_words()`. In the paper's form one word in five is kept for demonstrations and never
+    evaluated.
     """
-    rule = RULES[name]
+    rule, form = RULES[name], form_of(name, FORMS, protocol)
     file = data.find(rule.released) if data else None
     if data and not file:
         note(f"{name}: {data} holds no {rule.released}, so its questions are made by rule")
     examples = read_released(file) if file else generate(name, words or default_words(), seed=0)
-    if protocol is HARNESS:
-        examples = [replace(one, shown=f"{one.context} {one.completions[0]}") for one in examples]
-        return Task(
-            name=name,
-            paper_name=rule.paper_name,
-            protocol=protocol,
-            kind="complete",
-            metrics=(same_text(),),
-            episodes=harness_episodes(name, examples, examples),
-            source=file.short if file else "made by rule",
-            delimiter="\n\n",
-            max_answer_tokens=256,
-        )
-    return Task(
-        name=name,
-        paper_name=rule.paper_name,
-        kind="complete",
-        metrics=(written_exactly(),),
-        episodes=drawn_episodes(name, *kept_apart(name, examples)),
-        source=file.short if file else "made by rule",
-        description=DESCRIPTION,
-        delimiter="",
-        default_shots=100,
-        max_answer_tokens=17,  # a space, 15 letters and the line break, a token a character
-    )
+    source = file.short if file else "made by rule"
+    splits = Splits(Split(source, form.read(examples)))
+    return form.task(name, protocol, splits, paper_name=rule.paper_name, source=source, synthetic=True)
 
 
 TASKS = {name: partial(make_scramble, name) for name in RULES}

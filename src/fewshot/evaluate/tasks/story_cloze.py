@@ -9,21 +9,22 @@ import csv
 import io
 
 from fewshot.base.errors import BadFile
-from fewshot.evaluate.data.files import Data, Found, needed
-from fewshot.evaluate.data.splits import Splits, find_split, need_split
+from fewshot.evaluate.data.files import Data, DataFile, require_data
+from fewshot.evaluate.data.splits import Splits, find_split, require_split
 from fewshot.evaluate.example import Example
-from fewshot.evaluate.metrics.metric import accuracy
 from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
 from fewshot.evaluate.task import Task
+from fewshot.evaluate.tasks.form import ACC, ACCURACY, Form, form_of
 
 TEST_FILE = "cloze_test_test__spring2016 - cloze_test_ALL_test.csv"
 VALIDATION_FILE = "cloze_test_val__spring2016 - cloze_test_ALL_val.csv"
 SENTENCES = tuple(f"InputSentence{number}" for number in (1, 2, 3, 4))
 ENDINGS = ("RandomFifthSentenceQuiz1", "RandomFifthSentenceQuiz2")
 COLUMNS = ("InputStoryid", *SENTENCES, *ENDINGS, "AnswerRightEnding")
+FORMS = {GPT3: Form(metrics=ACCURACY), HARNESS: Form(metrics=ACC)}
 
 
-def read_story_cloze(file: Found) -> list[Example]:
+def read_story_cloze(file: DataFile) -> list[Example]:
     """Return the stories of a table with a line of titles: four sentences, two endings, the number of the right one."""
     try:
         rows = list(csv.DictReader(io.StringIO(file.text(), newline="")))
@@ -43,24 +44,13 @@ def read_story_cloze(file: Found) -> list[Example]:
 
 def make_story_cloze(*, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
     """Return the test set; demonstrations come from the validation set, as there is no training set with endings."""
-    data = needed("story_cloze", data, TEST_FILE)
+    data = require_data("story_cloze", data, TEST_FILE)
     splits = Splits(
-        need_split("story_cloze", data, read_story_cloze, TEST_FILE),
+        require_split("story_cloze", data, read_story_cloze, TEST_FILE),
         dev=find_split(data, read_story_cloze, VALIDATION_FILE),
     )
-    return Task(
-        name="story_cloze",
-        paper_name="StoryCloze",
-        protocol=protocol,
-        kind="choose",
-        metrics=(accuracy("sum", name="acc"),) if protocol is HARNESS else (accuracy("token"),),
-        episodes=splits.episodes("story_cloze", protocol),
-        dev=splits.dev_episodes("story_cloze") if protocol is GPT3 else None,
-        source=splits.source(protocol),
-        delimiter="\n\n",
-        default_shots=70,
-        chance=0.5,
-    )
+    form = form_of("story_cloze", FORMS, protocol)
+    return form.task("story_cloze", protocol, splits, paper_name="StoryCloze", default_shots=70, chance=0.5)
 
 
 TASKS = {"story_cloze": make_story_cloze}

@@ -11,44 +11,34 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from fewshot.evaluate.data.files import Data, Found, Row, needed
+from fewshot.evaluate.data.files import Data, DataFile, Row, require_data
 from fewshot.evaluate.data.passages import in_folder
-from fewshot.evaluate.data.schema import ID, Maybe, OneOf, check_kind
+from fewshot.evaluate.data.schema import ID, Maybe, OneOf, check_schema
 from fewshot.evaluate.data.splits import Split, Splits
 from fewshot.evaluate.example import Example
-from fewshot.evaluate.metrics.metric import Metric, accuracy
+from fewshot.evaluate.metrics.metric import Metric
 from fewshot.evaluate.metrics.question_answering import class_f1
 from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
 from fewshot.evaluate.task import Task
+from fewshot.evaluate.tasks.form import ACC, ACCURACY, Form, form_of
 
 SHOTS = 32  # the paper's K for all of SuperGLUE
 
 
 @dataclass(frozen=True, kw_only=True)
-class Form:
-    """How one set's rows are asked: a prompt, and an answer for each of the set's labels."""
-
-    prompt: Callable[[Row], str]
-    answers: Callable[[Row], tuple[str, ...]]
-    metrics: tuple[Metric, ...]
-    delimiter: str = "\n\n"
-
-
-@dataclass(frozen=True, kw_only=True)
 class Choice:
-    """A set of choosing: its files, the labels of its rows in the order of the answers, and both forms."""
+    """A set of choosing: its files, the labels of its rows in the order of the answers, and its forms."""
 
     paper_name: str
     folder: str
     fields: tuple[str, ...]
     labels: tuple[Any, ...]
-    gpt3: Form
-    harness: Form
+    forms: Mapping[EvalProtocol, Form]
     files: tuple[str, ...] = ()  # other names that its validation file may have
 
     @property
-    def kinds(self) -> dict[str, Any]:
-        """The kinds of its rows' values, labels aside."""
+    def schemas(self) -> dict[str, Any]:
+        """The schemas of its rows' values, labels aside."""
         return {
             **{field: int if field in ("start1", "end1") else str for field in self.fields},
             "idx": Maybe(ID),
@@ -56,7 +46,7 @@ class Choice:
 
     @property
     def all_files(self) -> tuple[str, ...]:
-        """The names of its validation file."""
+        """The names that its validation file may have."""
         return (f"{self.folder}/val.jsonl", *self.files)
 
 
@@ -74,7 +64,7 @@ def sentence(text: str) -> str:
 
 
 def _cb_prompt(row: Row) -> str:
-    """Return hypotheses stand in the file without full stops, which figure G.30 shows."""
+    """Return the prompt of figure G.30, with the full stops that hypotheses lack in the file."""
     return f"{row['premise']}\nquestion: {sentence(row['hypothesis'])} true, false, or neither?\nanswer:"
 
 
@@ -96,9 +86,43 @@ def _wic_as_harness(row: Row) -> str:
     )
 
 
-_ACCURACY = (accuracy("token"),)
-_ACC = (accuracy("sum", name="acc"),)
 _CLASSES = (0, 1, 2)
+
+
+def read_choices(
+    prompt: Callable[[Row], str], answers_of: Callable[[Row], tuple[str, ...]], file: DataFile, choice: Choice
+) -> list[Example]:
+    """Return the examples of a set of choosing, in SuperGLUE's layout or (BoolQ) in the set's own.
+
+    `answers_of` returns an answer for each of the set's labels.
+    """
+
+    def example(number: int, row: Row) -> Example:
+        row = _as_superglue(row)
+        check_schema(row, {**choice.schemas, "label": OneOf(choice.labels)})
+        answers = answers_of(row)
+        gold = answers.index(answers[choice.labels.index(row["label"])])  # of equal ones the first, as it is chosen
+        name = number if row.get("idx") is None else row["idx"]
+        return Example(str(name), prompt(row), answers, gold)
+
+    return file.parse_rows(example, **choice.schemas)
+
+
+def _as_superglue(row: Row) -> Row:
+    """Return the row with SuperGLUE's names: BoolQ's own files name the label differently.
+
+    They also hold the title in a field of its own, which SuperGLUE puts before the passage.
+    """
+    if "label" in row or "title" not in row:
+        return row
+    return {"passage": f"{row['title']} -- {row['passage']}", "question": row["question"], "label": row["answer"]}
+
+
+def _form(
+    prompt: Callable[[Row], str], answers: Callable[[Row], tuple[str, ...]], metrics: tuple[Metric, ...], **other: Any
+) -> Form:
+    return Form(read=partial(read_choices, prompt, answers), metrics=metrics, **other)
+
 
 CHOICES = {
     "boolq": Choice(
@@ -107,126 +131,109 @@ CHOICES = {
         files=("boolq/dev.jsonl", "dev.jsonl"),
         fields=("passage", "question"),
         labels=(False, True),
-        gpt3=Form(
-            prompt=_template("{passage}\nquestion: {question}?\nanswer:"),
-            answers=_words("no", "yes"),
-            metrics=_ACCURACY,
-        ),
-        harness=Form(
-            prompt=_template("{passage}\nQuestion: {question}?\nAnswer:"), answers=_words("no", "yes"), metrics=_ACC
-        ),
+        forms={
+            GPT3: _form(
+                prompt=_template("{passage}\nquestion: {question}?\nanswer:"),
+                answers=_words("no", "yes"),
+                metrics=ACCURACY,
+            ),
+            HARNESS: _form(
+                prompt=_template("{passage}\nQuestion: {question}?\nAnswer:"), answers=_words("no", "yes"), metrics=ACC
+            ),
+        },
     ),
     "cb": Choice(
         paper_name="CB",
         folder="CB",
         fields=("premise", "hypothesis"),
         labels=("entailment", "contradiction", "neutral"),
-        gpt3=Form(
-            prompt=_cb_prompt,
-            answers=_words("true", "false", "neither"),
-            metrics=(*_ACCURACY, class_f1("f1", _CLASSES)),
-        ),
-        harness=Form(
-            prompt=_template("{premise}\nQuestion: {hypothesis}. True, False, or Neither?\nAnswer:"),
-            answers=_words("True", "False", "Neither"),
-            metrics=(*_ACC, class_f1("f1", _CLASSES, "sum")),
-        ),
+        forms={
+            GPT3: _form(
+                prompt=_cb_prompt,
+                answers=_words("true", "false", "neither"),
+                metrics=(*ACCURACY, class_f1("f1", _CLASSES)),
+            ),
+            HARNESS: _form(
+                prompt=_template("{premise}\nQuestion: {hypothesis}. True, False, or Neither?\nAnswer:"),
+                answers=_words("True", "False", "Neither"),
+                metrics=(*ACC, class_f1("f1", _CLASSES, "sum")),
+            ),
+        },
     ),
     "copa": Choice(
         paper_name="COPA",
         folder="COPA",
         fields=("premise", "choice1", "choice2", "question"),
         labels=(0, 1),
-        gpt3=Form(
-            prompt=partial(_copa_prompt, {"cause": "because", "effect": "so"}),
-            answers=partial(_copa_answers, " "),
-            metrics=_ACCURACY,
-            delimiter="\n",
-        ),
-        harness=Form(
-            prompt=partial(_copa_prompt, {"cause": "because", "effect": "therefore"}),
-            answers=partial(_copa_answers, "  "),  # its choices have a space of their own after the delimiter's
-            metrics=_ACC,
-        ),
+        forms={
+            GPT3: _form(
+                prompt=partial(_copa_prompt, {"cause": "because", "effect": "so"}),
+                answers=partial(_copa_answers, " "),
+                metrics=ACCURACY,
+                delimiter="\n",
+            ),
+            HARNESS: _form(
+                prompt=partial(_copa_prompt, {"cause": "because", "effect": "therefore"}),
+                answers=partial(_copa_answers, "  "),  # its choices have a space of their own after the delimiter's
+                metrics=ACC,
+            ),
+        },
     ),
     "rte": Choice(
         paper_name="RTE",
         folder="RTE",
         fields=("premise", "hypothesis"),
         labels=("entailment", "not_entailment"),
-        gpt3=Form(
-            prompt=_template("{premise}\nquestion: {hypothesis} True or False?\nanswer:"),
-            answers=_words("True", "False"),
-            metrics=_ACCURACY,
-        ),
-        harness=Form(
-            prompt=_template("{premise}\nQuestion: {hypothesis} True or False?\nAnswer:"),
-            answers=_words("True", "False"),
-            metrics=_ACC,
-        ),
+        forms={
+            GPT3: _form(
+                prompt=_template("{premise}\nquestion: {hypothesis} True or False?\nanswer:"),
+                answers=_words("True", "False"),
+                metrics=ACCURACY,
+            ),
+            HARNESS: _form(
+                prompt=_template("{premise}\nQuestion: {hypothesis} True or False?\nAnswer:"),
+                answers=_words("True", "False"),
+                metrics=ACC,
+            ),
+        },
     ),
     "wic": Choice(
         paper_name="WiC",
         folder="WiC",
         fields=("word", "sentence1", "sentence2", "start1", "end1"),
         labels=(False, True),
-        gpt3=Form(
-            prompt=_template(
-                "{sentence1}\n{sentence2}\n"
-                "question: Is the word '{word}' used in the same way in the two sentences above?\nanswer:"
+        forms={
+            GPT3: _form(
+                prompt=_template(
+                    "{sentence1}\n{sentence2}\n"
+                    "question: Is the word '{word}' used in the same way in the two sentences above?\nanswer:"
+                ),
+                answers=_words("no", "yes"),
+                metrics=ACCURACY,
             ),
-            answers=_words("no", "yes"),
-            metrics=_ACCURACY,
-        ),
-        harness=Form(prompt=_wic_as_harness, answers=_words("no", "yes"), metrics=_ACC),
+            HARNESS: _form(prompt=_wic_as_harness, answers=_words("no", "yes"), metrics=ACC),
+        },
     ),
 }
 
 
-def read_choices(file: Found, choice: Choice, form: Form) -> list[Example]:
-    """Return the rows of a set of choosing, in SuperGLUE's layout or (BoolQ) in the set's own."""
-
-    def example(number: int, row: Row) -> Example:
-        row = _as_superglue(row)
-        check_kind(row, {**choice.kinds, "label": OneOf(choice.labels)})
-        answers = form.answers(row)
-        gold = answers.index(answers[choice.labels.index(row["label"])])  # of equal ones the first, as it is chosen
-        name = number if row.get("idx") is None else row["idx"]
-        return Example(str(name), form.prompt(row), answers, gold)
-
-    return file.each(example, **choice.kinds)
-
-
-def _as_superglue(row: Row) -> Row:
-    """Return BoolQ's own files name the label otherwise, and keep the title apart that SuperGLUE puts before the
-    passage.
-    """
-    if "label" in row or "title" not in row:
-        return row
-    return {"passage": f"{row['title']} -- {row['passage']}", "question": row["question"], "label": row["answer"]}
-
-
 def make_choice(name: str, *, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
-    """Return the set of that name, on its validation file."""
+    """Return the task of that name, on its validation file."""
     choice = CHOICES[name]
-    form = choice.harness if protocol is HARNESS else choice.gpt3
-    data = needed(name, data, *choice.all_files)
-    file = data.need(name, *choice.all_files)
+    form = form_of(name, choice.forms, protocol)
+    data = require_data(name, data, *choice.all_files)
+    file = data.require(name, *choice.all_files)
     training = data.beside(file, "train.jsonl")
     splits = Splits(
-        Split(in_folder(file, choice.all_files[0]), read_choices(file, choice, form)),
-        Split(training.short, read_choices(training, choice, form)) if training else None,
+        Split(in_folder(file, choice.all_files[0]), form.read(file, choice)),
+        Split(training.short, form.read(training, choice)) if training else None,
         harness_excludes=True,
     )
-    return Task(
-        name=name,
+    return form.task(
+        name,
+        protocol,
+        splits,
         paper_name=choice.paper_name,
-        protocol=protocol,
-        kind="choose",
-        metrics=form.metrics,
-        episodes=splits.episodes(name, protocol),
-        source=splits.source(protocol),
-        delimiter=form.delimiter,
         default_shots=SHOTS,
         chance=1 / len(choice.labels),
     )

@@ -7,20 +7,19 @@ the harness's forms lm_eval 0.4.13, tasks/super_glue.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from fewshot.base.errors import check
-from fewshot.evaluate.data.files import Data, Found, Row, needed
+from fewshot.evaluate.data.files import Data, DataFile, Row, require_data
 from fewshot.evaluate.data.passages import Separate, passage_splits
 from fewshot.evaluate.data.schema import ID, OneOf
-from fewshot.evaluate.data.splits import Splits
-from fewshot.evaluate.demonstrations import drawn_episodes
-from fewshot.evaluate.example import DrawEpisodes, Example
-from fewshot.evaluate.metrics.metric import accuracy
+from fewshot.evaluate.example import Example
 from fewshot.evaluate.metrics.question_answering import all_right, chosen_text, class_f1, exact, token_f1
 from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
 from fewshot.evaluate.task import Task
+from fewshot.evaluate.tasks.form import ACC, Form, form_of
 from fewshot.evaluate.tasks.superglue import SHOTS, sentence
 
 # ---- MultiRC
@@ -36,23 +35,22 @@ MULTIRC_PASSAGE = {
         }
     ],
 }
-MULTIRC_DESCRIPTION = "READING COMPREHENSION ANSWER KEY"
 
 
 @dataclass(frozen=True)
-class Questions:
-    """A passage of MultiRC: asked answer by answer, shown question by question with all its answers judged."""
+class MultiRCPassage:
+    """A passage of MultiRC: evaluated answer by answer, a demonstration for each question with all answers judged."""
 
     text: str
     rows: tuple[Row, ...]
 
     @property
-    def asked(self) -> list[Example]:
+    def questions(self) -> list[Example]:
         """Every answer of every question; those of a question are one group."""
         return [self._example(row, answer) for row in self.rows for answer in row["answers"]]
 
     @property
-    def shown(self) -> list[Example]:
+    def demonstrations(self) -> list[Example]:
         """Every question with all its answers, and a line break that sets it off from the next."""
         return [
             Example(
@@ -78,21 +76,21 @@ def _judged(answer: Row, right: bool) -> str:
     return f"- [{right}] {answer['text'].strip()}"
 
 
-def read_multirc(file: Found) -> list[Questions]:
+def read_multirc(file: DataFile) -> list[MultiRCPassage]:
     """Return the passages of a file."""
 
-    def passage(number: int, row: Row) -> Questions:
-        made = Questions(row["passage"]["text"], tuple(row["passage"]["questions"]))
-        _ = made.asked, made.shown  # what is wrong is told here, with the line
-        return made
+    def parse(number: int, row: Row) -> MultiRCPassage:
+        passage = MultiRCPassage(row["passage"]["text"], tuple(row["passage"]["questions"]))
+        _ = passage.questions, passage.demonstrations  # raises here, with the line, where a value is wrong
+        return passage
 
-    return file.each(passage, passage=MULTIRC_PASSAGE)
+    return file.parse_rows(parse, passage=MULTIRC_PASSAGE)
 
 
-def read_multirc_as_harness(file: Found) -> list[Separate]:
+def read_multirc_as_harness(file: DataFile) -> list[Separate]:
     """Return the passages of a file, every answer a question by itself: yes or no, in the harness's order."""
 
-    def passage(number: int, row: Row) -> Separate:
+    def parse(number: int, row: Row) -> Separate:
         return Separate(
             tuple(
                 _multirc_as_harness(row["passage"]["text"], question, answer)
@@ -101,7 +99,7 @@ def read_multirc_as_harness(file: Found) -> list[Separate]:
             )
         )
 
-    return file.each(passage, passage=MULTIRC_PASSAGE)
+    return file.parse_rows(parse, passage=MULTIRC_PASSAGE)
 
 
 def _multirc_as_harness(passage: str, question: Row, answer: Row) -> Example:
@@ -110,56 +108,39 @@ def _multirc_as_harness(passage: str, question: Row, answer: Row) -> Example:
     return Example(f"{question['idx']}:{answer['idx']}", text, choices, int(answer["label"]))
 
 
-def make_multirc(*, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
-    """Return MultiRC's validation file; K counts questions, and all see one set of demonstrations."""
-    harness = protocol is HARNESS
-    splits = passage_splits(
-        "multirc",
-        needed("multirc", data, *MULTIRC_FILES),
-        read_multirc_as_harness if harness else read_multirc,
-        files=MULTIRC_FILES,
-        training=("MultiRC/train.jsonl",),
-        protocol=protocol,
-    )
-    if harness:
-        return Task(
-            name="multirc",
-            paper_name="MultiRC",
-            protocol=protocol,
-            kind="choose",
-            metrics=(accuracy("sum", name="acc"),),
-            episodes=splits.episodes("multirc", protocol),
-            source=splits.source(protocol),
-            delimiter="\n\n",
-            default_shots=SHOTS,
-            chance=0.5,
-            notes=(
-                "the harness's choices stand in the order yes, no, its labels in the order wrong, right: "
-                "its acc, and so this one, counts the reverse",
-            ),
-        )
-    return Task(
-        name="multirc",
-        paper_name="MultiRC",
-        kind="choose",
-        metrics=(all_right(), class_f1("f1a", (0,))),
-        episodes=_multirc_episodes(splits),
-        source=splits.source(protocol),
-        description=MULTIRC_DESCRIPTION,
-        default_shots=SHOTS,
-        chance=_chance_of_all(splits.evaluated.examples),
-    )
-
-
-def _multirc_episodes(splits: Splits) -> DrawEpisodes:
-    shown = splits.shown.examples if splits.shown else ()
-    return drawn_episodes("multirc", splits.evaluated.examples, shown, fixed=True)
-
-
 def _chance_of_all(examples: Sequence[Example]) -> float:
     """Return the share of questions all of whose answers a guess judges right."""
     n_answers = Counter(example.group for example in examples)
     return sum(0.5**n for n in n_answers.values()) / len(n_answers)
+
+
+MULTIRC_FORMS = {
+    GPT3: Form(
+        read=read_multirc,
+        metrics=(all_right(), class_f1("f1a", (0,))),
+        episodes=lambda name, splits: splits.episodes(name, GPT3, fixed=True),
+        description="READING COMPREHENSION ANSWER KEY",
+        delimiter="\n",
+        chance=_chance_of_all,
+    ),
+    HARNESS: Form(
+        read=read_multirc_as_harness,
+        metrics=ACC,
+        chance=0.5,
+        notes=(
+            "the harness's choices stand in the order yes, no, its labels in the order wrong, right: "
+            "its acc, and so this one, counts the reverse",
+        ),
+    ),
+}
+
+
+def make_multirc(*, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
+    """Return MultiRC on its validation file; in the paper's form all questions have the same demonstrations."""
+    form, data = form_of("multirc", MULTIRC_FORMS, protocol), require_data("multirc", data, *MULTIRC_FILES)
+    training = ("MultiRC/train.jsonl",)
+    splits = passage_splits("multirc", data, form.read, files=MULTIRC_FILES, training=training, protocol=protocol)
+    return form.task("multirc", protocol, splits, paper_name="MultiRC", default_shots=SHOTS)
 
 
 # ---- ReCoRD
@@ -171,6 +152,30 @@ HIGHLIGHT = "\n@highlight\n"  # stands before each of an article's summary lines
 PLACEHOLDER = "@placeholder"
 
 
+@dataclass(frozen=True, kw_only=True)
+class RecordStyle:
+    """How a form writes ReCoRD's articles."""
+
+    article: Callable[[str], str]
+    highlight: Callable[[str], str]  # a line of the summary
+    before_choice: str
+    order: Callable[[list[str]], list[str]]  # of the entities, and of the right answers
+
+
+PAPER_STYLE = RecordStyle(
+    article=str.strip,
+    highlight=lambda line: f"- {sentence(line.strip())}\n",
+    before_choice="- ",
+    order=list,
+)
+HARNESS_STYLE = RecordStyle(
+    article=str,
+    highlight=lambda line: f"  - {line}.\n",
+    before_choice="   - ",  # two spaces of the harness's choice, one of its delimiter
+    order=sorted,
+)
+
+
 @dataclass(frozen=True)
 class Article:
     """An article of ReCoRD with the entities that it names, and queries that lack one of them."""
@@ -178,51 +183,45 @@ class Article:
     text: str
     entities: tuple[str, ...]
     queries: tuple[Row, ...]
-    as_harness: bool
+    style: RecordStyle
 
     @property
-    def asked(self) -> list[Example]:
+    def questions(self) -> list[Example]:
         """Every query, the choices being the query with each entity filled in."""
         return [self._example(row) for row in self.queries]
 
     @property
-    def shown(self) -> list[Example]:
+    def demonstrations(self) -> list[Example]:
         """Every query with a right entity alone, as a training file's choices would fill the memory."""
-        return [Example(one.id, one.context, (one.completions[one.gold],)) for one in self.asked]
+        return [Example(query.id, query.context, (query.completions[query.gold],)) for query in self.questions]
 
     def _example(self, row: Row) -> Example:
         answers = [answer["text"] for answer in row["answers"]]
-        gold, *also_right = [self.entities.index(one) for one in dict.fromkeys(_ordered(answers, self.as_harness))]
-        space = "   - " if self.as_harness else "- "  # two of the harness's choice, one of its delimiter
-        choices = tuple(space + row["query"].replace(PLACEHOLDER, entity) for entity in self.entities)
+        gold, *also_right = [self.entities.index(answer) for answer in dict.fromkeys(self.style.order(answers))]
+        choices = tuple(
+            self.style.before_choice + row["query"].replace(PLACEHOLDER, entity) for entity in self.entities
+        )
         return Example(
             str(row["idx"]), self._context(), choices, gold, also_right=tuple(also_right), references=self.entities
         )
 
     def _context(self) -> str:
         article, *highlights = self.text.strip().split(HIGHLIGHT)
-        if self.as_harness:
-            return f"{article}\n\n" + "".join(f"  - {one}.\n" for one in highlights)
-        return f"{article.strip()}\n\n" + "".join(f"- {sentence(one.strip())}\n" for one in highlights)
+        return f"{self.style.article(article)}\n\n" + "".join(map(self.style.highlight, highlights))
 
 
-def _ordered(texts: Sequence[str], as_harness: bool) -> Sequence[str]:
-    return sorted(texts) if as_harness else texts
+def read_record(file: DataFile, *, style: RecordStyle) -> list[Article]:
+    """Return the articles of a file, each entity once."""
 
-
-def read_record(file: Found, protocol: EvalProtocol) -> list[Article]:
-    """Return the articles of a file; entities stand in the article's order, in the harness's form in the alphabet's."""
-    as_harness = protocol is HARNESS
-
-    def article(number: int, row: Row) -> Article:
+    def parse(number: int, row: Row) -> Article:
         text = row["passage"]["text"]
         named = [_mention(text, entity["start"], entity["end"]) for entity in row["passage"]["entities"]]
-        entities = tuple(dict.fromkeys(_ordered(named, as_harness)))
-        made = Article(text, entities, tuple(row["qas"]), as_harness)
-        _ = made.asked  # what is wrong is told here, with the line
-        return made
+        entities = tuple(dict.fromkeys(style.order(named)))
+        article = Article(text, entities, tuple(row["qas"]), style)
+        _ = article.questions  # raises here, with the line, where a value is wrong
+        return article
 
-    return file.each(article, passage=RECORD_PASSAGE, qas=[RECORD_QUERY])
+    return file.parse_rows(parse, passage=RECORD_PASSAGE, qas=[RECORD_QUERY])
 
 
 def _mention(text: str, start: int, end: int) -> str:
@@ -230,39 +229,30 @@ def _mention(text: str, start: int, end: int) -> str:
     return text[start : end + 1]
 
 
-def make_record(*, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
-    """Return ReCoRD's validation file."""
-    splits = passage_splits(
-        "record",
-        needed("record", data, *RECORD_FILES),
-        lambda file: read_record(file, protocol),
-        files=RECORD_FILES,
-        training=("ReCoRD/train.jsonl",),
-        protocol=protocol,
-    )
-    harness = protocol is HARNESS
-    metrics = (
-        (chosen_text("f1", token_f1, "sum"), chosen_text("em", exact, "sum"))
-        if harness
-        else (chosen_text("accuracy", exact), chosen_text("f1", token_f1))
-    )
-    return Task(
-        name="record",
-        paper_name="ReCoRD",
-        protocol=protocol,
-        kind="choose",
-        metrics=metrics,
-        episodes=splits.episodes("record", protocol),
-        source=splits.source(protocol),
-        delimiter="\n\n",
-        default_shots=SHOTS,
-        chance=None if harness else _chance_of_one(splits.evaluated.examples),
-    )
-
-
-def _chance_of_one(examples: Sequence[Example]) -> float:
+def _chance_of_query(examples: Sequence[Example]) -> float:
     """Return the share of queries to which a guess among the entities is right."""
-    return sum((1 + len(one.also_right)) / len(one.completions) for one in examples) / len(examples)
+    return sum((1 + len(query.also_right)) / len(query.completions) for query in examples) / len(examples)
+
+
+RECORD_FORMS = {
+    GPT3: Form(
+        read=partial(read_record, style=PAPER_STYLE),
+        metrics=(chosen_text("accuracy", exact), chosen_text("f1", token_f1)),
+        chance=_chance_of_query,
+    ),
+    HARNESS: Form(
+        read=partial(read_record, style=HARNESS_STYLE),
+        metrics=(chosen_text("f1", token_f1, "sum"), chosen_text("em", exact, "sum")),
+    ),
+}
+
+
+def make_record(*, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
+    """Return ReCoRD on its validation file."""
+    form, data = form_of("record", RECORD_FORMS, protocol), require_data("record", data, *RECORD_FILES)
+    training = ("ReCoRD/train.jsonl",)
+    splits = passage_splits("record", data, form.read, files=RECORD_FILES, training=training, protocol=protocol)
+    return form.task("record", protocol, splits, paper_name="ReCoRD", default_shots=SHOTS)
 
 
 TASKS = {"multirc": make_multirc, "record": make_record}

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
 from fewshot.base.errors import BadFile
-from fewshot.evaluate.data.files import Data, Found, needed
+from fewshot.evaluate.data.files import Data, DataFile, require_data
 from fewshot.evaluate.data.splits import Split, Splits
 from fewshot.evaluate.example import Example
 from fewshot.evaluate.metrics.bleu import bleu_multi, bleu_sacre
@@ -20,6 +20,7 @@ from fewshot.evaluate.metrics.moses import moses_tokens
 from fewshot.evaluate.metrics.translation import chrf, ter
 from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
 from fewshot.evaluate.task import Task
+from fewshot.evaluate.tasks.form import Form, form_of
 
 LANGUAGES = {"en": "English", "fr": "French", "de": "German", "ro": "Romanian"}
 CORPORA = ("news-commentary-v9", "news-commentary-v11", "europarl-v7", "europarl-v8", "commoncrawl")
@@ -76,36 +77,50 @@ def training_pairs(direction: Direction) -> Iterator[tuple[str, str]]:
         yield f"{stem}.{direction.source}", f"{stem}.{direction.target}"
 
 
-def read_sentences(file: Found, protocol: EvalProtocol) -> list[str]:
-    """Return the sentences of SGML's <seg>, or of plain lines; the harness reads spaces and SGML's entities as they
-    stand.
-    """
-    text = file.text()
-    if not re.search(r"\.sgml?(\.|$)", file.name):
-        lines = text.rstrip("\n").split("\n")
-        return [line.rstrip() if protocol is HARNESS else line.strip() for line in lines]
-    segments = _SEGMENT.findall(text)
-    return segments if protocol is HARNESS else [html.unescape(" ".join(one.split())) for one in segments]
+def read_sentences(file: DataFile) -> list[str]:
+    """Return the sentences of SGML's <seg>, or of plain lines, without needless spaces and SGML's entities."""
+    if _is_sgml(file):
+        return [html.unescape(" ".join(segment.split())) for segment in _SEGMENT.findall(file.text())]
+    return list(map(str.strip, _lines(file)))
+
+
+def read_sentences_as_harness(file: DataFile) -> list[str]:
+    """Return the sentences as `read_sentences`, but with the spaces and entities that the file has."""
+    return _SEGMENT.findall(file.text()) if _is_sgml(file) else list(map(str.rstrip, _lines(file)))
+
+
+def _is_sgml(file: DataFile) -> bool:
+    return re.search(r"\.sgml?(\.|$)", file.name) is not None
+
+
+def _lines(file: DataFile) -> list[str]:
+    return file.text().rstrip("\n").split("\n")
+
+
+ReadPairs = Callable[[DataFile, DataFile, Direction, int | None], Split]
 
 
 def find_pairs(
-    data: Data,
-    names: Iterator[tuple[str, str]],
-    direction: Direction,
-    protocol: EvalProtocol,
-    *,
-    most: int | None = None,
+    data: Data, names: Iterator[tuple[str, str]], direction: Direction, read: ReadPairs, *, most: int | None = None
 ) -> Split | None:
     """Return the sentence pairs of the first two files that are both there, at most `most`, evenly spread."""
     for source_name, target_name in names:
         files = data.find(source_name), data.find(target_name)
         if files[0] and files[1]:
-            return _pairs(files[0], files[1], direction, protocol, most)
+            return read(files[0], files[1], direction, most)
     return None
 
 
-def _pairs(source: Found, target: Found, direction: Direction, protocol: EvalProtocol, most: int | None) -> Split:
-    sentences, translations = read_sentences(source, protocol), read_sentences(target, protocol)
+def read_pairs(
+    read: Callable[[DataFile], list[str]],
+    make_example: Callable[[str, str, str, Direction], Example],
+    source: DataFile,
+    target: DataFile,
+    direction: Direction,
+    most: int | None,
+) -> Split:
+    """Return the sentences of one file with their translations in the other, at most `most`, evenly spread."""
+    sentences, translations = read(source), read(target)
     if len(sentences) != len(translations):
         raise BadFile(
             f"{source} has {len(sentences):,} sentences and {target} {len(translations):,}: they must be pairs"
@@ -113,7 +128,7 @@ def _pairs(source: Found, target: Found, direction: Direction, protocol: EvalPro
     step = -(-len(sentences) // most) if most else 1
     pairs = list(zip(sentences, translations, strict=True))[::step]
     examples = [
-        _example(f"{source.short}:{number}", sentence, translation, direction, protocol)
+        make_example(f"{source.short}:{number}", sentence, translation, direction)
         for number, (sentence, translation) in enumerate(pairs, start=1)
         if sentence and translation
     ]
@@ -122,12 +137,33 @@ def _pairs(source: Found, target: Found, direction: Direction, protocol: EvalPro
     return Split(f"{source.short} and {target.short}", examples)
 
 
-def _example(name: str, sentence: str, translation: str, direction: Direction, protocol: EvalProtocol) -> Example:
-    source, target = LANGUAGES[direction.source], LANGUAGES[direction.target]
-    if protocol is HARNESS:  # its translations begin with a space, which comes after that of every answer
-        return Example(name, f"{source} phrase: {sentence}\n{target} phrase:", (f"  {translation}",))
+def _example(name: str, sentence: str, translation: str, direction: Direction) -> Example:
+    target = LANGUAGES[direction.target]
     question = Example(name, f"Q: What is the {target} translation of {sentence} A:", (f" {translation}",))
     return Example(name, f"{sentence} =", (f" {translation}",), zero_shot=question)
+
+
+def _example_as_harness(name: str, sentence: str, translation: str, direction: Direction) -> Example:
+    source, target = LANGUAGES[direction.source], LANGUAGES[direction.target]
+    completion = f"  {translation}"  # the harness's translations begin with a space, behind that of every answer
+    return Example(name, f"{source} phrase: {sentence}\n{target} phrase:", (completion,))
+
+
+def _forms(direction: Direction) -> dict[EvalProtocol, Form]:
+    return {
+        GPT3: Form(
+            read=partial(read_pairs, read_sentences, _example),
+            kind="complete",
+            metrics=(bleu_multi(tokenise=partial(moses_tokens, language=direction.target)), bleu_sacre("bleu_sb")),
+            delimiter="\n",
+        ),
+        HARNESS: Form(
+            read=partial(read_pairs, read_sentences_as_harness, _example_as_harness),
+            kind="complete",
+            metrics=(bleu_sacre("bleu"), ter(), chrf()),
+            uses_training=False,
+        ),
+    }
 
 
 def make_translation(name: str, *, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
@@ -137,31 +173,24 @@ def make_translation(name: str, *, data: Data | None = None, protocol: EvalProto
     where there is no corpus.
     """
     direction = DIRECTIONS[name]
+    form = form_of(name, _forms(direction), protocol)
     test_names = list(file_pairs(direction.test, direction))
-    shown_names = [" and ".join(test_names[0]), " and ".join(test_names[-1])]
-    data = needed(name, data, *shown_names)
-    test = find_pairs(data, iter(test_names), direction, protocol)
-    dev = find_pairs(data, file_pairs(direction.dev, direction), direction, protocol)
+    wanted = [" and ".join(test_names[0]), " and ".join(test_names[-1])]
+    data = require_data(name, data, *wanted)
+    test = find_pairs(data, iter(test_names), direction, form.read)
+    dev = find_pairs(data, file_pairs(direction.dev, direction), direction, form.read)
     training = None
-    if protocol is GPT3:
-        training = find_pairs(data, training_pairs(direction), direction, protocol, most=MAX_TRAINING)
+    if form.uses_training:
+        training = find_pairs(data, training_pairs(direction), direction, form.read, most=MAX_TRAINING)
     evaluated = test or dev
     if evaluated is None:
-        raise BadFile(f"{name}: {data} holds no {' or '.join(shown_names)}")
-    splits = Splits(evaluated, training, dev if test else None)
-    in_paper = (bleu_multi(tokenise=partial(moses_tokens, language=direction.target)), bleu_sacre("bleu_sb"))
-    return Task(
-        name=name,
+        raise BadFile(f"{name}: {data} holds no {' or '.join(wanted)}")
+    return form.task(
+        name,
+        protocol,
+        Splits(evaluated, training, dev if test else None),
         paper_name=direction.paper_name,
-        protocol=protocol,
-        kind="complete",
-        metrics=(bleu_sacre("bleu"), ter(), chrf()) if protocol is HARNESS else in_paper,
-        episodes=splits.episodes(name, protocol),
-        dev=splits.dev_episodes(name) if protocol is GPT3 else None,
-        source=splits.source(protocol),
-        delimiter="\n\n" if protocol is HARNESS else "\n",
         default_shots=64,
-        stop=("\n",),
         max_answer_tokens=MAX_TOKENS,
     )
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from fewshot.base.errors import BadFile
 from fewshot.evaluate.answer import Answer
-from fewshot.evaluate.data.files import Data, Found, needed
+from fewshot.evaluate.data.files import Data, DataFile, require_data
 from fewshot.evaluate.example import Episode, Example
 from fewshot.evaluate.metrics.metric import Metric, exp_of, ratio
 from fewshot.evaluate.protocol import GPT3, EvalProtocol
@@ -52,10 +52,8 @@ def plain_text(page: str) -> str:
     return page
 
 
-def read_wikitext(file: Found) -> list[Example]:
-    """Return the articles of a raw file, each from its title to the next; `references` keeps an article as it
-    stands.
-    """
+def read_wikitext(file: DataFile) -> list[Example]:
+    """Return the articles of a raw file, each from its title to the next, with the raw text in `references`."""
     pages: list[list[str]] = [[]]
     for line in file.text().split("\n"):
         if _TITLE.fullmatch(line.strip()):
@@ -68,31 +66,31 @@ def read_wikitext(file: Found) -> list[Example]:
 
 
 def _per(name: str, count: Callable[[str], int], value: Callable[[float], float]) -> Metric:
-    """Return `value` of the mean nats a unit, as many as `count` finds in the article as it stands."""
+    """Return `value` of the mean nats a unit, as many as `count` gives for the raw article."""
 
-    def one(answer: Answer) -> tuple[float, float]:
+    def statistics(answer: Answer) -> tuple[float, float]:
         return -answer.logprobs[0], count(answer.example.references)
 
     return Metric(
         name,
-        lambda group: [sum(column) for column in zip(*map(one, group), strict=True)],
+        lambda group: [sum(column) for column in zip(*map(statistics, group), strict=True)],
         lambda sums: value(ratio(sums)),
     )
 
 
 def n_words(text: str) -> int:
-    """Return pieces between white space, empty ones at both ends included, as the harness counts them."""
+    """Return the number of pieces between white space, with empty ones at both ends, as the harness counts them."""
     return len(re.split(r"\s+", text))
 
 
 def n_bytes(text: str) -> int:
-    """Return bytes in UTF-8."""
+    """Return the number of bytes in UTF-8."""
     return len(text.encode())
 
 
 def make_wikitext(*, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
-    """Return perplexity of the test articles, each read by itself; without demonstrations in either form."""
-    file = needed("wikitext", data, *FILES).need("wikitext", *FILES)
+    """Return the perplexity of the test articles, each read by itself; no form of it has demonstrations."""
+    file = require_data("wikitext", data, *FILES).require("wikitext", *FILES)
     pages = read_wikitext(file)
     return Task(
         name="wikitext",

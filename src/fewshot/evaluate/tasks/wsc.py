@@ -1,7 +1,7 @@
 """WSC of SuperGLUE: what a pronoun refers to. In: its folder of JSON lines. Out: a free-form task, or one of choosing.
 
 In the paper's form the model writes the noun, and all questions see one set of demonstrations. A written noun that is
-the row's own says "the pronoun refers to it", any other "it does not". Source: Levesque et al. 2012, Wang et al. 2019;
+the row's own means "the pronoun refers to it", any other "it does not". Source: Levesque et al. 2012, Wang et al. 2019;
 Brown et al. 2020, section 3.7 and figure G.33; the comparison of nouns Raffel et al. 2020 (T5).
 """
 
@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import re
 
-from fewshot.evaluate.data.files import Data, Found, Row, needed
+from fewshot.evaluate.data.files import Data, DataFile, Row, require_data
 from fewshot.evaluate.data.passages import in_folder
 from fewshot.evaluate.data.schema import ID, OneOf
 from fewshot.evaluate.data.splits import Split, Splits
 from fewshot.evaluate.demonstrations import drawn_episodes, kept_apart
-from fewshot.evaluate.example import Example
-from fewshot.evaluate.metrics.metric import accuracy, judged
+from fewshot.evaluate.example import DrawEpisodes, Example
+from fewshot.evaluate.metrics.metric import judged
 from fewshot.evaluate.metrics.normalise import first_line
 from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
 from fewshot.evaluate.task import Task
+from fewshot.evaluate.tasks.form import ACC, Form, form_of
 from fewshot.evaluate.tasks.superglue import SHOTS
 
 FILES = ("WSC/val.jsonl",)
-KINDS: Row = {
+SCHEMAS: Row = {
     "text": str,
     "target": {"span1_text": str, "span1_index": int, "span2_text": str, "span2_index": int},
     "label": OneOf((False, True)),
@@ -34,12 +35,12 @@ DESCRIPTION = (
     "pronoun marked in *bold* refers to.\n====="
 )
 
-_APART = re.compile(r" ('s\b|n't\b|[.,;:?!)])")  # what the file sets off with a space, as in "Edward 's allowance ."
+_APART = re.compile(r" ('s\b|n't\b|[.,;:?!)])")  # what the file separates with a space, as in "Edward 's allowance ."
 _HARNESS_APART = re.compile(r" (['.,])")
 _DETERMINERS = "a an few her his each every many much my our some that the their these this those which whose your"
 
 
-def read_wsc(file: Found) -> list[Example]:
+def read_wsc(file: DataFile) -> list[Example]:
     """Return the passages of a file with the paper's question; the completion is the noun that the row names.
 
     `references` is whether the pronoun refers to that noun: only then can it be shown as a demonstration.
@@ -53,10 +54,10 @@ def read_wsc(file: Found) -> list[Example]:
         right = bool(row["label"])
         return Example(str(row["idx"]), prompt, (noun,), shown=f"{prompt}{noun}\n", references=right)
 
-    return file.each(example, **KINDS)
+    return file.parse_rows(example, **SCHEMAS)
 
 
-def read_wsc_as_harness(file: Found) -> list[Example]:
+def read_wsc_as_harness(file: DataFile) -> list[Example]:
     """Return the passages of a file with the harness's question, whether the pronoun refers to the noun: no or yes."""
 
     def example(_: int, row: Row) -> Example:
@@ -65,7 +66,7 @@ def read_wsc_as_harness(file: Found) -> list[Example]:
         prompt = f"Passage: {_joined_as_harness(marked_pronoun(row))}\nQuestion: {question}\nAnswer:"
         return Example(str(row["idx"]), prompt, (" no", " yes"), int(row["label"]))
 
-    return file.each(example, **KINDS)
+    return file.parse_rows(example, **SCHEMAS)
 
 
 def marked_pronoun(row: Row) -> str:
@@ -87,69 +88,66 @@ def noun_in_text(row: Row) -> str:
 
 
 def _joined_as_harness(text: str) -> str:
-    """Return the text without the spaces that the harness takes for needless. Source: lm_eval 0.4.13,
-    general_detokenize.
-    """
+    """Return the text without the spaces that the harness removes. Source: lm_eval 0.4.13, general_detokenize."""
     for apart, together in ((" n't", "n't"), (" )", ")"), ("( ", "("), ('" ', '"'), (' "', '"')):
         text = text.replace(apart, together)
     return _HARNESS_APART.sub(r"\1", text)
 
 
 def same_noun(written: str, noun: str) -> bool:
-    """Return whether one's words, without determiners, are among the other's, and neither or both are possessive.
+    """Return whether the words of either, without determiners, are among the other's, if both or neither is possessive.
 
     Source: Raffel et al. 2020, the official evaluation of T5.
     """
-    said, right = (
+    written_words, right_words = (
         {word for word in text.strip(" .,;:!?").lower().split() if word not in _DETERMINERS.split()}
         for text in (written, noun)
     )
-    if not said or ("'" in written) != ("'" in noun):
+    if not written_words or ("'" in written) != ("'" in noun):
         return False
-    return said <= right or right <= said
+    return written_words <= right_words or right_words <= written_words
 
 
 def _judge(text: str, example: Example) -> float:
     return float(same_noun(first_line(text), example.completions[0]) is example.references)
 
 
-def make_wsc(*, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
-    """Return WSC's validation file."""
-    data = needed("wsc", data, *FILES)
-    file = data.need("wsc", *FILES)
-    training_file = data.beside(file, "train.jsonl")
-    read = read_wsc_as_harness if protocol is HARNESS else read_wsc
-    evaluated, training = read(file), Split(training_file.short, read(training_file)) if training_file else None
-    splits = Splits(Split(in_folder(file, FILES[0]), evaluated), training, harness_excludes=True)
-    if protocol is HARNESS:
-        return Task(
-            name="wsc",
-            paper_name="WSC",
-            protocol=protocol,
-            kind="choose",
-            metrics=(accuracy("sum", name="acc"),),
-            episodes=splits.episodes("wsc", protocol),
-            source=splits.source(protocol),
-            delimiter="\n\n",
-            default_shots=SHOTS,
-            chance=0.5,
-        )
-    asked, shown = (evaluated, training.examples) if training else kept_apart("wsc", evaluated)
-    return Task(
-        name="wsc",
-        paper_name="WSC",
+def _episodes(name: str, splits: Splits) -> DrawEpisodes:
+    """Return episodes that all have the same demonstrations, of rows whose noun is the right one."""
+    examples = splits.evaluated.examples
+    evaluated, rest = (examples, splits.training.examples) if splits.training else kept_apart(name, examples)
+    return drawn_episodes(name, evaluated, [example for example in rest if example.references], fixed=True)
+
+
+FORMS = {
+    GPT3: Form(
+        read=read_wsc,
         kind="complete",
         metrics=(judged("accuracy", _judge, share=True),),
-        episodes=drawn_episodes("wsc", asked, [one for one in shown if one.references], fixed=True),
-        source=splits.source(protocol),
+        episodes=_episodes,
         description=DESCRIPTION,
-        default_shots=SHOTS,
+        delimiter="\n",
         max_answer_tokens=16,
         notes=(
             "a noun that is not the row's own counts as 'no': on the validation file writing nothing is right in 63.5%",
             "demonstrations are rows whose noun is the right one, as the others do not tell which is",
         ),
+    ),
+    HARNESS: Form(read=read_wsc_as_harness, metrics=ACC, chance=0.5),
+}
+
+
+def make_wsc(*, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
+    """Return WSC on its validation file."""
+    form, data = form_of("wsc", FORMS, protocol), require_data("wsc", data, *FILES)
+    file = data.require("wsc", *FILES)
+    training = data.beside(file, "train.jsonl")
+    splits = Splits(
+        Split(in_folder(file, FILES[0]), form.read(file)),
+        Split(training.short, form.read(training)) if training else None,
+        harness_excludes=True,
     )
+    return form.task("wsc", protocol, splits, paper_name="WSC", default_shots=SHOTS)
 
 
 TASKS = {"wsc": make_wsc}

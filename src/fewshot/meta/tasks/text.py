@@ -20,7 +20,7 @@ import torch
 from fewshot.base.errors import ContextTooLong, Diverged, check, check_counts, look_up
 from fewshot.base.log import note
 from fewshot.base.rng import seed_of
-from fewshot.checkpoint.run import load_run
+from fewshot.checkpoint.load import load_run
 from fewshot.evaluate.tasks.novel import FAMILIES, Family
 from fewshot.kernels.choose import KERNELS
 from fewshot.meta.curves import Curve, Measured, Point, point

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from fewshot.kernels.compiler import compiler_problem
-from fewshot.model.compile import compile_blocks
+from fewshot.kernels.interface import Requirements
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
+from fewshot.model.machine import compile_blocks, requirements_of
+from fewshot.patterns.pattern import Banded, Dense
 
 # Torch's own, which it hides from users: it asks inner tensors for their gradients, and imports a deprecated module.
 pytestmark = [
@@ -51,6 +53,19 @@ def count_graphs(monkeypatch: pytest.MonkeyPatch, model: GPT, tokens: torch.Tens
     for _ in range(2):
         torch.testing.assert_close(loss_and_gradients(model, tokens), loss_and_gradients(expected, tokens))
     return len(graphs)
+
+
+def test_dropout_is_required_of_a_kernel_only_in_training() -> None:
+    config = make(3, "alternate(banded(4), dense)", dropout=0.3).config
+    assert config.patterns == (Banded(4), Dense())
+    training = requirements_of(config, device="cuda", dtype=torch.bfloat16, training=True, documents=True)
+    assert training == Requirements(Banded(4), "cuda", torch.bfloat16, 11, 11, True, 0.3, True, False, 8)
+    reading = requirements_of(config, device="cpu", dtype=torch.float32, training=False)
+    assert reading == Requirements(Banded(4), "cpu", torch.float32, 11, 11, False, 0.0, False, False, 8)
+
+
+def test_a_pattern_that_no_layer_has_is_none_of_the_models() -> None:
+    assert make(1, "alternate(banded(4), dense)").config.patterns == (Banded(4),)
 
 
 @pytest.mark.parametrize("n_layers", [3, 9])

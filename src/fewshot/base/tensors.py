@@ -1,0 +1,18 @@
+"""Checks of tensors that several floors need. The only file of this floor that imports torch at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+
+def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """Return the name of the first tensor that holds a NaN or an infinity, or None."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and tensor.numel():
+            least, most = torch.aminmax(tensor.detach())  # a NaN anywhere makes both NaN
+            if not (torch.isfinite(least) & torch.isfinite(most)):
+                return name
+    return None

@@ -1,0 +1,54 @@
+"""Every format of other programs that a model can be read from and written in.
+
+To add one: a file beside this one with its four functions, and a row of `FORMATS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fewshot.base.errors import check
+from fewshot.checkpoint.formats import gpt2
+from fewshot.checkpoint.formats.weights import check_finite
+from fewshot.model.config import GPTConfig
+from fewshot.model.gpt import GPT
+from fewshot.tokenizer.vocab import Tokenizer
+
+
+@dataclass(frozen=True)
+class Format:
+    """How one format is recognised, read and written. What cannot be read or written raises `FewshotError`."""
+
+    description: str  # what is needed to read it, for messages
+    is_in: Callable[[Path], bool]  # whether a folder or file seems to be of this format
+    read: Callable[[Path], tuple[GPT, Tokenizer]]
+    check: Callable[[GPTConfig], None]  # raises BadValue for a model that the format cannot express
+    write: Callable[[Path, GPT, Tokenizer], None]  # into a new folder
+
+
+FORMATS: dict[str, Format] = {
+    "gpt2": Format(
+        description="a Hugging Face GPT-2 folder, with its config.json,",
+        is_in=gpt2.is_hugging_face,
+        read=gpt2.read_model_and_tokenizer,
+        check=gpt2.check_is_gpt2,
+        write=gpt2.write_model_and_tokenizer,
+    ),
+}
+
+
+def format_of(path: Path) -> Format | None:
+    """Return the first format that `path` seems to be of; None if it is of none."""
+    return next((row for row in FORMATS.values() if row.is_in(path)), None)
+
+
+def check_convertible(model: GPT, *, n_tokens: int, source: Path) -> None:
+    """Raise BadValue where the tokenizer has more tokens than the model, NotFinite where weights are no numbers."""
+    n_vocab = model.config.n_vocab
+    check(
+        n_tokens <= n_vocab,
+        f"{source}: its tokenizer has {n_tokens:,} tokens, the model knows {n_vocab:,}: they are not of one model",
+    )
+    check_finite(model.state_dict(), source)

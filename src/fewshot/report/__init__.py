@@ -1,0 +1,1 @@
+"""Charts and pages. In: numbers and words. Out: SVG and HTML, which load nothing."""

@@ -1,0 +1,49 @@
+"""Every row of FORMATS, with no edit for a new one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from fewshot.base.errors import BadValue, NotFinite
+from fewshot.checkpoint.formats.table import FORMATS, check_convertible, format_of
+from fewshot.model.config import GPTConfig
+from fewshot.model.gpt import GPT
+from fewshot.tokenizer.bytes import Bytes
+
+SHAPE = {"n_layers": 2, "d_model": 12, "n_heads": 3, "n_ctx": 7, "n_vocab": 257}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_model_that_was_written_is_recognised_and_comes_back_with_its_tokenizer(name: str, tmp_path: Path) -> None:
+    model = GPT(GPTConfig(**SHAPE)).eval()
+    FORMATS[name].check(model.config)
+    FORMATS[name].write(tmp_path / "new", model, Bytes())
+    assert format_of(tmp_path / "new") is FORMATS[name]
+    back, tokenizer = FORMATS[name].read(tmp_path / "new")
+    tokens = torch.randint(257, (2, 7))
+    torch.testing.assert_close(back(tokens), model(tokens))
+    assert tokenizer.encode("caf\u00e9\r\n") == Bytes().encode("caf\u00e9\r\n")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_model_of_a_pattern_that_others_do_not_know_is_refused(name: str) -> None:
+    with pytest.raises(BadValue, match="pattern"):
+        FORMATS[name].check(GPTConfig(**SHAPE, pattern="strided(2)"))
+
+
+def test_other_folders_are_of_no_format(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").touch()
+    assert format_of(tmp_path) is None
+    assert format_of(tmp_path / "none") is None
+
+
+def test_a_run_whose_weights_are_not_finite_is_not_converted() -> None:
+    model = GPT(GPTConfig(n_layers=1, d_model=12, n_heads=3, n_ctx=7, n_vocab=11))
+    check_convertible(model, n_tokens=11, source=Path("run"))
+    with torch.no_grad():
+        model.ln_f.bias[2] = float("-inf")
+    with pytest.raises(NotFinite, match=r"run: ln_f\.bias holds numbers that are not finite"):
+        check_convertible(model, n_tokens=11, source=Path("run"))
