@@ -36,7 +36,6 @@ COVERED_BY = {
     "evaluate/data/passages.py": "evaluate/tasks/test_reading.py",
     "evaluate/data/splits.py": "evaluate/tasks/test_choices.py",
     "evaluate/load.py": "evaluate/models/test_transformers_load.py",
-    "evaluate/models/gpt.py": "evaluate/scoring/test_logprobs.py",
     "evaluate/models/language_model.py": "evaluate/scoring/test_logprobs.py",
     "evaluate/models/lm_eval.py": "evaluate/parity/test_bridge.py",
     "evaluate/protocol.py": "evaluate/test_prompt.py",

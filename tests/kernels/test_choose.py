@@ -15,7 +15,7 @@ from fewshot.kernels.choose import Choice, choose, choose_for
 from fewshot.kernels.interface import Requirements
 from fewshot.patterns.pattern import Banded, Dense, Fixed, PerHead
 
-NEED = Requirements(
+REQUIREMENTS = Requirements(
     pattern=Banded(4),
     device="cpu",
     dtype=torch.float32,
@@ -25,7 +25,7 @@ NEED = Requirements(
     dropout=0.0,
     training=True,
 )
-SECOND_ORDER = dataclasses.replace(NEED, second_order=True)
+SECOND_ORDER = dataclasses.replace(REQUIREMENTS, second_order=True)
 
 
 @pytest.fixture
@@ -42,11 +42,11 @@ def speeds(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
 
 
 def test_auto_takes_the_fastest_and_says_why(speeds: dict[str, float]) -> None:
-    kernel = choose("auto", NEED)
+    kernel = choose("auto", REQUIREMENTS)
     assert (kernel.name, kernel.attend) == ("native", native.attend)
     assert kernel.why == "kernel native for banded(4): fastest here: 5 ms, blocked 20 ms, sdpa 90 ms"
     speeds["native"] = 100.0
-    assert choose("auto", NEED).attend is blocked.attend
+    assert choose("auto", REQUIREMENTS).attend is blocked.attend
 
 
 def test_auto_passes_over_what_does_not_fit_and_says_why(speeds: dict[str, float]) -> None:
@@ -60,8 +60,8 @@ def test_auto_passes_over_what_does_not_fit_and_says_why(speeds: dict[str, float
 
 
 def test_a_named_kernel_is_taken() -> None:
-    assert choose("reference", NEED).attend is reference.attend
-    assert choose("sdpa", NEED) == Choice("sdpa", sdpa.attend, "kernel sdpa for banded(4): asked for by name")
+    assert choose("reference", REQUIREMENTS).attend is reference.attend
+    assert choose("sdpa", REQUIREMENTS) == Choice("sdpa", sdpa.attend, "kernel sdpa for banded(4): asked for by name")
 
 
 def test_a_named_kernel_that_does_not_fit_raises_with_the_reason() -> None:
@@ -76,11 +76,11 @@ def test_an_unknown_kernel_gets_the_nearest_name() -> None:
         UnknownName,
         match="unknown kernel 'sdp'; nearest: 'sdpa'; allowed: auto, blocked, flex, native, reference, sdpa, triton",
     ):
-        choose("sdp", NEED)
+        choose("sdp", REQUIREMENTS)
 
 
 def test_requirements_are_hashable_so_that_decisions_can_be_remembered() -> None:
-    assert {NEED: 1, SECOND_ORDER: 2}[dataclasses.replace(NEED)] == 1
+    assert {REQUIREMENTS: 1, SECOND_ORDER: 2}[dataclasses.replace(REQUIREMENTS)] == 1
 
 
 def test_each_pattern_of_a_model_gets_a_kernel_that_fits_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +90,7 @@ def test_each_pattern_of_a_model_gets_a_kernel_that_fits_it(monkeypatch: pytest.
     )
     monkeypatch.setattr(choose_module, "KERNELS", {"band": only_bands, "reference": reference})
     monkeypatch.setattr(choose_module, "AUTO", {"cpu": ("band",)})
-    kernels = choose_for([Dense(), Banded(4)], "auto", NEED)
+    kernels = choose_for([Dense(), Banded(4)], "auto", REQUIREMENTS)
     attend = kernels.attend
     q = torch.randn(1, 1, 3, 2)
     assert torch.equal(attend(q, q, q, Banded(4)), q + 1)
@@ -103,7 +103,7 @@ def test_each_pattern_of_a_model_gets_a_kernel_that_fits_it(monkeypatch: pytest.
 
 
 def test_one_kernel_for_all_patterns_is_that_kernel_itself(speeds: dict[str, float]) -> None:
-    assert choose_for([Dense(), Banded(4)], "auto", NEED).attend is native.attend
+    assert choose_for([Dense(), Banded(4)], "auto", REQUIREMENTS).attend is native.attend
 
 
 PATTERNS = [Dense(), Banded(4), Banded(2) | Fixed(6, 2), PerHead(Banded(3), Dense())]
@@ -118,13 +118,13 @@ def test_what_was_chosen_comes_back_from_a_file_whatever_is_fastest_then(
         "time_kernels",
         lambda requirements, kernels: {name: float(name != quickest[requirements.pattern]) for name in kernels},
     )
-    first = choose_for(PATTERNS, "auto", NEED)
+    first = choose_for(PATTERNS, "auto", REQUIREMENTS)
     assert list(first.names.values()) == ["native", "blocked", "sdpa", "native"]
     write_yaml(tmp_path / "kernels.yaml", first.names)
     monkeypatch.setattr(
         choose_module, "time_kernels", lambda requirements, kernels: {name: float(name != "sdpa") for name in kernels}
     )
-    again = choose_for(PATTERNS, read_yaml(tmp_path / "kernels.yaml"), NEED)
+    again = choose_for(PATTERNS, read_yaml(tmp_path / "kernels.yaml"), REQUIREMENTS)
     assert again.names == first.names
     assert again.reasons[1] == "kernel blocked for banded(4): asked for by name"
     q = torch.randn(1, 2, 7, 4)
@@ -135,13 +135,13 @@ def test_what_was_chosen_comes_back_from_a_file_whatever_is_fastest_then(
 
 def test_a_pattern_may_be_spelled_as_anywhere_else_and_may_be_auto(speeds: dict[str, float]) -> None:
     names = {"DENSE": "sdpa", " banded( 4 )": "auto", "strided(2)": "native"}
-    assert choose_for([Banded(4), Dense()], names, NEED).names == {"banded(4)": "native", "dense": "sdpa"}
+    assert choose_for([Banded(4), Dense()], names, REQUIREMENTS).names == {"banded(4)": "native", "dense": "sdpa"}
 
 
 def test_a_pattern_without_a_name_is_told_with_what_is_named() -> None:
     message = r"no kernel is named for 'dense' among {banded\(4\): sdpa}: add it, or give 'auto' for all"
     with pytest.raises(BadValue, match=message):
-        choose_for([Banded(4), Dense()], {"banded(4)": "sdpa"}, NEED)
+        choose_for([Banded(4), Dense()], {"banded(4)": "sdpa"}, REQUIREMENTS)
 
 
 def test_a_kernel_that_was_chosen_and_cannot_be_had_any_more_is_refused_with_its_reason(
@@ -153,10 +153,10 @@ def test_a_kernel_that_was_chosen_and_cannot_be_had_any_more_is_refused_with_its
     with pytest.raises(
         KernelUnsupported, match="'native' does not fit dense: there is no C\\+\\+ compiler; use 'auto'"
     ):
-        choose_for([Banded(4), Dense()], {"banded(4)": "native", "dense": "native"}, NEED)
+        choose_for([Banded(4), Dense()], {"banded(4)": "native", "dense": "native"}, REQUIREMENTS)
 
 
 @pytest.mark.parametrize("name", ["fastest", "", 7, None])
 def test_a_stored_name_that_is_no_kernel_is_refused(name: object) -> None:
     with pytest.raises(UnknownName, match=f"unknown kernel '{name}'"):
-        choose_for([Dense()], {"dense": name}, NEED)
+        choose_for([Dense()], {"dense": name}, REQUIREMENTS)

@@ -48,8 +48,8 @@ class Slow:
 def test_the_slower_kernel_takes_longer_and_both_see_the_same() -> None:
     clock = Clock()
     quick, slow = Slow(0.001, clock), Slow(0.02, clock)
-    found = cost.time_kernels(requirements(), {"quick": quick, "slow": slow}, clock=clock)
-    assert found == {"quick": pytest.approx(1.0), "slow": pytest.approx(20.0)}
+    times = cost.time_kernels(requirements(), {"quick": quick, "slow": slow}, clock=clock)
+    assert times == {"quick": pytest.approx(1.0), "slow": pytest.approx(20.0)}
     assert set(quick.shapes) == set(slow.shapes) == {((1, 4, 9, 64), (1, 4, 11, 64), 2)}
 
 
@@ -60,10 +60,10 @@ def test_a_first_call_that_compiles_does_not_count() -> None:
             return super().__call__(*args, **how)
 
     clock = Clock()
-    found = cost.time_kernels(
+    times = cost.time_kernels(
         requirements(), {"steady": Slow(0.005, clock), "compiled": Compiled(0.0, clock)}, clock=clock
     )
-    assert found == {"steady": pytest.approx(5.0), "compiled": pytest.approx(2.0)}
+    assert times == {"steady": pytest.approx(5.0), "compiled": pytest.approx(2.0)}
 
 
 def test_the_fastest_of_all_rounds_counts() -> None:
@@ -124,9 +124,9 @@ def test_a_folder_in_the_place_of_a_measurement_is_no_obstacle(fresh_cache: Path
 def test_what_was_measured_is_not_measured_again(fresh_cache: Path) -> None:
     clock = Clock()
     slow = Slow(0.001, clock)
-    found = cost.time_kernels(requirements(), {"slow": slow}, clock=clock)
+    times = cost.time_kernels(requirements(), {"slow": slow}, clock=clock)
     n_calls = len(slow.shapes)
-    assert cost.time_kernels(requirements(), {"slow": slow}, clock=clock) == found
+    assert cost.time_kernels(requirements(), {"slow": slow}, clock=clock) == times
     assert len(slow.shapes) == n_calls
     cost.time_kernels(requirements(Banded(5)), {"slow": slow})
     assert len(slow.shapes) > n_calls

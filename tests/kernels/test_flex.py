@@ -13,7 +13,7 @@ from fewshot.kernels.interface import Requirements
 from fewshot.patterns.layout import mask
 from fewshot.patterns.pattern import Banded, Columns, Dense, Fixed, Pattern, PerHead, Strided
 
-NEED = Requirements(
+REQUIREMENTS = Requirements(
     pattern=Banded(4),
     device="cpu",
     dtype=torch.float32,
@@ -53,7 +53,7 @@ def tensors(T: int, S: int, B: int = 2, H: int = 3, K: int = 5, **kwargs: object
 
 def test_what_it_cannot_do_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     def why(**changes: object) -> str | None:
-        return flex.supports(dataclasses.replace(NEED, **changes))
+        return flex.supports(dataclasses.replace(REQUIREMENTS, **changes))
 
     assert why(device="mps") == "FlexAttention computes on cpu and cuda, not on mps"
     assert why(training=True) == "FlexAttention has no backward on a CPU"
@@ -70,7 +70,7 @@ def test_what_it_cannot_do_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_a_compiler_the_reason_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)
-    assert "no C++ compiler" in str(flex.supports(NEED))
+    assert "no C++ compiler" in str(flex.supports(REQUIREMENTS))
 
 
 @pytest.mark.parametrize("documents", [False, True])
@@ -138,7 +138,7 @@ def test_a_query_reads_keys_of_its_own_document_only(monkeypatch: pytest.MonkeyP
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")  # inductor's own
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_compiled_it_equals_the_reference_at_the_edges_of_blocks(dtype: torch.dtype) -> None:
-    if problem := flex.supports(dataclasses.replace(NEED, dtype=dtype)):
+    if problem := flex.supports(dataclasses.replace(REQUIREMENTS, dtype=dtype)):
         pytest.skip(problem)
     tolerance = {torch.float32: 1e-5, torch.bfloat16: 2e-2}[dtype]
     pattern = PerHead(Banded(150) | Strided(130), Fixed(64, 8))

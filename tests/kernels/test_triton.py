@@ -16,7 +16,7 @@ from fewshot.kernels.interface import Requirements
 from fewshot.patterns.layout import mask
 from fewshot.patterns.pattern import Banded, Columns, Dense, Fixed, Pattern, Strided
 
-NEED = Requirements(
+REQUIREMENTS = Requirements(
     pattern=Banded(4),
     device="cuda",
     dtype=torch.float32,
@@ -53,11 +53,11 @@ def test_on_cuda_all_cases_pass() -> None:
 
 
 def test_without_triton_or_cuda_the_reason_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    cpu = Requirements(**{**vars(NEED), "device": "cpu"})
+    cpu = Requirements(**{**vars(REQUIREMENTS), "device": "cpu"})
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     assert triton.supports(cpu) == "it computes on CUDA, not on cpu"
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert triton.supports(NEED) == "Triton is not installed"
+    assert triton.supports(REQUIREMENTS) == "Triton is not installed"
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     assert triton.supports(cpu) == "Triton is not installed"
 
@@ -65,7 +65,7 @@ def test_without_triton_or_cuda_the_reason_is_given(monkeypatch: pytest.MonkeyPa
 def test_an_old_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
-    assert triton.supports(NEED) == "it needs an NVIDIA GPU of compute capability 8.0 or more"
+    assert triton.supports(REQUIREMENTS) == "it needs an NVIDIA GPU of compute capability 8.0 or more"
 
 
 @pytest.mark.parametrize("by_key", [False, True])

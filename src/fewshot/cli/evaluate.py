@@ -37,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shots",
         default="0,1,4",
-        help="numbers of demonstrations with commas; 'paper' is the task's K in the paper, 'best' the best K on "
-        "its development set (%(default)s)",
+        help="numbers of demonstrations with commas; 'paper' is the task's K in the paper, 'best' the K that does best "
+        "on its development set (%(default)s)",
     )
     parser.add_argument(
         "--protocol",
