@@ -396,8 +396,8 @@ def add_learner(copy: Copy) -> Check:
 
 def add_meta_kind(copy: Copy) -> Check:
     copy.write("meta/tasks/waves.py", copy.renamed("meta/tasks/sinusoid.py", ('tasks="sinusoid"', 'tasks="waves"')))
-    copy.insert("meta/experiment.py", "KINDS", "from fewshot.meta.tasks import waves  # noqa: E402\n\n")
-    copy.add_row("meta/experiment.py", "KINDS", '"waves": (waves.Config, waves.Experiment)')
+    copy.insert("meta/experiment.py", "EXPERIMENTS", "from fewshot.meta.tasks import waves  # noqa: E402\n\n")
+    copy.add_row("meta/experiment.py", "EXPERIMENTS", '"waves": (waves.Config, waves.Experiment)')
     path = copy.package / "cli/meta.py"
     path.write_text(re.sub(r'^(TASKS = \(.*"text")\)', r'\1, "waves")', path.read_text(), flags=re.MULTILINE))
 
