@@ -59,6 +59,7 @@ OF_NO_FILE = {
     "docs/test_bad_days.py": "docs/bad-days.md",
     "docs/test_docs.py": "the pages of docs/",
     "docs/test_how_to_add.py": "the table of CONTRIBUTING.md",
+    "docs/test_journeys.py": "the journeys of docs/README.md",
     "docs/test_tree.py": "the tree of files",
     "evaluate/parity/test_bridge.py": "scores against lm-evaluation-harness",
     "evaluate/parity/test_choosing.py": "scores against lm-evaluation-harness",
