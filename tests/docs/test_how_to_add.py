@@ -77,6 +77,14 @@ for words in json.loads(sys.argv[2]):
 """
 
 
+def differences(changed: set[str], named: list[str]) -> list[str]:
+    """How the files that were changed differ from those that a row names."""
+    patterns = {file: re.compile(re.sub(r"<\w+>", r"\\w+", re.escape(file))) for file in named}
+    others = [name for name in sorted(changed) if not any(pattern.fullmatch(name) for pattern in patterns.values())]
+    unchanged = [file for file, pattern in patterns.items() if not any(map(pattern.fullmatch, changed))]
+    return [f"the row does not name {name}" for name in others] + [f"{file} was not touched" for file in unchanged]
+
+
 class Copy:
     """A copy of the package that is added to, and the commands and tests that run on it."""
 
@@ -396,8 +404,8 @@ def add_learner(copy: Copy) -> Check:
 
 def add_meta_kind(copy: Copy) -> Check:
     copy.write("meta/tasks/waves.py", copy.renamed("meta/tasks/sinusoid.py", ('tasks="sinusoid"', 'tasks="waves"')))
-    copy.insert("meta/experiment.py", "KINDS", "from fewshot.meta.tasks import waves  # noqa: E402\n\n")
-    copy.add_row("meta/experiment.py", "KINDS", '"waves": (waves.Config, waves.Experiment)')
+    copy.insert("meta/experiment.py", "EXPERIMENTS", "from fewshot.meta.tasks import waves  # noqa: E402\n\n")
+    copy.add_row("meta/experiment.py", "EXPERIMENTS", '"waves": (waves.Config, waves.Experiment)')
     path = copy.package / "cli/meta.py"
     path.write_text(re.sub(r'^(TASKS = \(.*"text")\)', r'\1, "waves")', path.read_text(), flags=re.MULTILINE))
 
@@ -433,14 +441,28 @@ def test_every_row_of_the_table_is_done_here_or_is_left_out_with_a_reason() -> N
     assert set(rows()) == {*ADDITIONS, *NOT_DONE_HERE}
 
 
+def test_a_file_that_the_row_does_not_name_or_that_needs_no_change_is_told() -> None:
+    row = ["kernels/<name>.py", "kernels/choose.py"]
+    assert differences({"kernels/new.py", "kernels/choose.py"}, row) == []
+    assert differences({"kernels/new.py", "kernels/sub/new.py"}, row) == [
+        "the row does not name kernels/sub/new.py",
+        "kernels/choose.py was not touched",
+    ]
+
+
+def test_a_copy_tells_what_was_changed_in_it(tmp_path: Path) -> None:
+    copy = Copy(tmp_path / "copy")
+    assert copy.changed() == set()
+    copy.write("kernels/new.py", "")
+    copy.insert("kernels/choose.py", "KERNELS", "# a comment\n")
+    assert copy.changed() == {"kernels/new.py", "kernels/choose.py"}
+
+
 @pytest.mark.parametrize("what", ADDITIONS)
 def test_an_addition_touches_the_files_of_its_row_and_works(
     what: str, tmp_path: Path, text_file: Path, small_run: Path
 ) -> None:
     copy = Copy(tmp_path / "copy")
     check = ADDITIONS[what](copy)
-    named = [re.compile(re.sub(r"<\w+>", r"\\w+", re.escape(file))) for file in rows()[what]]
-    changed = copy.changed()
-    assert {name for name in changed if not any(file.fullmatch(name) for file in named)} == set()
-    assert [file.pattern for file in named if not any(map(file.fullmatch, changed))] == []
+    assert differences(copy.changed(), rows()[what]) == []
     check(text_file, small_run)

@@ -4,17 +4,17 @@ import pytest
 
 from fewshot.base.config import from_overrides
 from fewshot.meta.experiment import EXPERIMENTS, configure
-from fewshot.meta.options import description, sections
+from fewshot.meta.options import description, option_groups
 
 
 @pytest.mark.parametrize("kind", EXPERIMENTS)
 def test_the_options_given_with_their_defaults_are_the_default_configuration(kind):
-    words = [f"--{option.name}={option.default}" for section in sections(kind) for option in section.options]
+    words = [f"--{option.name}={option.default}" for group in option_groups(kind) for option in group.options]
     assert configure(kind, from_overrides(words)) == EXPERIMENTS[kind][0]()
 
 
-def test_options_have_the_comments_of_their_fields_and_sections_those_of_theirs():
-    by_name = {section.name: section for section in sections("regression")}
+def test_options_have_the_comments_of_their_fields_and_groups_those_of_theirs():
+    by_name = {group.name: group for group in option_groups("regression")}
     assert list(by_name) == ["", "reader", "outer", "learner", "learner_outer"]
     options = {option.name: option for option in by_name["outer"].options}
     assert (options["outer.warmup"].default, options["outer.warmup"].comment) == (

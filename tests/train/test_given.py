@@ -137,11 +137,11 @@ def test_a_spelling_that_goes_over_another_is_said() -> None:
 def test_a_preset_is_claimed_while_something_of_it_is_left_and_what_differs_is_said() -> None:
     config, said = configured({"preset": "tiny-1m", "n_tokens": 6400, "model": {"n_layers": 6, "dropout": 0.1}})
     assert config["preset"] == "tiny-1m"
-    assert any(line.startswith("model: tiny-1m with n_layers 6, dropout 0.1, ") for line in said)
+    assert any(line.startswith("model: tiny-1m with n_layers 6, dropout 0.1; ") for line in said)
     config, said = configured({"preset": "gpt3-small", "n_tokens": 6400, "model": SHAPE})
     assert config["preset"] is None
     assert config["optimizer"]["name"] == "muon"  # the paper's Adam is for the paper's model
-    assert "model: not gpt3-small: its n_layers, d_model, n_heads are all given otherwise" in said
+    assert "model: not gpt3-small, as other n_layers, d_model, n_heads are given" in said
 
 
 def test_the_configuration_of_a_run_gives_the_same_run_again() -> None:

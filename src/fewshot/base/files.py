@@ -28,7 +28,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     Works for a file and for a folder (create it inside the block). The content is on disk (fsync) before it is
     renamed, so that a power cut leaves either the old file or the new one; of two folders it may leave none in the
     instant between two renames. Only a regular file or a folder is replaced: a link is followed, a device or a pipe
-    is written to. Raises `BadFile` where a folder stands in the place of a file or the other way round.
+    is written to. Raises `BadFile` if a folder is in the place of a file or the other way round.
     """
     mode = _mode(path)
     if mode is not None and not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
@@ -52,7 +52,7 @@ def written_whole(path: Path) -> Iterator[Path]:
         _fsync(path.parent)
     except OSError as error:
         if str(error.filename or "").startswith(str(partial)):
-            error.filename = str(path)  # the name that was asked for, not the temporary one
+            error.filename = str(path)  # the name that the caller knows, not the temporary one
         raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -78,17 +78,17 @@ def _copied_into(path: Path) -> Iterator[Path]:
             shutil.copyfileobj(content, target)
 
 
-def _partial_folder(path: Path, *, asked: Path | None = None) -> Path:
-    """Return a new temporary folder beside `path`; errors name `asked`, or `path` if that is not given."""
-    asked = asked or path
+def _partial_folder(path: Path, *, named: Path | None = None) -> Path:
+    """Return a new temporary folder beside `path`; errors name the path `named`, or `path` if that is not given."""
+    named = named or path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
     except OSError as error:
         blocked = next((parent for parent in path.parents if parent.exists() and not parent.is_dir()), None)
         if blocked is not None:
-            raise BadFile(f"{asked} cannot be written: {blocked} is a file, not a folder") from None
-        error.filename = str(asked)
+            raise BadFile(f"{named} cannot be written: {blocked} is a file, not a folder") from None
+        error.filename = str(named)
         raise
 
 
@@ -126,7 +126,7 @@ def check_writable(path: Path) -> None:
     if mode is None or stat.S_ISREG(mode):
         target = Path(os.path.realpath(path)) if path.is_symlink() else path
         nearest = next((parent for parent in target.parents if parent.exists()), target.parent)
-        shutil.rmtree(_partial_folder(target if nearest == target.parent else nearest / target.name, asked=path))
+        shutil.rmtree(_partial_folder(target if nearest == target.parent else nearest / target.name, named=path))
     elif stat.S_ISDIR(mode):
         raise BadFile(f"{path} is a folder; give the name of a file")
 

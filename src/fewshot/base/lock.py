@@ -37,7 +37,7 @@ def hold(folder: Path, *, doing: str, wait_seconds: float = 0.0) -> Iterator[Non
         error.filename = str(folder)  # a user does not know of the lock
         raise
     try:
-        with contextlib.suppress(OSError):  # a full disk: who holds it is then not told
+        with contextlib.suppress(OSError):  # a full disk: others then do not learn who holds it
             path.write_text(f"process {os.getpid()} on {platform.node()} ({doing})", encoding="utf-8")
         yield
     finally:

@@ -41,7 +41,7 @@ class RunFolder:
 
     @classmethod
     def of_checkpoint(cls, checkpoint: Path) -> RunFolder | None:
-        """Return the run that a checkpoint's folder lies in; None for one that lies elsewhere."""
+        """Return the run that a checkpoint's folder is in; None for a folder elsewhere."""
         run = cls(checkpoint.parent.parent)
         return run if checkpoint.parent.name == run.checkpoints.name else None
 
@@ -82,7 +82,7 @@ class RunFolder:
 
     @property
     def unfinished(self) -> Path:
-        """The mark of what was begun in an empty folder and has not come to its end."""
+        """The file that marks a run or model whose making has not ended."""
         return self.path / ".unfinished"
 
     @property

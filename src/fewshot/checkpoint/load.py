@@ -98,7 +98,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _tokenizer_file(folder: Path) -> Path:
-    """Return the tokenizer of a run, or of the run that a checkpoint lies in; never one that merely lies above."""
+    """Return the tokenizer of a run, or of the run that a checkpoint is in; never one of another folder above."""
     runs = [RunFolder.of_checkpoint(path) for path in (folder.absolute(), folder.resolve())]
     for run in (RunFolder(folder), *filter(None, runs)):
         if run.tokenizer.is_file():

@@ -30,9 +30,9 @@ def run(args: argparse.Namespace) -> int:
     from fewshot.checkpoint.save import save
 
     needed = " or ".join(["a run", *(row.description for row in FORMATS.values())]) + " is needed"
-    if not args.source.is_dir():
-        raise BadFile(f"{args.source} is not a folder; {needed}")
     source_format, target_format = format_of(args.source), FORMATS[WRITTEN]
+    if source_format is None and not args.source.is_dir():
+        raise BadFile(f"{args.source} is not a folder; {needed}")
     is_run = bool(RunFolder(args.source).checkpoint_folders()) or (args.source / MANIFEST).is_file()
     if source_format is None and not is_run:
         raise BadFile(f"{args.source} holds no model: {needed}")

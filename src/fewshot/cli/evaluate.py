@@ -98,17 +98,17 @@ def run(args: argparse.Namespace) -> int:
     check(args.against != args.model, f"--against is {args.against}, which is the first model itself: give another one")
     tasks = make_tasks(args)
     seeds = numbers("--seeds", args.seeds)
-    other = load(args.against) if args.against else None  # what cannot be loaded is said before anything is asked
-    report: dict[str, list[dict[str, Any]]] = {"models": [], "protocols": [], "comparison": []}
+    other = load(args.against) if args.against else None  # refused before anything is asked
+    output: dict[str, list[dict[str, Any]]] = {"models": [], "protocols": [], "comparison": []}
     for name in names_of_checkpoints(args.model) if args.checkpoints == "all" else [args.model]:
         loaded = load(name)
         if args.checkpoints == "all":
             note(f"{name}: step {loaded.step:,}")
         with note_how_to_go_on(loaded):
             answered = ask(loaded, tasks, seeds, args)
-        report["models"].append(print_model(args.model, loaded, answered, args))
+        output["models"].append(print_model(args.model, loaded, answered, args))
     if "," in args.protocol:
-        report["protocols"] = print_protocols(answered[0], args)
+        output["protocols"] = print_protocols(answered[0], args)
     if other is not None:
         check(
             (other.folder, other.weights) != (loaded.folder, loaded.weights),
@@ -116,10 +116,10 @@ def run(args: argparse.Namespace) -> int:
         )
         with note_how_to_go_on(other):
             others = ask(other, tasks, seeds, args)
-        report["models"].append(print_model(args.against, other, others, args))
-        report["comparison"] = print_comparison(answered[0], others[0], args)
+        output["models"].append(print_model(args.against, other, others, args))
+        output["comparison"] = print_comparison(answered[0], others[0], args)
     if rank() == 0 and args.json:
-        print_json(report)
+        print_json(output)
     finish()
     return 0
 
@@ -139,14 +139,14 @@ def note_how_to_go_on(loaded: Loaded) -> Iterator[None]:
 def list_tasks() -> None:
     """Print a table of all tasks: the files that they need, and what a guess scores."""
     from fewshot.cli.show import print_table
-    from fewshot.evaluate.tasks.listed import listed
+    from fewshot.evaluate.tasks.listed import list_tasks
 
-    rows = [(row.name, row.files, "" if row.chance is None else f"{row.chance:.3f}") for row in listed()]
+    rows = [(row.name, row.files, "" if row.chance is None else f"{row.chance:.3f}") for row in list_tasks()]
     print_table(("task", "files in --data", "chance"), rows, text=2)
 
 
 def make_tasks(args: argparse.Namespace) -> Mapping[Task, Sequence[int]]:
-    """Return the tasks that are asked for, under every protocol, with their shot counts."""
+    """Return the tasks of the command line under every protocol, each with its numbers of demonstrations."""
     from dataclasses import replace
 
     from fewshot.base.errors import look_up

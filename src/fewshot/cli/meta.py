@@ -58,16 +58,15 @@ class _Help(argparse.Action):
 
 def _add_fields(parser: argparse.ArgumentParser, kind: str) -> None:
     """Add every field of a kind's configuration, which the parser itself takes as overrides, for its help page."""
-    from fewshot.meta.options import description, sections
+    from fewshot.meta.options import description, option_groups
 
     parser.usage = f"fewshot meta {kind} [--config YAML] [--learner NAME] [--out OUT] [--json] [--FIELD VALUE ...]"
     parser.description = f"{description(kind)}\n\nBelow are all fields, each with its default in the place of VALUE."
-    for section in sections(kind):
-        title = f"fields of {section.name}" if section.name else f"fields of {kind}"
-        group = parser.add_argument_group(title, section.summary)
-        for option in section.options:
+    for group in option_groups(kind):
+        listed = parser.add_argument_group(f"fields of {group.name or kind}", group.summary)
+        for option in group.options:
             help_text = option.comment.replace("%", "%%")
-            group.add_argument(f"--{option.name}", dest=argparse.SUPPRESS, metavar=option.default, help=help_text)
+            listed.add_argument(f"--{option.name}", dest=argparse.SUPPRESS, metavar=option.default, help=help_text)
 
 
 def run(args: argparse.Namespace) -> int:

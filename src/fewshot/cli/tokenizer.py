@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Two verbs."""
+    """Add the verbs, each with its options."""
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="train|encode")
     train = verbs.add_parser(
         "train", allow_abbrev=False, help="train a byte-level BPE, collect characters, or take bytes"
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train or encode."""
+    """Train a tokenizer into a file, or print the ids of a text."""
     from fewshot.base.errors import check
     from fewshot.base.files import check_is_free
     from fewshot.cli.show import print_json
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _texts(paths: Sequence[str], text_field: str) -> Iterator[str]:
-    """Yield the texts of files and folders in pieces, with a bar."""
+    """Yield the texts of files and folders in pieces, and show a progress bar."""
     from fewshot.base.progress import byte_bar
     from fewshot.corpus.sources import read_documents
     from fewshot.tokenizer.pieces import pieces

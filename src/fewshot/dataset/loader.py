@@ -25,7 +25,7 @@ class Batch:
 
     tokens: Int[Tensor, "B T"]
     targets: Int[Tensor, "B T"]  # the tokens one place further on
-    documents: Int[Tensor, "B T"] | None  # documents that ended before each token in its row; None if not asked for
+    documents: Int[Tensor, "B T"] | None  # documents that ended before each token in its row; None if not wanted
 
 
 def load_batch(
@@ -52,7 +52,7 @@ def validation_batches(
 ) -> Iterator[Batch]:
     """Yield batches of `n_rows` rows, the last one maybe smaller: every row once, in order, or `max_rows` of them.
 
-    The chosen rows lie scattered over all the text, and are the same ones each time.
+    Rows that are chosen are scattered over all the text, and the same each time.
     """
     check(n_rows >= 1, f"n_rows is {n_rows}, a batch has at least 1 row")
     check(max_rows is None or max_rows >= 1, f"max_rows is {max_rows}, it must be at least 1 or None for all rows")

@@ -33,7 +33,7 @@ def write_texts(folder: Path, n_documents: dict[str, int], *, english_chars: int
 
 
 def repeats(n: int) -> Iterator[str]:
-    """Yield documents of a few distinct letters repeated over and over, on which induction heads form."""
+    """Yield texts that repeat a few distinct letters over and over, on which induction heads form."""
     for index in range(n):
         rng = python_rng("repeats", SEED, index)
         letters = rng.sample(SYMBOLS, rng.randint(2, len(SYMBOLS)))

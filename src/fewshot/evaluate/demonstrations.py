@@ -65,7 +65,7 @@ def harness_episodes(
 ) -> DrawEpisodes:
     """Return episodes as lm-evaluation-harness makes them: the first n examples, one generator for all their draws.
 
-    So demonstrations depend on which examples were asked before, and K + 1 of them need not begin like K. `excluding`
+    So demonstrations depend on which examples came before, and K + 1 of them need not begin like K. `excluding`
     draws one more and takes the example itself out; the harness does so for tasks that name no test split, whichever
     split demonstrations come from; the others may show an example to itself. `seed` 0 is the harness's own (1234).
     Source: lm_eval 0.4.13, api/task.py (fewshot_context) and api/samplers.py.

@@ -37,7 +37,7 @@ def load(name: str) -> Loaded:
         check(bool(path.strip()), f"give a path after {HUB}, such as {HUB}models/gpt2")
         lm, its_tokenizer, weights = load_transformers(path)
         name = Path(path).resolve().name
-        folder = Path("evaluations")
+        folder = RunFolder(Path()).evaluations  # in the current folder, as it has no run
         return Loaded(lm=lm, tokenizer=its_tokenizer, weights=weights, step=0, folder=folder, name=name)
     model, tokenizer, checkpoint = load_run(Path(name))
     return Loaded(

@@ -41,7 +41,7 @@ class Result:
     protocol: str
     metric: str
     share: bool  # a share of right answers, shown in per cent
-    shots: int  # asked for
+    shots: int  # wanted
     shots_used: float  # mean of what fitted
     n: int  # questions answered
     n_skipped: int  # questions too long for the context even by themselves

@@ -123,5 +123,5 @@ class RequestState:
 
 
 def first_stop(text: bytes | bytearray, stops: Sequence[bytes], searched: int = 0) -> int | None:
-    """Return where the first stop string begins in `text[searched:]`, None where there is none."""
+    """Return where the first stop string at or behind `searched` begins, None where there is none."""
     return min((at for at in (text.find(stop, searched) for stop in stops) if at >= 0), default=None)

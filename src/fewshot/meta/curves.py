@@ -95,7 +95,7 @@ def to_json(measured: Measured) -> dict[str, Any]:
 
 
 def from_json(plain: Mapping[str, Any], *, where: str) -> Measured:
-    """Return the result that plain values describe; raises BadValue, as `from_plain` does, if they describe none."""
+    """Return the result from plain values; raises BadValue, as `from_plain` does, if they are none."""
     try:
         return from_plain(Measured, plain, where=where)
     except BadValue as error:

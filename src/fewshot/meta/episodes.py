@@ -46,7 +46,7 @@ class Episodes:
         return Episodes(self.support_x, self.support_y, x, y)
 
     def parts(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the four tensors; `Episodes(*parts)` is the way back."""
+        """Return the four tensors; `Episodes(*parts)` is the inverse."""
         return self.support_x, self.support_y, self.query_x, self.query_y
 
     def to(self, device: torch.device | str) -> Episodes:

@@ -1,4 +1,4 @@
-"""The options of an experiment, as its help lists them. In: a kind of experiment. Out: sections of options."""
+"""The options of an experiment, as its help lists them. In: a kind of experiment. Out: groups of options."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Option:
 
 
 @dataclass(frozen=True)
-class Section:
+class OptionGroup:
     """The options of one dataclass of a configuration."""
 
     name: str  # dotted; "" for the configuration itself
@@ -36,12 +36,12 @@ def description(kind: str) -> str:
     return inspect.getdoc(sys.modules[EXPERIMENTS[kind][0].__module__]) or ""
 
 
-def sections(kind: str) -> list[Section]:
-    """Return all options of a kind with their defaults, a section for each dataclass of its configuration."""
-    return list(_sections(EXPERIMENTS[kind][0](), "", ""))
+def option_groups(kind: str) -> list[OptionGroup]:
+    """Return all options of a kind with their defaults, a group for each dataclass of its configuration."""
+    return list(_option_groups(EXPERIMENTS[kind][0](), "", ""))
 
 
-def _sections(config: Any, name: str, comment: str) -> Iterator[Section]:
+def _option_groups(config: Any, name: str, comment: str) -> Iterator[OptionGroup]:
     comments = field_comments(type(config))
     values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     nested = {key: value for key, value in values.items() if dataclasses.is_dataclass(value)}
@@ -49,13 +49,13 @@ def _sections(config: Any, name: str, comment: str) -> Iterator[Section]:
         Option(_dotted(name, key), _as_yaml(value), comments[key]) for key, value in values.items() if key not in nested
     )
     summary = (inspect.getdoc(config) or "").partition("\n\n")[0].replace("\n", " ")
-    yield Section(name, f"{summary} ({comment})" if comment else summary, options)
+    yield OptionGroup(name, f"{summary} ({comment})" if comment else summary, options)
     for key, value in nested.items():
-        yield from _sections(value, _dotted(name, key), comments[key])
+        yield from _option_groups(value, _dotted(name, key), comments[key])
 
 
-def _dotted(section: str, name: str) -> str:
-    return f"{section}.{name}" if section else name
+def _dotted(group: str, name: str) -> str:
+    return f"{group}.{name}" if group else name
 
 
 def _as_yaml(value: Any) -> str:

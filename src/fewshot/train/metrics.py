@@ -59,7 +59,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 def write_line(metrics: StepMetrics, file: TextIO) -> None:
     """Append a line to an open metrics.jsonl and flush it."""
-    file.write(to_json(asdict(metrics), where="metrics.jsonl") + "\n")
+    file.write(to_json(asdict(metrics), where=Path(file.name).name) + "\n")
     file.flush()
 
 

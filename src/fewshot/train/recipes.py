@@ -81,32 +81,36 @@ def recipe_for(preset: str | None, n_parameters: int) -> Recipe:
     return Recipe(batch_tokens=524_288, lr=float(f"{lr:.2g}"), ramp_tokens=4_000_000_000)
 
 
-def schedule_for(recipe: Recipe, *, n_tokens: int, n_ctx: int, said: Mapping[str, int] | None = None) -> ScheduleConfig:
+def schedule_for(
+    recipe: Recipe, *, n_tokens: int, n_ctx: int, given: Mapping[str, int] | None = None
+) -> ScheduleConfig:
     """Return the paper's schedule, with its clocks scaled where the run is shorter than the paper's.
 
     GPT-3's cosine ends at 260/300 of the run and the ramp keeps its share of it. The warm-up keeps its tokens up to 2%
     of the run or to its share, if that is more: a smaller share of a short run would be a handful of steps. The batch
     shrinks, in whole rows, until the run has 2,000 steps; a ramp starts at a sixteenth of it, as the paper's
-    32k : 0.5M does. What is `said` of batch and clocks stands, and the rest follows it.
+    32k : 0.5M does. Values of batch and clocks that are `given` stay, and the rest follows them.
     """
-    said = said or {}
+    given = given or {}
     share = min(1.0, n_tokens / recipe.n_tokens)
     rows = max(1, min(recipe.batch_tokens, n_tokens // MIN_STEPS) // n_ctx)
     chosen = rows * n_ctx if share < 1 else recipe.batch_tokens
-    batch = said.get("batch_tokens", max(chosen, said.get("batch_start_tokens", 0)))
+    batch = given.get("batch_tokens", max(chosen, given.get("batch_start_tokens", 0)))
     start = min(recipe.batch_start_tokens, batch)
     if share < 1:
         start = min(batch, max(1, batch // 16 // n_ctx) * n_ctx) if recipe.ramp_tokens else batch
     whole = recipe.decay_tokens == recipe.n_tokens  # the decay takes the whole run, however long it is
     warmup = min(recipe.warmup_tokens, max(n_tokens // 50, int(recipe.warmup_tokens * share)))
-    warmup = said.get("warmup_tokens", min(warmup, max(0, said.get("decay_tokens", n_tokens) // 2)))
+    warmup = given.get("warmup_tokens", min(warmup, max(0, given.get("decay_tokens", n_tokens) // 2)))
     return ScheduleConfig(
         n_tokens=n_tokens,
         batch_tokens=batch,
-        batch_start_tokens=said.get("batch_start_tokens", start),
+        batch_start_tokens=given.get("batch_start_tokens", start),
         ramp_tokens=int(recipe.ramp_tokens * share),
         warmup_tokens=warmup,
-        decay_tokens=said.get("decay_tokens", max(n_tokens if whole else int(recipe.decay_tokens * share), warmup + 1)),
+        decay_tokens=given.get(
+            "decay_tokens", max(n_tokens if whole else int(recipe.decay_tokens * share), warmup + 1)
+        ),
         final_fraction=recipe.final_fraction,
     )
 

@@ -178,25 +178,25 @@ def _name_of(model: GPTConfig, preset: str | None) -> str:
     return f"{preset} with {', '.join(changed)}" if changed else preset
 
 
-def _schedule(said: Mapping[str, Any], recipe: Recipe, *, n_tokens: int, n_ctx: int, say: Say) -> ScheduleConfig:
+def _schedule(given: Mapping[str, Any], recipe: Recipe, *, n_tokens: int, n_ctx: int, say: Say) -> ScheduleConfig:
     """Return the schedule that is run: values that are not given follow those that are; batches are whole rows."""
     known = {
         key: cast(value, int, f"schedule.{key}")
-        for key, value in said.items()
+        for key, value in given.items()
         if key in ("batch_tokens", "batch_start_tokens", "warmup_tokens", "decay_tokens")
     }
-    chosen = to_plain(schedule_for(recipe, n_tokens=n_tokens, n_ctx=n_ctx, said=known))
-    asked = from_plain(ScheduleConfig, lay_over(chosen, {**said, "n_tokens": n_tokens}), where="schedule")
-    for line in about_clocks(asked, n_ctx=n_ctx):
+    chosen = to_plain(schedule_for(recipe, n_tokens=n_tokens, n_ctx=n_ctx, given=known))
+    schedule = from_plain(ScheduleConfig, lay_over(chosen, {**given, "n_tokens": n_tokens}), where="schedule")
+    for line in about_clocks(schedule, n_ctx=n_ctx):
         say(line)
-    batch, start = (whole_rows(n, n_ctx) * n_ctx for n in (asked.batch_tokens, asked.batch_start_tokens))
+    batch, start = (whole_rows(n, n_ctx) * n_ctx for n in (schedule.batch_tokens, schedule.batch_start_tokens))
     for name, done, wanted in (
-        ("batch_tokens", batch, asked.batch_tokens),
-        ("batch_start_tokens", start, asked.batch_start_tokens),
+        ("batch_tokens", batch, schedule.batch_tokens),
+        ("batch_start_tokens", start, schedule.batch_start_tokens),
     ):
         if done != wanted:
             say(f"schedule: {name} {done:,} in whole rows, as {wanted:,} is no multiple of n_ctx {n_ctx:,}")
-    return dataclasses.replace(asked, batch_tokens=batch, batch_start_tokens=start)
+    return dataclasses.replace(schedule, batch_tokens=batch, batch_start_tokens=start)
 
 
 def _budget_flops(device: str) -> float:

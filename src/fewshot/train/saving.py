@@ -165,7 +165,7 @@ def validation_loss(
     document_masking: bool = False,
     stop: StopRequest | None = None,
 ) -> float | None:
-    """Return mean nats a token over the validation rows, each token predicted once; None if asked to stop.
+    """Return mean nats a token over the validation rows, each token predicted once; None if stopped.
 
     Computed in float32, `n_rows` rows at a time.
     """

@@ -12,10 +12,10 @@ from fewshot.bench.harness import write_repositories
 from fewshot.cli.main import main
 from fewshot.evaluate.data.files import DataFolder
 from fewshot.evaluate.data.hub import FILES, FOLDERS, Hub, open_data
-from fewshot.evaluate.data.hub_layouts import coqa, race_as_harness, record
 from fewshot.evaluate.tasks.table import make_task
 
 datasets = pytest.importorskip("datasets", reason="datasets is not installed: pip install 'fewshot[hub]'")
+
 
 STORED = {file: stored for file, (stored, _) in (FILES | FOLDERS).items()}
 
@@ -95,35 +95,10 @@ def test_races_questions_come_together_as_articles(hub, tmp_path):
     assert len(ours.episodes(9, 2, 0)) == 4
 
 
-def test_the_harnesss_copy_of_race_keeps_its_order():
-    original, (first, second) = race_article("high", 2)
-    problems = [{key: row[key] for key in ("question", "options", "answer")} for row in (first, second)]
-    row = {"example_id": "high2.txt", "article": "Text 2.", "problems": str(problems)}
-    articles = race_as_harness([row, {**row, "example_id": "high1.txt"}])
-    assert [json.loads(text)["id"] for text in articles.values()] == ["high2.txt", "high1.txt"]
-    assert json.loads(articles["00001.txt"]) == original
-
-
 def test_penn_treebanks_sentences_are_its_lines(hub):
     data = hub({"ptb.test.txt": [{"sentence": "no it was n't"}, {"sentence": "mr. <unk> said N"}]})
     (episode,) = make_task("ptb", data=data).episodes(1, 0, 0)
     assert episode.example.completions == ("no it was n't\nmr. <unk> said N",)
-
-
-def test_coqas_placeholders_are_no_answers():
-    turns = {"input_text": ["Who?", "Why?"], "turn_id": [1, 2]}
-    nobody = {"input_text": [""], "turn_id": [-1]}
-    row = {"id": "a", "story": "S", "questions": turns, "answers": turns}
-    (story,) = json.loads(coqa([{**row, "additional_answers": {"0": nobody, "1": turns}}]))["data"]
-    assert story["additional_answers"] == {
-        "1": [{"input_text": "Who?", "turn_id": 1}, {"input_text": "Why?", "turn_id": 2}]
-    }
-
-
-def test_entities_without_spans_stand_where_the_article_first_names_them():
-    row = {"passage": "Bob met Ann. Ann left.", "query": "@placeholder left", "entities": ["Ann", "Bob"],
-           "answers": ["Ann"], "idx": {"passage": 0, "query": 0}}  # fmt: skip
-    assert json.loads(record([row]))["passage"]["entities"] == [{"start": 0, "end": 2}, {"start": 8, "end": 10}]
 
 
 def test_a_repository_in_another_layout_is_named(hub):

@@ -57,11 +57,11 @@ def test_spans_with_shared_beginnings_score_as_the_model_itself_does(name):
     shown = tuple(torch.randint(97, (30,), generator=generator).tolist())
     spans = [Span((*shown, q, q + 1, *choice), 32) for q in range(0, 40, 9) for choice in ((1, 2, 3), (1, 2, 4), (50,))]
     scorer = Scorer(lm, batch_size=3)
-    for span, found in zip(spans, scorer.score(spans), strict=True):
+    for span, result in zip(spans, scorer.score(spans), strict=True):
         with torch.no_grad():
             logprobs = model(torch.tensor([span.tokens[:-1]])).logits[0, span.start - 1 :].log_softmax(-1)
         targets = torch.tensor(span.tokens[span.start :])
-        assert found.logprob == pytest.approx(logprobs.gather(1, targets[:, None]).sum().item(), abs=1e-3)
+        assert result.logprob == pytest.approx(logprobs.gather(1, targets[:, None]).sum().item(), abs=1e-3)
     assert bool(scorer.known) == lm.branching
 
 
@@ -90,14 +90,14 @@ def test_beams_are_those_of_the_library(name, beams):
         beams=beams,
         length_penalty=0.0,
     )
-    for prompt, found in zip(prompts, ours, strict=True):
+    for prompt, completion in zip(prompts, ours, strict=True):
         theirs = model.generate(
             torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.long), max_new_tokens=7,
             num_beams=beams, do_sample=False, length_penalty=0.0, eos_token_id=96, pad_token_id=96,
         )[0, len(prompt) :].tolist()  # fmt: skip
         while len(theirs) > 1 and theirs[-2:] == [96, 96]:
             theirs.pop()
-        assert list(found.tokens) == theirs
+        assert list(completion.tokens) == theirs
 
 
 def test_a_saved_model_is_loaded_by_its_path_with_its_tokenizer(tmp_path):
@@ -207,7 +207,7 @@ def test_the_batch_size_does_not_change_scores(name):
     generator = torch.Generator().manual_seed(3)
     spans = [Span(tuple(torch.randint(5, 97, (n,), generator=generator).tolist()), n - 2) for n in (5, 9, 17, 18, 30)]
     alone, together = (Scorer(lm, batch_size=n).score(spans) for n in (1, 5))
-    assert [one.logprob for one in alone] == pytest.approx([one.logprob for one in together], abs=1e-3)
+    assert [score.logprob for score in alone] == pytest.approx([score.logprob for score in together], abs=1e-3)
 
 
 BLOOM = {"vocab_size": 97, "hidden_size": 32, "n_layer": 1, "n_head": 2}

@@ -1,10 +1,45 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from fewshot.base.errors import BadValue, UnknownName
+from fewshot.evaluate.data.files import DataFolder
+from fewshot.evaluate.protocol import HARNESS
 from fewshot.evaluate.tasks import arithmetic, novel, scramble
 from fewshot.evaluate.tasks.table import TASKS, make_task
+
+SAMPLES = Path(__file__).resolve().parents[1] / "golden" / "samples"
+
+
+H1 = {  # task: sample, row of Table H.1, K, chance, has a development set beside the evaluated one
+    "story_cloze": ("story_cloze", "StoryCloze", 70, 1 / 2, True),
+    "nq_open": ("nq_open", "NQs", 64, None, False),
+    "web_questions": ("web_questions", "WebQs", 64, None, False),
+    "trivia_qa": ("trivia_qa", "TriviaQA", 64, None, False),
+    "winograd": ("winograd", "Winograd", 7, 1 / 2, False),
+    "winogrande": ("winogrande", "Winogrande", 50, 1 / 2, False),
+    "piqa": ("piqa", "PIQA", 50, 1 / 2, False),
+    "arc_easy": ("arc", "ARC (Easy)", 50, 1 / 4, True),
+    "arc_challenge": ("arc", "ARC (Challenge)", 50, 1 / 4, True),
+    "openbookqa": ("openbookqa", "OpenBookQA", 100, 1 / 4, True),
+    "anli_r1": ("anli", "ANLI R1", 50, 1 / 3, True),
+    "anli_r2": ("anli", "ANLI R2", 50, 1 / 3, True),
+    "anli_r3": ("anli", "ANLI R3", 50, 1 / 3, True),
+    "ptb": ("ptb", "PTB", 0, None, False),
+}
+
+
+HARNESS_METRICS = {
+    **{task: ["acc"] for task in ("story_cloze", "winograd", "winogrande", "anli_r1")},
+    **{task: ["acc", "acc_norm"] for task in ("piqa", "arc_easy", "openbookqa")},
+}
+
+
+def sampled(task: str) -> DataFolder:
+    return DataFolder(SAMPLES / H1[task][0])
+
 
 BY_RULE = {**arithmetic.TASKS, **scramble.TASKS, **novel.TASKS}
 PAPER = {"2D+", "2D-", "3D+", "3D-", "4D+", "4D-", "5D+", "5D-", "2Dx", "1DC", "CL", "A1", "A2", "RI", "RW"}
@@ -32,3 +67,18 @@ def test_every_other_task_says_which_files_it_needs(name):
 def test_a_misspelt_task_is_told_the_nearest():
     with pytest.raises(UnknownName, match="nearest: 'novel_symbols'"):
         make_task("novel_symbol")
+
+
+@pytest.mark.parametrize("name", H1)
+def test_k_chance_and_development_set_are_the_papers(name: str) -> None:
+    task = make_task(name, data=sampled(name))
+    assert (task.name, task.paper_name, task.default_shots) == (name, H1[name][1], H1[name][2])
+    assert task.chance == (None if H1[name][3] is None else pytest.approx(H1[name][3]))
+    assert (task.dev is not None) == H1[name][4]
+
+
+@pytest.mark.parametrize("name", HARNESS_METRICS)
+def test_measures_are_named_as_the_harness_names_them(name: str) -> None:
+    task = make_task(name, data=sampled(name), protocol=HARNESS)
+    assert [metric.name for metric in task.metrics] == HARNESS_METRICS[name]
+    assert task.answer_context is None

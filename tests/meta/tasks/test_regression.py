@@ -156,7 +156,7 @@ def test_the_runs_on_file_make_an_experiment_that_learns_in_context(path):
      ({"functions": "sinusoid", "noise": 0.5}, "a sinusoid has none"),
      ({"test_tasks": 1}, "test_tasks is 1"), ({"test_steps": ()}, "test_steps"), ({"test_steps": (0,)}, "test_steps"),
      ({"n_examples": 4}, "n_support is 5, must be at most n_examples, 4"),
-     ({"learner": LearnerConfig(name="context")}, "learner.name is 'context', which is the reader's"),
+     ({"learner": LearnerConfig(name="context")}, "learner.name is 'context', which is that of the learner in context"),
      ({"reader": None, "learner": LearnerConfig(algorithm="context")}, "nothing is left to learn")],
 )  # fmt: skip
 def test_settings_that_mean_nothing_are_refused(wrong, message):

@@ -41,7 +41,7 @@ def find_weights(folder: Path) -> tuple[Path, dict[str, str] | None]:
 
 
 def _parts(index: Path) -> dict[str, str]:
-    """Return the file of each tensor; raise BadFile for one that does not lie beside the index."""
+    """Return the file of each tensor; raise BadFile for one that is not beside the index."""
     plain = read_json(index)
     parts = plain.get("weight_map") if isinstance(plain, dict) else None
     if not isinstance(parts, dict) or not parts:
@@ -92,7 +92,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     """Return the tensors of one file; raises BadFile."""
     _check_pointer(file)
     try:
-        with warnings.catch_warnings(action="ignore"):  # of old pickles: whether they can be read is said below
+        with warnings.catch_warnings(action="ignore"):  # about old pickles: what cannot be read raises below
             state = load_file(file) if file.suffix == ".safetensors" else torch.load(file, weights_only=True)
     except (SafetensorError, RuntimeError, EOFError, LookupError, ValueError, TypeError) as error:
         if "memory" in str(error):

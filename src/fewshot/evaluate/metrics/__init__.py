@@ -1,1 +1,1 @@
-"""Metrics: what answers are worth. A file a family, as each set's official script defines it."""
+"""Metrics of answers: a file for each family, as the sets' official scripts define them."""

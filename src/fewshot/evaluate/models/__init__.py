@@ -1,1 +1,1 @@
-"""Language models that can be evaluated: what evaluation asks of one, and who answers."""
+"""Language models that can be evaluated: the protocol, and the classes that implement it."""

@@ -62,7 +62,7 @@ def store_evidence(folder: Path, evidence: Mapping[str, Evidence], *, step: int,
 
 
 def read_main_scores(folder: Path) -> list[CleanDirtyScores]:
-    """Return of each task in a folder of evidence the first metric, where it was taken on most questions."""
+    """Return for each task in a folder of evidence the scores of its main metric on most questions."""
     main = []
     for path in sorted(folder.glob("*.json")):
         try:

@@ -4,10 +4,10 @@ In: a folder for all results, such as RUN/evaluations. Out: in it a folder for e
 
 step-00002000/                     a checkpoint's
     TASK.json                      results; TASK.lm-eval.json under the harness's protocol
-    answers/TASK.PROTOCOL.jsonl    as they came
+    answers/TASK.PROTOCOL.jsonl    in the order in which they came
     contamination/TASK.json
 step-00002000-1a2b3c4d/            other weights of that step: of a training that was done anew in the same folder
-NAME-1a2b3c4d/                     a model of others', by a digest of its weights
+NAME-1a2b3c4d/                     a model of another program, by a digest of its weights
 
 A measurement is known by its metric, K, seed and set of questions, and is replaced by the same one alone. Each write
 locks the folder and begins with what is there by then. A file that cannot be read is named and left out, and only

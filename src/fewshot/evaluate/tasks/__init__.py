@@ -1,1 +1,1 @@
-"""One file a family of tasks; `table.py` joins their rows."""
+"""A file for each family of tasks; `table.py` joins their rows."""

@@ -58,7 +58,7 @@ FORMS = {
 
 
 def make_sat_analogies(*, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
-    """Return the 374 questions; demonstrations of each are others of the same set."""
+    """Return the task on all 374 questions; demonstrations of each are others of the same set."""
     form, data = form_of("sat_analogies", FORMS, protocol), require_data("sat_analogies", data, SAT_FILE)
     splits = Splits(require_split("sat_analogies", data, form.read, SAT_FILE))
     source = f"{splits.evaluated.name}, demonstrations from the same set"

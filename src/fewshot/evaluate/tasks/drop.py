@@ -87,7 +87,7 @@ FORMS = {
 
 
 def make_drop(*, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
-    """Return DROP's development set."""
+    """Return DROP on its development set."""
     form, data = form_of("drop", FORMS, protocol), require_data("drop", data, *FILES)
     splits = passage_splits("drop", data, form.read, files=FILES, training=TRAINING_FILES, protocol=protocol)
     return form.task("drop", protocol, splits, paper_name="DROP", default_shots=20)

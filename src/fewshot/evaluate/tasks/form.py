@@ -1,7 +1,7 @@
 """A task's form under one protocol: how its questions are written and judged. Each task's file has a table of them.
 
-`FORMS = {GPT3: Form(...), HARNESS: Form(...)}` says side by side in what the paper's prompts and the harness's differ;
-`form_of` looks one up, and the form makes the task. Knows no task.
+`FORMS = {GPT3: Form(...), HARNESS: Form(...)}` shows side by side how the paper's prompts and the harness's differ.
+`form_of` looks up a form once, and the form makes the task. Knows no task.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ ACC_AND_NORM = (*ACC, accuracy("character", name="acc_norm"))
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """What differs in a task between protocols; the fields that `Task` has too are the same there."""
+    """How a task is written and judged under one protocol; fields that `Task` has too mean the same as there."""
 
     metrics: tuple[Metric, ...]
-    read: Callable[..., Any] = lambda examples: examples  # makes examples, or passages of them, of a file
+    read: Callable[..., Any] = lambda examples: examples  # a file, or what is in it, into examples or passages
     kind: TaskKind = "choose"
     episodes: Callable[[str, Splits], DrawEpisodes] | None = None  # where not drawn as `Splits.episodes` does
     uses_training: bool = True  # demonstrations come from a training set, where there is one

@@ -68,7 +68,7 @@ FORMS = {
 
 
 def make_hellaswag(*, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
-    """Return HellaSwag's validation set; without the training file one scene in five is kept for demonstrations."""
+    """Return HellaSwag on its validation set; without a training file a fifth of it is for demonstrations."""
     data = require_data("hellaswag", data, *VALIDATION_FILES)
     form = form_of("hellaswag", FORMS, protocol)
     splits = Splits(

@@ -1,4 +1,4 @@
-"""All tasks with what they need. In: the table. Out: a row a task: its files, and what a guess scores."""
+"""The list of all tasks. In: the table. Out: a row for each task: its files, and what a guess scores."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fewshot.evaluate.data.files import NeedsData
 from fewshot.evaluate.tasks.table import TASKS, make_task
 
-# The share of right answers of a guess, of sets in files whose questions have all as many choices
+# The share of right answers of a guess, for sets in files whose questions all have the same number of choices
 CHANCE = {
     **dict.fromkeys(("hellaswag", "openbookqa", "race_h", "race_m"), 1 / 4),
     **dict.fromkeys(("story_cloze", "winograd", "winogrande", "piqa", "boolq", "copa", "rte", "wic", "wsc"), 1 / 2),
@@ -18,19 +18,19 @@ CHANCE = {
 
 
 @dataclass(frozen=True)
-class Listed:
-    """One task: the files that it is read from, or how it is made; the main measure of a guess, where it is known."""
+class TaskRow:
+    """One task: the files that it is read from, or how it is made; the main metric of a guess, where it is known."""
 
     name: str
     files: str
     chance: float | None
 
 
-def listed() -> Iterator[Listed]:
-    """Yield every task, in the order of names."""
+def list_tasks() -> Iterator[TaskRow]:
+    """Yield a row for every task, in the order of names."""
     for name in sorted(TASKS):
         try:
             task = make_task(name)
-            yield Listed(name, task.source, task.chance)
+            yield TaskRow(name, task.source, task.chance)
         except NeedsData as error:
-            yield Listed(name, error.files, CHANCE.get(name))
+            yield TaskRow(name, error.files, CHANCE.get(name))

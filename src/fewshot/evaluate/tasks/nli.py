@@ -36,7 +36,7 @@ FORMS = {
 
 
 def make_anli(number: int, *, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
-    """Return the test set of ANLI's round of that number."""
+    """Return ANLI on the test set of that round."""
     name, folder = f"anli_r{number}", f"R{number}"
     data = require_data(name, data, f"{folder}/test.jsonl")
     form = form_of(name, FORMS, protocol)

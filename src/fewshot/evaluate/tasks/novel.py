@@ -2,8 +2,8 @@
 
 Zero-shot is chance by construction, so whatever a model gains with K it has learned from the prompt.
 A rule of a `novel_` family is kept for evaluation or for training by a hash of the rule itself, so no evaluated rule
-was ever trained on. The `hidden_` families have too few rules for that: each was trained on, and which one holds only
-the demonstrations tell.
+was ever trained on. The `hidden_` families have too few rules for that: each was trained on, and only
+the demonstrations tell which one holds.
 Refuses to know models.
 """
 
@@ -50,7 +50,7 @@ class Family(ABC, Generic[R]):
 
     @abstractmethod
     def draw_rule(self, rng: random.Random) -> R:
-        """Return a rule, uniformly out of all of the family."""
+        """Return a rule, drawn uniformly from all of the family."""
 
     @abstractmethod
     def draw_question(self, rng: random.Random) -> str:
@@ -61,15 +61,15 @@ class Family(ABC, Generic[R]):
         """Return the rule's answer."""
 
     @abstractmethod
-    def ideal(self, shown: Mapping[str, str], query: str) -> float:
-        """Return probability that the best guess is right after seeing `shown`, if every rule is equally likely."""
+    def ideal(self, known: Mapping[str, str], query: str) -> float:
+        """Return the probability that the best guess is right given `known`, if all rules are equally likely."""
 
     def context(self, question: str) -> str:
-        """Return a question as a line begins."""
+        """Return the beginning of a line, which is the question."""
         return f"{question} {self.sign}" if self.sign else question
 
     def completion(self, answer: str) -> str:
-        """Return an answer as a line ends."""
+        """Return the end of a line, which is the answer."""
         return f" {answer}"
 
     def held_out(self, rule: R) -> bool:
@@ -91,15 +91,15 @@ class Family(ABC, Generic[R]):
     def _episode(self, index: int, max_shots: int, seed: int) -> Episode:
         rng = python_rng(self.name, "evaluation", index, seed)
         rule, query = self.rule(rng, held_out=True), self.draw_question(rng)
-        shown: dict[str, str] = {}
-        ideal = [self.ideal(shown, query)]
-        while len(shown) < min(max_shots, self.n_questions):
+        known: dict[str, str] = {}
+        ideal = [self.ideal(known, query)]
+        while len(known) < min(max_shots, self.n_questions):
             question = self.draw_question(rng)
-            if question not in shown:
-                shown[question] = self.answer(rule, question)
-                ideal.append(self.ideal(shown, query))
+            if question not in known:
+                known[question] = self.answer(rule, question)
+                ideal.append(self.ideal(known, query))
         name = f"{self.name}:{index}"
-        demonstrations = tuple(self._example(name, question, answer) for question, answer in shown.items())
+        demonstrations = tuple(self._example(name, question, answer) for question, answer in known.items())
         return Episode(self._example(name, query, self.answer(rule, query)), demonstrations, tuple(ideal))
 
     def _example(self, name: str, question: str, answer: str) -> Example:
@@ -121,7 +121,7 @@ class Family(ABC, Generic[R]):
 
 
 class Symbols(Family[str]):
-    """A bijection of symbols, "q t": after K demonstrations the query was shown, or 1 in n - K must be guessed."""
+    """A bijection of symbols, "q t": the query is one of the K demonstrations, or 1 in n - K must be guessed."""
 
     name, kind, sign, default_shots = "novel_symbols", "choose", "", 16
     n_lines = (24, 40)
@@ -140,9 +140,7 @@ class Symbols(Family[str]):
         return rng.choice(self.symbols)
 
     def draw_questions(self, rng: random.Random, n: int) -> list[str]:
-        """Return a few symbols, or all, in a fresh order again and again: short dictionaries are what is learned
-        first.
-        """
+        """Return a few symbols, or all, each time in a new order: short dictionaries are learned first."""
         n_distinct = rng.choice(self.few) if rng.random() < 0.8 else self.n_questions
         chosen = rng.sample(self.symbols, min(n_distinct, self.n_questions))
         phases = [rng.sample(chosen, len(chosen)) for _ in range(-(-n // len(chosen)))]
@@ -152,9 +150,9 @@ class Symbols(Family[str]):
         """Return the symbol that the bijection gives."""
         return rule[self.symbols.index(question)]
 
-    def ideal(self, shown: Mapping[str, str], query: str) -> float:
-        """Return 1 if the query was shown, else one of the symbols that were not yet an answer."""
-        return 1.0 if query in shown else 1 / (len(self.symbols) - len(shown))
+    def ideal(self, known: Mapping[str, str], query: str) -> float:
+        """Return 1 if the query's answer is known, else the share of one of the symbols that are not yet an answer."""
+        return 1.0 if query in known else 1 / (len(self.symbols) - len(known))
 
 
 class Countable(Family[R]):
@@ -166,9 +164,9 @@ class Countable(Family[R]):
         """Return one of the rules."""
         return rng.choice(self.rules)
 
-    def ideal(self, shown: Mapping[str, str], query: str) -> float:
-        """Return share of the commonest answer among the rules that agree with everything shown."""
-        agreeing = [rule for rule in self.rules if all(self.answer(rule, q) == a for q, a in shown.items())]
+    def ideal(self, known: Mapping[str, str], query: str) -> float:
+        """Return the share of the commonest answer among the rules that agree with all known answers."""
+        agreeing = [rule for rule in self.rules if all(self.answer(rule, q) == a for q, a in known.items())]
         answers = Counter(self.answer(rule, query) for rule in agreeing)
         return max(answers.values()) / len(agreeing)
 
@@ -214,7 +212,7 @@ class Letters(Countable[tuple[int, ...]]):
 
 
 class Offset(Countable[int]):
-    """An unknown number to add, "7 -> 12": a single demonstration says all."""
+    """An unknown number to add, "7 -> 12": a single demonstration tells the rule."""
 
     name, kind, sign, default_shots = "novel_offset", "complete", "->", 4
     n_questions = 100  # 0 to 99
@@ -263,7 +261,7 @@ FAMILIES: dict[str, type[Family]] = {family.name: family for family in (Symbols,
 
 
 def make_novel(name: str, *, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
-    """Return the task of that name; made by rule, so `data` has nothing for it."""
+    """Return the task of that name; it is made by rule and ignores `data`."""
     refuse_harness(name, protocol)
     family = FAMILIES[name]()
     query = family.draw_question(python_rng(name))

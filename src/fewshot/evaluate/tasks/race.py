@@ -124,7 +124,7 @@ FORMS = {
 
 
 def make_race(name: str, *, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
-    """Return RACE's test set of one school; the best K is chosen on its development set."""
+    """Return the task of that name on RACE's test set; the best K is chosen on its development set."""
     school, paper_name = SCHOOLS[name]
     if protocol is HARNESS and name != "race_h":
         raise BadValue(f"{name} is no task of lm-evaluation-harness 0.4.13, only race_h is: use --protocol gpt3")

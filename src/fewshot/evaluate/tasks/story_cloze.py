@@ -43,7 +43,7 @@ def read_story_cloze(file: DataFile) -> list[Example]:
 
 
 def make_story_cloze(*, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
-    """Return the test set; demonstrations come from the validation set, as there is no training set with endings."""
+    """Return StoryCloze on its test set; demonstrations are from the validation set: no training set has endings."""
     data = require_data("story_cloze", data, TEST_FILE)
     splits = Splits(
         require_split("story_cloze", data, read_story_cloze, TEST_FILE),

@@ -78,14 +78,14 @@ def training_pairs(direction: Direction) -> Iterator[tuple[str, str]]:
 
 
 def read_sentences(file: DataFile) -> list[str]:
-    """Return the sentences of SGML's <seg>, or of plain lines, without needless spaces and SGML's entities."""
+    """Return the sentences of SGML's <seg>, or of plain lines, without superfluous spaces and with entities decoded."""
     if _is_sgml(file):
         return [html.unescape(" ".join(segment.split())) for segment in _SEGMENT.findall(file.text())]
     return list(map(str.strip, _lines(file)))
 
 
 def read_sentences_as_harness(file: DataFile) -> list[str]:
-    """Return the sentences as `read_sentences`, but with the spaces and entities that the file has."""
+    """Return the sentences that `read_sentences` returns, but with the spaces and entities that the file has."""
     return _SEGMENT.findall(file.text()) if _is_sgml(file) else list(map(str.rstrip, _lines(file)))
 
 
@@ -167,7 +167,7 @@ def _forms(direction: Direction) -> dict[EvalProtocol, Form]:
 
 
 def make_translation(name: str, *, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
-    """Return the direction's test set; without its files the development set is evaluated.
+    """Return the direction on its test set, or on its development set where the test set's files are missing.
 
     Demonstrations come from a training corpus in the paper's form, from the development set in the harness's and
     where there is no corpus.

@@ -146,7 +146,7 @@ WINOGRANDE_FORMS = {
 
 
 def make_winograd(*, data: Data | None = None, protocol: EvalProtocol = GPT3) -> Task:
-    """Return Winograd's 273 schemas; demonstrations of each are others of the same set."""
+    """Return Winograd on its 273 schemas; demonstrations of each are others of the same set."""
     form, data = form_of("winograd", WINOGRAD_FORMS, protocol), require_data("winograd", data, *WINOGRAD_FILES)
     splits = Splits(require_split("winograd", data, form.read, *WINOGRAD_FILES))
     source = f"{splits.evaluated.name}, demonstrations from the same set"

@@ -43,7 +43,7 @@ _DETERMINERS = "a an few her his each every many much my our some that the their
 def read_wsc(file: DataFile) -> list[Example]:
     """Return the passages of a file with the paper's question; the completion is the noun that the row names.
 
-    `references` is whether the pronoun refers to that noun: only then can it be shown as a demonstration.
+    `references` is whether the pronoun refers to that noun: only then can it be a demonstration.
     """
 
     def example(_: int, row: Row) -> Example:

@@ -56,7 +56,7 @@ class Choice:
 def choose_settings(
     module: nn.Module, episodes: Episodes, loss: LossFunction, judge: LossFunction, tried: FineTuning
 ) -> Choice:
-    """Return the settings whose fine-tuned weights have the highest mean `judge` on the episodes' queries.
+    """Return the settings whose fine-tuned weights have the highest mean `judge` on the queries of the episodes.
 
     Settings with predictions that are not finite, on any task, are left out; raises Diverged if all are.
     """

@@ -111,7 +111,7 @@ class ImageNetwork(Classifier):
 
 
 class TextNetwork(Classifier):
-    """Byte embeddings, a convolution over 5 bytes, batch norm, ReLU, the largest over the text, a linear head.
+    """Byte embeddings, a convolution over 5 bytes, batch norm, ReLU, the maximum over the text, a linear head.
 
     In: byte ids (B, length). Source: after Kim 2014.
     """

@@ -71,7 +71,7 @@ class Classes:
         return Classes(self.examples, self.firsts[which], self.counts[which], labels)
 
     def split(self, shares: Mapping[str, float], *, seed: int) -> dict[str, Classes]:
-        """Return disjoint parts of the classes by name, drawn by the seed; the last part gets the rest of rounding."""
+        """Return disjoint parts of the classes by name, drawn by the seed; the last part gets what rounding leaves."""
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed_of("classes", seed)))
         sizes = [round(share * len(self)) for share in shares.values()]
         sizes[-1] = len(self) - sum(sizes[:-1])

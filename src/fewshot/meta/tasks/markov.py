@@ -48,7 +48,7 @@ def draw_chains(n_chains: int, length: int, *, n_symbols: int, generator: torch.
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Settings; three symbols and 100 positions, as in the paper, whose models have attention alone, ours are GPTs."""
+    """Settings; three symbols and 100 positions, as in the paper. Its models have attention alone, ours are GPTs."""
 
     n_symbols: int = 3
     length: int = 100  # symbols

@@ -125,7 +125,7 @@ class Experiment:
         self.loops = {name: OuterLoop(self.learner.start.named(), self.learner.step, config.outer, way_out=WAY_OUT)}
 
     def watch(self, name: str) -> Mapping[str, float]:
-        """Return the accuracy on validation classes after the most steps of the test."""
+        """Return the accuracy on validation classes after the largest number of steps of the test."""
         if "validation" not in self.tasks:
             return {}
         curve = self._curve("validation", VALIDATION_TASKS, (max(self.config.test.steps),))

@@ -35,7 +35,7 @@ from fewshot.meta.tasks.text_tasks import TextTask, TextTasks, answer_loss, as_e
 from fewshot.model.gpt import GPT
 
 PROMPT, FINE_TUNING, IDEAL = "prompt", "fine-tuning", "ideal"
-TRAINED_PROMPT = "reader"  # the checkpoint trained further on prompts; its name in results and files
+IN_CONTEXT_TUNING = "reader"  # training of the checkpoint on prompts; its name in results and state files
 
 AccuracyOf = Callable[[int, Sequence[TextTask]], float]  # seed, tasks -> share of queries answered right
 
@@ -127,7 +127,7 @@ class Experiment:
             model = self._copy()
             self.prompt_models.append(model)
             step = partial(self._prompt_step, model, self.training)
-            self.loops[f"{TRAINED_PROMPT}_{seed}"] = OuterLoop(
+            self.loops[f"{IN_CONTEXT_TUNING}_{seed}"] = OuterLoop(
                 dict(model.named_parameters()), step, settings, way_out="lower reader_lr"
             )
 
@@ -176,7 +176,7 @@ class Experiment:
             curves += [
                 Curve(
                     learner=name,
-                    kind={PROMPT: "context", TRAINED_PROMPT: "context", IDEAL: "bound"}.get(name, "weights"),
+                    kind={PROMPT: "context", IN_CONTEXT_TUNING: "context", IDEAL: "bound"}.get(name, "weights"),
                     points=tuple(points),
                     tasks=family.name,
                     training_flops=training.get(name),
@@ -244,7 +244,7 @@ class Experiment:
             ),
         }
         if self.prompt_models:
-            accuracies[TRAINED_PROMPT] = lambda seed, tasks: self._prompt_accuracy(self.prompt_models[seed], tasks)
+            accuracies[IN_CONTEXT_TUNING] = lambda seed, tasks: self._prompt_accuracy(self.prompt_models[seed], tasks)
         accuracies[IDEAL] = lambda seed, tasks: sum(task.ideal() for task in tasks) / len(tasks)
         return accuracies
 
@@ -259,12 +259,12 @@ class Experiment:
 
     def _training_flops(self) -> dict[str, float]:
         """Return the FLOPs of one seed's outer loops: the mean of an iteration with each K, times their number."""
-        config, totals = self.config, {self.config.learner.name: 0.0, TRAINED_PROMPT: 0.0}
+        config, totals = self.config, {self.config.learner.name: 0.0, IN_CONTEXT_TUNING: 0.0}
         for k in config.shots:
             tasks = replace(self.training, shots=(k,))
             learner = WeightLearner(self.model, tasks, answer_loss, replace(config.learner, compile="untraced"))
             prompt_step: OuterStep = partial(self._prompt_step, self.model, tasks)
-            for name, step in ((config.learner.name, learner.step), (TRAINED_PROMPT, prompt_step)):
+            for name, step in ((config.learner.name, learner.step), (IN_CONTEXT_TUNING, prompt_step)):
                 totals[name] += training_flops(step, n_iterations=config.outer.n_iterations)
         return {name: total / len(config.shots) for name, total in totals.items()}
 
