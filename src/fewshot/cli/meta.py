@@ -2,7 +2,7 @@
 
   fewshot meta sinusoid                            MAML on the paper's sinusoids, then 5 points of 600 unseen waves
   fewshot meta sinusoid --learner pretrain         its baseline: trained on all tasks at once
-  fewshot meta sinusoid --help                     every field of its configuration, with defaults
+  fewshot meta sinusoid --fields                   every field of its configuration, with its default
   fewshot meta omniglot --config runs/meta_omniglot.yaml --outer.lr 2e-3
   fewshot meta report out/meta_sinusoid_maml out/meta_sinusoid_pretrain --out meta.html
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from fewshot.base.log import note
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from fewshot.meta.experiment import Experiment
 
 TAKES_OVERRIDES = True
-PASSES_ON = True  # a --help behind the kind of tasks is answered here
 DOCTYPE = b"<!doctype html>"
 MAX_COLUMNS = 8  # of a table with intervals
 TASKS = ("sinusoid", "omniglot", "regression", "markov", "text")
@@ -35,38 +34,13 @@ TASKS = ("sinusoid", "omniglot", "regression", "markov", "text")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the kind of tasks, the learner and the folders; or the results to report on."""
     parser.add_argument("tasks", choices=[*TASKS, "report"])
-    if not parser.add_help:
-        parser.add_argument("-h", "--help", action=_Help, nargs=0, help="show this help message and exit")
     parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="of report: the --out folders to show")
     parser.add_argument("--config", type=Path, metavar="YAML", help="a configuration file; the options go over it")
     parser.add_argument("--learner", metavar="NAME", help="a published learner (that of the configuration, or maml)")
     parser.add_argument("--out", type=Path, help="folder for state and result (out/meta_TASKS_LEARNER); report's page")
     parser.add_argument("--figures", type=Path, metavar="FOLDER", help="of report: write its figures there too, as SVG")
+    parser.add_argument("--fields", action="store_true", help="list all fields of the configuration, do nothing else")
     parser.add_argument("--json", action="store_true")
-
-
-class _Help(argparse.Action):
-    """Prints the help page, with all options of the kind of tasks that is given before it."""
-
-    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *given: object) -> NoReturn:
-        """Print the page and exit."""
-        if namespace.tasks in TASKS:
-            _add_fields(parser, namespace.tasks)
-        parser.print_help()
-        parser.exit()
-
-
-def _add_fields(parser: argparse.ArgumentParser, kind: str) -> None:
-    """Add every field of a kind's configuration, which the parser itself takes as overrides, for its help page."""
-    from fewshot.meta.options import description, option_groups
-
-    parser.usage = f"fewshot meta {kind} [--config YAML] [--learner NAME] [--out OUT] [--json] [--FIELD VALUE ...]"
-    parser.description = f"{description(kind)}\n\nBelow are all fields, each with its default in the place of VALUE."
-    for group in option_groups(kind):
-        listed = parser.add_argument_group(f"fields of {group.name or kind}", group.summary)
-        for option in group.options:
-            help_text = option.comment.replace("%", "%%")
-            listed.add_argument(f"--{option.name}", dest=argparse.SUPPRESS, metavar=option.default, help=help_text)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -78,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
     from fewshot.meta.folder import check_folder
     from fewshot.meta.learners.weight_learner import learner_options
 
+    if args.fields and args.tasks in TASKS:
+        return _list_fields(args.tasks)
     if args.tasks == "report":
         return _report(args)
     if args.folders:
@@ -98,6 +74,18 @@ def run(args: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             note(f"stopped; what is trained is kept in {folder}: the same command again goes on from there")
             return 130
+
+
+def _list_fields(kind: str) -> int:
+    """Print every field of a kind's configuration with its default."""
+    from fewshot.meta.options import description, option_groups
+
+    print(f"{description(kind)}\n\nEvery field can be given as --FIELD VALUE, or in the YAML file of --config.")
+    for group in option_groups(kind):
+        print(f"\n{group.name or kind}: {group.summary}")
+        for option in group.options:
+            print(f"  --{option.name} {option.default}{f'  # {option.comment}' if option.comment else ''}")
+    return 0
 
 
 def _train_and_measure(kind: str, config: Any, folder: Path, *, as_json: bool) -> int:
