@@ -52,9 +52,9 @@ def peers(monkeypatch: pytest.MonkeyPatch) -> list[Peer]:
     """Those that were made; before the race Ctrl-C is Python's own."""
     made: list[Peer] = []
     tokens = SimpleNamespace(validation=(1,))
-    config = SimpleNamespace(data=None, model=SimpleNamespace(n_ctx=4))
+    config = SimpleNamespace(data=None, model=SimpleNamespace(n_ctx=4), loop=SimpleNamespace(seed=0))
     for name, value in {"start": our_training, "read_run_config": lambda run: config, "load_tokens": lambda *_: tokens,
-                        "training_mixture": lambda *_: None, "Packed": lambda *_: None,
+                        "training_mixture": lambda *_, **__: None, "Packed": lambda *_: None,
                         "_Peer": lambda *_: made.append(Peer()) or made[-1]}.items():  # fmt: skip
         monkeypatch.setattr(bench, name, value)
     monkeypatch.setattr(Peer, "interrupted_at", None)
