@@ -18,7 +18,8 @@ from fewshot.meta.names import LEARNERS, learner_styles
 from fewshot.meta.report import Section, sections
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
-STORED = sorted(path for path in RESULTS.glob("meta_*.json"))
+IMAGES = RESULTS.parents[1] / "docs" / "images"
+STORED = [RESULTS / "meta_sinusoid.json", *sorted(RESULTS.glob("meta_*.json"))]  # as docs/two-loops.md says
 
 
 def curve(learner: str, kind: str, means: dict[tuple[int, int], float]) -> Curve:
@@ -53,11 +54,15 @@ def stored() -> list[Section]:
     return list(sections(results))
 
 
+def texts_of(svg: str) -> list[str]:
+    return re.findall(r"<text [^>]*>([^<]+)</text>", svg)
+
+
 def legend_of(svg: str) -> dict[str, str]:
     """Colour of each name in the legend."""
     legend = svg.partition('legend_1"')[2]
     samples = re.findall(r"<path d=\"[^\"]+\" [^>]*stroke: (#\w{6}|currentColor)", legend)
-    names = re.findall(r"<text [^>]*>([^<]+)</text>", legend)
+    names = texts_of(legend)
     return dict(zip(names, samples, strict=True))
 
 
@@ -76,9 +81,6 @@ def test_a_learner_has_one_colour_in_all_figures_of_the_stored_results(stored):
 
 def test_no_two_learners_of_a_figure_have_the_same_colour(stored):
     for section in stored:
-        styles = learner_styles()
-        for one in section.merged.curves:
-            styles.of(one.learner)
         for figure in section.figures:
             learners = [one.learner for one in section.merged.curves]
             by_colour = defaultdict(set)
@@ -91,7 +93,7 @@ def test_no_two_learners_of_a_figure_have_the_same_colour(stored):
 def test_names_in_the_figures_of_stored_results_are_words(stored):
     for section in stored:
         for figure in section.figures:
-            texts = re.findall(r"<text [^>]*>([^<]+)</text>", figure.svg)
+            texts = texts_of(figure.svg)
             assert not [text for text in texts if re.search(r"_|\(\d+\)|as named|reader", text)], figure.name
             assert not set(texts) & set(LEARNERS)
 
@@ -105,6 +107,15 @@ def test_the_legends_of_stored_results_lie_above_their_axes(stored):
             top = min(float(y) for _, y in re.findall(r"([\d.]+) ([\d.]+)", axes[1]))
             heights = re.findall(r"translate\(-?[\d.]+ ([\d.]+)\)|[ML] -?[\d.]+ ([\d.]+) ", legend)
             assert max(float(first or second) for first, second in heights) < top, figure.name
+
+
+def test_the_images_of_the_documentation_are_figures_of_the_stored_results(stored):
+    by_name = {figure.name: figure.svg for section in stored for figure in section.figures}
+    images = list(IMAGES.glob("*.svg"))
+    assert images
+    for image in images:
+        drawn_now = by_name[image.stem]
+        assert texts_of(image.read_text()) == texts_of(drawn_now), image.name
 
 
 def test_results_on_the_same_tasks_are_drawn_together():

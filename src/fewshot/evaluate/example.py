@@ -17,10 +17,10 @@ class Example:
     scored of a perplexity or rolling one; `gold` is the right one, and the one that a demonstration shows; a choosing
     task may name others in `also_right`. `contexts`, where given, holds one context per completion and stands in place
     of `context` (partial scoring, as in Winograd). `zero_shot` is the same question as it is put without any
-    demonstration, where that differs: it is then the whole prompt, without the task's description. `shown` is the
-    example as a demonstration, where that is more than context and gold completion. Examples of one `group` are judged
-    together. `references` is whatever else the task's metrics compare an answer with. `bare` is the question with its
-    answer without the words of the prompt's form, where training text could only hold it so (contamination).
+    demonstration, where that differs: it is then the whole prompt, without the task's description. `as_demonstration`
+    is its text in a demonstration, where that is more than context and gold completion. Examples of one `group` are
+    judged together. `references` is whatever else the task's metrics compare an answer with. `bare` is the question
+    with its answer without the words of the prompt's form, where training text could only hold it so (contamination).
     """
 
     id: str
@@ -30,7 +30,7 @@ class Example:
     contexts: tuple[str, ...] = ()
     zero_shot: Example | None = None
     also_right: tuple[int, ...] = ()
-    shown: str = ""
+    as_demonstration: str = ""
     group: str = ""
     references: Any = None
     bare: str = ""
@@ -53,7 +53,7 @@ class Example:
     def demonstration(self) -> str:
         """The question with its right answer, as a prompt shows it."""
         context, completion = self.pairs[self.gold]
-        return self.shown or context + completion
+        return self.as_demonstration or context + completion
 
     def is_right(self, choice: int) -> bool:
         """Return whether that completion is a right one."""

@@ -36,7 +36,7 @@ def figures(measured: Measured, taken: set[str], styles: Styles) -> Iterator[Fig
     curves = measured.curves
     axes: tuple[tuple[str, str, Scale, list[Line]], ...] = (
         ("examples", "examples of the new task", "shots", list(against_examples(curves, styles))),
-        ("steps", "gradient steps on them", "shots", list(_against_steps(curves, styles))),
+        ("steps", "gradient steps on the examples", "shots", list(_against_steps(curves, styles))),
         ("flops", "FLOPs to learn one task and answer once", "decades", list(against_flops(curves, styles))),
     )
     learned = [curve for curve in curves if curve.kind in LEARNED]

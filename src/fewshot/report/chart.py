@@ -39,7 +39,16 @@ MOST_MARKERS = 30  # points of a line that all get a marker; of more, only some 
 
 Scale = Literal["linear", "shots", "doublings", "decades", "sizes"]
 Fill = Literal["full", "none", "left", "bottom", "right", "top"]
-FILLS: tuple[Fill, ...] = ("full", "none", "left", "bottom", "right", "top")
+# Lines of one style are told apart by the fill of their markers, and by dashes: marker fills alone are too small to see
+FILL_DASHES: Mapping[Fill, str | tuple[int, tuple[float, ...]]] = {
+    "full": "-",
+    "none": (0, (6, 2)),
+    "left": (0, (4, 1.5, 1, 1.5)),
+    "bottom": (0, (1.5, 1.5)),
+    "right": (0, (6, 1.5, 1, 1.5, 1, 1.5)),
+    "top": (0, (10, 3)),
+}
+FILLS: tuple[Fill, ...] = tuple(FILL_DASHES)
 
 
 @dataclass(frozen=True)
@@ -141,8 +150,9 @@ def _draw(axes: Axes, line: Line) -> None:
     style = line.style
     if line.low:
         axes.fill_between(line.x, line.low, line.high, color=style.colour, alpha=0.18, linewidth=0)
-    (drawn,) = axes.plot(line.x, line.y, color=style.colour, linestyle=style.dash, linewidth=1.7)
-    drawn.set(marker=style.marker, markersize=4.5, fillstyle=line.fill, markerfacecoloralt="none")
+    dash = FILL_DASHES[line.fill] if style.dash == "-" else style.dash
+    (drawn,) = axes.plot(line.x, line.y, color=style.colour, linestyle=dash, linewidth=1.7)
+    drawn.set(marker=style.marker, markersize=5, fillstyle=line.fill, markerfacecoloralt="none")
     if len(line.x) > MOST_MARKERS:
         drawn.set_markevery(0.12)  # of the diagonal
     if line.label:
@@ -185,11 +195,6 @@ def _set_scale(axes: Axes, scale: Scale, places: Sequence[float], width: float) 
     axes.xaxis.set_major_locator(FixedLocator([places[i] for i in legible]))
     axes.xaxis.set_major_formatter(FixedFormatter([labels[i] for i in legible]))
     axes.xaxis.set_minor_locator(NullLocator())
-
-
-def _size(n_parameters: float) -> str:
-    """Return a number of parameters in three digits: 125M, 1.32B (not G)."""
-    return EngFormatter(sep="")(float(f"{n_parameters:.3g}")).replace("G", "B")
 
 
 def _that_stand_apart(axes: Axes, places: Sequence[float], labels: Sequence[str], width: float) -> list[int]:

@@ -111,7 +111,7 @@ class Data(ABC):
         """Return the text of the file of that path."""
 
     def find(self, *ends: str) -> DataFile | None:
-        """Return the first file whose path ends so, in the order of `ends`; the parts of a path are compared whole."""
+        """Return the first file whose path ends in one of `ends`, tried in order, or None; whole parts are compared."""
         for end in ends:
             wanted = tuple(f"/{end}{packed}" for packed in OPENERS)
             for name in self.names:
@@ -132,7 +132,7 @@ class Data(ABC):
         return next((DataFile(wanted + packed, self) for packed in OPENERS if wanted + packed in self.names), None)
 
     def under(self, folder: str, suffix: str = "") -> list[DataFile]:
-        """Return all files in a folder of that path, however deep it lies, in order."""
+        """Return all files in a folder whose path ends so, at any depth, in order."""
         inside = [name for name in self.names if f"/{folder}/" in f"/{self.label}/{name}" and name.endswith(suffix)]
         return [DataFile(name, self) for name in inside]
 

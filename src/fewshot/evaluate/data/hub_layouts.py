@@ -49,19 +49,19 @@ def numbered(rows: Rows) -> str:
 
 
 def in_rows(value: Any) -> list[dict[str, Any]]:
-    """Return a list of objects; the library also stores one as an object of lists."""
+    """Return the value as a list of objects; the library stores some as an object of lists."""
     if isinstance(value, Mapping):
         return [dict(zip(value, fields, strict=True)) for fields in zip(*value.values(), strict=True)]
     return [dict(item) for item in value]
 
 
 def grouped(rows: Rows, key: Callable[[Row], Any]) -> Iterator[list[Row]]:
-    """Yield neighbouring rows of one key."""
+    """Yield the neighbouring rows that have the same key, together."""
     return (list(group) for _, group in groupby(rows, key))
 
 
 def pupils(row: Row) -> Row:
-    """Return a question of ARC or OpenBookQA."""
+    """Return the row of a question of ARC or OpenBookQA."""
     stem = row["question_stem"] if "question_stem" in row else row["question"]
     return {
         "id": row["id"],
@@ -71,13 +71,13 @@ def pupils(row: Row) -> Row:
 
 
 def anli(row: Row) -> Row:
-    """Return a pair of ANLI."""
+    """Return the row of a pair of ANLI."""
     texts = {"context": row["premise"], "hypothesis": row["hypothesis"]}
     return {"uid": row["uid"], **texts, "label": "enc"[row["label"]]}
 
 
 def wsc(row: Row) -> Row:
-    """Return a passage of SuperGLUE's WSC."""
+    """Return the row of a passage of SuperGLUE's WSC."""
     target = {key: row[key] for key in ("span1_index", "span1_text", "span2_index", "span2_text")}
     return {"text": row["text"], "idx": row["idx"], "label": bool(row["label"]), "target": target}
 
@@ -164,7 +164,7 @@ def _squad_question(row: Row) -> Row:
 
 
 def coqa(rows: Rows) -> str:
-    """Return CoQA's stories; those for training hold a -1 in place of further people's answers, or nothing."""
+    """Return CoQA's stories; for other people's answers those for training have a -1, or nothing."""
     stories = []
     for row in rows:
         people = {name: in_rows(given) for name, given in (row.get("additional_answers") or {}).items()}
@@ -220,7 +220,7 @@ def segments(language: str) -> WriteRows:
 
 
 def winograd(rows: Rows) -> str:
-    """Return the collection of Winograd schemas."""
+    """Return the collection of Winograd schemas as XML."""
     collection = ElementTree.Element("collection")
     for row in rows:
         schema = ElementTree.SubElement(collection, "schema")

@@ -19,7 +19,7 @@ from fewshot.evaluate.protocol import HARNESS, EvalProtocol
 
 
 class Passage(Protocol):
-    """Examples that belong together; made only when they are needed, as training files are large."""
+    """Examples that belong together; they are made only when they are needed, as training files are large."""
 
     @property
     def questions(self) -> Sequence[Example]:

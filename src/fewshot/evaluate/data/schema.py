@@ -114,7 +114,7 @@ def _several(schema: Schema) -> str:
 
 
 def without_lone_surrogates(value: Any) -> Any:
-    """Return the value with U+FFFD for lone surrogates, which JSON can spell and no encoding hold, in all its texts."""
+    """Return the value with U+FFFD for lone surrogates, which JSON can spell and no encoding can hold, in all texts."""
     if isinstance(value, str):
         return without_surrogates(value)
     if isinstance(value, list):

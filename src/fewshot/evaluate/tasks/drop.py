@@ -43,7 +43,7 @@ def _accepted(row: Row) -> tuple[tuple[str, ...], ...]:
 def _example_as_harness(passage: str, row: Row) -> Example:
     text, accepted = f"{passage} {row['question']}", _accepted(row)
     answers = tuple(",".join(spans) or " " for spans in accepted)
-    return Example(str(row["query_id"]), text, answers, shown=text + HARNESS_ANSWER, references=accepted)
+    return Example(str(row["query_id"]), text, answers, as_demonstration=text + HARNESS_ANSWER, references=accepted)
 
 
 def _example(passage: str, row: Row) -> Example:

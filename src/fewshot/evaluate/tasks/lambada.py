@@ -49,7 +49,7 @@ def read_lambada(file: DataFile) -> list[Example]:
 def read_lambada_as_harness(file: DataFile) -> list[Example]:
     """Return the plain passages of a file; a demonstration has two spaces, of the delimiter and of the word itself."""
     passages = [example.zero_shot for example in read_lambada(file) if example.zero_shot]
-    return [replace(passage, shown=f"{passage.context} {passage.completions[0]}") for passage in passages]
+    return [replace(passage, as_demonstration=f"{passage.context} {passage.completions[0]}") for passage in passages]
 
 
 FORMS = {

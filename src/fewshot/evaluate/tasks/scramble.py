@@ -99,7 +99,7 @@ def generate(name: str, words: Sequence[str], *, seed: int) -> list[Example]:
 
 def _as_harness(examples: Sequence[Example]) -> list[Example]:
     """Return the examples with a second space before a demonstration's answer, as the harness has."""
-    return [replace(example, shown=f"{example.context} {example.completions[0]}") for example in examples]
+    return [replace(example, as_demonstration=f"{example.context} {example.completions[0]}") for example in examples]
 
 
 FORMS = {

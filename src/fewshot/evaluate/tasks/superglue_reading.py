@@ -57,7 +57,7 @@ class MultiRCPassage:
                 str(row["idx"]),
                 self._question(row),
                 tuple(_judged(answer, bool(answer["label"])) for answer in row["answers"]),
-                shown=self._question(row)
+                as_demonstration=self._question(row)
                 + "".join(f"{_judged(answer, bool(answer['label']))}\n" for answer in row["answers"]),
             )
             for row in self.rows

@@ -52,7 +52,7 @@ def read_wsc(file: DataFile) -> list[Example]:
         prompt = f"Passage: {passage}\nQuestion: {question}\nAnswer:"
         noun = f" {row['target']['span1_text'].lower()}"  # figure G.33 has "mr. moncrieff"
         right = bool(row["label"])
-        return Example(str(row["idx"]), prompt, (noun,), shown=f"{prompt}{noun}\n", references=right)
+        return Example(str(row["idx"]), prompt, (noun,), as_demonstration=f"{prompt}{noun}\n", references=right)
 
     return file.parse_rows(example, **SCHEMAS)
 
