@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import shutil
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -62,12 +63,10 @@ def write_datasets(folder: Path) -> None:
     write(folder / "lambada_development.jsonl", {"text": "it was a dark night"})
 
 
-def copy_to_hub(folder: Path, hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def write_hub(folder: Path, hub: Path) -> None:
     """HellaSwag as the hub has it, in a folder that stands for the hub."""
     names = ("hellaswag_val.jsonl", "hellaswag_train.jsonl")
     write_repositories(hub, {FILES[name][0]: DataFolder(folder).require("hellaswag", name).rows() for name in names})
-    monkeypatch.setattr("fewshot.evaluate.data.hub.Hub", partial(Hub, hub))
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", hub / "cache")
 
 
 def write_images(folder: Path) -> None:
@@ -93,7 +92,10 @@ metric_list: [{metric: acc}]
 
 @pytest.mark.timeout(600)
 def test_the_commands_work_one_after_the_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    set_in_module: Callable[[object, str, object], None],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for i in range(3):
@@ -106,7 +108,9 @@ def test_the_commands_work_one_after_the_other(
     write(tmp_path / "rows.jsonl", {"context": "the cat", "completion": " sat"})
     shutil.copytree(ROOT / "runs", tmp_path / "runs")
     write_images(tmp_path / "IMAGES")
-    copy_to_hub(tmp_path / "DATASETS", tmp_path / "hub", monkeypatch)
+    write_hub(tmp_path / "DATASETS", tmp_path / "hub")
+    set_in_module(Hub, "Hub", partial(Hub, tmp_path / "hub"))
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "hub" / "cache")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # nothing is to be had there
     words = commands()
     assert [command[0] for command in words] == [
