@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         print(page(), end="")
         return 0
     from fewshot.cli.show import followed
-    from fewshot.train.given import laid_over
+    from fewshot.train.overrides import laid_over
     from fewshot.train.run import start
 
     named = {"preset": args.preset, "text": args.text, "n_tokens": args.n_tokens, "yes": args.yes}

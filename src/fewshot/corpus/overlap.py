@@ -20,7 +20,7 @@ import numpy as np
 
 from fewshot.base.errors import check
 from fewshot.corpus.document import Document
-from fewshot.corpus.spelling import SPACELESS, canonical
+from fewshot.corpus.unicode import SPACELESS, canonical
 
 K = TypeVar("K", bound=Hashable)
 Array = np.ndarray[Any, Any]
@@ -48,7 +48,7 @@ def words(text: str) -> list[str]:
 
     So "don't" is two words, as in the 13-grams that were published with the paper ("i m going"). The same text gives
     the same words however Unicode spells it, and in scripts without spaces a character is a word: see
-    `spelling.canonical`. Each character is lowered by itself, so that a word never depends on its neighbours.
+    `unicode.canonical`. Each character is lowered by itself, so that a word never depends on its neighbours.
     """
     return _spelled(_normalised(canonical(text)))
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from fewshot.generate.steps import GPTSteps, Steps
+from fewshot.generate.next_logits import GPTSteps, Steps
 from fewshot.model.gpt import GPT
 from fewshot.model.prefix_tree import Prefix, PrefixTree
 
