@@ -16,7 +16,7 @@ from fewshot.checkpoint.folder import RunFolder
 from fewshot.checkpoint.load import load_run
 from fewshot.cli import main as entry
 from fewshot.cli.main import COMMANDS, main
-from fewshot.evaluate.store.results import read_results, read_steps
+from fewshot.evaluate.store.read import read_results, read_steps
 
 
 def test_a_run_is_the_folder_that_the_readme_describes(small_run: Path) -> None:
