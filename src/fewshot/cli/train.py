@@ -29,6 +29,8 @@ TAKES_OVERRIDES = True
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that have names of their own."""
+    from fewshot.corpus.sources import SUFFIXES
+
     parser.add_argument("--config", type=Path, metavar="YAML", help="a configuration file; the options go over it")
     parser.add_argument("--preset", help="a model size of 'fewshot plan all'")
     parser.add_argument(
@@ -36,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         action="extend",
         metavar="PATH",
-        help="files and folders: .txt .md .rst .jsonl(.gz .zst) .parquet",
+        help=f"files and folders: {' '.join(SUFFIXES)}",
     )
     parser.add_argument("--n_tokens", metavar="N", help="tokens to train on")
     parser.add_argument(
