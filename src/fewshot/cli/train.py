@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     ]
     given = laid_over(layers, say=note)
     folder = args.out or Path("out") / (args.config.stem if args.config else str(given.get("preset") or "run"))
-    return finish(folder, followed(start(given, folder, say=note)))
+    return print_outcome(folder, followed(start(given, folder, say=note)))
 
 
 def new_folder(text: str) -> Path:
@@ -78,7 +78,7 @@ def new_folder(text: str) -> Path:
     return Path(text)
 
 
-def finish(folder: Path, last: StepMetrics | None) -> int:
+def print_outcome(folder: Path, last: StepMetrics | None) -> int:
     """Print where the run is and return the exit code: 130 if it was interrupted."""
     if last is not None and last.step < last.n_steps:
         how = f"fewshot resume {shlex.quote(str(folder))}"
