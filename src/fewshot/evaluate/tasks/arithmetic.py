@@ -27,7 +27,7 @@ OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 
 
 @dataclass(frozen=True)
-class Rule:
+class ArithmeticRule:
     """How one kind of question is made: `draw(rng)` gives an expression and its value."""
 
     paper_name: str
@@ -48,16 +48,16 @@ def _three_digits(rng: random.Random) -> tuple[str, int]:
 
 
 RULES = {
-    "arithmetic_2d_add": Rule("2D+", partial(_two_numbers, 2, "+", "plus")),
-    "arithmetic_2d_subtract": Rule("2D-", partial(_two_numbers, 2, "-", "minus")),
-    "arithmetic_3d_add": Rule("3D+", partial(_two_numbers, 3, "+", "plus")),
-    "arithmetic_3d_subtract": Rule("3D-", partial(_two_numbers, 3, "-", "minus")),
-    "arithmetic_4d_add": Rule("4D+", partial(_two_numbers, 4, "+", "plus")),
-    "arithmetic_4d_subtract": Rule("4D-", partial(_two_numbers, 4, "-", "minus")),
-    "arithmetic_5d_add": Rule("5D+", partial(_two_numbers, 5, "+", "plus")),
-    "arithmetic_5d_subtract": Rule("5D-", partial(_two_numbers, 5, "-", "minus")),
-    "arithmetic_2d_multiply": Rule("2Dx", partial(_two_numbers, 2, "*", "times")),
-    "arithmetic_1d_composite": Rule("1DC", _three_digits),
+    "arithmetic_2d_add": ArithmeticRule("2D+", partial(_two_numbers, 2, "+", "plus")),
+    "arithmetic_2d_subtract": ArithmeticRule("2D-", partial(_two_numbers, 2, "-", "minus")),
+    "arithmetic_3d_add": ArithmeticRule("3D+", partial(_two_numbers, 3, "+", "plus")),
+    "arithmetic_3d_subtract": ArithmeticRule("3D-", partial(_two_numbers, 3, "-", "minus")),
+    "arithmetic_4d_add": ArithmeticRule("4D+", partial(_two_numbers, 4, "+", "plus")),
+    "arithmetic_4d_subtract": ArithmeticRule("4D-", partial(_two_numbers, 4, "-", "minus")),
+    "arithmetic_5d_add": ArithmeticRule("5D+", partial(_two_numbers, 5, "+", "plus")),
+    "arithmetic_5d_subtract": ArithmeticRule("5D-", partial(_two_numbers, 5, "-", "minus")),
+    "arithmetic_2d_multiply": ArithmeticRule("2Dx", partial(_two_numbers, 2, "*", "times")),
+    "arithmetic_1d_composite": ArithmeticRule("1DC", _three_digits),
 }
 
 

@@ -74,7 +74,7 @@ def reverse_word(word: str, rng: random.Random) -> str:
 
 
 @dataclass(frozen=True)
-class Rule:
+class ScrambleRule:
     """How one kind of scramble is made."""
 
     paper_name: str
@@ -82,11 +82,11 @@ class Rule:
 
 
 RULES = {
-    "scramble_cl": Rule("CL", cycle_letters),
-    "scramble_a1": Rule("A1", partial(permute_inside, n_fixed=1)),
-    "scramble_a2": Rule("A2", partial(permute_inside, n_fixed=2)),
-    "scramble_ri": Rule("RI", insert_symbols),
-    "scramble_rw": Rule("RW", reverse_word),
+    "scramble_cl": ScrambleRule("CL", cycle_letters),
+    "scramble_a1": ScrambleRule("A1", partial(permute_inside, n_fixed=1)),
+    "scramble_a2": ScrambleRule("A2", partial(permute_inside, n_fixed=2)),
+    "scramble_ri": ScrambleRule("RI", insert_symbols),
+    "scramble_rw": ScrambleRule("RW", reverse_word),
 }
 
 
