@@ -19,7 +19,7 @@ def test_the_first_signal_asks_and_says_so(number: int, capfd: pytest.CaptureFix
         os.kill(os.getpid(), number)
         assert stop.asked
     assert signal.getsignal(number) is before
-    assert capfd.readouterr().err == "\nstopping after this step and a checkpoint; once more stops at once\n"
+    assert capfd.readouterr().err == "\nstopping after this step and a checkpoint; press Ctrl-C again to stop at once\n"
 
 
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -103,7 +103,7 @@ def test_what_is_left_out_is_one_line(corpus: Path) -> None:
     next(read_documents([corpus], on_skip=lines.append))
     assert lines == [
         f"{corpus}: 1 links that lead nowhere, 1 links to folders that are read under another name, "
-        "1 files of other kinds are not read"
+        "1 files in unsupported formats are not read"
     ]
 
 

@@ -43,7 +43,7 @@ def test_documents_of_several_shards_follow_one_another(tmp_path):
 
 def test_a_foreign_tokenizer_and_a_missing_file_are_refused(tmp_path):
     (shard,) = shards(tmp_path, Bytes())
-    with pytest.raises(BadValue, match=r"books-train-00000\.bin was made by another tokenizer"):
+    with pytest.raises(BadValue, match=r"books-train-00000\.bin was made with another tokenizer"):
         list(documents_of_shards([shard], train_chars(TEXTS)))
     with pytest.raises(BadFile, match=r"gone\.bin is missing"):
         list(documents_of_shards([dataclasses.replace(shard, path=tmp_path / "gone.bin")], Bytes()))

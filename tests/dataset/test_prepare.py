@@ -240,7 +240,7 @@ def test_a_part_without_text_is_said_before_anything_is_trained(
 
 @pytest.mark.parametrize("name", ["../../escaped", "a/b", "", "/absolute", ".", "a/", "/"])
 def test_a_name_of_a_source_that_is_no_file_name_is_refused(name: str) -> None:
-    with pytest.raises(BadValue, match="give letters, digits, - and _"):
+    with pytest.raises(BadValue, match="use letters, digits, - and _"):
         SourceConfig(name=name, text=("a.txt",))
 
 

@@ -61,7 +61,7 @@ def test_auto_passes_over_what_does_not_fit_and_says_why(speeds: dict[str, float
 
 def test_a_named_kernel_is_taken() -> None:
     assert choose("reference", REQUIREMENTS).attend is reference.attend
-    assert choose("sdpa", REQUIREMENTS) == Choice("sdpa", sdpa.attend, "kernel sdpa for banded(4): asked for by name")
+    assert choose("sdpa", REQUIREMENTS) == Choice("sdpa", sdpa.attend, "kernel sdpa for banded(4): as configured")
 
 
 def test_a_named_kernel_that_does_not_fit_raises_with_the_reason() -> None:
@@ -126,7 +126,7 @@ def test_what_was_chosen_comes_back_from_a_file_whatever_is_fastest_then(
     )
     again = choose_for(PATTERNS, read_yaml(tmp_path / "kernels.yaml"), REQUIREMENTS)
     assert again.names == first.names
-    assert again.reasons[1] == "kernel blocked for banded(4): asked for by name"
+    assert again.reasons[1] == "kernel blocked for banded(4): as configured"
     q = torch.randn(1, 2, 7, 4)
     for pattern in PATTERNS:
         expected = choose_module.KERNELS[first.names[pattern.text]].attend(q, q, q, pattern)

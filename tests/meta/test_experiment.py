@@ -271,7 +271,7 @@ def test_a_learner_whose_predictions_are_no_numbers_has_no_figure(words, texts, 
     data = ["--data.path", str(texts)] if words[0] == "omniglot" else []
     assert main(["meta", *words, *data, "--out", str(tmp_path / "out")]) == 2
     error = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("fewshot: "))
-    assert "is no number" in error
+    assert "is not a finite number" in error
     assert "learner.step_size" in error
     assert not (tmp_path / "out" / "result.json").exists()
 

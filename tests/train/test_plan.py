@@ -117,7 +117,7 @@ def configured(given: Given, say: Any = lambda line: None) -> RunConfig:
 def test_a_yes_goes_over_the_plan() -> None:
     long = {"model": SHAPE, "n_tokens": 10**18}
     large = {"preset": "gpt3-13b", "n_tokens": 10**9}
-    for given, message in ((long, f"give --yes (asked for beyond {MAX_DAYS} days)"), (large, "8.59 GB are free")):
+    for given, message in ((long, f"give --yes (needed beyond {MAX_DAYS} days)"), (large, "8.59 GB are free")):
         with pytest.raises(BadValue) as caught:
             check_whole(configured(given), device="cpu", sure=False, say=lambda line: None)
         assert message in str(caught.value)
