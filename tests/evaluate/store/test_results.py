@@ -18,6 +18,8 @@ from fewshot.evaluate import run
 from fewshot.evaluate.data.files import DataFolder
 from fewshot.evaluate.load import load
 from fewshot.evaluate.protocol import HARNESS
+from fewshot.evaluate.run import evaluate
+from fewshot.evaluate.scoring.answerer import Answerer
 from fewshot.evaluate.store.results import ResultsStore, read_results
 from fewshot.evaluate.tasks.table import make_task
 from fewshot.model.config import GPTConfig
@@ -45,7 +47,7 @@ def evaluated(where, folder, **changed):
     task = settings.pop("task", make_task("novel_letters"))
     store = ResultsStore(root=where, weights="w", step=7)
     store.check(task)
-    answered = run.evaluate(loaded.lm, loaded.tokenizer, task, store=store.answers(task), **settings)
+    answered = evaluate(loaded.lm, loaded.tokenizer, task, store=store.answers(task), **settings)
     store.add(task, answered)
     return answered
 
@@ -64,7 +66,7 @@ def test_results_and_answers_are_kept_by_task_and_protocol(tmp_path, folder):
     assert {row["shots"] for row in rows[1:]} == {0, 2}  # how many demonstrations each prompt held
 
 
-def test_an_evaluation_that_was_cut_off_goes_on_and_ends_the_same(tmp_path, folder, monkeypatch):
+def test_an_evaluation_that_was_cut_off_goes_on_and_ends_the_same(tmp_path, folder, monkeypatch, set_in_module):
     evaluated(tmp_path / "whole", folder)
     answer, calls = run._answer, []
 
@@ -74,7 +76,7 @@ def test_an_evaluation_that_was_cut_off_goes_on_and_ends_the_same(tmp_path, fold
             raise KeyboardInterrupt
         return answer(*arguments)
 
-    monkeypatch.setattr(run, "_answer", fails_at_the_third)
+    set_in_module(evaluate, "_answer", fails_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         evaluated(tmp_path / "cut", folder)
     monkeypatch.undo()
@@ -82,13 +84,13 @@ def test_an_evaluation_that_was_cut_off_goes_on_and_ends_the_same(tmp_path, fold
     kept = path.read_text()
     assert 1 < kept.count("\n") < 49
     path.write_text(kept + '{"asked": "cut off in the mid')
-    asked, plain = [], run.Answerer.answers
+    asked, plain = [], Answerer.answers
 
     def counted(self, task, prompts):
         asked.append(len(prompts))
         return plain(self, task, prompts)
 
-    monkeypatch.setattr(run.Answerer, "answers", counted)
+    monkeypatch.setattr(Answerer, "answers", counted)
     evaluated(tmp_path / "cut", folder)
     assert sum(asked) == 49 - kept.count("\n")
     for name in ("novel_letters.json", "answers/novel_letters.gpt3.jsonl"):
