@@ -281,7 +281,7 @@ def test_a_second_signal_while_it_prunes_leaves_no_half_of_a_checkpoint(
         rmtree(path, ignore_errors=ignore_errors)
 
     with monkeypatch.context() as patch:
-        patch.setattr("fewshot.checkpoint.save.shutil.rmtree", interrupted)
+        patch.setattr(shutil, "rmtree", interrupted)
         with pytest.raises(KeyboardInterrupt):
             list(start(tiny(loop={"checkpoint_every": 2, "keep_checkpoints": 1}), tmp_path / "run", say=quiet))
     assert [find_checkpoint(path).step for path in RunFolder(tmp_path / "run").checkpoint_folders()] == [4]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fewshot.base.config import from_overrides
 from fewshot.base.log import note
-from fewshot.cli.train import finish
+from fewshot.cli.train import print_outcome
 
 TAKES_OVERRIDES = True
 
@@ -22,4 +22,4 @@ def run(args: argparse.Namespace) -> int:
     from fewshot.cli.show import followed
     from fewshot.train.run import resume
 
-    return finish(args.folder, followed(resume(args.folder, say=note, overrides=from_overrides(args.overrides))))
+    return print_outcome(args.folder, followed(resume(args.folder, say=note, overrides=from_overrides(args.overrides))))

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from fewshot.base.errors import check
     from fewshot.base.files import check_is_free
     from fewshot.cli.show import print_json
-    from fewshot.cli.typed import argument, standard_input
+    from fewshot.cli.text_input import argument, standard_input
     from fewshot.tokenizer.bpe import train_bpe
     from fewshot.tokenizer.bytes import Bytes
     from fewshot.tokenizer.chars import train_chars

@@ -29,6 +29,8 @@ TAKES_OVERRIDES = True
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that have names of their own."""
+    from fewshot.corpus.sources import SUFFIXES
+
     parser.add_argument("--config", type=Path, metavar="YAML", help="a configuration file; the options go over it")
     parser.add_argument("--preset", help="a model size of 'fewshot plan all'")
     parser.add_argument(
@@ -36,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         action="extend",
         metavar="PATH",
-        help="files and folders: .txt .md .rst .jsonl(.gz .zst) .parquet",
+        help=f"files and folders: {' '.join(SUFFIXES)}",
     )
     parser.add_argument("--n_tokens", metavar="N", help="tokens to train on")
     parser.add_argument(
@@ -56,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         print(page(), end="")
         return 0
     from fewshot.cli.show import followed
-    from fewshot.train.given import laid_over
+    from fewshot.train.overrides import laid_over
     from fewshot.train.run import start
 
     named = {"preset": args.preset, "text": args.text, "n_tokens": args.n_tokens, "yes": args.yes}
@@ -67,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     ]
     given = laid_over(layers, say=note)
     folder = args.out or Path("out") / (args.config.stem if args.config else str(given.get("preset") or "run"))
-    return finish(folder, followed(start(given, folder, say=note)))
+    return print_outcome(folder, followed(start(given, folder, say=note)))
 
 
 def new_folder(text: str) -> Path:
@@ -76,7 +78,7 @@ def new_folder(text: str) -> Path:
     return Path(text)
 
 
-def finish(folder: Path, last: StepMetrics | None) -> int:
+def print_outcome(folder: Path, last: StepMetrics | None) -> int:
     """Print where the run is and return the exit code: 130 if it was interrupted."""
     if last is not None and last.step < last.n_steps:
         how = f"fewshot resume {shlex.quote(str(folder))}"

@@ -21,8 +21,8 @@ from fewshot.model.plan import n_parameters
 from fewshot.model.presets import PRESETS, PUBLISHED, SPARSE_TRANSFORMERS
 from fewshot.tokenizer.bpe import check_size
 from fewshot.train.config import LoopConfig, OptimizerConfig, ScheduleConfig
-from fewshot.train.given import MODEL_SIZES, SPELLINGS, at_home, one_spelling, paths, section
 from fewshot.train.optim import OPTIMIZERS
+from fewshot.train.overrides import MODEL_SIZES, SPELLINGS, at_home, one_spelling, paths, section
 from fewshot.train.recipes import Recipe, optimizer_for, recipe_for, schedule_for
 from fewshot.train.schedule import about_clocks, whole_rows
 

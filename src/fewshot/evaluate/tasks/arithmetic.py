@@ -13,6 +13,7 @@ from functools import partial
 
 from fewshot.base.log import note
 from fewshot.base.rng import python_rng
+from fewshot.evaluate.data.file_names import ARITHMETIC_FILES
 from fewshot.evaluate.data.files import Data, read_released
 from fewshot.evaluate.data.splits import Split, Splits
 from fewshot.evaluate.example import Example
@@ -26,11 +27,10 @@ OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 
 
 @dataclass(frozen=True)
-class Rule:
+class ArithmeticRule:
     """How one kind of question is made: `draw(rng)` gives an expression and its value."""
 
     paper_name: str
-    released: str  # name of the released file
     draw: Callable[[random.Random], tuple[str, int]]
 
 
@@ -48,16 +48,16 @@ def _three_digits(rng: random.Random) -> tuple[str, int]:
 
 
 RULES = {
-    "arithmetic_2d_add": Rule("2D+", "two_digit_addition.jsonl", partial(_two_numbers, 2, "+", "plus")),
-    "arithmetic_2d_subtract": Rule("2D-", "two_digit_subtraction.jsonl", partial(_two_numbers, 2, "-", "minus")),
-    "arithmetic_3d_add": Rule("3D+", "three_digit_addition.jsonl", partial(_two_numbers, 3, "+", "plus")),
-    "arithmetic_3d_subtract": Rule("3D-", "three_digit_subtraction.jsonl", partial(_two_numbers, 3, "-", "minus")),
-    "arithmetic_4d_add": Rule("4D+", "four_digit_addition.jsonl", partial(_two_numbers, 4, "+", "plus")),
-    "arithmetic_4d_subtract": Rule("4D-", "four_digit_subtraction.jsonl", partial(_two_numbers, 4, "-", "minus")),
-    "arithmetic_5d_add": Rule("5D+", "five_digit_addition.jsonl", partial(_two_numbers, 5, "+", "plus")),
-    "arithmetic_5d_subtract": Rule("5D-", "five_digit_subtraction.jsonl", partial(_two_numbers, 5, "-", "minus")),
-    "arithmetic_2d_multiply": Rule("2Dx", "two_digit_multiplication.jsonl", partial(_two_numbers, 2, "*", "times")),
-    "arithmetic_1d_composite": Rule("1DC", "single_digit_three_ops.jsonl", _three_digits),
+    "arithmetic_2d_add": ArithmeticRule("2D+", partial(_two_numbers, 2, "+", "plus")),
+    "arithmetic_2d_subtract": ArithmeticRule("2D-", partial(_two_numbers, 2, "-", "minus")),
+    "arithmetic_3d_add": ArithmeticRule("3D+", partial(_two_numbers, 3, "+", "plus")),
+    "arithmetic_3d_subtract": ArithmeticRule("3D-", partial(_two_numbers, 3, "-", "minus")),
+    "arithmetic_4d_add": ArithmeticRule("4D+", partial(_two_numbers, 4, "+", "plus")),
+    "arithmetic_4d_subtract": ArithmeticRule("4D-", partial(_two_numbers, 4, "-", "minus")),
+    "arithmetic_5d_add": ArithmeticRule("5D+", partial(_two_numbers, 5, "+", "plus")),
+    "arithmetic_5d_subtract": ArithmeticRule("5D-", partial(_two_numbers, 5, "-", "minus")),
+    "arithmetic_2d_multiply": ArithmeticRule("2Dx", partial(_two_numbers, 2, "*", "times")),
+    "arithmetic_1d_composite": ArithmeticRule("1DC", _three_digits),
 }
 
 
@@ -101,10 +101,10 @@ def make_arithmetic(name: str, *, data: Data | None = None, protocol: EvalProtoc
 
     Demonstrations are always generated, and never questions that are evaluated.
     """
-    rule, form = RULES[name], form_of(name, FORMS, protocol)
-    file = data.find(rule.released) if data else None
+    rule, released, form = RULES[name], ARITHMETIC_FILES[name], form_of(name, FORMS, protocol)
+    file = data.find(released) if data else None
     if data and not file:
-        note(f"{name}: {data} holds no {rule.released}, so its questions are made by rule")
+        note(f"{name}: {data} holds no {released}, so its questions are made by rule")
     evaluated = form.read(read_released(file) if file else generate(name, N_INSTANCES, seed=0))
     training = None
     if form.uses_training:

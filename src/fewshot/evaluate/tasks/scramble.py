@@ -15,6 +15,7 @@ from functools import partial
 from fewshot.base.errors import BadValue
 from fewshot.base.log import note
 from fewshot.base.rng import python_rng
+from fewshot.evaluate.data.file_names import SCRAMBLE_FILES
 from fewshot.evaluate.data.files import Data, read_released
 from fewshot.evaluate.data.splits import Split, Splits
 from fewshot.evaluate.example import Example
@@ -73,20 +74,19 @@ def reverse_word(word: str, rng: random.Random) -> str:
 
 
 @dataclass(frozen=True)
-class Rule:
+class ScrambleRule:
     """How one kind of scramble is made."""
 
     paper_name: str
-    released: str  # name of the released file
     scramble: Callable[[str, random.Random], str]
 
 
 RULES = {
-    "scramble_cl": Rule("CL", "cycle_letters_in_word.jsonl", cycle_letters),
-    "scramble_a1": Rule("A1", "mid_word_1_anagrams.jsonl", partial(permute_inside, n_fixed=1)),
-    "scramble_a2": Rule("A2", "mid_word_2_anagrams.jsonl", partial(permute_inside, n_fixed=2)),
-    "scramble_ri": Rule("RI", "random_insertion_in_word.jsonl", insert_symbols),
-    "scramble_rw": Rule("RW", "reversed_words.jsonl", reverse_word),
+    "scramble_cl": ScrambleRule("CL", cycle_letters),
+    "scramble_a1": ScrambleRule("A1", partial(permute_inside, n_fixed=1)),
+    "scramble_a2": ScrambleRule("A2", partial(permute_inside, n_fixed=2)),
+    "scramble_ri": ScrambleRule("RI", insert_symbols),
+    "scramble_rw": ScrambleRule("RW", reverse_word),
 }
 
 
@@ -123,10 +123,10 @@ def make_scramble(
     `words` default to `default_words()`. In the paper's form one word in five is kept for demonstrations and never
     evaluated.
     """
-    rule, form = RULES[name], form_of(name, FORMS, protocol)
-    file = data.find(rule.released) if data else None
+    rule, released, form = RULES[name], SCRAMBLE_FILES[name], form_of(name, FORMS, protocol)
+    file = data.find(released) if data else None
     if data and not file:
-        note(f"{name}: {data} holds no {rule.released}, so its questions are made by rule")
+        note(f"{name}: {data} holds no {released}, so its questions are made by rule")
     examples = read_released(file) if file else generate(name, words or default_words(), seed=0)
     source = file.short if file else "made by rule"
     splits = Splits(Split(source, form.read(examples)))

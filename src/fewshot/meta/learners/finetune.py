@@ -42,7 +42,7 @@ class FineTuning:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class ChosenSettings:
     """The settings that were best on the validation tasks."""
 
     inner: InnerLoop
@@ -55,7 +55,7 @@ class Choice:
 
 def choose_settings(
     module: nn.Module, episodes: Episodes, loss: LossFunction, judge: LossFunction, tried: FineTuning
-) -> Choice:
+) -> ChosenSettings:
     """Return the settings whose fine-tuned weights have the highest mean `judge` on the queries of the episodes.
 
     Settings with predictions that are not finite, on any task, are left out; raises Diverged if all are.
@@ -64,7 +64,8 @@ def choose_settings(
     for inner in tried.inner_loops():
         values = judge_adapted(module, start_of(module), episodes, loss, judge, inner, tried.steps).mean(0)
         choices += [
-            Choice(inner=inner, n_steps=n, value=value) for n, value in zip(tried.steps, values.tolist(), strict=True)
+            ChosenSettings(inner=inner, n_steps=n, value=value)
+            for n, value in zip(tried.steps, values.tolist(), strict=True)
         ]
     choices = [choice for choice in choices if math.isfinite(choice.value)]
     if not choices:

@@ -26,7 +26,7 @@ from fewshot.kernels.choose import KERNELS
 from fewshot.meta.curves import Curve, Measured, Point, point
 from fewshot.meta.episodes import Episodes
 from fewshot.meta.flops import flops_of, training_flops
-from fewshot.meta.learners.finetune import Choice, FineTuning, choose_settings
+from fewshot.meta.learners.finetune import ChosenSettings, FineTuning, choose_settings
 from fewshot.meta.learners.maml import InnerLoop, Start, finite_or_nan, judge_adapted, start_of
 from fewshot.meta.learners.weight_learner import WAY_OUT, LearnerConfig, WeightLearner
 from fewshot.meta.outer_loop import OuterConfig, OuterLoop, OuterLoss, OuterStep
@@ -231,7 +231,7 @@ class Experiment:
             )
         return max(accuracies, key=lambda n: (accuracies[n], -n))  # of equals the fewest steps
 
-    def _accuracies(self, choice: Choice, n_steps: Mapping[str, int]) -> dict[str, AccuracyOf]:
+    def _accuracies(self, choice: ChosenSettings, n_steps: Mapping[str, int]) -> dict[str, AccuracyOf]:
         """Return each learner's accuracy as a function of a seed and tasks."""
         learned = self.config.learner
         accuracies: dict[str, AccuracyOf] = {

@@ -1,4 +1,4 @@
-"""The layers of what a user gives for a run: a file, named options, dotted options.
+"""What a user sets for a run, laid over each other in order: a file, named options, dotted options.
 
 A value may have two spellings: `n_tokens` is short for `schedule.n_tokens`, `text` for one source in `data.sources`, a
 preset stands for a model. Every layer is brought to one spelling before the next is laid over it, so that the last
