@@ -148,10 +148,10 @@ def test_when_asked_to_stop_the_state_is_saved_before_anything_is_measured(stop_
     assert again.loops["maml"].history == rows
 
 
-def test_a_state_is_written_by_the_clock_not_by_the_reports(tmp_path, monkeypatch):
+def test_a_state_is_written_by_the_clock_not_by_the_reports(tmp_path, set_in_module):
     whole = small()
     list(train(whole, tmp_path / "whole", about={}))
-    monkeypatch.setattr("fewshot.meta.experiment.SAVE_EVERY", 0.0)
+    set_in_module(train, "SAVE_EVERY", 0.0)
     often = small()
     loop = often.loops["maml"]
     save, saved = loop.save, []

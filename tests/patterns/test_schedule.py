@@ -3,13 +3,13 @@ from __future__ import annotations
 import functools
 import operator
 import re
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fewshot.base.errors import BadValue, FewshotError, UnknownName
-from fewshot.patterns import schedule as schedule_module
 from fewshot.patterns.pattern import Banded, Block, Columns, Dense, Fixed, PerHead, Strided
 from fewshot.patterns.schedule import Schedule, alternate, parse
 
@@ -126,9 +126,11 @@ def test_a_schedule_needs_patterns() -> None:
         alternate(Dense(), alternate(Dense(), Banded(2)))  # type: ignore[arg-type]
 
 
-def test_a_text_is_parsed_once_however_often_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_text_is_parsed_once_however_often_it_is_asked_for(
+    set_in_module: Callable[[object, str, object], None],
+) -> None:
     first = parse("alternate(dense, banded(77))")
-    monkeypatch.setattr(schedule_module, "_Parser", None)
+    set_in_module(Schedule, "_Parser", None)
     assert parse("alternate(dense, banded(77))") is first
 
 

@@ -24,11 +24,11 @@ from fewshot.checkpoint.folder import RunFolder
 from fewshot.checkpoint.load import find_checkpoint
 from fewshot.checkpoint.save import save
 from fewshot.cli.main import main
+from fewshot.kernels.choose import choose_for
 from fewshot.kernels.interface import Requirements
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
-from fewshot.train import build as build_module
-from fewshot.train import run as run_module
+from fewshot.train.build import build
 from fewshot.train.run import resume, start
 
 
@@ -183,15 +183,19 @@ def test_an_out_that_is_not_utf8_is_refused_at_once(tmp_path: Path, capsys: pyte
 
 @pytest.mark.parametrize("where", ["make_tokenizer", "build_tokens", "resolve", "write_yaml"])
 def test_what_was_stopped_before_training_is_simply_given_again(
-    where: str, tmp_path: Path, tiny: Any, monkeypatch: pytest.MonkeyPatch
+    where: str,
+    tmp_path: Path,
+    tiny: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    set_in_module: Callable[[object, str, object], None],
 ) -> None:
     def interrupted(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(run_module, where, interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            next(start(tiny(), tmp_path / "run", say=quiet))
+    set_in_module(start, where, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        next(start(tiny(), tmp_path / "run", say=quiet))
+    monkeypatch.undo()
     with pytest.raises(BadFile, match="was stopped before its training began: give 'fewshot train' once more"):
         next(resume(tmp_path / "run", say=quiet))
     assert [report.step for report in start(tiny(n_steps=2), tmp_path / "run", say=quiet)] == [1, 2]
@@ -269,23 +273,23 @@ def test_the_newest_under_the_name_of_another_step_is_not_used_in_silence(stoppe
 # ---- what was chosen stays
 
 
-def with_kernels(monkeypatch: pytest.MonkeyPatch, dense: str, other: str) -> None:
+def with_kernels(set_in_module: Callable[[object, str, object], None], dense: str, other: str) -> None:
     """Make these two come out as the fastest, for the dense pattern and for all others."""
 
     def measured(need: Requirements, fitting: Mapping[str, object]) -> dict[str, float]:
         fastest = dense if need.pattern.text == "dense" else other
         return {name: 1.0 if name == fastest else 2.0 for name in fitting}
 
-    monkeypatch.setattr("fewshot.kernels.choose.time_kernels", measured)
+    set_in_module(choose_for, "time_kernels", measured)
 
 
 @pytest.mark.parametrize("pattern", ["dense", "alternate(dense, banded(3))"])
 def test_a_run_goes_on_with_the_kernels_that_it_began_with(
-    pattern: str, tmp_path: Path, tiny: Any, monkeypatch: pytest.MonkeyPatch
+    pattern: str, tmp_path: Path, tiny: Any, set_in_module: Callable[[object, str, object], None]
 ) -> None:
     given = tiny(model={"pattern": pattern}, loop={"kernel": "auto", "compile": "auto", "checkpoint_every": 4})
     said: list[str] = []
-    with_kernels(monkeypatch, "blocked", "sdpa")
+    with_kernels(set_in_module, "blocked", "sdpa")
     list(start(given, tmp_path / "whole", say=quiet))
     reports = start(given, tmp_path / "run", say=quiet)
     while next(reports).step < 5:
@@ -294,19 +298,19 @@ def test_a_run_goes_on_with_the_kernels_that_it_began_with(
     stored = read_yaml(tmp_path / "run" / "config.yaml")["loop"]
     assert stored["kernel"] == ("blocked" if pattern == "dense" else {"dense": "blocked", "banded(3)": "sdpa"})
     assert (stored["compile"], stored["precision"]) == ("never", "float32")
-    with_kernels(monkeypatch, "sdpa", "blocked")
+    with_kernels(set_in_module, "sdpa", "blocked")
     assert [report.step for report in resume(tmp_path / "run", say=said.append)] == [5, 6, 7, 8, 9, 10]
     assert any("kernel blocked for dense: as configured" in line for line in said)
     assert same_weights(tmp_path / "whole", tmp_path / "run")
 
 
 def test_an_old_configuration_goes_on_and_its_choices_are_then_stored(
-    stopped: Path, monkeypatch: pytest.MonkeyPatch
+    stopped: Path, set_in_module: Callable[[object, str, object], None]
 ) -> None:
     config = read_yaml(stopped / "config.yaml")
     config["loop"] |= {"kernel": "auto", "compile": "auto", "precision": "auto"}
     write_yaml(stopped / "config.yaml", config)
-    with_kernels(monkeypatch, "sdpa", "sdpa")
+    with_kernels(set_in_module, "sdpa", "sdpa")
     next(resume(stopped, say=quiet, overrides={"loop": {"checkpoint_every": 3}}))
     config["loop"] |= {"kernel": "sdpa", "compile": "never", "precision": "float32"}
     assert read_yaml(stopped / "config.yaml") == config
@@ -322,11 +326,13 @@ def test_a_kernel_that_cannot_be_had_is_one_line_with_the_way_on(stopped: Path) 
     assert read_yaml(stopped / "config.yaml")["loop"]["kernel"] == "reference"
 
 
-def test_a_compiler_that_is_gone_is_one_line_with_the_way_on(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiler_that_is_gone_is_one_line_with_the_way_on(
+    stopped: Path, set_in_module: Callable[[object, str, object], None]
+) -> None:
     config = read_yaml(stopped / "config.yaml")
     config["loop"]["compile"] = "always"
     write_yaml(stopped / "config.yaml", config)
-    monkeypatch.setattr(build_module, "compiler_problem", lambda device: "no C++ compiler")
+    set_in_module(build, "compiler_problem", lambda device: "no C++ compiler")
     with pytest.raises(BadValue, match=r"there is no C\+\+ compiler: give --loop.compile never"):
         next(resume(stopped, say=quiet))
     next(resume(stopped, say=quiet, overrides={"loop": {"compile": "never"}}))
