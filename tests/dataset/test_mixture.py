@@ -102,5 +102,5 @@ def test_sources_that_do_not_fit_together_are_refused(mix: Callable, pack: Calla
         Mixture((source, dataclasses.replace(source, shards=(shard,))), (1, 1), 0)
     with pytest.raises(BadValue, match="at least one source"):
         Mixture((), (), 0)
-    with pytest.raises(BadValue, match="1001 sources have a weight"):
+    with pytest.raises(BadValue, match="1001 sources have a positive weight"):
         Mixture((source,) * 1001, (1.0,) * 1001, 0)

@@ -124,7 +124,7 @@ def test_what_is_no_folder_is_refused_as_it_is(tmp_path, capsys):
     os.mkfifo(tmp_path / "pipe")
     for name in ("thesis.txt", "link", "pipe"):
         assert sinusoid(tmp_path / name) == 2
-        assert "is no folder" in refused(capsys)
+        assert "is not a folder" in refused(capsys)
     assert (tmp_path / "thesis.txt").read_text() == "precious"
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "pipe").is_fifo()

@@ -77,7 +77,7 @@ def test_a_state_of_other_settings_or_a_damaged_one_is_refused(tmp_path):
         loop().load(path, about={**ABOUT, "widths": (8,)})
     for width, seed in ((7, 1), (9, 0)):
         other = perceptron(1, (width,), 1, seed=seed)
-        with pytest.raises(BadValue, match="began with other weights"):
+        with pytest.raises(BadValue, match="started from other initial weights"):
             OuterLoop(dict(other.named_parameters()), loop().step, OuterConfig()).load(path, about=ABOUT)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(BadFile, match="is damaged"):

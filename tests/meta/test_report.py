@@ -105,7 +105,7 @@ def test_what_is_no_result_is_refused_in_one_line(tmp_path, capsys):
     for history in ({"maml": 5}, {"maml": [5]}, {"maml": [{"a": 1.0}]}, {"maml": [{"iteration": 1, "loss": None}]}):
         write_json(tmp_path / "odd.json", {**to_json(FIRST), "history": history})
         assert main(["meta", "report", str(tmp_path / "odd.json")]) == 2
-        assert "history.maml is no list of rows" in capsys.readouterr().err
+        assert "history.maml must be a list of rows" in capsys.readouterr().err
     assert main(["meta", "sinusoid", "somewhere"]) == 2
     assert "folders are for" in capsys.readouterr().err
 

@@ -84,7 +84,7 @@ def test_layers_take_the_patterns_in_turn() -> None:
         ("dense(4)", 1, "dense takes (nothing), got 1 argument(s)"),
         ("fixed(128)", 1, "fixed takes (block, c), got 1 argument(s)"),
         ("alternate(dense, fixed(8, 9))", 18, "c of fixed must be a whole number from 1 to 8"),
-        ("perhead(dense, 4)", 1, "perhead takes patterns that do not themselves depend on the head, got '4'"),
+        ("perhead(dense, 4)", 1, "perhead takes patterns other than perhead, got '4'"),
         ("banded(-1)", 8, "unexpected '-'"),
         ("banded(1.5)", 9, "unexpected '.'"),
         ("banded(99999999999)", 8, "this number is too large"),

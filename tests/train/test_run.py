@@ -196,7 +196,7 @@ def test_what_was_stopped_before_training_is_simply_given_again(
     with pytest.raises(KeyboardInterrupt):
         next(start(tiny(), tmp_path / "run", say=quiet))
     monkeypatch.undo()
-    with pytest.raises(BadFile, match="was stopped before its training began: give 'fewshot train' once more"):
+    with pytest.raises(BadFile, match="was stopped before its training began: run 'fewshot train' again"):
         next(resume(tmp_path / "run", say=quiet))
     assert [report.step for report in start(tiny(n_steps=2), tmp_path / "run", say=quiet)] == [1, 2]
     assert not (tmp_path / "run" / ".unfinished").exists()
