@@ -245,8 +245,8 @@ def read_steps(folder: Path, weights: Mapping[int, str] | None = None) -> dict[i
         n_without += sum(result is other for result in results_of[step] for other in joined)
     if n_without:
         note(
-            f"{folder}: {n_without} results carry no digest of their questions; they are shown with those of the same "
-            "source and as many questions"
+            f"{folder}: {n_without} results of an older version have no digest of their questions; they are shown with "
+            "results of the same source and number of questions"
         )
     if n_others:
         n_files = sum(map(len, by_step.values()))
@@ -323,5 +323,5 @@ def read_stored(path: Path) -> Stored:
         or len(checksums) != len(rows)
         or not all(isinstance(row, dict) for row in rows)
     ):
-        raise BadFile(f"{path} is damaged: its step, weights, results and checksums do not go together; move it away")
+        raise BadFile(f"{path} is damaged: its step, weights, results and checksums do not fit together; move it away")
     return Stored(path, step, weights, tuple(rows), tuple(map(str, checksums)))
