@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from fewshot import __version__
 from fewshot.checkpoint.folder import RunFolder
 from fewshot.checkpoint.load import load_run
-from fewshot.cli import main as entry
 from fewshot.cli.main import COMMANDS, main
-from fewshot.evaluate.store.results import read_results, read_steps
+from fewshot.corpus.sources import SUFFIXES
+from fewshot.evaluate.store.read import read_results, read_steps
 
 
 def test_a_run_is_the_folder_that_the_readme_describes(small_run: Path) -> None:
@@ -284,6 +285,12 @@ def test_every_command_has_help_with_an_example_or_options(name: str, capsys: py
     assert "usage: fewshot" in capsys.readouterr().out
 
 
+def test_the_help_of_train_names_every_kind_of_text_file(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    assert f"files and folders: {' '.join(SUFFIXES)}" in " ".join(capsys.readouterr().out.split())
+
+
 def test_help_is_there_without_loading_torch() -> None:
     code = (
         "import sys; from fewshot.cli.main import main; main(['--help'])\n"
@@ -297,7 +304,7 @@ def test_help_is_there_without_loading_torch() -> None:
 
 def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
-    assert capsys.readouterr().out == f"fewshot {entry.__version__}\n"
+    assert capsys.readouterr().out == f"fewshot {__version__}\n"
 
 
 def test_readme_names_only_commands_and_options_that_exist() -> None:

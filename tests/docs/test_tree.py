@@ -18,7 +18,6 @@ COVERED_BY = {
     "base/dist.py": "train/test_run.py",  # one process, the only case there is
     "base/log.py": "corpus/test_sources.py",  # a line to standard error
     "base/progress.py": "dataset/test_prepare.py",
-    "base/tensors.py": "checkpoint/test_save.py",
     "base/text.py": "tokenizer/test_bpe.py",
     "bench/corpus.py": "bench/test_bench.py",
     "bench/harness.py": "evaluate/parity/test_windows.py",
@@ -68,7 +67,6 @@ OF_NO_FILE = {
     "evaluate/parity/test_writing.py": "scores against lm-evaluation-harness",
     "evaluate/tasks/test_full_files.py": "the tasks on their whole original files",
     "evaluate/tasks/test_prompts.py": "the prompts of all tasks against stored ones",
-    "evaluate/test_results_kept.py": "evaluations that are stopped and go on",
     "kernels/test_kernel_agreement.py": "every kernel against the reference",
     "patterns/test_unlisted.py": "a pattern that no file knows, through all floors",
     "test_face.py": "fewshot/__init__.py",

@@ -7,7 +7,7 @@ import torch
 
 from fewshot.base.errors import BadValue
 from fewshot.generate.beam import beam_search
-from fewshot.generate.steps import GPTSteps
+from fewshot.generate.next_logits import GPTSteps
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
 from fewshot.tokenizer.bpe import train_bpe

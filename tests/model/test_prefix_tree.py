@@ -6,18 +6,18 @@ import torch
 from fewshot.base.errors import ContextTooLong
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
-from fewshot.model.prefix_tree import Prefix, PrefixTree
+from fewshot.model.prefix_tree import Prefix, PrefixTreeMemory
 
 PREFIX = [3, 1, 4, 1, 5]
 TOKENS, PARENTS = [2, 7, 1, 8, 2], [None, 0, 0, 2, None]  # two trees; the first branches after its root
 
 
-def tree_of(prefix: Prefix) -> PrefixTree:
+def tree_of(prefix: Prefix) -> PrefixTreeMemory:
     sees = torch.eye(len(TOKENS), dtype=torch.bool)
     for token, parent in enumerate(PARENTS):
         if parent is not None:
             sees[token] |= sees[parent]
-    return PrefixTree(prefix, sees.sum(dim=1)[None] - 1, sees[None])
+    return PrefixTreeMemory(prefix, sees.sum(dim=1)[None] - 1, sees[None])
 
 
 def model_of(pattern: str, *, n_ctx: int = 9) -> GPT:

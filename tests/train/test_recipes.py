@@ -9,7 +9,7 @@ import pytest
 from fewshot.base.config import read_yaml
 from fewshot.model.gpt import count_parameters
 from fewshot.model.presets import PRESETS, SPARSE_TRANSFORMERS
-from fewshot.train.given import laid_over
+from fewshot.train.overrides import laid_over
 from fewshot.train.recipes import RECIPES, optimizer_for, recipe_for, schedule_for
 from fewshot.train.resolve import check_sections, data_config, resolve, wanted_vocab
 

@@ -40,7 +40,7 @@ def _run(folder: Path) -> int:
     from fewshot.checkpoint.load import load_run
     from fewshot.cli.report import report_run
     from fewshot.cli.show import counted, followed, print_table, show_results
-    from fewshot.cli.train import finish
+    from fewshot.cli.train import print_outcome
     from fewshot.demo import recipe
     from fewshot.demo.texts import write_texts
     from fewshot.evaluate.models.gpt import GPTLanguageModel
@@ -58,7 +58,7 @@ def _run(folder: Path) -> int:
     note("2. training a GPT-3-shaped model on it")
     last = followed(start_held(recipe.configuration(folder / "text"), folder, say=note))
     if last is None or last.step < last.n_steps:
-        return finish(folder, last)
+        return print_outcome(folder, last)
     if last.val_loss is None:
         note(f"stopped before anything was measured; the model is in {folder}")
         return 130

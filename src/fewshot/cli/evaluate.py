@@ -157,7 +157,7 @@ def note_how_to_go_on(loaded: Loaded) -> Iterator[None]:
 def list_tasks() -> None:
     """Print a table of all tasks: the files that they need, and what a guess scores."""
     from fewshot.cli.show import print_table
-    from fewshot.evaluate.tasks.listed import list_tasks
+    from fewshot.evaluate.tasks.table import list_tasks
 
     rows = [(row.name, row.files, "" if row.chance is None else f"{row.chance:.3f}") for row in list_tasks()]
     print_table(("task", "files in --data", "chance"), rows, text=2)

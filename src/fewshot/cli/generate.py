@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the prompt and its completions."""
     from fewshot.base.errors import check, look_up
     from fewshot.cli.show import print_json
-    from fewshot.cli.typed import argument
+    from fewshot.cli.text_input import argument
     from fewshot.evaluate.tasks.qualitative import RECIPES
     from fewshot.generate.complete import complete, stream
     from fewshot.generate.sampling import Sampling

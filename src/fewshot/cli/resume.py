@@ -1,4 +1,9 @@
-"""Go on with a run that was stopped, from its newest checkpoint; it ends with the same bits as without the stop."""
+"""Continue a run that was stopped, from its newest checkpoint; the result has the same bits as without the stop.
+
+fewshot resume RUN
+fewshot resume RUN --loop.checkpoint_every 100     these may change: the intervals, keep_checkpoints and recompute of
+                                                   loop; kernel, precision and compile too, in the last bits
+"""
 
 from __future__ import annotations
 
@@ -7,14 +12,14 @@ from pathlib import Path
 
 from fewshot.base.config import from_overrides
 from fewshot.base.log import note
-from fewshot.cli.train import finish
+from fewshot.cli.train import print_outcome
 
 TAKES_OVERRIDES = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the run folder."""
-    parser.add_argument("folder", type=Path, metavar="RUN")
+    parser.add_argument("folder", type=Path, metavar="RUN", help="the folder of the run")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -22,4 +27,4 @@ def run(args: argparse.Namespace) -> int:
     from fewshot.cli.show import followed
     from fewshot.train.run import resume
 
-    return finish(args.folder, followed(resume(args.folder, say=note, overrides=from_overrides(args.overrides))))
+    return print_outcome(args.folder, followed(resume(args.folder, say=note, overrides=from_overrides(args.overrides))))

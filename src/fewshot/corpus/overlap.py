@@ -14,19 +14,17 @@ import sys
 import unicodedata
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from fewshot.base.errors import check
 from fewshot.corpus.document import Document
-from fewshot.corpus.spelling import SPACELESS, canonical
+from fewshot.corpus.unicode import SPACE, SPACELESS, Array, canonical
 
 K = TypeVar("K", bound=Hashable)
-Array = np.ndarray[Any, Any]
 
 BATCH_CHARS = 1 << 18  # normalised and hashed at once: small enough for the processor's cache
-SPACE = 0x20
 # Where a long text may be cut: a word ends before each of these. There are other places, but these need no table.
 GAP = re.compile(rf"[\s!-/:-@\[-`{{-~\u2010-\u2027\u3000-\u3003{SPACELESS}]")
 MULTIPLIER = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2^64
@@ -48,7 +46,7 @@ def words(text: str) -> list[str]:
 
     So "don't" is two words, as in the 13-grams that were published with the paper ("i m going"). The same text gives
     the same words however Unicode spells it, and in scripts without spaces a character is a word: see
-    `spelling.canonical`. Each character is lowered by itself, so that a word never depends on its neighbours.
+    `unicode.canonical`. Each character is lowered by itself, so that a word never depends on its neighbours.
     """
     return _spelled(_normalised(canonical(text)))
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from fewshot.base.errors import check
+from fewshot.generate.next_logits import Steps
 from fewshot.generate.request import Completion, first_stop
-from fewshot.generate.steps import Steps
 from fewshot.model.logprobs import checked_logprobs
 from fewshot.tokenizer.vocab import Tokenizer
 

@@ -9,9 +9,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from fewshot.base.errors import ContextTooLong
+from fewshot.generate.next_logits import next_logits
 from fewshot.generate.request import Request
 from fewshot.generate.sampling import RowSampling, choose_tokens
-from fewshot.generate.steps import next_logits
 from fewshot.model.cache import Cache
 from fewshot.model.gpt import GPT
 from fewshot.model.logprobs import checked_logprobs

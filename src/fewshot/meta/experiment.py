@@ -2,6 +2,9 @@
 
 In: the configuration of a kind. Out: curves. The state of each outer loop is a file in the experiment's folder, so that
 an experiment that was stopped can be resumed. Knows no command line.
+
+By convention the module of each kind in `meta/tasks/` calls its configuration `Config` and its experiment `Experiment`;
+that `Experiment` satisfies the protocol of the same name below.
 """
 
 from __future__ import annotations

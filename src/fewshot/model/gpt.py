@@ -71,9 +71,9 @@ class GPT(nn.Module):
         """Return hidden states after the last norm, for inputs that are vectors, such as embedded tokens.
 
         With a cache as memory, the inputs continue what it holds and are added to it; where rows are padded at their
-        ends, `counts` tells how many inputs of each are real. A `PrefixTree` takes a cache's place where texts branch,
-        a `Prefix` stores the keys and values that the trees then follow. `documents` numbers each position's document
-        and keeps attention inside it. Raises ContextTooLong beyond n_ctx.
+        ends, `counts` tells how many inputs of each are real. A `PrefixTreeMemory` takes a cache's place where texts
+        branch, a `Prefix` stores the keys and values that the trees then follow. `documents` numbers each position's
+        document and keeps attention inside it. Raises ContextTooLong beyond n_ctx.
         """
         n_positions = embedded.shape[1]
         if memory is not None and documents is not None:

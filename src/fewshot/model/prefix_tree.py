@@ -59,7 +59,7 @@ class _PrefixAttention:
         return attend(q, k, v, self.pattern)
 
 
-class PrefixTree:
+class PrefixTreeMemory:
     """The memory of one call of `GPT.hidden`, whose tokens branch as prefix trees after one prefix.
 
     `depths` counts a token's ancestors in its row, `sees` tells which tokens of the row are its ancestors or itself.
@@ -101,7 +101,7 @@ class PrefixTree:
 
 @dataclass(frozen=True)
 class _TreeAttention:
-    tree: PrefixTree
+    tree: PrefixTreeMemory
     pattern: Pattern
     before: Float[Tensor, "2 1 H P K"] | None
 

@@ -18,7 +18,7 @@ from fewshot.dataset.prepare import DataConfig, Say
 from fewshot.model.config import GPTConfig
 from fewshot.model.machine import free_memory_bytes, matmul_flops_per_second
 from fewshot.model.plan import activation_bytes, n_block_parameters, n_parameters
-from fewshot.train.given import one_spelling, section
+from fewshot.train.overrides import one_spelling, section
 from fewshot.train.resolve import EFFICIENCY, EXAMPLE, RunConfig, resolve
 from fewshot.train.schedule import count_steps, whole_rows
 from fewshot.train.step import choose_precision, fitting_rows
@@ -95,7 +95,7 @@ def check_time(plan: RunPlan, seconds: float) -> None:
     check(
         seconds <= MAX_DAYS * 24 * 3600,
         f"this run would take {in_words(seconds)} on this machine, for {plan.n_tokens:,} tokens and "
-        f"{plan.n_parameters:,} parameters: lower --n_tokens, take a smaller --preset, or give --yes (asked for beyond "
+        f"{plan.n_parameters:,} parameters: lower --n_tokens, take a smaller --preset, or give --yes (needed beyond "
         f"{MAX_DAYS} days)",
     )
 

@@ -135,7 +135,7 @@ NOT_THE_MODEL = {
         lambda f: change_tensors(f, lambda t: t | {"lm_head.weight": t["transformer.wte.weight"] + 1}),
         r"hold lm_head\.weight with values of its own",
     ),
-    "one layer too many": (lambda f: configure(f, n_layer=1), r"hold .*h\.1\..* and 7 more, for which of"),
+    "one layer too many": (lambda f: configure(f, n_layer=1), r"hold .*h\.1\..* and 7 more, for which its config"),
     "one layer too few": (lambda f: configure(f, n_layer=3), r"lack .*h\.2\."),
     "foreign tensors": (lambda f: change_tensors(f, lambda t: t | {"score.weight": torch.ones(2, 32)}), "hold .*score"),
     "other names": (

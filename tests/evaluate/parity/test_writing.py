@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from fewshot.bench.harness import write_rows
-from fewshot.evaluate.tasks.translation import DIRECTIONS, file_pairs
+from fewshot.evaluate.data.file_names import DIRECTIONS, file_pairs
 
 
 def scramble(made, n, path):

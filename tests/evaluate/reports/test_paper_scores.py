@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from fewshot.base.errors import BadValue, UnknownName
+from fewshot.evaluate.data.file_names import DIRECTIONS
 from fewshot.evaluate.reports.paper_scores import METRICS, SETTINGS, SIZES, nearest_size, paper_score, table_h1
 from fewshot.evaluate.tasks.arithmetic import RULES as ARITHMETIC
 from fewshot.evaluate.tasks.scramble import RULES as SCRAMBLES
-from fewshot.evaluate.tasks.translation import DIRECTIONS
 from fewshot.model.gpt import count_parameters
 from fewshot.model.presets import PUBLISHED
 

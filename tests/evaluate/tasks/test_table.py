@@ -1,14 +1,15 @@
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from fewshot.base.errors import BadValue, UnknownName
-from fewshot.evaluate.data.files import DataFolder
+from fewshot.evaluate.data.files import DataFolder, NeedsData
 from fewshot.evaluate.protocol import HARNESS
-from fewshot.evaluate.tasks import arithmetic, novel, scramble
-from fewshot.evaluate.tasks.table import TASKS, make_task
+from fewshot.evaluate.task import Task
+from fewshot.evaluate.tasks.table import TASKS, list_tasks, make_task
 
 SAMPLES = Path(__file__).resolve().parents[1] / "golden" / "samples"
 
@@ -41,27 +42,46 @@ def sampled(task: str) -> DataFolder:
     return DataFolder(SAMPLES / H1[task][0])
 
 
-BY_RULE = {**arithmetic.TASKS, **scramble.TASKS, **novel.TASKS}
 PAPER = {"2D+", "2D-", "3D+", "3D-", "4D+", "4D-", "5D+", "5D-", "2Dx", "1DC", "CL", "A1", "A2", "RI", "RW"}
 
 
-def test_tasks_by_rule_have_their_own_names_and_the_papers_rows():
-    tasks = {name: make_task(name) for name in BY_RULE}
-    assert all(name == task.name for name, task in tasks.items())
-    assert {task.paper_name for task in tasks.values() if task.paper_name} == PAPER
+@pytest.fixture(scope="module")
+def by_rule() -> dict[str, Task]:
+    """The tasks that are made without files."""
+    made = {}
+    for name in TASKS:
+        with suppress(NeedsData):
+            made[name] = make_task(name)
+    return made
 
 
-@pytest.mark.parametrize("name", BY_RULE)
-def test_every_task_by_rule_gives_as_many_questions_and_shots_as_asked(name):
-    episodes = make_task(name).episodes(7, 5, 0)
-    assert len(episodes) == 7
-    assert all(len(one.demonstrations) == 5 for one in episodes)
+def test_tasks_by_rule_say_so_and_have_their_own_names_and_the_papers_rows(by_rule: dict[str, Task]) -> None:
+    assert [name for name, task in by_rule.items() if not task.synthetic] == []
+    assert all(name == task.name for name, task in by_rule.items())
+    assert {task.paper_name for task in by_rule.values() if task.paper_name} == PAPER
 
 
-@pytest.mark.parametrize("name", sorted(set(TASKS) - set(BY_RULE)))
-def test_every_other_task_says_which_files_it_needs(name):
-    with pytest.raises(BadValue, match=f"{name} needs --data FOLDER, the folder that holds "):
-        make_task(name)
+def test_every_task_by_rule_gives_as_many_questions_and_shots_as_asked(by_rule: dict[str, Task]) -> None:
+    for name, task in by_rule.items():
+        n_shots = [len(episode.demonstrations) for episode in task.episodes(7, 5, 0)]
+        assert n_shots == [5] * 7, name
+
+
+def test_every_other_task_says_which_files_it_needs(by_rule: dict[str, Task]) -> None:
+    others = set(TASKS) - set(by_rule)
+    assert others > set(H1)
+    for name in others:
+        with pytest.raises(BadValue, match=f"{name} needs --data FOLDER, the folder that holds "):
+            make_task(name)
+
+
+def test_every_task_is_listed_once_with_its_files_and_the_score_of_a_guess() -> None:
+    rows = {row.name: row for row in list_tasks()}
+    assert list(rows) == sorted(TASKS)
+    assert rows["arithmetic_2d_add"].files == "made by rule"
+    assert rows["novel_symbols"].chance == pytest.approx(1 / 16)
+    assert (rows["boolq"].files, rows["boolq"].chance) == ("BoolQ/val.jsonl or boolq/dev.jsonl or dev.jsonl", 0.5)
+    assert rows["lambada"].chance is None
 
 
 def test_a_misspelt_task_is_told_the_nearest():

@@ -5,15 +5,10 @@ from pathlib import Path
 import pytest
 
 from fewshot.base.errors import BadFile, BadValue
+from fewshot.evaluate.data.file_names import DIRECTIONS
 from fewshot.evaluate.data.files import DataFile, DataFolder
 from fewshot.evaluate.protocol import GPT3, HARNESS
-from fewshot.evaluate.tasks.translation import (
-    DIRECTIONS,
-    MAX_TRAINING,
-    make_translation,
-    read_sentences,
-    read_sentences_as_harness,
-)
+from fewshot.evaluate.tasks.translation import MAX_TRAINING, make_translation, read_sentences, read_sentences_as_harness
 
 SAMPLE = Path(__file__).resolve().parents[1] / "golden" / "samples" / "wmt"
 

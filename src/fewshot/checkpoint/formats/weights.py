@@ -77,18 +77,18 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     """
     file, parts = find_weights(folder)
     if parts is None:
-        tensors = read_tensors(file)
+        tensors = _tensors_of(file)
     else:
-        by_file = {part: read_tensors(folder / part) for part in sorted(set(parts.values()))}
+        by_file = {part: _tensors_of(folder / part) for part in sorted(set(parts.values()))}
         for name, part in parts.items():
             if name not in by_file[part]:
                 raise BadFile(f"{folder / part} lacks {name}, which {file.name} says it holds: download both again")
         tensors = {name: by_file[part][name] for name, part in parts.items()}
-    check_finite(tensors, file)
+    check_weights_finite(tensors, file)
     return tensors
 
 
-def read_tensors(file: Path) -> dict[str, Tensor]:
+def _tensors_of(file: Path) -> dict[str, Tensor]:
     """Return the tensors of one file; raises BadFile."""
     _check_pointer(file)
     try:
@@ -105,11 +105,11 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     return state
 
 
-def check_finite(tensors: Mapping[str, Tensor], where: object) -> None:
+def check_weights_finite(tensors: Mapping[str, Tensor], where: object) -> None:
     """Raise NotFinite with the first tensor that holds a NaN or an infinity, and the file or folder it is from."""
     name = first_not_finite(tensors)
     if name is not None:
-        raise NotFinite(f"{where}: {name} holds numbers that are not finite; such a model gives no answers")
+        raise NotFinite(f"{where}: {name} holds numbers that are not finite; such a model cannot be used")
 
 
 def pickled_code(error: Exception, file: Any) -> str:

@@ -15,10 +15,9 @@ from typing import Any, TypeVar
 
 from fewshot.base.errors import BadFile, BadValue, check
 from fewshot.evaluate.data import hub_layouts as layout
+from fewshot.evaluate.data.file_names import ARITHMETIC_FILES, DIRECTIONS, SCRAMBLE_FILES, file_pairs
 from fewshot.evaluate.data.files import Data, DataFile, DataFolder
 from fewshot.evaluate.data.hub_layouts import Rows, WriteRows, change_rows, join_field, json_lines, with_label_names
-from fewshot.evaluate.tasks import arithmetic, scramble
-from fewshot.evaluate.tasks.translation import DIRECTIONS, file_pairs
 
 T = TypeVar("T")
 
@@ -153,15 +152,12 @@ FILES: dict[str, tuple[HubSplit, WriteRows]] = {  # original files by the ends o
     ),
     **_splits_of("EleutherAI/wikitext_document_level", "wikitext-2-raw-v1", join_field("page"), test="wiki.test.raw"),
     **{
-        rule.released: (HubSplit("EleutherAI/arithmetic", None, "validation", file=f"data/{rule.released}"), json_lines)
-        for rule in arithmetic.RULES.values()
+        file: (HubSplit("EleutherAI/arithmetic", None, "validation", file=f"data/{file}"), json_lines)
+        for file in ARITHMETIC_FILES.values()
     },
     **{
-        rule.released: (
-            HubSplit("EleutherAI/unscramble", rule.released.removesuffix(".jsonl"), "validation"),
-            json_lines,
-        )
-        for rule in scramble.RULES.values()
+        file: (HubSplit("EleutherAI/unscramble", file.removesuffix(".jsonl"), "validation"), json_lines)
+        for file in SCRAMBLE_FILES.values()
     },
 }
 FOLDERS: dict[str, tuple[HubSplit, Callable[[Rows], dict[str, str]]]] = {  # original folders of one article a file

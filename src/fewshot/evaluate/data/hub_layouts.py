@@ -13,8 +13,8 @@ from itertools import groupby
 from typing import Any
 from xml.etree import ElementTree
 
-Row = Mapping[str, Any]
-Rows = Sequence[Row]
+HubRow = Mapping[str, Any]
+Rows = Sequence[HubRow]
 WriteRows = Callable[[Rows], str]
 
 
@@ -23,7 +23,7 @@ def json_lines(rows: Rows) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
-def change_rows(change: Callable[[Row], Row]) -> WriteRows:
+def change_rows(change: Callable[[HubRow], HubRow]) -> WriteRows:
     """Return a function that writes JSON lines of what `change` makes of each row."""
     return lambda rows: json_lines([change(row) for row in rows])
 
@@ -55,12 +55,12 @@ def in_rows(value: Any) -> list[dict[str, Any]]:
     return [dict(item) for item in value]
 
 
-def grouped(rows: Rows, key: Callable[[Row], Any]) -> Iterator[list[Row]]:
+def grouped(rows: Rows, key: Callable[[HubRow], Any]) -> Iterator[list[HubRow]]:
     """Yield the neighbouring rows that have the same key, together."""
     return (list(group) for _, group in groupby(rows, key))
 
 
-def pupils(row: Row) -> Row:
+def pupils(row: HubRow) -> HubRow:
     """Return the row of a question of ARC or OpenBookQA."""
     stem = row["question_stem"] if "question_stem" in row else row["question"]
     return {
@@ -70,13 +70,13 @@ def pupils(row: Row) -> Row:
     }
 
 
-def anli(row: Row) -> Row:
+def anli(row: HubRow) -> HubRow:
     """Return the row of a pair of ANLI."""
     texts = {"context": row["premise"], "hypothesis": row["hypothesis"]}
     return {"uid": row["uid"], **texts, "label": "enc"[row["label"]]}
 
 
-def wsc(row: Row) -> Row:
+def wsc(row: HubRow) -> HubRow:
     """Return the row of a passage of SuperGLUE's WSC."""
     target = {key: row[key] for key in ("span1_index", "span1_text", "span2_index", "span2_text")}
     return {"text": row["text"], "idx": row["idx"], "label": bool(row["label"]), "target": target}
@@ -87,7 +87,7 @@ def multirc(rows: Rows) -> str:
     return json_lines([_multirc_passage(passage) for passage in grouped(rows, lambda row: row["idx"]["paragraph"])])
 
 
-def _multirc_passage(rows: Rows) -> Row:
+def _multirc_passage(rows: Rows) -> HubRow:
     questions = [
         {
             "question": answers[0]["question"],
@@ -117,7 +117,7 @@ def record(rows: Rows) -> str:
     return json_lines(articles)
 
 
-def _mentions(row: Row) -> list[dict[str, int]]:
+def _mentions(row: HubRow) -> list[dict[str, int]]:
     """Return the places of the entities; older copies have only their texts, of which the first places are taken."""
     if "entity_spans" in row:
         return [{"start": span["start"], "end": span["end"] - 1} for span in in_rows(row["entity_spans"])]
@@ -158,7 +158,7 @@ def squad(rows: Rows) -> str:
     return json.dumps({"version": "v2.0", "data": articles})
 
 
-def _squad_question(row: Row) -> Row:
+def _squad_question(row: HubRow) -> HubRow:
     answers = in_rows(row["answers"])
     return {"id": row["id"], "question": row["question"], "answers": answers, "is_impossible": not answers}
 
@@ -179,7 +179,7 @@ def quac(rows: Rows) -> str:
     return json.dumps({"data": [_quac_dialogue(row) for row in rows]})
 
 
-def _quac_dialogue(row: Row) -> Row:
+def _quac_dialogue(row: HubRow) -> HubRow:
     given, first = row["answers"]["texts"], row["orig_answers"]["texts"]
     turns = zip(row["turn_ids"], row["questions"], given, first, strict=True)
     qas = [

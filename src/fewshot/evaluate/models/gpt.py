@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from fewshot.generate.steps import GPTSteps, Steps
+from fewshot.generate.next_logits import GPTSteps, Steps
 from fewshot.model.gpt import GPT
-from fewshot.model.prefix_tree import Prefix, PrefixTree
+from fewshot.model.prefix_tree import Prefix, PrefixTreeMemory
 
 
 class GPTLanguageModel:
@@ -36,7 +36,7 @@ class GPTLanguageModel:
         self, prefix: Prefix | None, tokens: Int[Tensor, "B T"], depths: Int[Tensor, "B T"], sees: Bool[Tensor, "B T T"]
     ) -> Float[Tensor, "B T D"]:
         """Return hidden states, exact for every attention pattern."""
-        return self.model.hidden(tokens, PrefixTree(prefix or Prefix(self.model.config), depths, sees))
+        return self.model.hidden(tokens, PrefixTreeMemory(prefix or Prefix(self.model.config), depths, sees))
 
     def logits(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
         """Return scores over the vocabulary."""

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from fewshot.generate.steps import Steps
+from fewshot.generate.next_logits import Steps
 
 
 @runtime_checkable

@@ -18,7 +18,7 @@ from fewshot.base.errors import BadValue, check
 from fewshot.base.log import note
 from fewshot.evaluate.models.transformers_load import load_parts
 from fewshot.evaluate.models.transformers_tokenizer import TransformersTokenizer
-from fewshot.generate.steps import Steps, n_shared
+from fewshot.generate.next_logits import Steps, n_shared
 from fewshot.model.logprobs import checked_logprobs
 
 DEFAULT_N_CTX = 2048  # where a configuration names no length

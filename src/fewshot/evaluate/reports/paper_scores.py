@@ -44,7 +44,7 @@ PER_CENT = frozenset({"acc", "em", "f1", "f1a"})  # in the paper; ours are share
 
 
 @dataclass(frozen=True)
-class Row:
+class PaperRow:
     """A row of Table H.1: K of the few-shot column, and the scores of the eight sizes, as printed."""
 
     shots: int
@@ -57,7 +57,7 @@ def nearest_size(n_parameters: float) -> str:
     return min(SIZES, key=lambda name: abs(math.log(SIZES[name] / n_parameters)))
 
 
-def row_of(paper_name: str, metric: str) -> Row | None:
+def row_of(paper_name: str, metric: str) -> PaperRow | None:
     """Return the row of a task and one of its metrics; None where the paper has none."""
     return table_h1().get((paper_name, METRICS.get(metric, "")))
 
@@ -73,13 +73,13 @@ def paper_score(paper_name: str, metric: str, setting: Setting, size: str) -> fl
 
 
 @cache
-def table_h1() -> Mapping[tuple[str, str], Row]:
+def table_h1() -> Mapping[tuple[str, str], PaperRow]:
     """Return all rows by task and metric."""
     lines = iter(_TABLE_H1.strip().splitlines())
-    rows: dict[tuple[str, str], Row] = {}
+    rows: dict[tuple[str, str], PaperRow] = {}
     for head in lines:
         name, metric, shots = head.split(" | ")
-        rows[name, metric] = Row(int(shots), {setting: _scores(next(lines)) for setting in SETTINGS})
+        rows[name, metric] = PaperRow(int(shots), {setting: _scores(next(lines)) for setting in SETTINGS})
     return rows
 
 

@@ -20,7 +20,7 @@ from fewshot.evaluate.models.gpt import GPTLanguageModel
 from fewshot.evaluate.reports.figures import Metrics
 from fewshot.evaluate.reports.page import EvaluatedModel
 from fewshot.evaluate.scoring.loss_by_position import PositionLoss, loss_by_position, rows_apart
-from fewshot.evaluate.store.results import newest, read_steps
+from fewshot.evaluate.store.read import newest, read_steps
 from fewshot.model.gpt import GPT
 
 POSITION_TOKENS = 1 << 16  # of held-out text, for the loss against position

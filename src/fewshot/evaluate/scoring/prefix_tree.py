@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fewshot.generate.steps import n_common
+from fewshot.generate.next_logits import n_common
 
 ROW_TOKENS = 512  # short sequences share a row up to this length, so that little is padding
 LEAST_PREFIX = 16  # tokens; a shorter common prefix is not worth a forward pass of its own

@@ -15,7 +15,7 @@ from fewshot.base.config import to_plain
 from fewshot.base.errors import FewshotError
 from fewshot.corpus.document import Document
 from fewshot.evaluate.contamination import CleanDirtyScores, Contamination
-from fewshot.evaluate.store.results import merge, note_left_out, read_stored
+from fewshot.evaluate.store.result_file import merge_rows, note_left_out, read_result_file
 
 FOLDER, FIGURE = "contamination", "figure.svg"
 
@@ -57,7 +57,7 @@ def store_evidence(folder: Path, evidence: Mapping[str, Evidence], *, step: int,
         return row["shots"], row["seed"], n_examples, row["questions"], row["text"]
 
     for task, of_task in evidence.items():
-        merge(own / f"{task}.json", [of_task.to_json()], key, step=step, weights=weights, lock=folder.parent)
+        merge_rows(own / f"{task}.json", [of_task.to_json()], key, step=step, weights=weights, lock=folder.parent)
     return own
 
 
@@ -66,7 +66,7 @@ def read_main_scores(folder: Path) -> list[CleanDirtyScores]:
     main = []
     for path in sorted(folder.glob("*.json")):
         try:
-            scores = [row["scores"][0] for row in read_stored(path).rows]
+            scores = [row["scores"][0] for row in read_result_file(path).rows]
             main.append(CleanDirtyScores.from_json(max(scores, key=lambda score: score["all"]["n"]), where=str(path)))
         except (FewshotError, LookupError, TypeError, ValueError) as error:  # ValueError: it has no rows
             note_left_out(path, error)

@@ -103,7 +103,7 @@ def _for_headline(headline: str) -> str:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class PromptRecipe:
     """A prompt of the paper that can be put about any subject."""
 
     about: str  # what the text to be given is
@@ -116,17 +116,17 @@ class Recipe:
         return self.make_prompt(text or self.subject)
 
 
-RECIPES: Mapping[str, Recipe] = {
-    "novel_words": Recipe(
+RECIPES: Mapping[str, PromptRecipe] = {
+    "novel_words": PromptRecipe(
         'the definition of a new word, which stands in "quotation marks"', FARDUDDLE.definition, _for_definition, "\n"
     ),
-    "grammar": Recipe(
+    "grammar": PromptRecipe(
         "a sentence in poor English",
         "I'd be more than happy to work with you in another project.",
         grammar_prompt,
         "\n",
     ),
-    "news": Recipe(
+    "news": PromptRecipe(
         "a title, and behind ' | ' a subtitle",
         "United Methodists Agree to Historic Split | Those who oppose gay marriage will form their own denomination",
         _for_headline,

@@ -26,8 +26,8 @@ SHOTS = 32  # the paper's K for all of SuperGLUE
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
-    """A set of choosing: its files, the labels of its rows in the order of the answers, and its forms."""
+class ChoiceTask:
+    """A task of choosing: its files, the labels of its rows in the order of the answers, and its forms."""
 
     paper_name: str
     folder: str
@@ -90,7 +90,7 @@ _CLASSES = (0, 1, 2)
 
 
 def read_choices(
-    prompt: Callable[[Row], str], answers_of: Callable[[Row], tuple[str, ...]], file: DataFile, choice: Choice
+    prompt: Callable[[Row], str], answers_of: Callable[[Row], tuple[str, ...]], file: DataFile, choice: ChoiceTask
 ) -> list[Example]:
     """Return the examples of a set of choosing, in SuperGLUE's layout or (BoolQ) in the set's own.
 
@@ -125,7 +125,7 @@ def _form(
 
 
 CHOICES = {
-    "boolq": Choice(
+    "boolq": ChoiceTask(
         paper_name="BoolQ",
         folder="BoolQ",
         files=("boolq/dev.jsonl", "dev.jsonl"),
@@ -142,7 +142,7 @@ CHOICES = {
             ),
         },
     ),
-    "cb": Choice(
+    "cb": ChoiceTask(
         paper_name="CB",
         folder="CB",
         fields=("premise", "hypothesis"),
@@ -160,7 +160,7 @@ CHOICES = {
             ),
         },
     ),
-    "copa": Choice(
+    "copa": ChoiceTask(
         paper_name="COPA",
         folder="COPA",
         fields=("premise", "choice1", "choice2", "question"),
@@ -179,7 +179,7 @@ CHOICES = {
             ),
         },
     ),
-    "rte": Choice(
+    "rte": ChoiceTask(
         paper_name="RTE",
         folder="RTE",
         fields=("premise", "hypothesis"),
@@ -197,7 +197,7 @@ CHOICES = {
             ),
         },
     ),
-    "wic": Choice(
+    "wic": ChoiceTask(
         paper_name="WiC",
         folder="WiC",
         fields=("word", "sentence1", "sentence2", "start1", "end1"),

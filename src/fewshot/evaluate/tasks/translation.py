@@ -8,10 +8,10 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 
 from fewshot.base.errors import BadFile
+from fewshot.evaluate.data.file_names import DIRECTIONS, Direction, file_pairs
 from fewshot.evaluate.data.files import Data, DataFile, require_data
 from fewshot.evaluate.data.splits import Split, Splits
 from fewshot.evaluate.example import Example
@@ -28,46 +28,6 @@ MAX_TRAINING = 20_000  # pairs kept of a training corpus, evenly spread; demonst
 MAX_TOKENS = 256  # of a written translation: the harness's, and room for every reference in the paper's form
 
 _SEGMENT = re.compile(r"<seg\b[^>]*>(.*?)</seg>", re.DOTALL | re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Direction:
-    """One row of the paper: from a language to another, on the test set of a year."""
-
-    paper_name: str
-    test: str
-    dev: str
-    source: str
-    target: str
-
-    @property
-    def foreign(self) -> str:
-        """The language that is not English."""
-        return self.source if self.target == "en" else self.target
-
-
-def _both(year: str, foreign: str, name: str, test: str, dev: str) -> dict[str, Direction]:
-    short, number = name, year[-2:]
-    return {
-        f"{year}_{foreign}_en": Direction(f"{short}->En {number}", test, dev, foreign, "en"),
-        f"{year}_en_{foreign}": Direction(f"En->{short} {number}", test, dev, "en", foreign),
-    }
-
-
-DIRECTIONS = {
-    **_both("wmt14", "fr", "Fr", "newstest2014", "newstest2013"),
-    **_both("wmt16", "de", "De", "newstest2016", "newstest2015"),
-    **_both("wmt16", "ro", "Ro", "newstest2016", "newsdev2016"),
-}
-
-
-def file_pairs(stem: str, direction: Direction) -> Iterator[tuple[str, str]]:
-    """Yield names that the source and the target of a set may have: SGML in either direction, or plain lines."""
-    source, target = direction.source, direction.target
-    for pair in (source + target, target + source):
-        for ours, theirs in (("src", "ref"), ("ref", "src")):
-            yield f"{stem}-{pair}-{ours}.{source}.sgm", f"{stem}-{pair}-{theirs}.{target}.sgm"
-    yield f"{stem}.{source}", f"{stem}.{target}"
 
 
 def training_pairs(direction: Direction) -> Iterator[tuple[str, str]]:

@@ -43,7 +43,7 @@ SMALL_WORDS = {
 CLOSING = ".,;:!?')"  # what follows a word without a space
 
 
-Gap = Callable[[str], str]  # what stands between the candidate and the rest of the sentence, given that rest
+WriteGap = Callable[[str], str]  # what stands between the candidate and the rest of the sentence, given that rest
 
 
 def _space(rest: str) -> str:
@@ -51,7 +51,7 @@ def _space(rest: str) -> str:
     return "" if rest[:1] in CLOSING else " "
 
 
-def read_winograd(file: DataFile, *, begins: Callable[[str], bool], gap: Gap) -> list[Example]:
+def read_winograd(file: DataFile, *, begins: Callable[[str], bool], gap: WriteGap) -> list[Example]:
     """Return the schemas of the collection, or of lines of {"context_options", "continuation", "gold"}.
 
     `begins` says of the text before a pronoun whether the pronoun begins a sentence.
@@ -70,7 +70,9 @@ def read_winograd(file: DataFile, *, begins: Callable[[str], bool], gap: Gap) ->
     ]
 
 
-def _schema(where: str, name: str, schema: ElementTree.Element, begins: Callable[[str], bool], gap: Gap) -> Example:
+def _schema(
+    where: str, name: str, schema: ElementTree.Element, begins: Callable[[str], bool], gap: WriteGap
+) -> Example:
     before, pronoun, rest = (" ".join(schema.findtext(f"text/{part}", "").split()) for part in ("txt1", "pron", "txt2"))
     options = [" ".join((answer.text or "").split()) for answer in schema.findall("answers/answer")]
     letter = schema.findtext("correctAnswer", "").strip(" .\n")
@@ -92,7 +94,7 @@ def in_place(option: str, pronoun: str, begins: bool) -> str:
     return option if begins or first not in SMALL_WORDS else first.lower() + space + others
 
 
-def read_rendered(file: DataFile, *, gap: Gap) -> list[Example]:
+def read_rendered(file: DataFile, *, gap: WriteGap) -> list[Example]:
     """Return the examples of lines of {"context_options": [...], "continuation": ..., "gold": 0 or 1}."""
 
     def example(number: int, row: Row) -> Example:
@@ -102,12 +104,12 @@ def read_rendered(file: DataFile, *, gap: Gap) -> list[Example]:
     return file.parse_rows(example, context_options=[str], continuation=str, gold=int)
 
 
-def partial_example(name: str, contexts: Sequence[str], rest: str, gold: int, gap: Gap) -> Example:
+def partial_example(name: str, contexts: Sequence[str], rest: str, gold: int, gap: WriteGap) -> Example:
     """Return an example with a context for each candidate, and the same gap and rest after all of them."""
     return Example(name, contexts[0], (gap(rest) + rest,) * len(contexts), gold, contexts=tuple(contexts))
 
 
-def read_winogrande(file: DataFile, *, gap: Gap) -> list[Example]:
+def read_winogrande(file: DataFile, *, gap: WriteGap) -> list[Example]:
     """Return the examples of lines with "sentence", "option1", "option2" and "answer", or as `read_rendered`."""
     if file.short.startswith("winogrande.jsonl"):
         return read_rendered(file, gap=gap)
@@ -121,7 +123,7 @@ def read_winogrande(file: DataFile, *, gap: Gap) -> list[Example]:
     )
 
 
-def _blank(row: Row, gap: Gap) -> Example:
+def _blank(row: Row, gap: WriteGap) -> Example:
     before, blank, rest = row["sentence"].partition("_")
     check(bool(blank), f"{row['qID']} has no _ in its sentence")
     contexts, rest = [before + row["option1"], before + row["option2"]], rest.strip()

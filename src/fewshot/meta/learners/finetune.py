@@ -42,7 +42,7 @@ class FineTuning:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class ChosenSettings:
     """The settings that were best on the validation tasks."""
 
     inner: InnerLoop
@@ -55,7 +55,7 @@ class Choice:
 
 def choose_settings(
     module: nn.Module, episodes: Episodes, loss: LossFunction, judge: LossFunction, tried: FineTuning
-) -> Choice:
+) -> ChosenSettings:
     """Return the settings whose fine-tuned weights have the highest mean `judge` on the queries of the episodes.
 
     Settings with predictions that are not finite, on any task, are left out; raises Diverged if all are.
@@ -64,12 +64,13 @@ def choose_settings(
     for inner in tried.inner_loops():
         values = judge_adapted(module, start_of(module), episodes, loss, judge, inner, tried.steps).mean(0)
         choices += [
-            Choice(inner=inner, n_steps=n, value=value) for n, value in zip(tried.steps, values.tolist(), strict=True)
+            ChosenSettings(inner=inner, n_steps=n, value=value)
+            for n, value in zip(tried.steps, values.tolist(), strict=True)
         ]
     choices = [choice for choice in choices if math.isfinite(choice.value)]
     if not choices:
         raise Diverged(
-            "fine-tuning leads to what is no number with every step size that is tried: lower finetune.sgd and "
+            "fine-tuning gives values that are not finite with every step size that is tried: lower finetune.sgd and "
             "finetune.adam, or finetune.steps"
         )
     return max(choices, key=lambda choice: (choice.value, -choice.n_steps))

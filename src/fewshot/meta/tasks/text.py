@@ -26,7 +26,7 @@ from fewshot.kernels.choose import KERNELS
 from fewshot.meta.curves import Curve, Measured, Point, point
 from fewshot.meta.episodes import Episodes
 from fewshot.meta.flops import flops_of, training_flops
-from fewshot.meta.learners.finetune import Choice, FineTuning, choose_settings
+from fewshot.meta.learners.finetune import ChosenSettings, FineTuning, choose_settings
 from fewshot.meta.learners.maml import InnerLoop, Start, finite_or_nan, judge_adapted, start_of
 from fewshot.meta.learners.weight_learner import WAY_OUT, LearnerConfig, WeightLearner
 from fewshot.meta.outer_loop import OuterConfig, OuterLoop, OuterLoss, OuterStep
@@ -83,7 +83,7 @@ class Config:
         most, n_support = max(self.shots), self.learner.n_support
         check(most <= n_support, f"shots go up to {most}, learner.n_support only to {n_support}: raise it")
         algorithm = self.learner.algorithm
-        check(algorithm != "context", "learners in context are beside the others anyway: name one in weights")
+        check(algorithm != "context", "learners in context are always measured too: name a learner in weights")
         steps = self.test_steps
         check(bool(steps) and min(steps) >= 1, f"test_steps is {list(steps)}, must hold numbers from 1 on")
         for name in self.tasks:
@@ -226,12 +226,12 @@ class Experiment:
         accuracies = {n: value for n, value in accuracies.items() if math.isfinite(value)}
         if not accuracies:
             raise Diverged(
-                f"what {self.config.learner.name} says after its steps is no number with any of test_steps, "
+                f"the predictions of {self.config.learner.name} after its steps are not finite with any of test_steps, "
                 f"{list(steps)}: lower learner.step_size or test_steps"
             )
         return max(accuracies, key=lambda n: (accuracies[n], -n))  # of equals the fewest steps
 
-    def _accuracies(self, choice: Choice, n_steps: Mapping[str, int]) -> dict[str, AccuracyOf]:
+    def _accuracies(self, choice: ChosenSettings, n_steps: Mapping[str, int]) -> dict[str, AccuracyOf]:
         """Return each learner's accuracy as a function of a seed and tasks."""
         learned = self.config.learner
         accuracies: dict[str, AccuracyOf] = {

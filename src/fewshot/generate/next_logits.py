@@ -1,4 +1,4 @@
-"""Continuing texts token by token: what beam search asks of a model, and how our GPT does it."""
+"""Logits of the next token of several texts at once: what beam search asks of a model, and how our GPT does it."""
 
 from __future__ import annotations
 

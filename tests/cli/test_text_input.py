@@ -12,7 +12,7 @@ import pytest
 
 from fewshot.base.errors import BadValue
 from fewshot.cli.main import main
-from fewshot.cli.typed import argument
+from fewshot.cli.text_input import argument
 from fewshot.generate.complete import complete
 from fewshot.tokenizer.load import load_tokenizer
 

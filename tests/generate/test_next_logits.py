@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fewshot.generate.steps import GPTSteps, Steps, n_common, n_shared
+from fewshot.generate.next_logits import GPTSteps, Steps, n_common, n_shared
 from fewshot.model.gpt import GPT
 
 TEXTS = [[1, 2, 3, 4, 5], [1, 2, 3, 6], [1, 2, 7]]  # two tokens in common

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fewshot.corpus import overlap
 from fewshot.corpus.document import Document
 from fewshot.corpus.overlap import which_collide, words
-from fewshot.corpus.spelling import canonical
+from fewshot.corpus.unicode import canonical
 
 FRENCH = "Les élèves préfèrent le café très sucré où l'été paraît déjà fini"
 ENGLISH = "The first flights of the office staff offer a difficult affair"

@@ -1,4 +1,4 @@
-"""One spelling for each text, so that texts that look the same compare as equal. In: a text. Out: the text to compare.
+"""One Unicode spelling for each text, so that texts that look the same are equal. In: a text. Out: the text to compare.
 
 Unicode spells one text in many ways: letters and their accents together or apart, invisible characters (soft hyphens,
 joiners, marks of direction), other forms of the same letter (ligatures, full width).

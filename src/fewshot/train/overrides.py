@@ -1,4 +1,4 @@
-"""The layers of what a user gives for a run: a file, named options, dotted options.
+"""What a user sets for a run, laid over each other in order: a file, named options, dotted options.
 
 A value may have two spellings: `n_tokens` is short for `schedule.n_tokens`, `text` for one source in `data.sources`, a
 preset stands for a model. Every layer is brought to one spelling before the next is laid over it, so that the last
@@ -38,7 +38,7 @@ def laid_over(layers: Iterable[tuple[str, Mapping[str, Any]]], *, say: Callable[
                 continue
             spelling = f"{short if layer.get(short) is not None else f'{name}.{field}'} of {where}"
             if short in given_by:
-                say(f"{spelling} goes over {given_by[short]}")
+                say(f"{spelling} overrides {given_by[short]}")
             given_by[short] = spelling
         if section(plain, "model"):
             given_by["model"] = where
