@@ -155,7 +155,7 @@ def test_two_protocols_are_asked_on_the_same_items_and_stand_side_by_side(
     seen = capsys.readouterr()
     assert "on the same questions" in seen.out
     assert "protocol" in seen.out.splitlines()[1]
-    assert "lm-eval: choices are compared by summed nats" in seen.err
+    assert "lm-eval: choices are compared by summed log-probability" in seen.err
 
 
 def test_the_best_number_of_shots_is_found_and_measured(
@@ -166,7 +166,7 @@ def test_the_best_number_of_shots_is_found_and_measured(
              "--out", str(tmp_path)]  # fmt: skip
     assert main(words) == 0
     seen = capsys.readouterr()
-    best = int(re.search(r"openbookqa: (\d+) shots do best on the development set", seen.err)[1])
+    best = int(re.search(r"openbookqa: K = (\d+) scores best on the development set", seen.err)[1])
     assert {one["shots"] for one in json.loads(seen.out)["models"][0]["results"]} == {best}
 
 
