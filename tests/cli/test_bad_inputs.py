@@ -114,7 +114,7 @@ CASES = {
     "tokenizer train --te good.txt": "unknown option --te",
     "tokenizer train --kind chars": "--kind chars is trained on text: give --text PATH...",
     "tokenizer train --kind bytes --text good.txt": "--kind bytes is not trained: leave --text out",
-    "resume run --loop.seed 3": "loop.seed cannot change when a run goes on",
+    "resume run --loop.seed 3": "loop.seed cannot change when a run is resumed",
     "resume run --loop 3": "loop must hold keys and values, found 3",
     "train --text good.txt --n_tokens 0": "n_tokens is 0, must be at least 1",
     "train --text good.txt --optimizer.lr 1e30 --n_tokens 9000": "start again with a lower optimizer.lr",

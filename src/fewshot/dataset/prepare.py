@@ -64,7 +64,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check(bool(self.sources), "there is no text to train on: give --text PATH... or data.sources in the YAML file")
-        check(0 <= self.val_fraction < 1, f"val_fraction is {self.val_fraction}, must be in [0, 1)")
+        check(0 <= self.val_fraction < 1, f"val_fraction is {self.val_fraction}, must be at least 0 and below 1")
         check(self.val_by in (None, "tail", "document"), f"val_by is {self.val_by!r}, allowed: tail, document")
         names = [source.name.casefold() for source in self.sources]  # a file's name may ignore case
         check(len(names) == len(set(names)), f"two sources have the same name: {', '.join(names)}")
@@ -94,6 +94,8 @@ def measure_text(data: DataConfig, *, say: Say) -> tuple[TextSize, ...]:
     Only this pass tells `say` what is left out. Raises if text cannot be read, or a part would be empty.
     """
     if data.tokenizer not in MADE_HERE:
+        if not Path(data.tokenizer).exists():
+            raise BadFile(f"data.tokenizer: {data.tokenizer} does not exist: give {', '.join(MADE_HERE)} or a path")
         load_tokenizer(Path(data.tokenizer))  # one that is missing or damaged must not wait for hours of reading
     return tuple(_measure(source, data, say) for source in data.sources)
 
