@@ -4,10 +4,10 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
-from fewshot.base import interrupt
 from fewshot.base.interrupt import cleaning_up, polite_stop
 
 
@@ -19,13 +19,15 @@ def test_the_first_signal_asks_and_says_so(number: int, capfd: pytest.CaptureFix
         os.kill(os.getpid(), number)
         assert stop.asked
     assert signal.getsignal(number) is before
-    assert capfd.readouterr().err == "\nstopping after this step and a checkpoint; once more stops at once\n"
+    assert capfd.readouterr().err == "\nstopping after this step and a checkpoint; press Ctrl-C again to stop at once\n"
 
 
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_the_second_signal_stops_at_once(first: int, second: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interrupt, "SAME_SECONDS", 0.01)
+def test_the_second_signal_stops_at_once(
+    first: int, second: int, set_in_module: Callable[[object, str, object], None]
+) -> None:
+    set_in_module(polite_stop, "SAME_SECONDS", 0.01)
     with pytest.raises(KeyboardInterrupt), polite_stop():  # noqa: PT012
         os.kill(os.getpid(), first)
         time.sleep(0.05)

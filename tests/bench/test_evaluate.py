@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 
-from fewshot.bench import evaluate
 from fewshot.bench.evaluate import Case, measure
 from fewshot.bench.harness import random_gpt2, write_rows
 from fewshot.tokenizer.bpe import train_bpe
@@ -16,13 +15,13 @@ def scene(number: int) -> dict:
             "label": number % 4, "endings": endings}  # fmt: skip
 
 
-def test_both_sides_say_the_same_of_the_same_questions_and_ours_answers_all(tmp_path, monkeypatch):
+def test_both_sides_say_the_same_of_the_same_questions_and_ours_answers_all(tmp_path, set_in_module):
     write_rows(tmp_path / "hellaswag_val.jsonl", [scene(number) for number in range(20)])
     tokenizer = train_bpe([" ".join(map(str, scene(number).values())) for number in range(20)], n_vocab=300)
-    monkeypatch.setattr(evaluate, "load_gpt2", lambda folder: tokenizer)
-    monkeypatch.setattr(evaluate, "POOL", 8)
+    set_in_module(measure, "load_gpt2", lambda folder: tokenizer)
+    set_in_module(measure, "POOL", 8)
     small = {"n_embd": 32, "n_layer": 2, "n_head": 2}
-    monkeypatch.setattr(evaluate, "random_gpt2", lambda *given, **how: random_gpt2(*given, **{**how, **small}))
+    set_in_module(measure, "random_gpt2", lambda *given, **how: random_gpt2(*given, **{**how, **small}))
     messages = []
     cases = (Case("hellaswag", 3, True), Case("hellaswag", 3, False))
     result = measure(tmp_path, tmp_path, items=12, peer_items=4, cases=cases, say=messages.append)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +11,7 @@ import pytest
 
 from fewshot.base.errors import BadValue
 from fewshot.base.interrupt import polite_stop
-from fewshot.bench import train as bench
+from fewshot.bench.train import _Peer, race
 
 N_STEPS = 100
 
@@ -25,7 +25,7 @@ class Peer:
         self.step, self.seconds = 0, 0.5
         self.alone: list[bool] = []
 
-    take_turn = bench._Peer.take_turn
+    take_turn = _Peer.take_turn
 
     def train_step(self) -> None:
         self.step += 1
@@ -48,7 +48,7 @@ def our_training(*args: object, **options: object) -> Iterator[SimpleNamespace]:
 
 
 @pytest.fixture
-def peers(monkeypatch: pytest.MonkeyPatch) -> list[Peer]:
+def peers(monkeypatch: pytest.MonkeyPatch, set_in_module: Callable[[object, str, object], None]) -> list[Peer]:
     """Those that were made; before the race Ctrl-C is Python's own."""
     made: list[Peer] = []
     tokens = SimpleNamespace(validation=(1,))
@@ -56,22 +56,22 @@ def peers(monkeypatch: pytest.MonkeyPatch) -> list[Peer]:
     for name, value in {"start": our_training, "read_run_config": lambda run: config, "load_tokens": lambda *_: tokens,
                         "training_mixture": lambda *_, **__: None, "Packed": lambda *_: None,
                         "_Peer": lambda *_: made.append(Peer()) or made[-1]}.items():  # fmt: skip
-        monkeypatch.setattr(bench, name, value)
+        set_in_module(race, name, value)
     monkeypatch.setattr(Peer, "interrupted_at", None)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield made
     signal.signal(signal.SIGINT, before)
 
 
-def race(until_loss: float, peer_steps: int) -> dict[str, object]:
-    return bench.race({}, Path("run"), until_loss=until_loss, peer_steps=peer_steps, say=lambda line: None)
+def short_race(until_loss: float, peer_steps: int) -> dict[str, object]:
+    return race({}, Path("run"), until_loss=until_loss, peer_steps=peer_steps, say=lambda line: None)
 
 
 @pytest.mark.parametrize(("until_loss", "n_ours", "n_together"), [(3.0, 40, 20), (10.0, 10, 0), (1.0, 100, 80)])
 def test_a_peer_that_runs_alone_is_stopped_by_the_first_ctrl_c(
     peers: list[Peer], until_loss: float, n_ours: int, n_together: int
 ) -> None:
-    result = race(until_loss, peer_steps=95)
+    result = short_race(until_loss, peer_steps=95)
     assert result["ours"]["steps"] == n_ours
     assert result["peer"] == {"steps": 95, "seconds": 0.5, "val_loss": 2.0}
     assert peers[0].alone == [False] * n_together + [True] * (95 - n_together)
@@ -80,18 +80,18 @@ def test_a_peer_that_runs_alone_is_stopped_by_the_first_ctrl_c(
 def test_ctrl_c_in_the_peers_last_steps_ends_the_race(peers: list[Peer], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Peer, "interrupted_at", 70)
     with pytest.raises(KeyboardInterrupt):
-        race(3.0, peer_steps=95)
+        short_race(3.0, peer_steps=95)
     assert peers[0].step == 70
 
 
 def test_ctrl_c_while_both_run_ends_the_race_after_our_step(peers: list[Peer], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Peer, "interrupted_at", 5)
     with pytest.raises(KeyboardInterrupt):
-        race(1.0, peer_steps=95)
+        short_race(1.0, peer_steps=95)
     assert peers[0].step == 20
 
 
 def test_a_run_that_ends_above_the_loss_is_nothing_to_compare_and_frees_ctrl_c(peers: list[Peer]) -> None:
     with pytest.raises(BadValue, match=r"ended at 1.0000, above 0.5: nothing to compare"):
-        race(0.5, peer_steps=10)
+        short_race(0.5, peer_steps=10)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -75,7 +75,7 @@ def test_deleting_a_damaged_checkpoint_as_told_gives_the_one_before_it(tmp_path:
 
 def test_weights_without_moments_cannot_be_resumed_and_say_so(tmp_path: Path) -> None:
     save(tmp_path, GPT(CONFIG), step=0)
-    with pytest.raises(BadFile, match="holds weights only: it can be generated from, not resumed"):
+    with pytest.raises(BadFile, match="holds weights only: it can generate text, but its training cannot be resumed"):
         load_training(find_checkpoint(tmp_path))
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,6 @@ import torch
 from safetensors import SafetensorError
 
 from fewshot.base.errors import BadValue, NotFinite
-from fewshot.checkpoint import save as save_module
 from fewshot.checkpoint.folder import RunFolder, checkpoint_name
 from fewshot.checkpoint.load import find_checkpoint, load_model
 from fewshot.checkpoint.save import check_finite, prune, save, write_tensors
@@ -74,8 +74,8 @@ def no_space_in_rust(tensors: object, path: Path, **kwargs: object) -> None:
 @pytest.mark.parametrize(
     ("target", "failure"),
     [
-        ("fewshot.checkpoint.save.save_file", no_space_in_rust),
-        ("fewshot.checkpoint.save.write_manifest", no_space),
+        (f"{save.__module__}.save_file", no_space_in_rust),
+        (f"{save.__module__}.write_manifest", no_space),
         ("os.fsync", no_space),
         ("pathlib.Path.replace", no_space),
     ],
@@ -102,14 +102,15 @@ def test_the_library_says_what_the_system_refused_as_this_test_assumes(tmp_path:
     assert caught.value.filename == str(tmp_path / "none" / "a.safetensors")
 
 
-def test_tensors_that_cannot_be_written_for_another_reason_keep_their_error(tmp_path: Path) -> None:
+def test_tensors_that_cannot_be_written_for_another_reason_keep_their_error(
+    tmp_path: Path, set_in_module: Callable[[object, str, object], None]
+) -> None:
     def refuse(*args: object, **kwargs: object) -> None:
         raise SafetensorError("some other trouble")
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(save_module, "save_file", refuse)
-        with pytest.raises(SafetensorError, match="some other trouble"):
-            write_tensors(tmp_path / "a", {})
+    set_in_module(write_tensors, "save_file", refuse)
+    with pytest.raises(SafetensorError, match="some other trouble"):
+        write_tensors(tmp_path / "a", {})
 
 
 def test_views_are_written_as_what_they_show(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from fewshot import __version__
 from fewshot.checkpoint.folder import RunFolder
 from fewshot.checkpoint.load import load_run
-from fewshot.cli import main as entry
 from fewshot.cli.main import COMMANDS, main
 from fewshot.corpus.sources import SUFFIXES
 from fewshot.evaluate.store.read import read_results, read_steps
@@ -304,7 +304,7 @@ def test_help_is_there_without_loading_torch() -> None:
 
 def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
-    assert capsys.readouterr().out == f"fewshot {entry.__version__}\n"
+    assert capsys.readouterr().out == f"fewshot {__version__}\n"
 
 
 def test_readme_names_only_commands_and_options_that_exist() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from fewshot.base.lock import hold, is_empty
 from fewshot.checkpoint.folder import RunFolder
-from fewshot.checkpoint.formats import gpt2 as convert
+from fewshot.checkpoint.formats.gpt2 import write_model_and_tokenizer
+from fewshot.checkpoint.save import save
 from fewshot.cli.main import main
 from fewshot.evaluate.load import load
 
@@ -93,17 +95,22 @@ def test_weights_that_are_not_finite_are_not_converted(
 
 @pytest.mark.parametrize("to_run", [True, False])
 def test_a_full_disk_does_not_block_the_same_command_afterwards(
-    theirs: Path, small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to_run: bool
+    theirs: Path,
+    small_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    set_in_module: Callable[[object, str, object], None],
+    to_run: bool,
 ) -> None:
     source, target = theirs if to_run else small_run, tmp_path / "new"
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device", str(target))
 
-    with monkeypatch.context() as patched:
-        patched.setattr("fewshot.checkpoint.save.write_tensors", full)
-        patched.setattr(convert, "write_tensors", full)
-        assert main(["convert", str(source), str(target)]) == 2
+    for writes in (save, write_model_and_tokenizer):
+        set_in_module(writes, "write_tensors", full)
+    assert main(["convert", str(source), str(target)]) == 2
+    monkeypatch.undo()
     assert not (target / "config.json").exists()
     assert not RunFolder(target).checkpoint_folders()
     assert main(["convert", str(source), str(target)]) == 0

@@ -4,7 +4,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,9 +12,13 @@ import pytest
 import torch
 
 from fewshot.checkpoint.save import save
+from fewshot.cli.evaluate import ask
 from fewshot.cli.main import main
-from fewshot.evaluate.load import Loaded
+from fewshot.evaluate.load import load
 from fewshot.evaluate.models.gpt import GPTLanguageModel
+from fewshot.evaluate.models.transformers import load_transformers
+from fewshot.evaluate.run import evaluate
+from fewshot.evaluate.store.results import ResultsStore
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
 from fewshot.tokenizer.bytes import Bytes
@@ -114,9 +118,9 @@ def no_place(folder: Path, **how: object) -> Iterator[None]:
     yield
 
 
-def test_a_run_in_a_folder_that_cannot_be_written_is_measured_and_printed_only(run, capsys, monkeypatch):
+def test_a_run_in_a_folder_that_cannot_be_written_is_measured_and_printed_only(run, capsys, set_in_module):
     before = sorted(run.rglob("*"))
-    monkeypatch.setattr("fewshot.evaluate.store.results.hold", no_place)
+    set_in_module(ResultsStore, "hold", no_place)
     assert main(["evaluate", str(run), *QUICK]) == 0
     seen = capsys.readouterr()
     assert "evaluations cannot be written (read-only file system): results are printed and not stored" in seen.err
@@ -124,13 +128,13 @@ def test_a_run_in_a_folder_that_cannot_be_written_is_measured_and_printed_only(r
     assert sorted(run.rglob("*")) == before
 
 
-def test_an_out_that_cannot_be_written_is_refused_before_the_model_is_asked(run, tmp_path, capsys, monkeypatch):
+def test_an_out_that_cannot_be_written_is_refused_before_the_model_is_asked(run, tmp_path, capsys, set_in_module):
     (tmp_path / "file").write_text("mine")
 
     def asks(*args: object, **how: object) -> None:
         raise AssertionError("the model was asked")
 
-    monkeypatch.setattr("fewshot.evaluate.run.evaluate", asks)
+    set_in_module(evaluate, "evaluate", asks)
     for out in ("file", "file/below"):
         assert main(["evaluate", str(run), *QUICK, "--out", str(tmp_path / out)]) == 2
         assert f"{out} cannot be written" in capsys.readouterr().err
@@ -161,19 +165,12 @@ SPELLINGS = ("hf:m", "hf:./m/", "hf:m/", "hf:../HERE/m", "hf:m/sub/..", "hf:.", 
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
-def test_identity_is_content_and_not_the_spelling_of_a_path(tmp_path, spelling, monkeypatch):
+def test_identity_is_content_and_not_the_spelling_of_a_path(tmp_path, spelling, monkeypatch, set_in_module):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "m" / "sub").mkdir(parents=True)
     lm, tokenizer = GPTLanguageModel(GPT(SHAPE).eval()), Bytes()
 
-    def load(name: str) -> Loaded:
-        from fewshot.evaluate import load as models
-
-        return models.load(name)
-
-    monkeypatch.setattr(
-        "fewshot.evaluate.models.transformers.load_transformers", lambda path: (lm, tokenizer, "digest")
-    )
+    set_in_module(load_transformers, "load_transformers", lambda path: (lm, tokenizer, "digest"))
     monkeypatch.chdir(tmp_path / "m" if spelling in ("hf:.", "hf:sub/..") else tmp_path)
     out = str(tmp_path / "out")
     for name in (spelling.replace("HERE", tmp_path.name), f"hf:{tmp_path}/m"):
@@ -192,19 +189,19 @@ def test_what_does_not_fit_into_the_context_is_said(small_run: Path, capsys: pyt
 
 
 def test_a_second_model_that_cannot_be_loaded_is_said_before_anything_is_asked(
-    small_run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    small_run: Path, capsys: pytest.CaptureFixture[str], set_in_module: Callable[[object, str, object], None]
 ) -> None:
-    monkeypatch.setattr("fewshot.cli.evaluate.ask", lambda *rest: pytest.fail("asked"))
+    set_in_module(ask, "ask", lambda *rest: pytest.fail("asked"))
     assert main(["evaluate", str(small_run), "--tasks", "novel_symbols", "--against", "nowhere"]) == 2
     assert "nowhere does not exist" in capsys.readouterr().err
 
 
 def test_an_evaluation_that_is_stopped_says_that_answers_are_kept(
-    small_run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    small_run: Path, capsys: pytest.CaptureFixture[str], set_in_module: Callable[[object, str, object], None]
 ) -> None:
     def stopped(*rest: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fewshot.cli.evaluate.ask", stopped)
+    set_in_module(ask, "ask", stopped)
     assert main(["evaluate", str(small_run), "--tasks", "novel_symbols"]) == 130
     assert "answers so far are kept in" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fewshot.base.files import sha256_file
+from fewshot.checkpoint.load import load_run
 from fewshot.cli.main import main
 from fewshot.evaluate.tasks.qualitative import RECIPES
+from fewshot.generate.complete import complete
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
 from fewshot.tokenizer.bytes import Bytes
@@ -87,12 +90,12 @@ def test_the_prompt_comes_first_and_once_a_sample(small_run: Path, capsys: pytes
 
 
 @pytest.fixture
-def long_context(monkeypatch: pytest.MonkeyPatch) -> None:
+def long_context(set_in_module: Callable[[object, str, object], None]) -> None:
     """A model of bytes whose context holds the recipes, instead of a run's."""
     torch.manual_seed(0)
     tokenizer = Bytes()
     model = GPT(GPTConfig(n_layers=1, d_model=16, n_heads=2, n_ctx=2048, n_vocab=tokenizer.n_vocab)).eval()
-    monkeypatch.setattr("fewshot.checkpoint.load.load_run", lambda folder: (model, tokenizer, None))
+    set_in_module(load_run, "load_run", lambda folder: (model, tokenizer, None))
 
 
 SUBJECTS = {
@@ -119,10 +122,10 @@ def test_a_recipe_puts_its_prompt_around_the_subject(
 
 @pytest.mark.usefixtures("long_context")
 def test_what_a_recipe_makes_the_model_write_ends_before_its_stop_and_before_the_users_own(
-    monkeypatch: pytest.MonkeyPatch,
+    set_in_module: Callable[[object, str, object], None],
 ) -> None:
     stops: list[list[str]] = []
-    monkeypatch.setattr("fewshot.generate.complete.complete", lambda *given, stop, **how: stops.append(stop) or [])
+    set_in_module(complete, "complete", lambda *given, stop, **how: stops.append(stop) or [])
     assert main(["generate", "run", "--recipe", "news", "--stop", "END", "--json"]) == 0
     assert main(["generate", "run", "--stop", "\\n", "--json"]) == 0
     assert stops == [["END", RECIPES["news"].stop], ["\n"]]

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from fewshot.base.errors import BadFile
-from fewshot.corpus import folder as module
 from fewshot.corpus.folder import files_of
 from fewshot.corpus.sources import read_documents
 
@@ -89,7 +88,7 @@ def test_folders_that_cannot_be_opened_are_counted(corpus: Path, monkeypatch: py
             raise PermissionError(13, "Permission denied", str(path))
         return real(path)
 
-    monkeypatch.setattr(module.os, "scandir", scandir)  # a superuser may open every folder
+    monkeypatch.setattr(os, "scandir", scandir)  # a superuser may open every folder
     assert found(corpus) == (PLAIN[:2], {"files or folders that cannot be opened": 1})
     with pytest.raises(BadFile, match="cannot be opened: permission denied"):
         found(corpus / "m/y")
@@ -103,7 +102,7 @@ def test_what_is_left_out_is_one_line(corpus: Path) -> None:
     next(read_documents([corpus], on_skip=lines.append))
     assert lines == [
         f"{corpus}: 1 links that lead nowhere, 1 links to folders that are read under another name, "
-        "1 files of other kinds are not read"
+        "1 files in unsupported formats are not read"
     ]
 
 

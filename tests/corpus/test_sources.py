@@ -112,7 +112,7 @@ def test_a_folder_skips_what_it_cannot_read_and_says_so(tmp_path: Path) -> None:
     lines: list[str] = []
     assert texts(tmp_path, on_skip=lines.append) == ["good", "kept"]
     assert len(lines) == 4
-    assert lines[0] == f"{tmp_path}: 1 files of other kinds are not read"
+    assert lines[0] == f"{tmp_path}: 1 files in unsupported formats are not read"
     assert lines[2] == f"skipped: {tmp_path / 'empty.txt'} is empty"
     assert lines[3].startswith(f"skipped after 1 documents: {tmp_path / 'half.jsonl'} line 2 is not JSON")
 
@@ -139,8 +139,8 @@ def test_a_folder_without_a_document_is_refused(tmp_path: Path) -> None:
         ("a.txt", b" \n\t", "holds no text"),
         ("a.txt", b"ab\0\1", "is a binary file"),
         ("a.txt", "z\xf6lf".encode("latin1"), "is not UTF-8"),
-        ("a.csv", b"a,b", "of an unknown kind '.csv'; readable: .txt, .md"),
-        ("a.gz", packed(b"a"), "of an unknown kind '.gz'"),
+        ("a.csv", b"a,b", "has the unsupported suffix '.csv'; supported: .txt, .md"),
+        ("a.gz", packed(b"a"), "has the unsupported suffix '.gz'"),
         ("a.jsonl", b'{"text": "a"}\n{"text": "b"', "line 2 is not JSON"),
         ("a.json", b'{\n  "text": "a"\n}', "one whole record a line is needed"),
         ("a.jsonl", b'\n["a"]', "line 2 holds a list; an object with the field 'text' is needed"),
@@ -178,7 +178,7 @@ def test_a_missing_file_is_refused_before_anything_is_read(tmp_path: Path) -> No
     first = written(tmp_path / "a.txt", "text")
     with pytest.raises(BadFile, match=r"b\.txt does not exist"):
         next(read_documents([first, tmp_path / "b.txt"]))
-    with pytest.raises(BadFile, match="unknown kind"):
+    with pytest.raises(BadFile, match="unsupported suffix"):
         next(read_documents([first, written(tmp_path / "c.png", "x")]))
 
 

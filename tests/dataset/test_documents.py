@@ -7,7 +7,6 @@ import pytest
 
 from fewshot.base.errors import BadFile, BadValue
 from fewshot.corpus.document import Document
-from fewshot.dataset import documents
 from fewshot.dataset.documents import documents_of_shards
 from fewshot.dataset.shards import TokenShard, build_shards
 from fewshot.tokenizer.bpe import train_bpe
@@ -26,8 +25,8 @@ def shards(folder: Path, tokenizer: Tokenizer, **options: int) -> tuple[TokenSha
 
 @pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=["bytes", "chars", "bpe"])
 @pytest.mark.parametrize("n_read", [1, 3, 1 << 20])
-def test_every_document_comes_back_whatever_is_read_at_once(tmp_path, monkeypatch, tokenizer, n_read):
-    monkeypatch.setattr(documents, "READ_TOKENS", n_read)
+def test_every_document_comes_back_whatever_is_read_at_once(tmp_path, set_in_module, tokenizer, n_read):
+    set_in_module(documents_of_shards, "READ_TOKENS", n_read)
     found = list(documents_of_shards(shards(tmp_path, tokenizer), tokenizer))
     assert [one.text for one in found] == TEXTS
     assert [one.id for one in found] == [f"{tmp_path}/books-train-00000.bin#{i}" for i in (1, 2, 3, 4)]
@@ -43,7 +42,7 @@ def test_documents_of_several_shards_follow_one_another(tmp_path):
 
 def test_a_foreign_tokenizer_and_a_missing_file_are_refused(tmp_path):
     (shard,) = shards(tmp_path, Bytes())
-    with pytest.raises(BadValue, match=r"books-train-00000\.bin was made by another tokenizer"):
+    with pytest.raises(BadValue, match=r"books-train-00000\.bin was made with another tokenizer"):
         list(documents_of_shards([shard], train_chars(TEXTS)))
     with pytest.raises(BadFile, match=r"gone\.bin is missing"):
         list(documents_of_shards([dataclasses.replace(shard, path=tmp_path / "gone.bin")], Bytes()))

@@ -86,7 +86,7 @@ def test_validation_can_stop_early_and_number_documents(mixture: Mixture) -> Non
         ({"first_row": -1}, "first_row is -1"),
         ({"rank": 2, "world": 2}, "rank is 2, it must be at least 0 and below world, 2"),
         ({"rank": -1}, "rank is -1"),
-        ({"world": 5}, "a batch of 4 rows leaves some of 5 ranks without one"),
+        ({"world": 5}, "a batch of 4 rows is too small for 5 ranks"),
         ({"n_rows": 0}, "a batch of 0 rows"),
     ],
 )

@@ -83,7 +83,7 @@ def test_seeds_and_sources_have_orders_of_their_own(mix: Callable) -> None:
     [
         ((1.0,), "2 sources have 1 weights"),
         ((0.5, -0.5), r"the weights are \(0.5, -0.5\)"),
-        ((0.0, 0.0), r"one above 0"),
+        ((0.0, 0.0), r"at least one above 0"),
         ((1.0, float("nan")), "each must be at least 0"),
         ((1.0, float("inf")), "each must be at least 0"),
     ],

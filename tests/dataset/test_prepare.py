@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ import pytest
 
 from fewshot.base.errors import BadFile, BadValue
 from fewshot.cli.main import main
-from fewshot.dataset import prepare as module
 from fewshot.dataset.prepare import DataConfig, SourceConfig, build_tokens, load_tokens, make_tokenizer, measure_text
 from fewshot.tokenizer.bytes import Bytes
 
@@ -240,7 +239,7 @@ def test_a_part_without_text_is_said_before_anything_is_trained(
 
 @pytest.mark.parametrize("name", ["../../escaped", "a/b", "", "/absolute", ".", "a/", "/"])
 def test_a_name_of_a_source_that_is_no_file_name_is_refused(name: str) -> None:
-    with pytest.raises(BadValue, match="give letters, digits, - and _"):
+    with pytest.raises(BadValue, match="use letters, digits, - and _"):
         SourceConfig(name=name, text=("a.txt",))
 
 
@@ -265,17 +264,21 @@ def test_records_are_read_from_the_field_of_the_data_or_of_the_source(tmp_path: 
         measure_text(DataConfig(sources=sources), say=quiet)
 
 
-def test_a_missing_tokenizer_is_said_before_any_text_is_read(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_tokenizer_is_said_before_any_text_is_read(
+    here: Path, set_in_module: Callable[[object, str, object], None]
+) -> None:
     def read_documents(*args: object, **options: object) -> None:
         raise AssertionError("read")
 
-    monkeypatch.setattr(module, "read_documents", read_documents)
+    set_in_module(measure_text, "read_documents", read_documents)
     with pytest.raises(BadFile, match=r"nowhere.json does not exist"):
         measure_text(config("books", tokenizer="nowhere.json"), say=quiet)
 
 
 @pytest.mark.parametrize("kind", ["bpe", "chars"])
-def test_every_pass_tells_its_bar_all_its_bytes(here: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_every_pass_tells_its_bar_all_its_bytes(
+    here: Path, set_in_module: Callable[[object, str, object], None], kind: str
+) -> None:
     seen: dict[str, list[int]] = {}
 
     class Bar:
@@ -288,7 +291,7 @@ def test_every_pass_tells_its_bar_all_its_bytes(here: Path, monkeypatch: pytest.
         def __exit__(self, *error: object) -> Iterator[None] | None:
             return None
 
-    monkeypatch.setattr(module, "byte_bar", Bar)
+    set_in_module(measure_text, "byte_bar", Bar)
     data = config("books", tokenizer=kind)
     sizes = measure_text(data, say=quiet)
     tokenizer = make_tokenizer(data, sizes, n_vocab=None, say=quiet)

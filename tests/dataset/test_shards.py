@@ -11,6 +11,7 @@ import pytest
 from fewshot.base.errors import BadFile, BadValue
 from fewshot.corpus.document import Document
 from fewshot.dataset.shards import build_shards, is_whole, load_shards
+from fewshot.tokenizer.pieces import pieces
 
 TEXTS = ["first", "zwölf 世界", "", "the third one"]
 
@@ -243,9 +244,9 @@ def test_shards_know_the_rule_by_which_their_documents_were_chosen(
 
 
 def test_a_long_document_is_tokenised_in_pieces(
-    tmp_path: Path, code_points: Callable, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, code_points: Callable, set_in_module: Callable[[object, str, object], None]
 ) -> None:
-    monkeypatch.setattr("fewshot.tokenizer.pieces.PIECE_CHARS", 4)
+    set_in_module(pieces, "PIECE_CHARS", 4)
     seen: list[int] = []
     (shard,) = build_shards(Source(TEXTS), code_points(), tmp_path, name="train", on_progress=seen.append)
     assert shard.tokens().tolist() == ids(TEXTS, code_points())

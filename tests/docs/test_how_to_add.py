@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,18 +62,38 @@ class Tests:
         return ["pytest", *settings, *(str(ROOT / "tests" / file) for file in self.files), "-k", self.chosen]
 
 
-STEPS = """
-import json, pathlib, sys
-import fewshot, pytest
-from fewshot.cli.main import main
-assert pathlib.Path(fewshot.__file__).parent == pathlib.Path(sys.argv[1])
-for words in json.loads(sys.argv[2]):
-    if words[0] == "pytest":
-        pytest.main(words[1:])
-    else:
-        assert main(words) == 0, words
-    sys.stdout.flush()
-    print("\\x1e", flush=True)
+WORKSHOP = """
+import json, os, pathlib, sys, traceback
+import hypothesis, pytest, rich.progress, tokenizers, torch, torch._dynamo, torch.optim, yaml
+
+def run(package, steps):
+    sys.path.insert(0, str(package.parent))
+    os.environ["PYTHONPATH"] = str(package.parent)
+    import fewshot
+    from fewshot.cli.main import main
+    assert pathlib.Path(fewshot.__file__).parent == package
+    for words in steps:
+        if words[0] == "pytest":
+            pytest.main(words[1:])
+        else:
+            assert main(words) == 0, words
+        print("\\x1e", flush=True)
+
+for line in sys.stdin:
+    folder, steps = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        os.chdir(folder)
+        for number, name in ((1, "printed"), (2, "errors")):
+            os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        try:
+            run(pathlib.Path(folder, "src", "fewshot"), steps)
+        except BaseException:
+            traceback.print_exc()
+            sys.stdout.flush(), sys.stderr.flush()
+            os._exit(1)
+        os._exit(0)
+    print(os.waitpid(child, 0)[1], flush=True)
 """
 
 
@@ -85,11 +105,33 @@ def differences(changed: set[str], named: list[str]) -> list[str]:
     return [f"the row does not name {name}" for name in others] + [f"{file} was not touched" for file in unchanged]
 
 
+class Workshop:
+    """A process that has imported the libraries, but not the package: it forks to run steps on a copy of the package.
+
+    So importing the libraries, which takes most of the time, is done once and not for every copy.
+    """
+
+    def __init__(self) -> None:
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", WORKSHOP],
+            env={**environment, "OMP_NUM_THREADS": "1"}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def run(self, folder: Path, steps: list[list[str]]) -> list[str]:
+        """Return what each step printed; the package is in `src` of the folder."""
+        print(json.dumps([str(folder), steps]), file=self.process.stdin, flush=True)
+        status = self.process.stdout.readline()
+        printed = (folder / "printed").read_text(encoding="utf-8")
+        assert status == "0\n", printed + (folder / "errors").read_text(encoding="utf-8")
+        return printed.split("\x1e\n")[:-1]
+
+
 class Copy:
     """A copy of the package that is added to, and the commands and tests that run on it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.package = folder, folder / "src" / "fewshot"
+    def __init__(self, folder: Path, workshop: Workshop | None = None) -> None:
+        self.folder, self.package, self.workshop = folder, folder / "src" / "fewshot", workshop
         shutil.copytree(SRC, self.package)
 
     def write(self, file: str, text: str) -> None:
@@ -133,20 +175,22 @@ class Copy:
         }
 
     def run(self, *steps: list[str | Path] | Tests) -> list[str]:
-        """What commands and tests print that run on the copy, one after the other in one process."""
-        environment = {**os.environ, "PYTHONPATH": str(self.folder / "src"), "OMP_NUM_THREADS": "1"}
+        """Return what commands and tests print that run on the copy, one after the other in one process."""
         words = [step.words() if isinstance(step, Tests) else [str(word) for word in step] for step in steps]
-        done = subprocess.run(
-            [sys.executable, "-c", STEPS, str(self.package), json.dumps(words)],
-            env=environment, cwd=self.folder, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
-        printed = done.stdout.split("\x1e\n")[:-1]
+        assert self.workshop is not None
+        printed = self.workshop.run(self.folder, words)
         for step, text in zip(steps, printed, strict=True):
             if isinstance(step, Tests):
                 outcomes = re.findall(r"\d+ (passed|failed|error)", text)
                 assert outcomes == [step.outcome], text
         return printed
+
+
+@pytest.fixture(scope="module")
+def workshop() -> Iterator[Workshop]:
+    workshop = Workshop()
+    with workshop.process:
+        yield workshop
 
 
 @pytest.fixture(scope="module")
@@ -460,9 +504,9 @@ def test_a_copy_tells_what_was_changed_in_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("what", ADDITIONS)
 def test_an_addition_touches_the_files_of_its_row_and_works(
-    what: str, tmp_path: Path, text_file: Path, small_run: Path
+    what: str, tmp_path: Path, text_file: Path, small_run: Path, workshop: Workshop
 ) -> None:
-    copy = Copy(tmp_path / "copy")
+    copy = Copy(tmp_path / "copy", workshop)
     check = ADDITIONS[what](copy)
     assert differences(copy.changed(), rows()[what]) == []
     check(text_file, small_run)

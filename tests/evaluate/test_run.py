@@ -18,7 +18,7 @@ from fewshot.evaluate.metrics.metric import accuracy, greedy_accuracy, judged, p
 from fewshot.evaluate.models.gpt import GPTLanguageModel
 from fewshot.evaluate.protocol import HARNESS
 from fewshot.evaluate.result import Result
-from fewshot.evaluate.scoring import answerer as answers
+from fewshot.evaluate.scoring.answerer import Answerer
 from fewshot.evaluate.task import Task
 from fewshot.evaluate.tasks.table import make_task
 from fewshot.model.config import GPTConfig
@@ -151,7 +151,7 @@ def test_perplexity_gives_accuracy_of_whole_words_and_perplexity_per_word(small_
     assert surprise.value == pytest.approx(math.exp(-(4 * said + 4 * unsaid) / 2), rel=0.05)
 
 
-def test_completing_judges_what_the_model_wrote_and_metrics_are_named(small_tokenizer, monkeypatch):
+def test_completing_judges_what_the_model_wrote_and_metrics_are_named(small_tokenizer, set_in_module):
     tokenizer = small_tokenizer()
     asked = {}
 
@@ -159,7 +159,7 @@ def test_completing_judges_what_the_model_wrote_and_metrics_are_named(small_toke
         asked.update(settings, prompts=[tokenizer.decode(list(prompt[1:])) for prompt in prompts])
         return [SimpleNamespace(text=" 4" if "2 plus 2" in prompt else " 9") for prompt in asked["prompts"]]
 
-    monkeypatch.setattr(answers, "beam_search", search)
+    set_in_module(Answerer, "beam_search", search)
     questions = [Example("a", "2 plus 2 is", (" 4", " four")), Example("b", "2 plus 3 is", (" 5",))]
     metrics = (written_exactly(), judged("closeness", lambda answer, example: 0.25))
     task = listed({"kind": "complete", "metrics": metrics, "max_answer_tokens": 3}, questions, [])
@@ -236,9 +236,9 @@ class MemoryStore:
 def test_answers_that_are_stored_are_not_asked_again(small_tokenizer, monkeypatch):
     tokenizer, store, asked = small_tokenizer(), MemoryStore(), []
     model, task = tiny_gpt(tokenizer.n_vocab, 160), make_task("novel_letters")  # no question comes twice
-    answer = answers.Answerer.answers
+    answer = Answerer.answers
     monkeypatch.setattr(
-        answers.Answerer,
+        Answerer,
         "answers",
         lambda self, task, prompts: asked.append(len(prompts)) or answer(self, task, prompts),
     )

@@ -59,5 +59,5 @@ def test_shapes_that_do_not_agree_are_named() -> None:
         with pytest.raises(BadValue, match="q, k and v do not agree: float32"):
             reference.check_inputs(q, other_k, v, 0, None)
     for documents in (torch.zeros(1, 9, dtype=torch.long), torch.zeros(2, 8, dtype=torch.long)):
-        with pytest.raises(BadValue, match=r"documents has the shape .* expected one number a key, \[2, 9\]"):
+        with pytest.raises(BadValue, match=r"documents has the shape .* expected one number per key, \[2, 9\]"):
             reference.check_inputs(q, k, k, 0, documents)

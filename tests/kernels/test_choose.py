@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,8 +11,7 @@ import torch
 from fewshot.base.config import read_yaml, write_yaml
 from fewshot.base.errors import BadValue, KernelUnsupported, UnknownName
 from fewshot.kernels import blocked, native, reference, sdpa
-from fewshot.kernels import choose as choose_module
-from fewshot.kernels.choose import Choice, choose, choose_for
+from fewshot.kernels.choose import KERNELS, Choice, choose, choose_for
 from fewshot.kernels.interface import Requirements
 from fewshot.patterns.pattern import Banded, Dense, Fixed, PerHead
 
@@ -29,13 +29,13 @@ SECOND_ORDER = dataclasses.replace(REQUIREMENTS, second_order=True)
 
 
 @pytest.fixture
-def speeds(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+def speeds(set_in_module: Callable[[object, str, object], None]) -> dict[str, float]:
     """The milliseconds that kernels seem to take: a test changes them at will."""
     speeds = {"native": 5.0, "blocked": 20.0, "sdpa": 90.0}
-    monkeypatch.setattr(
-        choose_module, "time_kernels", lambda requirements, kernels: {name: speeds.get(name, 1.0) for name in kernels}
+    set_in_module(
+        choose_for, "time_kernels", lambda requirements, kernels: {name: speeds.get(name, 1.0) for name in kernels}
     )
-    monkeypatch.setattr(
+    set_in_module(
         native, "supports", lambda requirements: "it has no second derivative" if requirements.second_order else None
     )
     return speeds
@@ -61,7 +61,7 @@ def test_auto_passes_over_what_does_not_fit_and_says_why(speeds: dict[str, float
 
 def test_a_named_kernel_is_taken() -> None:
     assert choose("reference", REQUIREMENTS).attend is reference.attend
-    assert choose("sdpa", REQUIREMENTS) == Choice("sdpa", sdpa.attend, "kernel sdpa for banded(4): asked for by name")
+    assert choose("sdpa", REQUIREMENTS) == Choice("sdpa", sdpa.attend, "kernel sdpa for banded(4): as configured")
 
 
 def test_a_named_kernel_that_does_not_fit_raises_with_the_reason() -> None:
@@ -83,13 +83,15 @@ def test_requirements_are_hashable_so_that_decisions_can_be_remembered() -> None
     assert {REQUIREMENTS: 1, SECOND_ORDER: 2}[dataclasses.replace(REQUIREMENTS)] == 1
 
 
-def test_each_pattern_of_a_model_gets_a_kernel_that_fits_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_pattern_of_a_model_gets_a_kernel_that_fits_it(
+    set_in_module: Callable[[object, str, object], None],
+) -> None:
     only_bands = SimpleNamespace(
         attend=lambda q, *args, **kwargs: q + 1,
         supports=lambda requirements: None if isinstance(requirements.pattern, Banded) else "only bands",
     )
-    monkeypatch.setattr(choose_module, "KERNELS", {"band": only_bands, "reference": reference})
-    monkeypatch.setattr(choose_module, "AUTO", {"cpu": ("band",)})
+    set_in_module(choose_for, "KERNELS", {"band": only_bands, "reference": reference})
+    set_in_module(choose_for, "AUTO", {"cpu": ("band",)})
     kernels = choose_for([Dense(), Banded(4)], "auto", REQUIREMENTS)
     attend = kernels.attend
     q = torch.randn(1, 1, 3, 2)
@@ -110,26 +112,26 @@ PATTERNS = [Dense(), Banded(4), Banded(2) | Fixed(6, 2), PerHead(Banded(3), Dens
 
 
 def test_what_was_chosen_comes_back_from_a_file_whatever_is_fastest_then(
-    speeds: dict[str, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    speeds: dict[str, float], tmp_path: Path, set_in_module: Callable[[object, str, object], None]
 ) -> None:
     quickest = dict(zip(PATTERNS, ("native", "blocked", "sdpa", "native"), strict=True))
-    monkeypatch.setattr(
-        choose_module,
+    set_in_module(
+        choose_for,
         "time_kernels",
         lambda requirements, kernels: {name: float(name != quickest[requirements.pattern]) for name in kernels},
     )
     first = choose_for(PATTERNS, "auto", REQUIREMENTS)
     assert list(first.names.values()) == ["native", "blocked", "sdpa", "native"]
     write_yaml(tmp_path / "kernels.yaml", first.names)
-    monkeypatch.setattr(
-        choose_module, "time_kernels", lambda requirements, kernels: {name: float(name != "sdpa") for name in kernels}
+    set_in_module(
+        choose_for, "time_kernels", lambda requirements, kernels: {name: float(name != "sdpa") for name in kernels}
     )
     again = choose_for(PATTERNS, read_yaml(tmp_path / "kernels.yaml"), REQUIREMENTS)
     assert again.names == first.names
-    assert again.reasons[1] == "kernel blocked for banded(4): asked for by name"
+    assert again.reasons[1] == "kernel blocked for banded(4): as configured"
     q = torch.randn(1, 2, 7, 4)
     for pattern in PATTERNS:
-        expected = choose_module.KERNELS[first.names[pattern.text]].attend(q, q, q, pattern)
+        expected = KERNELS[first.names[pattern.text]].attend(q, q, q, pattern)
         assert torch.equal(again.attend(q, q, q, pattern), expected)
 
 
@@ -145,9 +147,9 @@ def test_a_pattern_without_a_name_is_told_with_what_is_named() -> None:
 
 
 def test_a_kernel_that_was_chosen_and_cannot_be_had_any_more_is_refused_with_its_reason(
-    monkeypatch: pytest.MonkeyPatch,
+    set_in_module: Callable[[object, str, object], None],
 ) -> None:
-    monkeypatch.setattr(
+    set_in_module(
         native, "supports", lambda requirements: "there is no C++ compiler" if requirements.pattern == Dense() else None
     )
     with pytest.raises(

@@ -19,7 +19,7 @@ def test_a_point_has_students_interval():
 def test_a_learner_that_is_lost_on_a_task_has_no_mean_over_tasks():
     for lost in (math.nan, math.inf):
         with pytest.raises(
-            Diverged, match="after 2 gradient steps on 4 examples the figure of 1 of 3 tasks is no number"
+            Diverged, match="after 2 gradient steps on 4 examples the figure of 1 of 3 tasks is not a finite number"
         ):
             point([1.0, lost, 3.0], n_examples=4, n_steps=2)
 

@@ -148,10 +148,10 @@ def test_when_asked_to_stop_the_state_is_saved_before_anything_is_measured(stop_
     assert again.loops["maml"].history == rows
 
 
-def test_a_state_is_written_by_the_clock_not_by_the_reports(tmp_path, monkeypatch):
+def test_a_state_is_written_by_the_clock_not_by_the_reports(tmp_path, set_in_module):
     whole = small()
     list(train(whole, tmp_path / "whole", about={}))
-    monkeypatch.setattr("fewshot.meta.experiment.SAVE_EVERY", 0.0)
+    set_in_module(train, "SAVE_EVERY", 0.0)
     often = small()
     loop = often.loops["maml"]
     save, saved = loop.save, []
@@ -271,7 +271,7 @@ def test_a_learner_whose_predictions_are_no_numbers_has_no_figure(words, texts, 
     data = ["--data.path", str(texts)] if words[0] == "omniglot" else []
     assert main(["meta", *words, *data, "--out", str(tmp_path / "out")]) == 2
     error = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("fewshot: "))
-    assert "is no number" in error
+    assert "is not a finite number" in error
     assert "learner.step_size" in error
     assert not (tmp_path / "out" / "result.json").exists()
 

@@ -85,7 +85,7 @@ def test_a_state_of_other_settings_or_a_damaged_one_is_refused(tmp_path):
 
 
 def test_a_loop_that_diverges_is_stopped():
-    with pytest.raises(Diverged, match="the loss is no number after 20 iterations"):
+    with pytest.raises(Diverged, match="the loss is not a finite number after 20 iterations"):
         list(loop(lr=1e30, schedule="constant").run())
 
 

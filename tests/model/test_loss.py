@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +9,6 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fewshot.base.errors import BadValue
-from fewshot.model import loss as loss_module
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
 from fewshot.model.loss import mean_cross_entropy
@@ -23,8 +24,10 @@ def example(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]
 
 
 @pytest.mark.parametrize("chunk_logits", [1, V, 7 * V + 5, N * V, 2**24])  # chunks of 1, 1, 7, 50 and 50 positions
-def test_value_and_both_gradients_are_those_of_torch(monkeypatch: pytest.MonkeyPatch, chunk_logits: int) -> None:
-    monkeypatch.setattr(loss_module, "CHUNK_LOGITS", chunk_logits)
+def test_value_and_both_gradients_are_those_of_torch(
+    set_in_module: Callable[[object, str, object], None], chunk_logits: int
+) -> None:
+    set_in_module(mean_cross_entropy, "CHUNK_LOGITS", chunk_logits)
     hidden, weight, targets = example(torch.float64)
     expected = F.cross_entropy(hidden @ weight.T, targets)
     expected_grads = torch.autograd.grad(3 * expected, (hidden, weight))
@@ -35,8 +38,10 @@ def test_value_and_both_gradients_are_those_of_torch(monkeypatch: pytest.MonkeyP
         torch.testing.assert_close(grad, exact, rtol=1e-5, atol=1e-7)
 
 
-def test_under_bf16_autocast_it_is_close_and_the_gradients_stay_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loss_module, "CHUNK_LOGITS", 9 * V)
+def test_under_bf16_autocast_it_is_close_and_the_gradients_stay_float32(
+    set_in_module: Callable[[object, str, object], None],
+) -> None:
+    set_in_module(mean_cross_entropy, "CHUNK_LOGITS", 9 * V)
     hidden, weight, targets = example()
     exact = F.cross_entropy(hidden @ weight.T, targets)
     exact_grads = torch.autograd.grad(exact, (hidden, weight))
@@ -63,16 +68,16 @@ class LargestOutput(TorchDispatchMode):
         return result
 
 
-def test_it_never_holds_more_logits_than_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loss_module, "CHUNK_LOGITS", 8 * V)  # more than the gradients, N * D and V * D
+def test_it_never_holds_more_logits_than_a_chunk(set_in_module: Callable[[object, str, object], None]) -> None:
+    set_in_module(mean_cross_entropy, "CHUNK_LOGITS", 8 * V)  # more than the gradients, N * D and V * D
     hidden, weight, targets = example()
     with LargestOutput() as largest:
         mean_cross_entropy(hidden, weight, targets).backward()
     assert largest.numel == 8 * V < N * V
 
 
-def test_without_gradients_none_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loss_module, "CHUNK_LOGITS", V)
+def test_without_gradients_none_are_made(set_in_module: Callable[[object, str, object], None]) -> None:
+    set_in_module(mean_cross_entropy, "CHUNK_LOGITS", V)
     hidden, weight, targets = example()
     with torch.no_grad(), LargestOutput() as largest:
         mean_cross_entropy(hidden, weight, targets)

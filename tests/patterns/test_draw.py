@@ -16,19 +16,19 @@ def test_text_shows_each_distinct_layer_once_with_its_grid_and_density() -> None
         "rows: queries, columns: keys; a character is one position\n"
         "' ' future, '.' not read, '#' read\n"
         "\n"
-        "layers 0, 2 of every 3: dense (100.0% of the causal pairs, 2.5 keys a query)\n"
+        "layers 0, 2 of every 3: dense (100.0% of the causal pairs, 2.5 keys per query)\n"
         "#\n"
         "##\n"
         "###\n"
         "####\n"
         "\n"
-        "layer 1 of every 3: banded(2) (70.0% of the causal pairs, 1.75 keys a query)\n"
+        "layer 1 of every 3: banded(2) (70.0% of the causal pairs, 1.75 keys per query)\n"
         "#\n"
         "##\n"
         ".##\n"
         "..##\n"
         "\n"
-        "every position has heard of every earlier one after 1 layer\n"
+        "every position depends on every earlier one after 1 layer\n"
     )
 
 
@@ -43,12 +43,12 @@ def test_long_text_is_drawn_with_several_positions_to_a_character() -> None:
     assert lines[0].endswith("a character is 2 x 2 positions")
     assert "'+' partly read" in lines[1]
     assert lines[4:-2] == ["#", "+#", ".+#", "..+#", "...+#"]
-    assert lines[-1] == "every position has heard of every earlier one after 5 layers"
+    assert lines[-1] == "every position depends on every earlier one after 5 layers"
 
 
 def test_what_never_arrives_is_said_and_long_texts_are_not_counted() -> None:
     assert to_text(parse("block(4)"), 8).endswith(
-        "some positions never hear of some earlier ones, however many layers there are\n"
+        "some positions never depend on some earlier ones, however many layers there are\n"
     )
     assert "heard" not in to_text(parse("banded(3)"), MAX_REACH + 1)
 

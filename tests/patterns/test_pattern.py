@@ -184,8 +184,8 @@ def test_patterns_are_frozen() -> None:
         (lambda: Columns(8, 3, 2), "index of columns must be a whole number from 0 to 1, got 2"),
         (lambda: Fixed(8, 0), "c of fixed must be a whole number from 1 to 8, got 0"),
         (lambda: PerHead(Dense()), "perhead needs two patterns or more, got 1"),
-        (lambda: PerHead(Dense(), PerHead(Dense(), Banded(2))), "alike in all heads, got 'perhead"),
-        (lambda: PerHead(Dense(), 3), "alike in all heads, got '3'"),
+        (lambda: PerHead(Dense(), PerHead(Dense(), Banded(2))), "other than perhead, got 'perhead"),
+        (lambda: PerHead(Dense(), 3), "other than perhead, got '3'"),
         (lambda: Union((Strided(3), Banded(2))), r"written A \| B"),
     ],
 )

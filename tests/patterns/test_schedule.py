@@ -3,13 +3,13 @@ from __future__ import annotations
 import functools
 import operator
 import re
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fewshot.base.errors import BadValue, FewshotError, UnknownName
-from fewshot.patterns import schedule as schedule_module
 from fewshot.patterns.pattern import Banded, Block, Columns, Dense, Fixed, PerHead, Strided
 from fewshot.patterns.schedule import Schedule, alternate, parse
 
@@ -77,14 +77,14 @@ def test_layers_take_the_patterns_in_turn() -> None:
         ("dense)", 6, "expected the end, found ')'"),
         ("banded(256", 11, "expected ')', found the end"),
         ("alternate dense", 11, "expected '(', found 'dense'"),
-        ("alternate(dense, alternate(dense))", 18, "alternate stands only outermost"),
+        ("alternate(dense, alternate(dense))", 18, "alternate must be outermost"),
         ("dense | banded(0)", 9, "window of banded must be a whole number from 1"),
         ("banded(dense)", 1, "window of banded must be a whole number"),
         ("banded(1, 2)", 1, "banded takes (window), got 2 argument(s)"),
         ("dense(4)", 1, "dense takes (nothing), got 1 argument(s)"),
         ("fixed(128)", 1, "fixed takes (block, c), got 1 argument(s)"),
         ("alternate(dense, fixed(8, 9))", 18, "c of fixed must be a whole number from 1 to 8"),
-        ("perhead(dense, 4)", 1, "perhead takes patterns that are alike in all heads, got '4'"),
+        ("perhead(dense, 4)", 1, "perhead takes patterns that do not themselves depend on the head, got '4'"),
         ("banded(-1)", 8, "unexpected '-'"),
         ("banded(1.5)", 9, "unexpected '.'"),
         ("banded(99999999999)", 8, "this number is too large"),
@@ -126,9 +126,11 @@ def test_a_schedule_needs_patterns() -> None:
         alternate(Dense(), alternate(Dense(), Banded(2)))  # type: ignore[arg-type]
 
 
-def test_a_text_is_parsed_once_however_often_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_text_is_parsed_once_however_often_it_is_asked_for(
+    set_in_module: Callable[[object, str, object], None],
+) -> None:
     first = parse("alternate(dense, banded(77))")
-    monkeypatch.setattr(schedule_module, "_Parser", None)
+    set_in_module(Schedule, "_Parser", None)
     assert parse("alternate(dense, banded(77))") is first
 
 

@@ -20,7 +20,6 @@ import torch
 
 from fewshot.base.errors import BadValue
 from fewshot.cli.main import main
-from fewshot.kernels import choose as choose_module
 from fewshot.kernels import reference
 from fewshot.kernels.choose import choose_for
 from fewshot.model.gpt import GPT
@@ -164,9 +163,9 @@ def test_heads_that_differ_are_drawn_by_their_numbers(capsys: pytest.CaptureFixt
 
 
 def test_a_model_of_them_learns_by_the_kernels_that_auto_takes(
-    patterns: list[Pattern], monkeypatch: pytest.MonkeyPatch
+    patterns: list[Pattern], set_in_module: Callable[[object, str, object], None]
 ) -> None:
-    monkeypatch.setattr(choose_module, "time_kernels", lambda requirements, kernels: dict.fromkeys(kernels, 1.0))
+    set_in_module(choose_for, "time_kernels", lambda requirements, kernels: dict.fromkeys(kernels, 1.0))
     model = caches.make(alternate(*patterns[:2]).text)
     requirements = grid.requirements(patterns[0], 13, 13)
     chosen = choose_for(patterns[:2], "auto", requirements)

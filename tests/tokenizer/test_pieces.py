@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 
 from fewshot.corpus.document import Document
 from fewshot.dataset.shards import build_shards
-from fewshot.tokenizer import pieces as module
 from fewshot.tokenizer.bpe import LONG_WORD, MIN_PAIR_COUNT, _short_words, train_bpe
 from fewshot.tokenizer.bytes import Bytes
 from fewshot.tokenizer.chars import train_chars
-from fewshot.tokenizer.pieces import pieces
+from fewshot.tokenizer.pieces import PIECE_CHARS, pieces
 
 ANY = st.text(alphabet="ab1.' \n\t\r\u00a0\u3000\u2028\x1c\x85é世🙂\u0301", max_size=60)
 SPLITTER = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -44,7 +43,7 @@ DOCUMENTS = {
 @given(text=ANY, piece_chars=st.integers(1, 8))
 def test_pieces_are_the_text_and_have_its_words(text: str, piece_chars: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "PIECE_CHARS", piece_chars)
+        patch.setattr(f"{pieces.__module__}.PIECE_CHARS", piece_chars)
         cut = list(pieces(text))
     assert "".join(cut) == text
     assert all(cut)
@@ -58,7 +57,7 @@ def test_pieces_encode_to_the_tokens_of_the_text(text: str, piece_chars: int) ->
     bpe = train_bpe(["the cat's hat, 世界 世界 11 11..  \n\n  ab ab"] * 3, n_vocab=290)
     for tokenizer in (bpe, Bytes(), train_chars([text or "x"])):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(module, "PIECE_CHARS", piece_chars)
+            patch.setattr(f"{pieces.__module__}.PIECE_CHARS", piece_chars)
             ids = [i for piece in pieces(text) for i in tokenizer.encode(piece)]
         assert ids == tokenizer.encode(text)
 
@@ -68,7 +67,7 @@ def test_training_and_encoding_never_see_more_than_a_piece_of_a_document(kind: s
     text = DOCUMENTS[kind] * (N // len(DOCUMENTS[kind]))
     seen = list(_short_words([text]))
     assert "".join(seen) == text
-    assert max(map(len, seen)) < 1.25 * module.PIECE_CHARS
+    assert max(map(len, seen)) < 1.25 * PIECE_CHARS
     encoded: list[int] = []
 
     class Spy:
@@ -80,7 +79,7 @@ def test_training_and_encoding_never_see_more_than_a_piece_of_a_document(kind: s
 
     document = Document(id="d", text=text, source="test")
     (shard,) = build_shards(lambda: iter([document]), Spy(), tmp_path, name="x")  # type: ignore[arg-type]
-    assert max(encoded) < 1.25 * module.PIECE_CHARS
+    assert max(encoded) < 1.25 * PIECE_CHARS
     assert bytes(shard.tokens()[:-1].astype("uint8")) == text.encode()
     assert (shard.n_documents, shard.n_bytes) == (1, len(text.encode()))
 

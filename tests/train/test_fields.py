@@ -24,8 +24,8 @@ def test_every_field_has_a_row_with_its_default_and_its_unit() -> None:
     for kind in SECTIONS.values():
         for field in dataclasses.fields(kind):
             assert any(row.startswith(f"| `{field.name}` | ") for row in rows)
-    assert "| `beta2` | `0.95` | number: Adam's: of the mean square; NorMuon's too |" in rows
-    assert "| `warmup_tokens` | chosen | whole number: linear warm-up of the learning rate |" in rows
-    assert "| `n_layers` | needed | whole number |" in rows
+    assert "| `beta2` | `0.95` | number: of AdamW and NorMuon: decay of the mean squared gradient |" in rows
+    assert "| `warmup_tokens` | chosen | whole number: tokens over which the learning rate grows linearly |" in rows
+    assert "| `n_layers` | needed | whole number: transformer blocks |" in rows
     tokenizer = next(row for row in rows if row.startswith("| `tokenizer` | `bpe` | text: "))
-    assert "a path" in tokenizer  # the comment above the field
+    assert "the path" in tokenizer  # the comment above the field

@@ -17,16 +17,21 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from fewshot.base import interrupt
 from fewshot.base.errors import Diverged
+from fewshot.base.interrupt import polite_stop
 from fewshot.checkpoint.folder import RunFolder
 from fewshot.checkpoint.load import find_checkpoint, load_model
-from fewshot.dataset.loader import load_batch
+from fewshot.checkpoint.manifest import write_manifest
+from fewshot.checkpoint.save import check_finite, save, write_tensors
+from fewshot.dataset.loader import load_batch, validation_batches
 from fewshot.dataset.pack import Packed
 from fewshot.dataset.prepare import load_tokens, training_mixture
 from fewshot.kernels import reference
-from fewshot.train import loop, saving
+from fewshot.train.loop import train
+from fewshot.train.metrics import write_line
 from fewshot.train.run import read_run_config, resume, start
+from fewshot.train.saving import validation_loss
+from fewshot.train.step import train_step
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -148,11 +153,16 @@ def sends(number: int, then: Callable[..., Any], times: int = 1) -> Callable[...
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_stop_in_a_step_saves_it_and_leaves_validation_out(
-    tmp_path: Path, tiny: Any, number: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    tiny: Any,
+    number: int,
+    monkeypatch: pytest.MonkeyPatch,
+    set_in_module: Callable[[object, str, object], None],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     reports = start(tiny(loop={"validate_every": 4}), tmp_path / "run", say=quiet)
     done = [next(reports) for _ in range(3)]
-    monkeypatch.setattr(loop, "train_step", sends(number, loop.train_step))
+    set_in_module(train, "train_step", sends(number, train_step))
     done += reports
     assert [report.step for report in done] == [1, 2, 3, 4]
     assert done[-1].val_loss is None
@@ -167,16 +177,22 @@ def test_a_stop_in_a_step_saves_it_and_leaves_validation_out(
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("where", ["before", "within"])
 def test_a_stop_in_a_validation_ends_it_with_the_step_saved(
-    tmp_path: Path, tiny: Any, number: int, where: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    tiny: Any,
+    number: int,
+    where: str,
+    monkeypatch: pytest.MonkeyPatch,
+    set_in_module: Callable[[object, str, object], None],
 ) -> None:
     given = tiny(loop={"validate_every": 4, "micro_rows": 1})
     list(start(given, tmp_path / "whole", say=quiet))
     if where == "before":
-        monkeypatch.setattr(saving, "validation_loss", sends(number, saving.validation_loss))
+        set_in_module(validation_loss, "validation_loss", sends(number, validation_loss))
     else:
-        batches = saving.validation_batches
-        monkeypatch.setattr(
-            saving, "validation_batches", lambda *a, **k: map(sends(number, lambda b: b), batches(*a, **k))
+        set_in_module(
+            validation_loss,
+            "validation_batches",
+            lambda *a, **k: map(sends(number, lambda b: b), validation_batches(*a, **k)),
         )
     assert [report.step for report in start(given, tmp_path / "run", say=quiet)] == [1, 2, 3, 4]
     monkeypatch.undo()
@@ -194,14 +210,14 @@ def same_run(a: Path, b: Path) -> None:
 
 
 def test_a_finished_model_survives_a_validation_that_fails_and_is_validated_later(
-    tmp_path: Path, tiny: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tiny: Any, monkeypatch: pytest.MonkeyPatch, set_in_module: Callable[[object, str, object], None]
 ) -> None:
     list(start(tiny(), tmp_path / "whole", say=quiet))
 
     def full(*args: object, **kwargs: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(saving, "validation_loss", full)
+    set_in_module(validation_loss, "validation_loss", full)
     for again in (start(tiny(), tmp_path / "run", say=quiet), resume(tmp_path / "run", say=quiet)):
         with pytest.raises(RuntimeError, match="can't allocate"):
             list(again)
@@ -214,18 +230,17 @@ def test_a_finished_model_survives_a_validation_that_fails_and_is_validated_late
 
 
 def test_a_kill_between_checkpoint_and_line_loses_no_line(
-    tmp_path: Path, tiny: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tiny: Any, monkeypatch: pytest.MonkeyPatch, set_in_module: Callable[[object, str, object], None]
 ) -> None:
     given = tiny(loop={"checkpoint_every": 4})
     list(start(given, tmp_path / "whole", say=quiet))
-    write_line = loop.write_line
 
     def killed(metrics: Any, file: Any) -> None:
         if metrics.step == 4:
             raise KeyboardInterrupt
         write_line(metrics, file)
 
-    monkeypatch.setattr(loop, "write_line", killed)
+    set_in_module(train, "write_line", killed)
     with pytest.raises(KeyboardInterrupt):
         list(start(given, tmp_path / "run", say=quiet))
     monkeypatch.undo()
@@ -233,19 +248,21 @@ def test_a_kill_between_checkpoint_and_line_loses_no_line(
     same_run(tmp_path / "whole", tmp_path / "run")
 
 
-@pytest.mark.parametrize("where", ["write_manifest", "write_tensors", "check_finite"])
+@pytest.mark.parametrize("function", [write_manifest, write_tensors, check_finite])
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_second_signal_while_it_saves_stops_at_once_and_leaves_the_older_checkpoint(
-    tmp_path: Path, tiny: Any, number: int, where: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    tiny: Any,
+    number: int,
+    function: Callable[..., object],
+    set_in_module: Callable[[object, str, object], None],
 ) -> None:
-    from fewshot.checkpoint import save as save_module
-
-    monkeypatch.setattr(interrupt, "SAME_SECONDS", 0.0)
+    set_in_module(polite_stop, "SAME_SECONDS", 0.0)
     reports = start(tiny(loop={"checkpoint_every": 2}), tmp_path / "run", say=quiet)
     for _ in range(3):
         next(reports)
     older = find_checkpoint(tmp_path / "run")
-    monkeypatch.setattr(save_module, where, sends(number, getattr(save_module, where), times=3))
+    set_in_module(save, function.__name__, sends(number, function, times=3))
     with pytest.raises(KeyboardInterrupt):
         next(reports)
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == [older.path.name]
@@ -264,7 +281,7 @@ def test_a_second_signal_while_it_prunes_leaves_no_half_of_a_checkpoint(
         rmtree(path, ignore_errors=ignore_errors)
 
     with monkeypatch.context() as patch:
-        patch.setattr("fewshot.checkpoint.save.shutil.rmtree", interrupted)
+        patch.setattr(shutil, "rmtree", interrupted)
         with pytest.raises(KeyboardInterrupt):
             list(start(tiny(loop={"checkpoint_every": 2, "keep_checkpoints": 1}), tmp_path / "run", say=quiet))
     assert [find_checkpoint(path).step for path in RunFolder(tmp_path / "run").checkpoint_folders()] == [4]
@@ -311,13 +328,13 @@ def test_training_that_comes_apart_ends_and_nothing_of_it_is_kept(tmp_path: Path
 
 @pytest.mark.parametrize("every", [{"checkpoint_every": 1}, {"checkpoint_every": 4, "validate_every": 1}])
 def test_a_good_checkpoint_is_not_pushed_out_and_is_named_as_the_way_out(
-    tmp_path: Path, tiny: Any, every: dict[str, int], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tiny: Any, every: dict[str, int], set_in_module: Callable[[object, str, object], None]
 ) -> None:
     reports = start(tiny(loop={**every, "keep_checkpoints": 1}), tmp_path / "run", say=quiet)
     for _ in range(4):
         next(reports)
     good = find_checkpoint(tmp_path / "run")
-    step = loop.train_step
+    step = train_step
 
     def breaks(model: Any, *args: Any, **kwargs: Any) -> Any:
         figures = step(model, *args, **kwargs)
@@ -325,7 +342,7 @@ def test_a_good_checkpoint_is_not_pushed_out_and_is_named_as_the_way_out(
             model.h[1].mlp.c_fc.bias[3] = float("nan")
         return figures
 
-    monkeypatch.setattr(loop, "train_step", breaks)
+    set_in_module(train, "train_step", breaks)
     with pytest.raises(Diverged, match=rf"in step 5 .*; the last good checkpoint is {good.path}; start again with"):
         list(reports)
     assert find_checkpoint(tmp_path / "run") == good
@@ -333,12 +350,12 @@ def test_a_good_checkpoint_is_not_pushed_out_and_is_named_as_the_way_out(
 
 
 def test_a_validation_loss_that_is_not_finite_takes_its_own_checkpoint_with_it(
-    tmp_path: Path, tiny: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tiny: Any, set_in_module: Callable[[object, str, object], None]
 ) -> None:
     reports = start(tiny(loop={"checkpoint_every": 4, "keep_checkpoints": 1}), tmp_path / "run", say=quiet)
     for _ in range(9):
         next(reports)
-    monkeypatch.setattr(saving, "validation_loss", lambda *args, **kwargs: float("inf"))
+    set_in_module(validation_loss, "validation_loss", lambda *args, **kwargs: float("inf"))
     with pytest.raises(Diverged, match=r"in step 10 the validation loss is inf; .*step-00000008; start again"):
         next(reports)
     assert [path.name for path in RunFolder(tmp_path / "run").checkpoint_folders()] == ["step-00000008"]
@@ -349,5 +366,5 @@ def test_validation_rows_are_read_in_packed_order(tmp_path: Path, tiny: Any) -> 
     config = read_run_config(tmp_path / "run")
     packed = Packed(load_tokens(config.data, RunFolder(tmp_path / "run").data).validation, 16)
     model = load_model(find_checkpoint(tmp_path / "run"))
-    losses = {n: saving.validation_loss(model, packed, n_rows=n) for n in (1, 3, 64)}
+    losses = {n: validation_loss(model, packed, n_rows=n) for n in (1, 3, 64)}
     assert losses[1] == pytest.approx(losses[3], rel=1e-6) == pytest.approx(losses[64], rel=1e-6)

@@ -86,7 +86,7 @@ def test_a_line_that_training_did_not_write_is_named_and_nothing_is_changed(tmp_
     for use in (lambda: read_metrics(path), lambda: MetricsFile(path).keep_until(0)):
         with pytest.raises(BadFile, match=message) as caught:
             use()
-        assert str(caught.value).endswith("no line of fewshot train: delete it, or move the file away")
+        assert str(caught.value).endswith("not a line of fewshot train: delete the line, or move the file away")
         assert "line 2" in str(caught.value)
         assert "\n" not in str(caught.value)
     assert path.read_bytes() == before

@@ -131,7 +131,7 @@ def test_two_spellings_that_cannot_be_ordered_are_refused_by_both_names(name: st
 def test_a_spelling_that_goes_over_another_is_said() -> None:
     said: list[str] = []
     laid_over([("a.yaml", {"schedule": {"n_tokens": 5}}), ("the options", {"n_tokens": 7})], say=said.append)
-    assert said == ["n_tokens of the options goes over schedule.n_tokens of a.yaml"]
+    assert said == ["n_tokens of the options overrides schedule.n_tokens of a.yaml"]
 
 
 def test_a_preset_is_claimed_while_something_of_it_is_left_and_what_differs_is_said() -> None:
@@ -141,7 +141,7 @@ def test_a_preset_is_claimed_while_something_of_it_is_left_and_what_differs_is_s
     config, said = configured({"preset": "gpt3-small", "n_tokens": 6400, "model": SHAPE})
     assert config["preset"] is None
     assert config["optimizer"]["name"] == "muon"  # the paper's Adam is for the paper's model
-    assert "model: not gpt3-small, as other n_layers, d_model, n_heads are given" in said
+    assert "model: no longer gpt3-small, because other n_layers, d_model, n_heads are given" in said
 
 
 def test_the_configuration_of_a_run_gives_the_same_run_again() -> None:
@@ -175,7 +175,7 @@ def test_the_home_of_the_user_stands_for_a_tilde(monkeypatch: pytest.MonkeyPatch
     "name", ["../../escaped", "a/b", "", "/tmp/x", ".", "..", "a b", "a.b", "x" * 101, "a\n", "~", "*"]
 )
 def test_the_name_of_a_source_is_no_path(name: str) -> None:
-    with pytest.raises(BadValue, match="give letters, digits, - and _"):
+    with pytest.raises(BadValue, match="use letters, digits, - and _"):
         data_config({"data": {"sources": [{"name": name, "text": ["a.txt"]}]}})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,11 @@ from fewshot.dataset.prepare import DataConfig, SourceConfig
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
 from fewshot.model.plan import activation_bytes
-from fewshot.train import plan as planning
-from fewshot.train import run as running
 from fewshot.train.config import OptimizerConfig
 from fewshot.train.optim import OPTIMIZERS, Optimizers
 from fewshot.train.plan import MAX_DAYS, check_early, check_whole, in_words, is_sure, plan_run, state_bytes
 from fewshot.train.resolve import RunConfig, resolve
+from fewshot.train.run import read_run_config, start
 
 GIB = 2**30
 DATA = DataConfig(sources=(SourceConfig(name="text", text=("nowhere.txt",)),))
@@ -28,14 +28,14 @@ Given = dict[str, Any]
 
 
 @pytest.fixture(autouse=True)
-def machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def machine(monkeypatch: pytest.MonkeyPatch, set_in_module: Callable[[object, str, object], None]) -> None:
     """A machine of 8 GiB and 10 GFLOP/s on which nothing is built."""
 
     def built(*args: object, **kwargs: object) -> None:
         raise AssertionError("a model is built")
 
-    monkeypatch.setattr(planning, "free_memory_bytes", lambda device: 8 * GIB)
-    monkeypatch.setattr(planning, "matmul_flops_per_second", lambda device, **how: 1e10)
+    set_in_module(plan_run, "free_memory_bytes", lambda device: 8 * GIB)
+    set_in_module(plan_run, "matmul_flops_per_second", lambda device, **how: 1e10)
     monkeypatch.setattr(GPT, "__init__", built)
 
 
@@ -117,7 +117,7 @@ def configured(given: Given, say: Any = lambda line: None) -> RunConfig:
 def test_a_yes_goes_over_the_plan() -> None:
     long = {"model": SHAPE, "n_tokens": 10**18}
     large = {"preset": "gpt3-13b", "n_tokens": 10**9}
-    for given, message in ((long, f"give --yes (asked for beyond {MAX_DAYS} days)"), (large, "8.59 GB are free")):
+    for given, message in ((long, f"give --yes (needed beyond {MAX_DAYS} days)"), (large, "8.59 GB are free")):
         with pytest.raises(BadValue) as caught:
             check_whole(configured(given), device="cpu", sure=False, say=lambda line: None)
         assert message in str(caught.value)
@@ -174,7 +174,7 @@ def test_the_state_is_what_training_keeps(name: str, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("rows", [1, 3, 7])
 def test_rows_are_chosen_from_what_the_weights_and_their_state_leave(
-    rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, set_in_module: Callable[[object, str, object], None]
 ) -> None:
     monkeypatch.undo()
     (tmp_path / "a.txt").write_text("the old river bends under a stone bridge.\n" * 40)
@@ -183,12 +183,12 @@ def test_rows_are_chosen_from_what_the_weights_and_their_state_leave(
     given["loop"] = {"compile": "never"}
     model = GPTConfig(**{**SHAPE, "n_vocab": len(set("the old river bends under a stone bridge.\n")) + 1})
     free = state_bytes(model, "muon") + 4 * rows * activation_bytes(model)
-    monkeypatch.setattr(planning, "free_memory_bytes", lambda device: free)
+    set_in_module(plan_run, "free_memory_bytes", lambda device: free)
     said: list[str] = []
-    reports = running.start(given, tmp_path / "run", say=said.append)
+    reports = start(given, tmp_path / "run", say=said.append)
     next(reports)
     reports.close()
-    assert running.read_run_config(tmp_path / "run").loop.micro_rows == rows
+    assert read_run_config(tmp_path / "run").loop.micro_rows == rows
     assert [line for line in said if line.startswith("plan: ")]
 
 

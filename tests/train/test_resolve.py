@@ -76,9 +76,9 @@ def test_what_is_not_said_of_a_schedule_follows_what_is(name: str) -> None:
 def test_a_batch_is_kept_as_the_whole_rows_that_it_is_run_in(asked: int, done: int) -> None:
     config, said = configured(n_tokens=64_000, schedule={"batch_tokens": asked, "batch_start_tokens": asked})
     assert config.schedule.batch_tokens == config.schedule.batch_start_tokens == done
-    assert (f"schedule: batch_tokens {done:,} in whole rows, as {asked:,} is no multiple of n_ctx 32" in said) == (
-        asked != done
-    )
+    assert (
+        f"schedule: batch_tokens {done:,} in whole rows, because {asked:,} is not a multiple of n_ctx 32" in said
+    ) == (asked != done)
     assert f"in batches of {done:,}" in said
 
 

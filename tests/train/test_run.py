@@ -24,11 +24,11 @@ from fewshot.checkpoint.folder import RunFolder
 from fewshot.checkpoint.load import find_checkpoint
 from fewshot.checkpoint.save import save
 from fewshot.cli.main import main
+from fewshot.kernels.choose import choose_for
 from fewshot.kernels.interface import Requirements
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
-from fewshot.train import build as build_module
-from fewshot.train import run as run_module
+from fewshot.train.build import build
 from fewshot.train.run import resume, start
 
 
@@ -128,7 +128,7 @@ def test_several_processes_under_torchrun_are_refused(
     words = {"train": ["--text", str(tmp_path / "empty.txt"), "--out", str(tmp_path / "new")], "resume": [str(stopped)]}
     before = content(stopped)
     assert main([command, *words[command]]) == 2
-    assert "training in several processes is not there yet, and this is one of 4" in capsys.readouterr().err
+    assert "training in several processes is not supported yet, and this is one of 4" in capsys.readouterr().err
     assert content(stopped) == before
     assert not (tmp_path / "new").exists()
 
@@ -147,7 +147,7 @@ def test_a_converted_model_is_neither_trained_over_nor_resumed(
     assert main(["train", "--text", str(tiny.text), "--out", str(tmp_path / "conv")]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
-    assert all("a converted model, which can be used; training from one is not there yet" in line for line in lines)
+    assert all("a converted model, which can be used, but training cannot start from it yet" in line for line in lines)
     assert content(tmp_path / "conv") == before
 
 
@@ -177,21 +177,25 @@ def test_the_current_folder_is_not_trained_in_by_accident(
 def test_an_out_that_is_not_utf8_is_refused_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = os.fsdecode(os.fsencode(tmp_path) + b"/u2\xe9")
     assert main(["train", "--text", str(tmp_path / "empty.txt"), "--out", out]) == 2
-    assert "a name that is not UTF-8" in capsys.readouterr().err
+    assert "is not UTF-8" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("where", ["make_tokenizer", "build_tokens", "resolve", "write_yaml"])
 def test_what_was_stopped_before_training_is_simply_given_again(
-    where: str, tmp_path: Path, tiny: Any, monkeypatch: pytest.MonkeyPatch
+    where: str,
+    tmp_path: Path,
+    tiny: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    set_in_module: Callable[[object, str, object], None],
 ) -> None:
     def interrupted(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(run_module, where, interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            next(start(tiny(), tmp_path / "run", say=quiet))
+    set_in_module(start, where, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        next(start(tiny(), tmp_path / "run", say=quiet))
+    monkeypatch.undo()
     with pytest.raises(BadFile, match="was stopped before its training began: give 'fewshot train' once more"):
         next(resume(tmp_path / "run", say=quiet))
     assert [report.step for report in start(tiny(n_steps=2), tmp_path / "run", say=quiet)] == [1, 2]
@@ -260,30 +264,32 @@ def test_a_run_whose_checkpoints_were_all_renamed_does_not_start_again_from_noth
 def test_the_newest_under_the_name_of_another_step_is_not_used_in_silence(stopped: Path) -> None:
     newest = find_checkpoint(stopped).path
     shutil.copytree(newest, newest.with_name("step-00000123"))
-    with pytest.raises(BadFile, match=r"step-00000123 holds step 5, not that of its name: rename it, or move it away"):
+    with pytest.raises(
+        BadFile, match=r"step-00000123 holds step 5, not the step in its name: rename it, or move it away"
+    ):
         find_checkpoint(stopped)
 
 
 # ---- what was chosen stays
 
 
-def with_kernels(monkeypatch: pytest.MonkeyPatch, dense: str, other: str) -> None:
+def with_kernels(set_in_module: Callable[[object, str, object], None], dense: str, other: str) -> None:
     """Make these two come out as the fastest, for the dense pattern and for all others."""
 
     def measured(need: Requirements, fitting: Mapping[str, object]) -> dict[str, float]:
         fastest = dense if need.pattern.text == "dense" else other
         return {name: 1.0 if name == fastest else 2.0 for name in fitting}
 
-    monkeypatch.setattr("fewshot.kernels.choose.time_kernels", measured)
+    set_in_module(choose_for, "time_kernels", measured)
 
 
 @pytest.mark.parametrize("pattern", ["dense", "alternate(dense, banded(3))"])
 def test_a_run_goes_on_with_the_kernels_that_it_began_with(
-    pattern: str, tmp_path: Path, tiny: Any, monkeypatch: pytest.MonkeyPatch
+    pattern: str, tmp_path: Path, tiny: Any, set_in_module: Callable[[object, str, object], None]
 ) -> None:
     given = tiny(model={"pattern": pattern}, loop={"kernel": "auto", "compile": "auto", "checkpoint_every": 4})
     said: list[str] = []
-    with_kernels(monkeypatch, "blocked", "sdpa")
+    with_kernels(set_in_module, "blocked", "sdpa")
     list(start(given, tmp_path / "whole", say=quiet))
     reports = start(given, tmp_path / "run", say=quiet)
     while next(reports).step < 5:
@@ -292,19 +298,19 @@ def test_a_run_goes_on_with_the_kernels_that_it_began_with(
     stored = read_yaml(tmp_path / "run" / "config.yaml")["loop"]
     assert stored["kernel"] == ("blocked" if pattern == "dense" else {"dense": "blocked", "banded(3)": "sdpa"})
     assert (stored["compile"], stored["precision"]) == ("never", "float32")
-    with_kernels(monkeypatch, "sdpa", "blocked")
+    with_kernels(set_in_module, "sdpa", "blocked")
     assert [report.step for report in resume(tmp_path / "run", say=said.append)] == [5, 6, 7, 8, 9, 10]
-    assert any("kernel blocked for dense: asked for by name" in line for line in said)
+    assert any("kernel blocked for dense: as configured" in line for line in said)
     assert same_weights(tmp_path / "whole", tmp_path / "run")
 
 
 def test_an_old_configuration_goes_on_and_its_choices_are_then_stored(
-    stopped: Path, monkeypatch: pytest.MonkeyPatch
+    stopped: Path, set_in_module: Callable[[object, str, object], None]
 ) -> None:
     config = read_yaml(stopped / "config.yaml")
     config["loop"] |= {"kernel": "auto", "compile": "auto", "precision": "auto"}
     write_yaml(stopped / "config.yaml", config)
-    with_kernels(monkeypatch, "sdpa", "sdpa")
+    with_kernels(set_in_module, "sdpa", "sdpa")
     next(resume(stopped, say=quiet, overrides={"loop": {"checkpoint_every": 3}}))
     config["loop"] |= {"kernel": "sdpa", "compile": "never", "precision": "float32"}
     assert read_yaml(stopped / "config.yaml") == config
@@ -320,11 +326,13 @@ def test_a_kernel_that_cannot_be_had_is_one_line_with_the_way_on(stopped: Path) 
     assert read_yaml(stopped / "config.yaml")["loop"]["kernel"] == "reference"
 
 
-def test_a_compiler_that_is_gone_is_one_line_with_the_way_on(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiler_that_is_gone_is_one_line_with_the_way_on(
+    stopped: Path, set_in_module: Callable[[object, str, object], None]
+) -> None:
     config = read_yaml(stopped / "config.yaml")
     config["loop"]["compile"] = "always"
     write_yaml(stopped / "config.yaml", config)
-    monkeypatch.setattr(build_module, "compiler_problem", lambda device: "no C++ compiler")
+    set_in_module(build, "compiler_problem", lambda device: "no C++ compiler")
     with pytest.raises(BadValue, match=r"there is no C\+\+ compiler: give --loop.compile never"):
         next(resume(stopped, say=quiet))
     next(resume(stopped, say=quiet, overrides={"loop": {"compile": "never"}}))
@@ -332,7 +340,7 @@ def test_a_compiler_that_is_gone_is_one_line_with_the_way_on(stopped: Path, monk
 
 def test_every_refusal_is_one_line(stopped: Path) -> None:
     for overrides in ({"model": {"n_ctx": 8}}, {"loop": {"seed": 1}}, {"loop": {"micro_rows": 2}}):
-        with pytest.raises(FewshotError, match="cannot change when a run goes on; only") as caught:
+        with pytest.raises(FewshotError, match="cannot change when a run is resumed; only") as caught:
             next(resume(stopped, say=quiet, overrides=overrides))
         assert "\n" not in str(caught.value)
 

@@ -31,7 +31,7 @@ def test_what_most_likely_was_too_large_is_named(
 ) -> None:
     guard = Guard(run=RunFolder(tmp_path), optimizer=OptimizerConfig(**optimizer))
     guard.check(what, 3e38, step=step, updated=updated)
-    message = f"in step {step} {what} is {value}; there is no checkpoint from before; start again with a lower {option}"
+    message = f"in step {step} {what} is {value}; there is no earlier checkpoint; start again with a lower {option}"
     message += f", in a new folder or after deleting {tmp_path}"
     with pytest.raises(Diverged, match=f"{message}$"):
         guard.check(what, value, step=step, updated=updated)

@@ -214,7 +214,7 @@ def decode_text(data: bytes, name: object, *, first_line: int = 1) -> str:
         wrong = f"{name} is not UTF-8 (byte {data[error.start]:#04x} in line {line})"
         if len(data.decode("utf-8", errors="ignore").encode()) > len(data.decode("ascii", errors="ignore")):
             raise BadFile(
-                f"{wrong}, but other parts of it are: mend it, or drop such bytes with: {_iconv('', name)}"
+                f"{wrong}, but other parts of it are: repair it, or drop the wrong bytes with: {_iconv('', name)}"
             ) from None
         encoding = "cp1252" if any(byte in data for byte in map(bytes, zip(range(0x80, 0xA0)))) else "latin1"
         raise BadFile(f"{wrong}: convert it, for example with: {_iconv(encoding, name)}") from None

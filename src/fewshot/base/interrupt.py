@@ -63,7 +63,7 @@ def polite_stop(after: str = "this step") -> Iterator[StopRequest]:
             return
         request.asked, asked_at = True, time.monotonic()
         with contextlib.suppress(OSError):  # a handler must not print: what it interrupts may be printing
-            os.write(2, f"\nstopping after {after}; once more stops at once\n".encode())
+            os.write(2, f"\nstopping after {after}; press Ctrl-C again to stop at once\n".encode())
 
     heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # nohup, background jobs
     before = {number: signal.signal(number, ask) for number in heard}

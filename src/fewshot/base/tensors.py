@@ -12,7 +12,10 @@ def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
     """Return the name of the first tensor that holds a NaN or an infinity, or None."""
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and tensor.numel():
-            least, most = torch.aminmax(tensor.detach())  # a NaN anywhere makes both NaN
+            values = tensor.detach()
+            if values.element_size() == 1:
+                values = values.float()  # torch compares no 8-bit floats
+            least, most = torch.aminmax(values)  # a NaN anywhere makes both NaN
             if not (torch.isfinite(least) & torch.isfinite(most)):
                 return name
     return None

@@ -19,7 +19,7 @@ from fewshot.base.errors import BadFile, BadValue
 from fewshot.base.files import remove_litter, write_text
 from fewshot.base.lock import LOCK, is_empty
 
-CONVERTED = "a converted model, which can be used; training from one is not there yet"
+CONVERTED = "a converted model, which can be used, but training cannot start from it yet"
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class RunFolder:
         except UnicodeEncodeError:
             name = os.fsencode(folder).decode("utf-8", errors="replace")
             raise BadValue(
-                f"{name} is a name that is not UTF-8, in which weights cannot be stored: give another"
+                f"the name {name} is not UTF-8, and weights cannot be stored under such a name: give another"
             ) from None
         if folder.exists() and not folder.is_dir():
             raise BadValue(f"{folder} is a file; give the name of a new folder")
@@ -143,7 +143,7 @@ class RunFolder:
             raise BadFile(f"{self.path} does not exist; a run folder (made by fewshot train) is needed")
         if self.unfinished.is_file():
             raise BadFile(
-                f"{self.path} was stopped before its training began: give 'fewshot train' once more with the same --out"
+                f"{self.path} was stopped before its training began: run 'fewshot train' again with the same --out"
             )
         if self.checkpoint_folders():
             raise BadFile(f"{self.path} holds {CONVERTED}")
@@ -158,7 +158,10 @@ class RunFolder:
         """
         self.check_is_new()
         remove_litter(self.path)
-        write_text(self.unfinished, "what is here was begun and not finished; it may be begun again\n")
+        write_text(
+            self.unfinished,
+            "the program was stopped before this folder was complete; the same command may start it again\n",
+        )
         yield
         self.unfinished.unlink()
 

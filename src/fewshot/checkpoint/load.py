@@ -59,7 +59,7 @@ def find_checkpoint(path: Path) -> Checkpoint:
     newest = read_manifest(checkpoints[-1])
     if newest.step != step_of(newest.path.name):
         raise DamagedCheckpoint(
-            f"{newest.path} holds step {newest.step:,}, not that of its name: rename it, or move it away"
+            f"{newest.path} holds step {newest.step:,}, not the step in its name: rename it, or move it away"
         )
     return newest
 
@@ -85,7 +85,7 @@ def load_training(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """Return the optimizer's tensors; a converted model has none and raises `BadFile`."""
     path = checkpoint.path / TRAINING
     if not path.is_file():
-        raise BadFile(f"{checkpoint.path} holds weights only: it can be generated from, not resumed")
+        raise BadFile(f"{checkpoint.path} holds weights only: it can generate text, but its training cannot be resumed")
     return read_tensors(path)
 
 

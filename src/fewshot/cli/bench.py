@@ -25,16 +25,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="sparse patterns against dense attention and other libraries, at growing lengths",
     )
     attention.add_argument(
-        "--parts", nargs="+", choices=ATTENTION_PARTS, default=ATTENTION_PARTS, help="which to run (default: all)"
+        "--parts",
+        nargs="+",
+        choices=ATTENTION_PARTS,
+        default=ATTENTION_PARTS,
+        help="the measurements to run (default: all)",
     )
     attention.add_argument(
-        "--show", type=Path, metavar="FILE", help="print a stored result as Markdown tables, measure nothing"
+        "--show", type=Path, metavar="FILE", help="print a stored result as Markdown tables and measure nothing"
     )
     attention.add_argument(
         "--n", type=int, help="one length for all parts, for a quick look (default: each part has its own)"
     )
     attention.add_argument(
-        "--rounds", type=int, default=5, help="rounds in turns; the median is reported (%(default)s)"
+        "--rounds",
+        type=int,
+        default=5,
+        help="how often each side is timed, in turns; the median is reported (default: %(default)s)",
     )
     train = benches.add_parser(
         "train", allow_abbrev=False, help="seconds to a validation loss, against a transformers GPT-2 loop"
@@ -43,9 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     train.add_argument("--config", type=Path, required=True, metavar="YAML")
     train.add_argument("--text", nargs="+", required=True, metavar="PATH")
     train.add_argument(
-        "--until", type=float, default=1.88, help="validation loss to reach, nats per token (%(default)s)"
+        "--until", type=float, default=1.88, help="validation loss to reach, nats per token (default: %(default)s)"
     )
-    train.add_argument("--peer_steps", type=int, default=2000, help="steps of the transformers loop (%(default)s)")
+    train.add_argument(
+        "--peer_steps", type=int, default=2000, help="steps of the transformers loop (default: %(default)s)"
+    )
     corpus = benches.add_parser("corpus", allow_abbrev=False, help="encoding speed against plain tiktoken")
     corpus.add_argument("--text", nargs="+", required=True, type=Path, metavar="PATH")
     corpus.add_argument(
@@ -56,14 +65,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     evaluate.add_argument("--data", type=Path, required=True, help="folder with hellaswag and ARC")
     evaluate.add_argument("--vocabulary", type=Path, required=True, help="folder with GPT-2's vocabulary")
-    evaluate.add_argument("--items", type=int, default=200, help="questions that fewshot answers (%(default)s)")
     evaluate.add_argument(
-        "--peer_items", type=int, default=8, help="how many of them lm_eval answers too (%(default)s)"
+        "--items", type=int, default=200, help="questions that fewshot answers (default: %(default)s)"
+    )
+    evaluate.add_argument(
+        "--peer_items", type=int, default=8, help="how many of them lm_eval answers too (default: %(default)s)"
     )
     meta = benches.add_parser(
         "meta", allow_abbrev=False, help="MAML on all tasks of a batch at once against a loop over them"
     )
-    meta.add_argument("--rounds", type=int, default=50, help="rounds in turns; the median is reported (%(default)s)")
+    meta.add_argument(
+        "--rounds",
+        type=int,
+        default=50,
+        help="how often each side is timed, in turns; the median is reported (default: %(default)s)",
+    )
     for bench in (attention, train, evaluate, meta, corpus):
         bench.add_argument(
             "--json", type=Path, nargs="?", metavar="FILE", help="also write the printed result to a file"

@@ -1,4 +1,4 @@
-"""From and to Hugging Face's GPT-2 format.
+"""Convert a model from or to Hugging Face's GPT-2 format.
 
 fewshot convert HF_FOLDER RUN       config.json + model.safetensors (+ vocabulary) -> a run folder
 fewshot convert RUN HF_FOLDER       the newest checkpoint of a dense run -> a folder that transformers loads
@@ -15,8 +15,8 @@ WRITTEN = "gpt2"  # the row of FORMATS that a run is written in
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the two folders; the format of FROM is seen from its files."""
-    parser.add_argument("source", type=Path, metavar="FROM")
-    parser.add_argument("target", type=Path, metavar="TO")
+    parser.add_argument("source", type=Path, metavar="FROM", help="a run, or a Hugging Face GPT-2 folder")
+    parser.add_argument("target", type=Path, metavar="TO", help="a new folder, in the other format")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -159,7 +159,7 @@ def _out_of_memory(words: list[str]) -> str:
         return "out of memory: lower --loop.micro_rows, add --loop.recompute true, or take a smaller model"
     if words[0] == "resume":
         return "out of memory: add --loop.recompute true, or free some memory; the last checkpoint is kept"
-    return "out of memory: free some, or give less to do at once (--help names the options)"
+    return "out of memory: free some, or lower the amount of work done at once (--help lists the options)"
 
 
 def _run(words: list[str]) -> int:

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the kind of tasks, the learner and the folders; or the results to report on."""
     parser.add_argument("tasks", choices=[*TASKS, "report"])
     parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="of report: the --out folders to show")
-    parser.add_argument("--config", type=Path, metavar="YAML", help="a configuration file; the options go over it")
+    parser.add_argument("--config", type=Path, metavar="YAML", help="a configuration file; options override it")
     parser.add_argument("--learner", metavar="NAME", help="a published learner (that of the configuration, or maml)")
     parser.add_argument("--out", type=Path, help="folder for state and result (out/meta_TASKS_LEARNER); report's page")
     parser.add_argument("--figures", type=Path, metavar="FOLDER", help="of report: write its figures there too, as SVG")

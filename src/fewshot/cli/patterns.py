@@ -1,4 +1,4 @@
-"""Show who may read whom.
+"""Show which positions attend to which.
 
 fewshot patterns show "alternate(dense, banded(8))" --n 32
 fewshot patterns show "perhead(banded(16), strided(16))" --n 128 --png pattern.png
@@ -13,10 +13,14 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments: what is shown, and where."""
     parser.add_argument("verb", choices=["show"])
-    parser.add_argument("text", metavar="PATTERN")
-    parser.add_argument("--n", type=int, default=32, help="positions (%(default)s)")
+    parser.add_argument("text", metavar="PATTERN", help="such as dense, banded(8), or alternate(dense, banded(8))")
+    parser.add_argument("--n", type=int, default=32, help="how many positions (default: %(default)s)")
     parser.add_argument("--png", type=Path, metavar="FILE", help="draw a picture instead of text")
-    parser.add_argument("--json", action="store_true", help="density, mean keys a query, layers to reach everything")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print density, mean keys per query and the layers until every position depends on every earlier one",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Print what a model costs before it is built: parameters, FLOPs, memory; parameters are counted on the meta device."""
+"""Print what a model costs before it is built: parameters, training FLOPs and memory. Nothing is trained."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import argparse
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments: which model, and how many tokens."""
-    parser.add_argument("preset", metavar="PRESET|all")
-    parser.add_argument("--n_tokens", type=float, default=300e9, help="tokens of the training run (300e9, the paper's)")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("preset", metavar="PRESET|all", help="a model size, or all of them")
+    parser.add_argument(
+        "--n_tokens", type=float, default=300e9, help="tokens of the training run (default: 300e9, the paper's)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -55,5 +57,5 @@ def run(args: argparse.Namespace) -> int:
         print(f"{pattern}: {', '.join(names)}")
     for n_vocab, names in by_vocabulary.items():
         print(f"parameters with a vocabulary of {n_vocab:,}: {', '.join(names)}")
-    print("a run has the vocabulary of its tokenizer, and so another number of parameters")
+    print("the vocabulary of a run is that of its tokenizer, so its number of parameters differs")
     return 0

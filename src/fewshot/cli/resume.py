@@ -1,4 +1,9 @@
-"""Go on with a run that was stopped, from its newest checkpoint; it ends with the same bits as without the stop."""
+"""Continue a run that was stopped, from its newest checkpoint; the result has the same bits as without the stop.
+
+fewshot resume RUN
+fewshot resume RUN --loop.checkpoint_every 100     these may change: the intervals, keep_checkpoints and recompute of
+                                                   loop; kernel, precision and compile too, in the last bits
+"""
 
 from __future__ import annotations
 
@@ -14,7 +19,7 @@ TAKES_OVERRIDES = True
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the run folder."""
-    parser.add_argument("folder", type=Path, metavar="RUN")
+    parser.add_argument("folder", type=Path, metavar="RUN", help="the folder of the run")
 
 
 def run(args: argparse.Namespace) -> int:

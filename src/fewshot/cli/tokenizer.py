@@ -16,12 +16,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verbs, each with its options."""
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="train|encode")
     train = verbs.add_parser(
-        "train", allow_abbrev=False, help="train a byte-level BPE, collect characters, or take bytes"
+        "train", allow_abbrev=False, help="train a byte-level BPE, or make a tokenizer of characters or bytes"
     )
-    train.add_argument("--text", nargs="+", default=[], metavar="PATH", help="needed unless --kind bytes")
-    train.add_argument("--text_field", default="text", metavar="NAME", help="of .jsonl and .parquet (%(default)s)")
-    train.add_argument("--n_vocab", type=int, default=8192, help="entries, <|endoftext|> included (%(default)s)")
-    train.add_argument("--kind", choices=["bpe", "chars", "bytes"], default="bpe")
+    train.add_argument(
+        "--text", nargs="+", default=[], metavar="PATH", help="files and folders; needed unless --kind bytes"
+    )
+    train.add_argument(
+        "--text_field",
+        default="text",
+        metavar="NAME",
+        help="the field of .jsonl and .parquet records that holds the text (default: %(default)s)",
+    )
+    train.add_argument(
+        "--n_vocab",
+        type=int,
+        default=8192,
+        help="vocabulary size of --kind bpe, <|endoftext|> included (default: %(default)s)",
+    )
+    train.add_argument(
+        "--kind",
+        choices=["bpe", "chars", "bytes"],
+        default="bpe",
+        help="what a token is made of (default: %(default)s)",
+    )
     train.add_argument(
         "--out", type=Path, default=Path("tokenizer.json"), metavar="FILE", help="a new file (default: %(default)s)"
     )
@@ -29,8 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     encode.add_argument(
         "tokenizer", type=Path, help="tokenizer.json, a run, or a folder with encoder.json and vocab.bpe"
     )
-    encode.add_argument("text", nargs="?", help="default: standard input")
-    encode.add_argument("--json", action="store_true", help="ids and the text of each")
+    encode.add_argument("text", nargs="?", help="the text to encode (default: standard input)")
+    encode.add_argument("--json", action="store_true", help="print the ids and the text of each token as JSON")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,9 +5,10 @@
   fewshot train --preset gpt3-small --text PATH --optimizer.lr 3e-4
 
 Any field of the configuration can be given as --section.field VALUE; sections are data, model, schedule, optimizer
-and loop. 'fewshot train --fields' prints every field (docs/configuration.md); their values stand in the config.yaml of
-any run. What is given later wins: the file, then the options above, then --section.field. The memory and time that the
-run needs are printed before it starts. Ctrl-C stops after a whole step and a checkpoint; 'fewshot resume RUN' goes on.
+and loop. 'fewshot train --fields' prints every field (docs/configuration.md); the config.yaml of a run holds the values
+that it uses. The options above override the YAML file, and --section.field overrides both. The memory and time that the
+run needs are printed before it starts. Ctrl-C stops after the current step and writes a checkpoint, from which
+'fewshot resume RUN' continues.
 """
 
 from __future__ import annotations
@@ -31,22 +32,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that have names of their own."""
     from fewshot.corpus.sources import SUFFIXES
 
-    parser.add_argument("--config", type=Path, metavar="YAML", help="a configuration file; the options go over it")
-    parser.add_argument("--preset", help="a model size of 'fewshot plan all'")
+    parser.add_argument("--config", type=Path, metavar="YAML", help="a configuration file; options override it")
+    parser.add_argument("--preset", help="a model size; 'fewshot plan all' lists them")
     parser.add_argument(
         "--text",
         nargs="+",
         action="extend",
         metavar="PATH",
-        help=f"files and folders: {' '.join(SUFFIXES)}",
+        help=f"files and folders to train on: {' '.join(SUFFIXES)}",
     )
     parser.add_argument("--n_tokens", metavar="N", help="tokens to train on")
     parser.add_argument(
         "--fields", action="store_true", help="print every field of the configuration, and nothing else"
     )
-    parser.add_argument("--yes", action="store_true", default=None, help="train although the plan says it is too much")
     parser.add_argument(
-        "--out", type=new_folder, metavar="RUN", help="the run folder (default: out/ and the name of the config)"
+        "--yes", action="store_true", default=None, help="train even if the plan exceeds the memory or 30 days"
+    )
+    parser.add_argument(
+        "--out",
+        type=new_folder,
+        metavar="RUN",
+        help="the run folder, a new one (default: out/ and the name of the config or preset, else out/run)",
     )
 
 
@@ -64,8 +70,8 @@ def run(args: argparse.Namespace) -> int:
     named = {"preset": args.preset, "text": args.text, "n_tokens": args.n_tokens, "yes": args.yes}
     layers: list[tuple[str, dict[str, Any]]] = [
         (str(args.config), read_yaml(args.config) if args.config else {}),
-        ("the named options", {key: value for key, value in named.items() if value is not None}),
-        ("the dotted options", from_overrides(args.overrides)),
+        ("the command line", {key: value for key, value in named.items() if value is not None}),
+        ("the --section.field options", from_overrides(args.overrides)),
     ]
     given = laid_over(layers, say=note)
     folder = args.out or Path("out") / (args.config.stem if args.config else str(given.get("preset") or "run"))
@@ -82,7 +88,7 @@ def print_outcome(folder: Path, last: StepMetrics | None) -> int:
     """Print where the run is and return the exit code: 130 if it was interrupted."""
     if last is not None and last.step < last.n_steps:
         how = f"fewshot resume {shlex.quote(str(folder))}"
-        note(f"stopped after step {last.step:,} of {last.n_steps:,}; go on with: {how}")
+        note(f"stopped after step {last.step:,} of {last.n_steps:,}; continue with: {how}")
         return 130
     note(f"done: {folder}; try: fewshot generate {shlex.quote(str(folder))} 'Once upon a time'")
     return 0

@@ -96,7 +96,7 @@ def _read_folder(
     not_read: Counter[str] = Counter()
     files = list(files_of(folder, not_read, seen))
     known = [path for path in files if _suffix(path)]
-    not_read["files of other kinds"] = len(files) - len(known)
+    not_read["files in unsupported formats"] = len(files) - len(known)
     if left_out := [f"{n:,} {what}" for what, n in not_read.items() if n]:
         on_skip(f"{folder}: {', '.join(left_out)} are not read")
     n_documents = n_skipped = 0
@@ -252,7 +252,7 @@ def _suffix(path: Path) -> str | None:
 def _reader(path: Path) -> Callable[[Path, _Field], Records]:
     suffix = _suffix(path)
     if suffix is None:
-        raise BadFile(f"{path} is of an unknown kind {path.suffix!r}; readable: {', '.join(SUFFIXES)}")
+        raise BadFile(f"{path} has the unsupported suffix {path.suffix!r}; supported: {', '.join(SUFFIXES)}")
     return SUFFIXES[suffix]
 
 

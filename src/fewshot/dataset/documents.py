@@ -23,7 +23,7 @@ def documents_of_shards(shards: Iterable[TokenShard], tokenizer: Tokenizer) -> I
     for shard in shards:
         check(
             shard.tokenizer == tokenizer.fingerprint,
-            f"{shard.path} was made by another tokenizer: give the one that lies beside it in the run's folder",
+            f"{shard.path} was made with another tokenizer: give the tokenizer of the same run folder",
         )
         tokens, start = np.asarray(shard.tokens()), 0
         for number, end in enumerate(_ends(tokens, shard.eot), start=1):

@@ -38,7 +38,10 @@ def load_batch(
     """
     check(first_row >= 0, f"first_row is {first_row}, it must be at least 0")
     check(0 <= rank < world, f"rank is {rank}, it must be at least 0 and below world, {world}")
-    check(n_rows >= world, f"a batch of {n_rows} rows leaves some of {world} ranks without one: use larger batches")
+    check(
+        n_rows >= world,
+        f"a batch of {n_rows} rows is too small for {world} ranks, each of which needs a row: use larger batches",
+    )
     sources, inside = mixture.locate(np.arange(first_row + rank, first_row + n_rows, world))
     rows = np.empty((len(sources), mixture.sources[0].n_ctx + 1), dtype=np.int64)
     for source in np.unique(sources).tolist():

@@ -34,13 +34,16 @@ class Mixture:
     def __post_init__(self) -> None:
         n, weights = len(self.sources), self.weights
         check(n > 0, "a mixture needs at least one source")
-        check(n == len(weights), f"{n} sources have {len(weights)} weights: give one weight a source")
+        check(n == len(weights), f"{n} sources have {len(weights)} weights: give one weight per source")
         check(
             all(math.isfinite(w) and w >= 0 for w in weights) and sum(weights) > 0,
-            f"the weights are {weights}: each must be at least 0, and one above 0",
+            f"the weights are {weights}: each must be at least 0, and at least one above 0",
         )
         n_read = sum(w > 0 for w in weights)
-        check(n_read <= ROWS_PER_BLOCK, f"{n_read} sources have a weight, at most {ROWS_PER_BLOCK:,} can be mixed")
+        check(
+            n_read <= ROWS_PER_BLOCK,
+            f"{n_read} sources have a positive weight, at most {ROWS_PER_BLOCK:,} can be mixed",
+        )
         check(len({source.n_ctx for source in self.sources}) == 1, "the sources are packed for different n_ctx")
         check(
             len({source.shards[0].tokenizer for source in self.sources}) == 1,

@@ -36,13 +36,13 @@ class SourceConfig:
     """One source of text; `weight` is its share of the training rows."""
 
     name: str
-    text: tuple[str, ...]  # files and folders
-    weight: float = 1.0
-    text_field: str | None = None  # of records; None: data.text_field
+    text: tuple[str, ...]  # paths of files and folders
+    weight: float = 1.0  # relative to the weights of the other sources
+    text_field: str | None = None  # as data.text_field, for this source; None: data.text_field
 
     def __post_init__(self) -> None:
         is_file_name = self.name == Path(self.name).name != ""
-        check(is_file_name, f"a source is named {self.name!r}, which is no file's name: give letters, digits, - and _")
+        check(is_file_name, f"the source name {self.name!r} cannot be a file name: use letters, digits, - and _")
         check(bool(self.text), f"source {self.name!r} names no text: give files or folders")
         for path in self.text:
             text_path(path)
@@ -52,13 +52,15 @@ class SourceConfig:
 class DataConfig:
     """Which text is read and how it becomes tokens."""
 
-    sources: tuple[SourceConfig, ...] = ()
-    # "bpe", "chars", "bytes", or a path: tokenizer.json, or a folder with encoder.json and vocab.bpe
+    sources: tuple[SourceConfig, ...] = ()  # the text to train on; see the next section
+    # "bpe", "chars", "bytes", or the path of a tokenizer.json or of a folder with encoder.json and vocab.bpe
     tokenizer: str = "bpe"
-    n_vocab: int | None = None  # of a BPE trained here; None: by the size of the text
-    val_fraction: float = 0.1
-    val_by: str | None = None  # the "tail" of every document, or whole "document"s; None: by their number
-    text_field: str = "text"  # of the records of .jsonl and .parquet
+    n_vocab: int | None = None  # vocabulary size of a BPE trained here; None: chosen by the size of the text
+    val_fraction: float = 0.1  # share of the text that is held out for validation
+    # what is held out: the end of every document ("tail") or whole documents ("document");
+    # None: "document" if val_fraction of the documents is at least 10 of them, else "tail"
+    val_by: str | None = None
+    text_field: str = "text"  # the field of .jsonl and .parquet records that holds the text
 
     def __post_init__(self) -> None:
         check(bool(self.sources), "there is no text to train on: give --text PATH... or data.sources in the YAML file")
@@ -215,8 +217,12 @@ def build_tokens(
         validation += parts.get("val", ())
         n_tokens = sum(shard.n_tokens for shard in training[-1])
         whose = "the end of every document" if by == "tail" else "whole documents"
-        held_out = f"{data.val_fraction:.0%} held out for validation: {whose}" if data.val_fraction else "none held out"
-        say(f"text: {source.name}: {size.n_documents:,} documents, {n_tokens:,} training tokens; {held_out}")
+        held_out = (
+            f"{data.val_fraction:.0%} held out for validation: {whose}"
+            if data.val_fraction
+            else "no text held out for validation"
+        )
+        say(f"source {source.name}: {size.n_documents:,} documents, {n_tokens:,} training tokens; {held_out}")
     return Tokens(tuple(training), tuple(validation))
 
 
@@ -237,7 +243,7 @@ def load_tokens(data: DataConfig, folder: Path) -> Tokens:
         if len(rules) > 1:
             raise BadFile(
                 f"{folder}: training and validation text of {source.name} were split by different rules "
-                f"({' and '.join(rules)}), so that one may hold the other: start a new run"
+                f"({' and '.join(rules)}), so that training may have seen validation text: start a new run"
             )
         training.append(parts[0])
         validation += parts[-1] if len(parts) > 1 else ()

@@ -27,7 +27,7 @@ class Sampling:
         check(self.temperature >= 0, f"temperature is {self.temperature}, must be at least 0 (0 is greedy)")
         check(
             self.temperature <= MOST_TEMPERATURE,
-            f"temperature is {self.temperature}, must be at most 1e6 (tokens are as good as equal then)",
+            f"temperature is {self.temperature}, must be at most 1e6 (above it, all tokens are almost equally likely)",
         )
         check(self.top_k is None or self.top_k >= 1, f"top_k is {self.top_k}, must be at least 1")
         check(self.top_p is None or 0 < self.top_p <= 1, f"top_p is {self.top_p}, must be in (0, 1]")

@@ -57,7 +57,7 @@ def choose(name: str, requirements: Requirements) -> Choice:
         raise UnknownName("kernel", str(name), ["auto", *KERNELS])
     if problem := KERNELS[name].supports(requirements):
         raise KernelUnsupported(f"kernel {name!r} does not fit {requirements.pattern}: {problem}; use 'auto'")
-    return Choice(name, KERNELS[name].attend, f"kernel {name} for {requirements.pattern}: asked for by name")
+    return Choice(name, KERNELS[name].attend, f"kernel {name} for {requirements.pattern}: as configured")
 
 
 def choose_for(patterns: Iterable[Pattern], wanted: str | Mapping[str, object], requirements: Requirements) -> Choices:

@@ -82,7 +82,9 @@ def check_inputs(q: Tensor, k: Tensor, v: Tensor, q_start: int, documents: Tenso
     agree = q.ndim == 4 and q.shape[:2] == k.shape[:2] and k.shape == v.shape and len(set(columns)) == 1
     if not agree or not q.dtype == k.dtype == v.dtype or q_start < 0:
         shapes = ", ".join(f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}" for tensor in (q, k, v))
-        raise BadValue(f"q, k and v do not agree: {shapes}, q_start {q_start}; see interface.Attend")
+        raise BadValue(
+            f"the shapes or types of q, k and v do not agree: {shapes}, q_start {q_start}; see interface.Attend"
+        )
     if documents is not None and documents.shape != rows:
-        raise BadValue(f"documents has the shape {list(documents.shape)}, expected one number a key, {list(rows)}")
+        raise BadValue(f"documents has the shape {list(documents.shape)}, expected one number per key, {list(rows)}")
     check_positions(q, k, q_start)

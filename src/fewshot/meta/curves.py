@@ -41,7 +41,7 @@ class Point:
         )
         check(
             _is_figure(self.mean) and self.low <= self.mean <= self.high and _is_figure(self.high - self.low),
-            f"a point's mean is {self.mean}, its interval {self.low} to {self.high}: finite numbers in order are due",
+            f"a point's mean is {self.mean}, its interval {self.low} to {self.high}: must be finite and in order",
         )
         check(self.flops is None or 0 <= self.flops < math.inf, f"a point's flops is {self.flops}, must be at least 0")
 
@@ -78,7 +78,7 @@ class Measured:
     def __post_init__(self) -> None:
         for name, rows in self.history.items():
             alike = isinstance(rows, list) and all(_is_row(row) and row.keys() == rows[0].keys() for row in rows)
-            check(alike, f"history.{name} is no list of rows of the same figures")
+            check(alike, f"history.{name} must be a list of rows with the same figures")
 
 
 def _is_row(row: object) -> bool:
@@ -101,7 +101,7 @@ def from_json(plain: Mapping[str, Any], *, where: str) -> Measured:
     except BadValue as error:
         if where in str(error):
             raise
-        raise BadValue(f"{where} is no result of meta: {error}") from None
+        raise BadValue(f"{where} is not a result of fewshot meta: {error}") from None
 
 
 def point(values: Sequence[float], *, n_examples: int, n_steps: int = 0, flops: float | None = None) -> Point:
@@ -114,7 +114,7 @@ def point(values: Sequence[float], *, n_examples: int, n_steps: int = 0, flops: 
             if n_steps
             else "the model has diverged: lower lr"
         )
-        raise Diverged(f"after {given} the figure of {lost} of {len(values)} tasks is no number: {way_out}")
+        raise Diverged(f"after {given} the figure of {lost} of {len(values)} tasks is not a finite number: {way_out}")
     summary = spread(values)
     half = summary.half_width or 0.0
     low, high = summary.mean - half, summary.mean + half

@@ -48,7 +48,7 @@ def check_folder(folder: Path) -> None:
     if not folder.exists():
         return
     if not folder.is_dir():
-        raise BadValue(f"{folder} is no folder: give the name of a new or an empty one with --out")
+        raise BadValue(f"{folder} is not a folder: give the name of a new or an empty one with --out")
     names = sorted(entry.name for entry in folder.iterdir() if entry.name != LOCK)
     strange = [name for name in names if not (OURS.fullmatch(name) or UNFINISHED.fullmatch(name))]
     written = [name for name in names if OURS.fullmatch(name)]
@@ -76,7 +76,7 @@ def resume_loops(loops: Mapping[str, OuterLoop], folder: Path, *, about: Mapping
             there = about_training(settings, data)
         apart = list(differences(there, about))
         if apart:
-            raise BadValue(f"{folder / RESULT} is of other settings ({'; '.join(apart)}): give another --out")
+            raise BadValue(f"{folder / RESULT} was made with other settings ({'; '.join(apart)}): give another --out")
 
 
 def save_result(folder: Path, measured: Measured) -> None:
@@ -86,7 +86,7 @@ def save_result(folder: Path, measured: Measured) -> None:
         numbered = (folder / f"result-{n}.json" for n in itertools.count(1))
         free = next(other for other in numbered if not other.exists())
         path.rename(free)
-        note(f"the earlier result, measured otherwise, is kept as {free}")
+        note(f"the earlier result, measured with other settings, is kept as {free}")
     write_json(path, to_json(measured))
 
 
@@ -94,7 +94,7 @@ def _read(path: Path) -> Measured:
     try:
         return from_json(read_json(path), where=str(path))
     except (BadValue, BadFile) as error:
-        raise BadFile(f"{error}; it stands where the result goes: give another --out") from None
+        raise BadFile(f"{error}; the result would be written there: give another --out") from None
 
 
 def _refuse(folder: Path, names: list[str]) -> NoReturn:

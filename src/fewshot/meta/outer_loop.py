@@ -166,7 +166,7 @@ class OuterLoop:
         for what, is_finite in finite.items():
             if not is_finite:
                 self.is_whole = False
-                raise Diverged(f"{what} is no number {after}")
+                raise Diverged(f"{what} is not a finite number {after}")
 
     def _update(self, loss: OuterLoss) -> None:
         for group in self.optimizer.param_groups:
@@ -207,7 +207,7 @@ class OuterLoop:
         if apart and "about" in facts:
             raise BadValue(f"{path} belongs to other settings ({'; '.join(apart)}): give another --out, or delete it")
         if facts.get("begun", self.start_digest) != self.start_digest:  # files of earlier versions have none
-            raise BadValue(f"{path} began with other weights than are there now: give another --out, or delete it")
+            raise BadValue(f"{path} started from other initial weights than this run: give another --out, or delete it")
         if (
             not {"iteration", "about", "history"} <= facts.keys()
             or {name: t.shape for name, t in tensors.items() if name.startswith("learned.")} != shapes

@@ -48,7 +48,7 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def damaged(path: Path, reason: str) -> BadFile:
     """Return the error for a damaged state file."""
-    return BadFile(f"{path} is damaged ({reason}): delete it to begin anew, or give another --out")
+    return BadFile(f"{path} is damaged ({reason}): delete it to start again, or give another --out")
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:

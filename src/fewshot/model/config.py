@@ -17,26 +17,30 @@ MAX_INIT_STD = 10.0  # far above any that trains: beyond, the first loss already
 class GPTConfig:
     """The shape of one model, in the words of GPT-3's Table 2.1.
 
-    `d_head` and `d_ff` of None mean d_model / n_heads and 4 * d_model. `block` is "pre-ln" (GPT-2 and GPT-3: norm
+    `block` is "pre-ln" (GPT-2 and GPT-3: norm
     first, one more norm at the end), "post-ln" (GPT-1: norm after each residual sum, none at the end) or
     "sparse-transformer" (Child et al. 2019: the sums of pre-ln, GELU as x * sigmoid(1.702 x), an initialisation of
     its own, dropout on residual additions alone).
     """
 
-    n_layers: int
-    d_model: int
-    n_heads: int
-    n_ctx: int = 2048  # tokens
-    n_vocab: int = 50257  # entries; of a run: those of its tokenizer
+    n_layers: int  # transformer blocks
+    d_model: int  # width of the residual stream
+    n_heads: int  # attention heads per layer
+    n_ctx: int = 2048  # length of the context in tokens
+    n_vocab: int = 50257  # size of the vocabulary; a run takes its tokenizer's unless a larger one is given
     d_head: int | None = None  # width of one head; None: d_model / n_heads
     d_ff: int | None = None  # width of the feed-forward layer; None: 4 * d_model
     d_qk: int | None = None  # width of one head's queries and keys, at most d_head; None: d_head
-    pattern: str = "dense"  # who may read whom, cycled over the layers: "alternate(dense, banded(256))"
-    positions: str = "learned"  # or "rows(128)", "image(32, 32, 3)": see model/positions.py
-    block: str = "pre-ln"  # or "post-ln", "sparse-transformer"
-    tied: bool = True  # the output matrix is the token embedding
+    # which earlier positions a position attends to, such as "alternate(dense, banded(256))", cycled over the layers
+    pattern: str = "dense"
+    # position embeddings: "learned", "rows(WIDTH)" or "image(HEIGHT, WIDTH, CHANNELS)"; see model/positions.py
+    positions: str = "learned"
+    block: str = "pre-ln"  # "pre-ln", "post-ln" or "sparse-transformer"; see above
+    tied: bool = True  # whether the output matrix is the token embedding
     dropout: float = 0.0  # on attention weights, residual additions and embeddings; GPT-1 and GPT-2 used 0.1
-    init_std: float | None = None  # of matrices; times 1/sqrt(inputs) in "sparse-transformer". None: the block's
+    # standard deviation of the initial matrices, times 1/sqrt(inputs) in "sparse-transformer";
+    # None: 0.02, or 0.125 in "sparse-transformer"
+    init_std: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("n_layers", "d_model", "n_heads", "n_ctx", "n_vocab", "d_head", "d_ff", "d_qk"):

@@ -101,13 +101,13 @@ def _draw_reach(axes: Any, layers: Int[np.ndarray, "n n"]) -> None:
 
 def _reach_in_words(layers: Int[np.ndarray, "n n"]) -> str:
     if (layers[np.tri(len(layers), dtype=bool)] < 0).any():
-        return "some positions never hear of some earlier ones, however many layers there are"
+        return "some positions never depend on some earlier ones, however many layers there are"
     n = int(layers.max())
-    return f"every position has heard of every earlier one after {n} layer{'s' * (n != 1)}"
+    return f"every position depends on every earlier one after {n} layer{'s' * (n != 1)}"
 
 
 def _figures(pattern: Pattern, n: int) -> str:
-    return f"{density(pattern, n):.1%} of the causal pairs, {mean_keys_per_query(pattern, n):.3g} keys a query"
+    return f"{density(pattern, n):.1%} of the causal pairs, {mean_keys_per_query(pattern, n):.3g} keys per query"
 
 
 def _panels(schedule: Schedule) -> list[_Panel]:

@@ -227,7 +227,7 @@ class PerHead(Pattern):
         check(len(patterns) > 1, f"perhead needs two patterns or more, got {len(patterns)}")
         for pattern in patterns:
             simple = isinstance(pattern, Pattern) and not isinstance(pattern, PerHead)
-            check(simple, f"perhead takes patterns that are alike in all heads, got {str(pattern)!r}")
+            check(simple, f"perhead takes patterns other than perhead, got {str(pattern)!r}")
         object.__setattr__(self, "patterns", patterns)
 
     @property

@@ -68,7 +68,7 @@ def _check_reads(pattern: Pattern) -> None:
     if len(wrong):
         head, query, key = wrong[0].tolist()
         what = "does not read itself" if key == query else f"reads position {key}, which comes later"
-        raise BadValue(f"pattern {pattern.text!r}: position {query} {what} (head {head}); mend its 'allows'")
+        raise BadValue(f"pattern {pattern.text!r}: position {query} {what} (head {head}); correct its 'allows'")
 
 
 def parse(text: str) -> Schedule:
@@ -134,7 +134,7 @@ class _Parser:
         if self.kind != "name":
             self.fail(f"expected a pattern, found {name!r}" if name else "expected a pattern, found the end")
         if name == "alternate":
-            self.fail("alternate stands only outermost, around whole patterns")
+            self.fail("alternate must be outermost: it cannot stand inside another pattern")
         if name not in PATTERNS:
             raise UnknownName(f"pattern at character {at + 1} of {self.text!r}:", name, PATTERNS)
         self.advance()

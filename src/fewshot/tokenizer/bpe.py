@@ -76,7 +76,7 @@ class BPE(Tokenizer):
         merged = [left + right for left, right in merges]
         check(
             ids.keys() == {*ALPHABET, *merged, EOT},
-            f"the vocabulary must hold the 256 bytes, what the {len(merged):,} merges make, and {EOT}; nothing else",
+            f"the vocabulary must hold the 256 bytes, the tokens of the {len(merged):,} merges and {EOT}; nothing else",
         )
         check(all(isinstance(i, int) for i in ids.values()), "the ids must be whole numbers")
         check(sorted(ids.values()) == list(range(len(ids))), f"the ids must be 0 to {len(ids) - 1:,}, each once")
@@ -202,7 +202,7 @@ def check_size(n_vocab: int) -> None:
     check(n_vocab >= 257, f"n_vocab={n_vocab} is too small: 256 bytes and {EOT} need 257")
     check(
         n_vocab <= MAX_VOCAB,
-        f"n_vocab is {n_vocab:,}, must be at most {MAX_VOCAB:,}: every entry is a pair that comes twice in the text, "
+        f"n_vocab is {n_vocab:,}, must be at most {MAX_VOCAB:,}: every entry is a pair that occurs twice in the text, "
         "and a row of the embedding",
     )
     check_fits(TRAINER_BYTES * n_vocab, f"training {n_vocab:,} entries", "lower n_vocab")

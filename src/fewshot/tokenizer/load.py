@@ -28,14 +28,14 @@ def load_tokenizer(path: Path) -> Tokenizer:
         if any((path / ids).exists() and (path / merges).exists() for ids, merges in GPT2_FILES):
             return load_gpt2(path)
     except BadValue as error:
-        raise BadFile(f"{path} is no usable tokenizer: {error}") from None
+        raise BadFile(f"{path} is not a usable tokenizer: {error}") from None
     raise BadFile(f"{path} holds no tokenizer: tokenizer.json, or encoder.json and vocab.bpe, is needed")
 
 
 def _from_json(path: Path) -> Tokenizer:
     value = read_json(path)
     if not isinstance(value, dict):
-        raise BadFile(f"{path} is no tokenizer: it holds a {type(value).__name__}, not an object")
+        raise BadFile(f"{path} is not a tokenizer: it holds a {type(value).__name__}, not an object")
     match value.get("type"):
         case "bytes":
             return Bytes()

@@ -16,14 +16,14 @@ SWITCHES = ("auto", "always", "never")
 class ScheduleConfig:
     """Batch size and learning rate as functions of the tokens seen. Source: Brown et al. 2020, Appendix B."""
 
-    n_tokens: int  # the whole run
-    batch_tokens: int  # at full size
-    batch_start_tokens: int  # where the ramp begins; equal to batch_tokens: no ramp
-    ramp_tokens: int  # tokens over which the batch grows linearly
-    warmup_tokens: int  # linear warm-up of the learning rate
-    decay_tokens: int  # where the cosine reaches its end, counted from token 0
-    final_fraction: float = 0.1  # of the learning rate, from decay_tokens on
-    decay: str = "cosine"  # the paper's, or "linear"
+    n_tokens: int  # tokens of the whole run
+    batch_tokens: int  # tokens per batch once the ramp has ended
+    batch_start_tokens: int  # tokens per batch at the start of the ramp; equal to batch_tokens: no ramp
+    ramp_tokens: int  # tokens over which the batch size grows linearly
+    warmup_tokens: int  # tokens over which the learning rate grows linearly
+    decay_tokens: int  # tokens from the start of the run to the end of the decay
+    final_fraction: float = 0.1  # the learning rate after decay_tokens, as a fraction of its peak
+    decay: str = "cosine"  # "cosine" (the paper's) or "linear"
 
     def __post_init__(self) -> None:
         check_counts(self, "n_tokens", "batch_tokens", "batch_start_tokens")
@@ -39,17 +39,18 @@ class ScheduleConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """Adam's values are the paper's; `muon` and `normuon` move the blocks' matrices and leave the rest to AdamW."""
+    """AdamW's defaults are the paper's; `muon` and `normuon` update the blocks' matrices, AdamW everything else."""
 
-    name: str = "adamw"  # or "muon", "normuon"
-    lr: float = 6e-4  # AdamW's peak
-    matrix_lr: float = 0.01  # Muon's peak, on the scale of AdamW's: an update has the same root mean square
-    beta1: float = 0.9  # Adam's: of the mean gradient
-    beta2: float = 0.95  # Adam's: of the mean square; NorMuon's too
-    eps: float = 1e-8  # Adam's
-    weight_decay: float = 0.1  # decoupled; on matrices only
-    momentum: float = 0.95  # Muon's
-    clip: float = 1.0  # global norm of the gradient
+    name: str = "adamw"  # "adamw", "muon" or "normuon"; without a published preset a run takes "muon"
+    lr: float = 6e-4  # peak learning rate of AdamW; if it is not given, the model's size decides
+    # peak learning rate of Muon, on AdamW's scale: an update has the same root mean square
+    matrix_lr: float = 0.01
+    beta1: float = 0.9  # of AdamW: decay of the mean gradient
+    beta2: float = 0.95  # of AdamW and NorMuon: decay of the mean squared gradient
+    eps: float = 1e-8  # of AdamW: added to the root of the mean square
+    weight_decay: float = 0.1  # decoupled; on matrices only, embeddings included
+    momentum: float = 0.95  # of Muon and NorMuon
+    clip: float = 1.0  # largest global norm of the gradient
 
     @property
     def summary(self) -> str:
@@ -71,20 +72,23 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LoopConfig:
-    """What happens around the steps."""
+    """How the training loop runs: seed, memory, precision, validation, checkpoints, log."""
 
-    seed: int = 0  # of the weights, the order of rows and dropout
+    seed: int = 0  # seed of the weights, the order of rows and dropout
     micro_rows: int | None = None  # rows in one forward pass; None: as many as fit in a quarter of the free memory
-    precision: str = "auto"  # of the matrix products: "float32", "bfloat16"
-    compile: str = "auto"  # of the blocks: "always", "never"
-    kernel: str | dict[str, str] = "auto"  # of attention: "auto", a name of kernels/choose.py, or one by pattern
-    recompute: bool = False  # blocks in the backward pass: less memory, a third more arithmetic, the same gradients
-    document_masking: bool = False  # GPT-3 has none: positions read across document borders inside a row
-    validate_every: int = 250  # steps
-    validate_rows: int | None = 1024  # of the validation text; None: all of it
-    checkpoint_every: int = 500  # steps
-    keep_checkpoints: int = 2
-    log_every: int = 10  # steps
+    precision: str = "auto"  # of the matrix products: "auto", "float32" or "bfloat16"
+    compile: str = "auto"  # whether the blocks are compiled: "auto", "always" or "never"
+    # the attention kernel: "auto", a name from KERNELS in kernels/choose.py, or one name per pattern
+    kernel: str | dict[str, str] = "auto"
+    # run the blocks again in the backward pass: less memory, a third more arithmetic, the same gradients
+    recompute: bool = False
+    # hide other documents in the same row from a position; GPT-3 does not hide them
+    document_masking: bool = False
+    validate_every: int = 250  # steps between validations
+    validate_rows: int | None = 1024  # rows of validation text to use; None: all
+    checkpoint_every: int = 500  # steps between checkpoints
+    keep_checkpoints: int = 2  # older checkpoints are deleted
+    log_every: int = 10  # steps between lines of metrics.jsonl
 
     def __post_init__(self) -> None:
         check(self.precision in PRECISIONS, f"precision is {self.precision!r}, allowed: {', '.join(PRECISIONS)}")

@@ -19,10 +19,17 @@ CHOSEN = ("schedule",)  # sections whose fields all have a value that follows th
 OPENING = """\
 # Every field of a training configuration
 
-Made by `fewshot train --fields` from the code. A field is given as `--section.field VALUE`, or in the YAML file of
-`--config`. What is given later wins: the file, then `--preset`, `--text`, `--n_tokens`, then `--section.field`.
-`n_tokens` is short for `schedule.n_tokens`, `text` for one source in `data.sources`; `preset` stands for the sizes of a
-model of `fewshot plan all`, and `model` refines it. `yes: true` (`--yes`) trains although the plan says it is too much.
+`fewshot train --fields` prints this page from the code. A field is given as `--section.field VALUE` or in the YAML file
+of `--config`. `--preset`, `--text` and `--n_tokens` override the file; `--section.field` overrides all of them.
+
+Four keys stand outside the sections. `n_tokens` is short for `schedule.n_tokens`, and `text` for one source in
+`data.sources`. `preset` names a model of `fewshot plan all`, whose sizes the section `model` can change. `yes: true`
+(`--yes`) trains even if the plan exceeds the free memory or 30 days.
+
+"Needed" means that the field has no default, "chosen" that `fewshot train` computes it from other fields. If they are
+not given, `optimizer.name`, `lr` and `weight_decay` and `schedule.final_fraction` come from the recipe of the model's
+size, and the fields of `model` from the preset that is given or chosen. They take the defaults below only where neither
+says anything.
 """
 
 

@@ -83,5 +83,5 @@ def _row(line: bytes, where: str) -> dict[str, Any]:
         row = parse_json(decode_text(line, where), where)
         from_plain(StepMetrics, row, where=where)
     except FewshotError as error:
-        raise BadFile(f"{error}; no line of fewshot train: delete it, or move the file away") from None
+        raise BadFile(f"{error}; it is not a line of fewshot train: delete the line, or move the file away") from None
     return row

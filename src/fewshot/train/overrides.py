@@ -38,7 +38,7 @@ def laid_over(layers: Iterable[tuple[str, Mapping[str, Any]]], *, say: Callable[
                 continue
             spelling = f"{short if layer.get(short) is not None else f'{name}.{field}'} of {where}"
             if short in given_by:
-                say(f"{spelling} goes over {given_by[short]}")
+                say(f"{spelling} overrides {given_by[short]}")
             given_by[short] = spelling
         if section(plain, "model"):
             given_by["model"] = where

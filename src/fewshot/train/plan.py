@@ -95,7 +95,7 @@ def check_time(plan: RunPlan, seconds: float) -> None:
     check(
         seconds <= MAX_DAYS * 24 * 3600,
         f"this run would take {in_words(seconds)} on this machine, for {plan.n_tokens:,} tokens and "
-        f"{plan.n_parameters:,} parameters: lower --n_tokens, take a smaller --preset, or give --yes (asked for beyond "
+        f"{plan.n_parameters:,} parameters: lower --n_tokens, take a smaller --preset, or give --yes (needed beyond "
         f"{MAX_DAYS} days)",
     )
 

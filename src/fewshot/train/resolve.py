@@ -109,7 +109,7 @@ def data_config(given: Mapping[str, Any]) -> DataConfig:
     for source in data.sources:  # strict for new runs; older ones may have other names
         check(
             re.fullmatch(r"[\w-]{1,100}", source.name) is not None,
-            f"a source is named {source.name!r}; its name becomes a file's: give letters, digits, - and _",
+            f"the source name {source.name!r} is not allowed, as it becomes a file name: use letters, digits, - and _",
         )
     sources = tuple(dataclasses.replace(source, text=tuple(paths(source.text, "text"))) for source in data.sources)
     return dataclasses.replace(data, sources=sources, tokenizer=at_home(data.tokenizer))
@@ -135,7 +135,7 @@ def resolve(
     if model.n_vocab < n_vocab:
         raise BadValue(f"model.n_vocab is {model.n_vocab}, below the tokenizer's {n_vocab}: leave it out")
     if preset and not _is_of(model, preset, shape):
-        say(f"model: not {preset}, as other {', '.join(MODEL_SIZES)} are given")
+        say(f"model: no longer {preset}, because other {', '.join(MODEL_SIZES)} are given")
         preset = None
     n_model = n_parameters(model)
     n_tokens = _length(given) or _choose_length(n_model, n_text_tokens, device, say)
@@ -195,7 +195,7 @@ def _schedule(given: Mapping[str, Any], recipe: Recipe, *, n_tokens: int, n_ctx:
         ("batch_start_tokens", start, schedule.batch_start_tokens),
     ):
         if done != wanted:
-            say(f"schedule: {name} {done:,} in whole rows, as {wanted:,} is no multiple of n_ctx {n_ctx:,}")
+            say(f"schedule: {name} {done:,} in whole rows, because {wanted:,} is not a multiple of n_ctx {n_ctx:,}")
     return dataclasses.replace(schedule, batch_tokens=batch, batch_start_tokens=start)
 
 
@@ -211,7 +211,7 @@ def _choose_preset(n_text_tokens: int, device: str, say: Say) -> str:
     preset = fitting[-1] if fitting else SIZES[0]
     say(
         f"size: {preset}, chosen for {n_text_tokens:,} tokens of text and six minutes of training on this machine; "
-        "another one: --preset NAME"
+        "to choose another: --preset NAME"
     )
     return preset
 
@@ -219,10 +219,10 @@ def _choose_preset(n_text_tokens: int, device: str, say: Say) -> str:
 def _choose_length(n_model: int, n_text_tokens: int, device: str, say: Say) -> int:
     """Return how many tokens to train on: 20 a parameter, at most 4 passes over the text and six minutes."""
     limits = {
-        f"{TOKENS_PER_PARAMETER} tokens a parameter": TOKENS_PER_PARAMETER * n_model,
+        f"{TOKENS_PER_PARAMETER} tokens per parameter": TOKENS_PER_PARAMETER * n_model,
         f"{MAX_EPOCHS} passes over the text": MAX_EPOCHS * n_text_tokens,
         f"about {BUDGET_SECONDS // 60} minutes on this machine": int(_budget_flops(device) / (6 * n_model)),
     }
     why = min(limits, key=lambda name: limits[name])
-    say(f"length: {limits[why]:,} tokens, which is {why}; another length: --n_tokens N")
+    say(f"length: {limits[why]:,} tokens, which is {why}; to choose another: --n_tokens N")
     return limits[why]

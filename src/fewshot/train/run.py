@@ -66,7 +66,7 @@ def resume(run: Path, *, say: Say, overrides: Mapping[str, Any] | None = None) -
     overrides = overrides or {}
     given = set(overrides) - {"loop"} | {f"loop.{key}" for key in section(overrides, "loop")}
     if refused := sorted(given - set(MAY_CHANGE)):
-        raise BadValue(f"{', '.join(refused)} cannot change when a run goes on; only {', '.join(MAY_CHANGE)} can")
+        raise BadValue(f"{', '.join(refused)} cannot change when a run is resumed; only {', '.join(MAY_CHANGE)} can")
     folder = RunFolder(run)
     folder.check_can_go_on()
     with hold(run, doing="fewshot resume"):
@@ -104,7 +104,7 @@ def _check_is_one_process() -> None:
     """Raise `BadValue` under torchrun: its processes would all write the same run."""
     if n_ranks() > 1:
         raise BadValue(
-            f"training in several processes is not there yet, and this is one of {n_ranks()} (WORLD_SIZE): "
+            f"training in several processes is not supported yet, and this is one of {n_ranks()} (WORLD_SIZE): "
             "start fewshot once, without torchrun"
         )
 
@@ -134,7 +134,7 @@ def _where_it_stands(run: Path, checkpoint: Checkpoint | None, n_steps: int) -> 
         return "no checkpoint yet: starting from step 0"
     if checkpoint.step >= n_steps:
         return f"{run} is complete: all of its {n_steps:,} steps are done"
-    return f"going on from step {checkpoint.step:,} of {n_steps:,}"
+    return f"continuing from step {checkpoint.step:,} of {n_steps:,}"
 
 
 def _store_choices(stored: RunConfig, config: RunConfig, run: RunFolder) -> None:

@@ -42,11 +42,11 @@ class Guard:
     def diverged(self, what: str, *, step: int, updated: bool) -> Diverged:
         """Return the error that tells `what` is not finite in this step, before or after the weights were `updated`."""
         checkpoints = self.run.checkpoint_folders()
-        last = f"the last good checkpoint is {checkpoints[-1]}" if checkpoints else "there is no checkpoint from before"
+        last = f"the last good checkpoint is {checkpoints[-1]}" if checkpoints else "there is no earlier checkpoint"
         where = "" if checkpoints else f", in a new folder or after deleting {self.run.path}"
         option = self._option(step - 1 + updated)
         advice = f"start again with a lower {option}{where}"
-        return Diverged(f"training came apart: in step {step:,} {what}; {last}; {advice}")
+        return Diverged(f"training diverged: in step {step:,} {what}; {last}; {advice}")
 
     def _option(self, n_updates: int) -> str:
         """Return the name of what most likely was too large, after so many updates."""

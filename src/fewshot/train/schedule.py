@@ -46,8 +46,8 @@ def about_clocks(schedule: ScheduleConfig, *, n_ctx: int) -> list[str]:
     check(decay >= 0, f"schedule.decay_tokens is {decay}, must not be negative")
     check(
         batch <= max(n_tokens, n_ctx),
-        f"schedule.batch_tokens {batch:,} is above n_tokens {n_tokens:,}: the run is not one whole batch; lower one or "
-        "raise the other",
+        f"schedule.batch_tokens {batch:,} is above n_tokens {n_tokens:,}: the run is shorter than one batch; lower "
+        "one or raise the other",
     )
     check(
         decay > warmup or warmup >= n_tokens,

@@ -225,14 +225,14 @@ def test_a_model_that_gpt2_cannot_express_is_not_written(tmp_path: Path, changed
 
 
 NOT_OF_ONE_MODEL: dict[str, tuple[dict[str, Any], Callable[[dict[str, Tensor]], dict[str, Tensor]] | None, str]] = {
-    "fewer layers said": ({"n_layer": 1}, None, "says n_layer 1, the weights are of 2"),
-    "more layers said": ({"n_layer": 10**6}, None, "says n_layer 1000000, the weights are of 2"),
+    "fewer layers said": ({"n_layer": 1}, None, "says n_layer 1, but the weights have 2"),
+    "more layers said": ({"n_layer": 10**6}, None, "says n_layer 1000000, but the weights have 2"),
     "no layers said": ({"n_layer": 0}, None, "says n_layer 0"),
-    "a negative width": ({"n_embd": -4}, None, "says n_embd -4, the weights are of 24"),
+    "a negative width": ({"n_embd": -4}, None, "says n_embd -4, but the weights have 24"),
     "another width": ({"n_embd": 48}, None, "says n_embd 48"),
-    "another vocabulary": ({"vocab_size": 50257}, None, "says vocab_size 50257, the weights are of 17"),
-    "another context": ({"n_positions": 1024}, None, "says n_positions 1024, the weights are of 13"),
-    "another inner width": ({"n_inner": 40}, None, "says n_inner 40, the weights are of 96"),
+    "another vocabulary": ({"vocab_size": 50257}, None, "says vocab_size 50257, but the weights have 17"),
+    "another context": ({"n_positions": 1024}, None, "says n_positions 1024, but the weights have 13"),
+    "another inner width": ({"n_inner": 40}, None, "says n_inner 40, but the weights have 96"),
     "a width that is a word": ({"n_embd": "24"}, None, "says n_embd '24'"),
     "a width that is true": ({"n_layer": True}, None, "says n_layer True"),
     "a width in brackets": ({"n_embd": [24]}, None, r"says n_embd \[24\]"),

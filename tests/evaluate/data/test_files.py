@@ -71,8 +71,8 @@ def test_linked_folders_are_entered_once_and_never_in_a_circle(tmp_path):
     assert DataFolder(tmp_path / "whole").names == data.names
 
 
-def test_a_folder_without_end_of_links_is_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr("fewshot.evaluate.data.files.MAX_FILES", 3)
+def test_a_folder_without_end_of_links_is_bounded(tmp_path, set_in_module):
+    set_in_module(DataFolder, "MAX_FILES", 3)
     for number in range(5):
         (tmp_path / f"{number}.jsonl").touch()
     with pytest.raises(BadFile, match="holds more than 3 files"):
@@ -88,8 +88,8 @@ def test_a_damaged_gzip_is_named(tmp_path, data):
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.bz2"])
 @pytest.mark.parametrize("archived", [False, True])
-def test_a_file_that_grows_without_end_is_refused(tmp_path, monkeypatch, name, archived):
-    monkeypatch.setattr("fewshot.evaluate.data.files.MAX_BYTES", 9_999)
+def test_a_file_that_grows_without_end_is_refused(tmp_path, set_in_module, name, archived):
+    set_in_module(DataFolder, "MAX_BYTES", 9_999)
     for n_bytes, refused in ((9_999, False), (10_000, True)):
         data = {"jsonl": bytes, "gz": packed, "bz2": bz2.compress}[name.rpartition(".")[2]](b" " * n_bytes)
         (tmp_path / name).write_bytes(data)

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from fewshot.checkpoint.load import load_run
 from fewshot.cli.main import main
 from fewshot.evaluate.reports.figures import metric_svg, page_styles
 from fewshot.evaluate.reports.one_run import write_report
@@ -121,13 +122,13 @@ def test_html_is_escaped_in_attributes_as_in_text(tmp_path, value):
         assert all(re.fullmatch(r"[A-Za-z0-9_.-]+", one) for one in page.ids)
 
 
-def test_report_refuses_a_file_of_others_before_it_loads_anything(tmp_path, capsys, monkeypatch):
+def test_report_refuses_a_file_of_others_before_it_loads_anything(tmp_path, capsys, set_in_module):
     (tmp_path / "thesis.html").write_text("mine")
 
     def loads(*args: object) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr("fewshot.checkpoint.load.load_run", loads)
+    set_in_module(load_run, "load_run", loads)
     for runs in (["run"], ["run", "run2"]):
         assert main(["report", *runs, "--out", str(tmp_path / "thesis.html")]) == 2
         assert "was not written by fewshot" in capsys.readouterr().err

@@ -5,8 +5,8 @@ import torch
 
 from fewshot.base.errors import BadValue, ContextTooLong
 from fewshot.evaluate.models.gpt import GPTLanguageModel
-from fewshot.evaluate.scoring import logprobs, prefix_tree
 from fewshot.evaluate.scoring.logprobs import Scorer, Span, score
+from fewshot.evaluate.scoring.prefix_tree import build_prefix_tree
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
 
@@ -48,10 +48,10 @@ def test_scores_do_not_depend_on_the_batch_size(model):
     assert together == pytest.approx(alone, abs=1e-5)
 
 
-def test_scores_do_not_depend_on_how_many_logits_are_held(model, monkeypatch):
+def test_scores_do_not_depend_on_how_many_logits_are_held(model, set_in_module):
     spans = random_spans(9)
     expected = [result.logprob for result in score(GPTLanguageModel(model), spans, batch_size=4)]
-    monkeypatch.setattr(logprobs, "LOGIT_ROWS", 3)
+    set_in_module(score, "LOGIT_ROWS", 3)
     assert [result.logprob for result in score(GPTLanguageModel(model), spans, batch_size=4)] == pytest.approx(
         expected, abs=1e-5
     )
@@ -74,11 +74,13 @@ PATTERNS = ["dense", "alternate(dense, banded(3))", "perhead(banded(4), strided(
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize("least_prefix", [1, 99])
-def test_what_spans_share_is_read_once_and_scores_are_those_of_each_alone(pattern, least_prefix, monkeypatch):
+def test_what_spans_share_is_read_once_and_scores_are_those_of_each_alone(
+    pattern, least_prefix, monkeypatch, set_in_module
+):
     torch.manual_seed(0)
     shape = {"n_layers": 2, "d_model": 24, "n_heads": 2, "n_ctx": 40, "n_vocab": 37, "init_std": 0.5}
     model = GPT(GPTConfig(**shape, pattern=pattern)).eval()
-    monkeypatch.setattr(prefix_tree, "LEAST_PREFIX", least_prefix)
+    set_in_module(build_prefix_tree, "LEAST_PREFIX", least_prefix)
     demonstrations = tuple(range(20))
     spans = [Span((*demonstrations, *question, *choice), 20 + len(question))
              for question in ((1, 2, 3), (1, 2), (9,), (9, 9, 9, 9))

@@ -20,12 +20,13 @@ from opposites import SHOWN, WORDS, opposites
 from fewshot.base.errors import FewshotError
 from fewshot.checkpoint.save import save
 from fewshot.cli.main import main
-from fewshot.evaluate import run
 from fewshot.evaluate.data.files import DataFolder
 from fewshot.evaluate.load import load
 from fewshot.evaluate.metrics.calibration import calibration_error
 from fewshot.evaluate.metrics.metric import accuracy, greedy_accuracy
 from fewshot.evaluate.protocol import HARNESS
+from fewshot.evaluate.run import _answer, evaluate
+from fewshot.evaluate.scoring.answerer import Answerer
 from fewshot.evaluate.store.read import read_results
 from fewshot.evaluate.store.results import ResultsStore
 from fewshot.evaluate.tasks.table import make_task
@@ -55,7 +56,7 @@ def evaluated(where, folder, **changed):
     task = settings.pop("task", make_task("novel_letters"))
     store = ResultsStore(root=where, weights="w", step=7)
     store.check(task)
-    answered = run.evaluate(loaded.lm, loaded.tokenizer, task, store=store.answers(task), **settings)
+    answered = evaluate(loaded.lm, loaded.tokenizer, task, store=store.answers(task), **settings)
     store.add(task, answered)
     return answered
 
@@ -74,9 +75,9 @@ def test_results_and_answers_are_kept_by_task_and_protocol(tmp_path, folder):
     assert {row["shots"] for row in rows[1:]} == {0, 2}  # how many demonstrations each prompt held
 
 
-def test_an_evaluation_that_was_cut_off_goes_on_and_ends_the_same(tmp_path, folder, monkeypatch):
+def test_an_evaluation_that_was_cut_off_goes_on_and_ends_the_same(tmp_path, folder, monkeypatch, set_in_module):
     evaluated(tmp_path / "whole", folder)
-    answer, calls = run._answer, []
+    answer, calls = _answer, []
 
     def fails_at_the_third(*arguments):
         calls.append(arguments)
@@ -84,7 +85,7 @@ def test_an_evaluation_that_was_cut_off_goes_on_and_ends_the_same(tmp_path, fold
             raise KeyboardInterrupt
         return answer(*arguments)
 
-    monkeypatch.setattr(run, "_answer", fails_at_the_third)
+    set_in_module(evaluate, "_answer", fails_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         evaluated(tmp_path / "cut", folder)
     monkeypatch.undo()
@@ -92,13 +93,13 @@ def test_an_evaluation_that_was_cut_off_goes_on_and_ends_the_same(tmp_path, fold
     kept = path.read_text()
     assert 1 < kept.count("\n") < 49
     path.write_text(kept + '{"asked": "cut off in the mid')
-    asked, plain = [], run.Answerer.answers
+    asked, plain = [], Answerer.answers
 
     def counted(self, task, prompts):
         asked.append(len(prompts))
         return plain(self, task, prompts)
 
-    monkeypatch.setattr(run.Answerer, "answers", counted)
+    monkeypatch.setattr(Answerer, "answers", counted)
     evaluated(tmp_path / "cut", folder)
     assert sum(asked) == 49 - kept.count("\n")
     for name in ("novel_letters.json", "answers/novel_letters.gpt3.jsonl"):

@@ -6,7 +6,6 @@ from torch.func import grad
 
 from fewshot.base.errors import BadValue
 from fewshot.kernels.compiler import compiler_problem
-from fewshot.meta.nn import traced_function
 from fewshot.meta.nn.traced_function import WORTH_CALLS, TracedFunction, compiles
 
 
@@ -61,13 +60,13 @@ def test_untraced_it_is_the_function_itself_without_a_graph():
     assert not any(result.requires_grad for result in results)
 
 
-def test_long_runs_are_compiled_where_that_is_possible(monkeypatch):
-    monkeypatch.setattr(traced_function, "compiler_problem", lambda device: None)
+def test_long_runs_are_compiled_where_that_is_possible(set_in_module):
+    set_in_module(compiles, "compiler_problem", lambda device: None)
     assert compiles("auto", n_calls=WORTH_CALLS, device="cpu")
     assert not compiles("auto", n_calls=WORTH_CALLS - 1, device="cpu")
     assert compiles("always", n_calls=1, device="cpu")
     assert not compiles("never", n_calls=10**9, device="cpu")
-    monkeypatch.setattr(traced_function, "compiler_problem", lambda device: "no compiler here")
+    set_in_module(compiles, "compiler_problem", lambda device: "no compiler here")
     assert not compiles("auto", n_calls=10**9, device="cpu")
     with pytest.raises(BadValue, match="compile is always, but there is no compiler here"):
         compiles("always", n_calls=1, device="cpu")

@@ -6,6 +6,7 @@ import pytest
 
 from fewshot.base.lock import is_empty
 from fewshot.cli.main import main
+from fewshot.meta.tasks.sinusoid import Experiment
 
 FEW = ["--outer.n_iterations", "30", "--test_tasks", "20", "--outer.report_every", "10"]
 
@@ -69,6 +70,6 @@ def test_what_is_trained_where_and_how_to_go_on_is_said(tmp_path, capsys, monkey
     def stopped(*given):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fewshot.meta.tasks.sinusoid.Experiment.measure", stopped)
+    monkeypatch.setattr(Experiment, "measure", stopped)
     assert main(words) == 130
     assert f"kept in {tmp_path}: the same command again goes on" in " ".join(capsys.readouterr().err.split())

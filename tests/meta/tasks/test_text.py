@@ -18,7 +18,6 @@ from fewshot.meta.experiment import configure
 from fewshot.meta.learners.finetune import FineTuning
 from fewshot.meta.learners.weight_learner import LearnerConfig, learner_options
 from fewshot.meta.outer_loop import OuterConfig
-from fewshot.meta.tasks import text
 from fewshot.meta.tasks.text import Config, Experiment
 from fewshot.meta.tasks.text_tasks import answer_loss, prompts
 from fewshot.model.config import GPTConfig
@@ -123,11 +122,11 @@ def test_learners_begin_as_the_checkpoint_and_leave_it_as_it_is(checkpoint):
     assert not torch.equal(starts[0]["wte.weight"], starts[1]["wte.weight"])
 
 
-def test_the_number_of_steps_is_that_which_the_validation_tasks_are_best_with(checkpoint, monkeypatch):
+def test_the_number_of_steps_is_that_which_the_validation_tasks_are_best_with(checkpoint, set_in_module):
     experiment = Experiment(config(checkpoint, test_steps=(4, 1, 2)))
     told = {0: torch.tensor([[0.5, 0.0, 1.0], [0.5, 1.0, 0.0]]), 1: torch.tensor([[0.5, 0.5, 0.5], [0.5, 0.5, 0.5]])}
     order = {id(learner.start): seed for seed, learner in enumerate(experiment.learners)}
-    monkeypatch.setattr(text, "judge_adapted", lambda module, start, *others: told[order[id(start)]])
+    set_in_module(Experiment, "judge_adapted", lambda module, start, *others: told[order[id(start)]])
     assert experiment._best_steps(None) == 1  # all three come to 0.5
     told[1] = torch.tensor([[0.6, 0.5, 0.5]])
     assert experiment._best_steps(None) == 4

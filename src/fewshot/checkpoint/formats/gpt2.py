@@ -98,7 +98,7 @@ def read_hugging_face(folder: Path) -> GPT:
     if config.get("model_type") != "gpt2":
         raise BadValue(f"{where} is of type {config.get('model_type')!r}; only 'gpt2' can be converted")
     if "n_head" not in config:
-        raise BadValue(f"{where} lacks n_head, which the weights do not tell")
+        raise BadValue(f"{where} lacks n_head, which cannot be read from the weights")
     n_heads, dropout = config["n_head"], config.get("resid_pdrop", 0.0)
     check(_is_count(n_heads), f"{where}: n_head is {n_heads!r}, must be a whole number of at least 1")
     check(type(dropout) in (int, float) and 0 <= dropout < 1, f"{where}: resid_pdrop is {dropout!r}, must be in [0, 1)")
@@ -138,7 +138,9 @@ def _check_sizes(config: Mapping[str, Any], sizes: GPTConfig, where: Path) -> No
         if name == "n_inner" and value is None:
             value = 4 * sizes.d_model
         if not (_is_count(value) and value == size):
-            raise BadValue(f"{where} says {name} {value!r}, the weights are of {size:,}: they are not of one model")
+            raise BadValue(
+                f"{where} says {name} {value!r}, but the weights have {size:,}: they do not belong to the same model"
+            )
 
 
 def _is_count(value: Any) -> bool:
@@ -158,8 +160,8 @@ def check_is_gpt2(config: GPTConfig) -> None:
     wrong = [f"{name} {is_!r} (--model.{name} {wanted})" for name, (is_, fits, wanted) in others.items() if not fits]
     if wrong:
         raise BadValue(
-            f"only fewshot can use this model: Hugging Face's GPT-2 has dense pre-LN layers with learned positions, "
-            f"and this has {', '.join(wrong)}; train with what stands in brackets to convert"
+            f"this model cannot be converted: Hugging Face's GPT-2 has dense pre-LN layers with learned positions, "
+            f"but this model has {', '.join(wrong)}; to convert one, train it with the options in brackets"
         )
 
 

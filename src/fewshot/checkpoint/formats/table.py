@@ -49,6 +49,7 @@ def check_convertible(model: GPT, *, n_tokens: int, source: Path) -> None:
     n_vocab = model.config.n_vocab
     check(
         n_tokens <= n_vocab,
-        f"{source}: its tokenizer has {n_tokens:,} tokens, the model knows {n_vocab:,}: they are not of one model",
+        f"{source}: its tokenizer has {n_tokens:,} tokens, but the model has {n_vocab:,}: they do not "
+        "belong to the same model",
     )
     check_weights_finite(model.state_dict(), source)

@@ -109,7 +109,7 @@ def check_weights_finite(tensors: Mapping[str, Tensor], where: object) -> None:
     """Raise NotFinite with the first tensor that holds a NaN or an infinity, and the file or folder it is from."""
     name = first_not_finite(tensors)
     if name is not None:
-        raise NotFinite(f"{where}: {name} holds numbers that are not finite; such a model gives no answers")
+        raise NotFinite(f"{where}: {name} holds numbers that are not finite; such a model cannot be used")
 
 
 def pickled_code(error: Exception, file: Any) -> str:

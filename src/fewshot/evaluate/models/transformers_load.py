@@ -80,7 +80,7 @@ def load_parts(name: str) -> tuple[Any, TransformersTokenizer, str]:
     if tokenizer.n_vocab > n_rows:
         raise BadValue(
             f"{name}: its tokenizer has {tokenizer.n_vocab:,} tokens, the model knows {n_rows:,}: "
-            "they are not of one model, or the model was not resized when words were added"
+            "they do not belong to the same model, or the model was not resized when words were added"
         )
     return model, tokenizer, _digest(model, tokenizer)
 

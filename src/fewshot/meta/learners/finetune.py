@@ -70,7 +70,7 @@ def choose_settings(
     choices = [choice for choice in choices if math.isfinite(choice.value)]
     if not choices:
         raise Diverged(
-            "fine-tuning leads to what is no number with every step size that is tried: lower finetune.sgd and "
+            "fine-tuning gives values that are not finite with every step size that is tried: lower finetune.sgd and "
             "finetune.adam, or finetune.steps"
         )
     return max(choices, key=lambda choice: (choice.value, -choice.n_steps))

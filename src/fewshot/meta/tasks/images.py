@@ -36,7 +36,7 @@ def as_pixels(data: bytes, side: int, n_channels: int, where: str) -> UInt8[Tens
                 whole = _on_white(ImageOps.exif_transpose(image)).convert("L" if n_channels == 1 else "RGB")
             small = whole.resize((side, side), Image.Resampling.LANCZOS)
     except UNREADABLE as error:
-        raise BadFile(f"{where} is no image that can be read ({error}): mend or remove it") from None
+        raise BadFile(f"{where} is not a readable image ({error}): repair or remove it") from None
     return 255 - torch.frombuffer(bytearray(small.tobytes()), dtype=torch.uint8).view(side, side, n_channels)
 
 

@@ -83,7 +83,7 @@ class Config:
         most, n_support = max(self.shots), self.learner.n_support
         check(most <= n_support, f"shots go up to {most}, learner.n_support only to {n_support}: raise it")
         algorithm = self.learner.algorithm
-        check(algorithm != "context", "learners in context are beside the others anyway: name one in weights")
+        check(algorithm != "context", "learners in context are always measured too: name a learner in weights")
         steps = self.test_steps
         check(bool(steps) and min(steps) >= 1, f"test_steps is {list(steps)}, must hold numbers from 1 on")
         for name in self.tasks:
@@ -226,7 +226,7 @@ class Experiment:
         accuracies = {n: value for n, value in accuracies.items() if math.isfinite(value)}
         if not accuracies:
             raise Diverged(
-                f"what {self.config.learner.name} says after its steps is no number with any of test_steps, "
+                f"the predictions of {self.config.learner.name} after its steps are not finite with any of test_steps, "
                 f"{list(steps)}: lower learner.step_size or test_steps"
             )
         return max(accuracies, key=lambda n: (accuracies[n], -n))  # of equals the fewest steps
