@@ -16,6 +16,6 @@ def test_the_first_tensor_that_is_not_finite_is_named_whatever_its_type(dtype: t
     assert first_not_finite(tensors) == "first"
 
 
-@pytest.mark.parametrize("sign", (1, -1))
+@pytest.mark.parametrize("sign", [1, -1])
 def test_an_infinity_of_either_sign_is_not_finite(sign: int):
     assert first_not_finite({"weight": torch.tensor([0.0, sign * float("inf")])}) == "weight"

@@ -218,7 +218,7 @@ def test_two_models_are_compared_on_the_same_questions(
     assert main([*words, str(other)]) == 0
     assert "p (McNemar)" in capsys.readouterr().out
     assert main([*words, str(run)]) == 2
-    assert "which is the first model itself: give another one" in capsys.readouterr().err
+    assert "which is the first model itself: give another model" in capsys.readouterr().err
     assert main([*words, f"{run}/checkpoints/.."]) == 2
     assert "in one folder" in capsys.readouterr().err
 
@@ -241,7 +241,7 @@ def test_all_checkpoints_are_evaluated_and_drawn_against_the_training_step(
     assert main(["report", str(run)]) == 0
     assert "against training step" in (run / "report.html").read_text()
     assert main(["evaluate", str(tmp_path), "--checkpoints", "all"]) == 2
-    assert "no run folder with checkpoints" in capsys.readouterr().err
+    assert "not a run folder with checkpoints" in capsys.readouterr().err
 
 
 def test_a_report_of_several_runs_is_one_page(

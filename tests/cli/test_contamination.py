@@ -30,7 +30,7 @@ def test_evidence_lies_beside_the_results_and_a_smaller_one_replaces_none(tmp_pa
     path = tmp_path / "run" / "evaluations" / "step-00000002" / "contamination" / "arithmetic_2d_add.json"
     stored = json.loads(path.read_text())["results"]
     assert [len(one["split"]["clean"]) + len(one["split"]["dirty"]) for one in stored] == [4, 9]
-    assert f"evidence and figure: {path.parent}" in capsys.readouterr().err
+    assert f"evidence and figure are in {path.parent}" in capsys.readouterr().err
 
 
 def test_out_takes_the_evidence_and_leaves_the_run_alone(tmp_path, words):
@@ -46,4 +46,7 @@ def test_why_fewer_are_measured_than_compared_is_said(words, capsys):
     found = json.loads(seen.out)["arithmetic_2d_add"]
     n_long = 60 - found["scores"][0]["all"]["n"]
     assert 0 < n_long < 60
-    assert f"{n_long} of 60 questions are compared and not measured: they are too long for the model's 36" in seen.err
+    assert (
+        f"{n_long} of 60 questions are compared but not measured: they are too long for the model's context of 36"
+        in seen.err
+    )

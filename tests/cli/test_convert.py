@@ -56,7 +56,7 @@ def test_a_run_of_characters_or_bytes_is_measured_alike_by_transformers(
     assert library.tokenizer.decode(ids) == text == again.tokenizer.decode(ids)
     tokens = torch.tensor([ids])
     with torch.no_grad():
-        logits = [one.lm.logits(one.lm.read(tokens)) for one in (ours, library, again)]
+        logits = [loaded.lm.logits(loaded.lm.read(tokens)) for loaded in (ours, library, again)]
     torch.testing.assert_close(logits[0], logits[1], rtol=1e-4, atol=1e-4)
     assert torch.equal(logits[0], logits[2])
 

@@ -123,7 +123,7 @@ def test_a_demo_that_is_made_again_deletes_nothing_that_it_did_not_make(
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("mine")
     assert main(["demo", "--out", str(tmp_path)]) == 2
-    assert "not made by the demo: give a new folder" in capsys.readouterr().err
+    assert "which the demo did not make: give a new folder" in capsys.readouterr().err
     assert all(file.read_text() == "mine" for file in files)
 
 

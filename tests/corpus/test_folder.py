@@ -13,7 +13,7 @@ from fewshot.corpus.folder import files_of
 from fewshot.corpus.sources import read_documents
 
 
-def found(folder: Path) -> tuple[list[str], dict[str, int]]:
+def listing(folder: Path) -> tuple[list[str], dict[str, int]]:
     not_read: Counter[str] = Counter()
     return [path.relative_to(folder).as_posix() for path in files_of(folder, not_read, set())], dict(not_read)
 
@@ -37,7 +37,7 @@ PLAIN = ["a.txt", "m/x.txt", "m/y/z.txt"]
 
 
 def test_files_come_in_the_order_of_their_paths_without_hidden_ones(corpus: Path) -> None:
-    assert found(corpus) == (PLAIN, {})
+    assert listing(corpus) == (PLAIN, {})
 
 
 LINKS = {
@@ -60,13 +60,13 @@ LINKS = {
 def test_links_are_followed_or_counted(corpus: Path, case: str) -> None:
     name, target, files, not_read = LINKS[case]
     (corpus / name).symlink_to(target)
-    assert found(corpus) == (files, not_read)
+    assert listing(corpus) == (files, not_read)
 
 
 def test_two_links_to_one_folder_give_its_files_once(corpus: Path) -> None:
     (corpus / "b").symlink_to("../other")
     (corpus / "c").symlink_to(corpus.parent / "other")
-    assert found(corpus) == (
+    assert listing(corpus) == (
         ["a.txt", "b/o.txt", *PLAIN[1:]],
         {"links to folders that are read under another name": 1},
     )
@@ -75,7 +75,7 @@ def test_two_links_to_one_folder_give_its_files_once(corpus: Path) -> None:
 def test_two_folders_that_link_to_each_other_end(corpus: Path) -> None:
     (corpus / "b").symlink_to("../other")
     (corpus.parent / "other/back").symlink_to("../corpus/m")
-    files, not_read = found(corpus)
+    files, not_read = listing(corpus)
     assert sorted(Path(file).name for file in files) == ["a.txt", "o.txt", "x.txt", "z.txt"]
     assert sum(not_read.values()) == 1
 
@@ -89,9 +89,9 @@ def test_folders_that_cannot_be_opened_are_counted(corpus: Path, monkeypatch: py
         return real(path)
 
     monkeypatch.setattr(os, "scandir", scandir)  # a superuser may open every folder
-    assert found(corpus) == (PLAIN[:2], {"files or folders that cannot be opened": 1})
+    assert listing(corpus) == (PLAIN[:2], {"files or folders that cannot be opened": 1})
     with pytest.raises(BadFile, match="cannot be opened: permission denied"):
-        found(corpus / "m/y")
+        listing(corpus / "m/y")
 
 
 def test_what_is_left_out_is_one_line(corpus: Path) -> None:

@@ -68,15 +68,15 @@ def test_a_text_file_is_one_document_named_by_its_path(tmp_path: Path, name: str
 )
 def test_records_are_documents_named_by_their_line(tmp_path: Path, name: str, data: bytes) -> None:
     path = written(tmp_path / name, data)
-    found = [(document.id, document.text) for document in read_documents([path])]
-    assert found == [(f"{path}#1", "one"), (f"{path}#3", "zölf\nlines")]
+    documents = [(document.id, document.text) for document in read_documents([path])]
+    assert documents == [(f"{path}#1", "one"), (f"{path}#3", "zölf\nlines")]
     assert texts(path, text_field="url") == ["a", "b"]
 
 
 def test_parquet_rows_are_documents_and_blank_ones_are_left_out(tmp_path: Path) -> None:
     path = parquet(tmp_path / "a.parquet", body=["one", None, " \n", "four"], n=[1, 2, 3, 4])
-    found = [(document.id, document.text) for document in read_documents([path], text_field="body")]
-    assert found == [(f"{path}#1", "one"), (f"{path}#4", "four")]
+    documents = [(document.id, document.text) for document in read_documents([path], text_field="body")]
+    assert documents == [(f"{path}#1", "one"), (f"{path}#4", "four")]
     assert refusal(path).endswith("has no field 'text'; it has: body, n; set text_field to one")
     assert "row 1: the field 'n' holds a int; text is needed" in refusal(path, text_field="n")
 
@@ -315,8 +315,8 @@ def test_a_pipe_is_refused_before_it_is_read(tmp_path: Path) -> None:
 
 def test_parquet_rows_are_counted_across_batches(tmp_path: Path) -> None:
     path = parquet(tmp_path / "a.parquet", text=[f"row {number}" for number in range(1, 101)])
-    found = [(document.key, document.text) for document in read_documents([path])]
-    assert found == [(f"a.parquet#{number}", f"row {number}") for number in range(1, 101)]
+    documents = [(document.key, document.text) for document in read_documents([path])]
+    assert documents == [(f"a.parquet#{number}", f"row {number}") for number in range(1, 101)]
 
 
 def test_a_compressed_line_of_megabytes_is_whole(tmp_path: Path) -> None:

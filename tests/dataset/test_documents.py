@@ -27,17 +27,17 @@ def shards(folder: Path, tokenizer: Tokenizer, **options: int) -> tuple[TokenSha
 @pytest.mark.parametrize("n_read", [1, 3, 1 << 20])
 def test_every_document_comes_back_whatever_is_read_at_once(tmp_path, set_in_module, tokenizer, n_read):
     set_in_module(documents_of_shards, "READ_TOKENS", n_read)
-    found = list(documents_of_shards(shards(tmp_path, tokenizer), tokenizer))
-    assert [one.text for one in found] == TEXTS
-    assert [one.id for one in found] == [f"{tmp_path}/books-train-00000.bin#{i}" for i in (1, 2, 3, 4)]
+    documents = list(documents_of_shards(shards(tmp_path, tokenizer), tokenizer))
+    assert [document.text for document in documents] == TEXTS
+    assert [document.id for document in documents] == [f"{tmp_path}/books-train-00000.bin#{i}" for i in (1, 2, 3, 4)]
 
 
 def test_documents_of_several_shards_follow_one_another(tmp_path):
     many = shards(tmp_path, Bytes(), max_tokens_per_shard=30)
     assert len(many) == 3
-    found = list(documents_of_shards(many, Bytes()))
-    assert [one.text for one in found] == TEXTS
-    assert [one.id[-len("0.bin#1") :] for one in found] == ["0.bin#1", "1.bin#1", "1.bin#2", "2.bin#1"]
+    documents = list(documents_of_shards(many, Bytes()))
+    assert [document.text for document in documents] == TEXTS
+    assert [document.id[-len("0.bin#1") :] for document in documents] == ["0.bin#1", "1.bin#1", "1.bin#2", "2.bin#1"]
 
 
 def test_a_foreign_tokenizer_and_a_missing_file_are_refused(tmp_path):

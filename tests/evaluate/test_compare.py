@@ -62,7 +62,7 @@ def test_pairing_is_by_id_and_what_has_no_partner_is_counted() -> None:
     assert (found.first, found.second) == (0.5, 0.0)  # q2 and q3 of each
     with pytest.raises(BadValue, match="no question in common"):
         compare(first, answers("1", first=9), accuracy(), seed=0)
-    with pytest.raises(BadValue, match="same id"):
+    with pytest.raises(BadValue, match="same example id"):
         compare([*first, *first], second, accuracy(), seed=0)
 
 

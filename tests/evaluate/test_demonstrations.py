@@ -66,7 +66,7 @@ def test_the_harnesss_demonstrations_come_from_one_generator_in_the_order_of_the
     assert [list(one.demonstrations) for one in own] == [
         [shown for shown in rng.sample(asked, 3) if shown != one][:2] for one in asked
     ]
-    with pytest.raises(BadValue, match="t has 3 examples for demonstrations, not 4"):
+    with pytest.raises(BadValue, match="t has 3 examples for demonstrations, 4 are needed"):
         harness_episodes("t", asked, asked, excluding=True)(1, 3, 0)
 
 

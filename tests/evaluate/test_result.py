@@ -61,7 +61,7 @@ def test_what_does_not_fit_is_told_by_task_with_its_numbers(small_tokenizer, cop
     task = listed({"kind": "choose", "metrics": (accuracy(),)}, questions, pool)
     answered = run.evaluate(copier(tokenizer.n_vocab, 10, order=2), tokenizer, task, shots=(0, 1, 2), **SETTINGS)
     assert too_long(answered, 10) == [
-        "t: 1 of 2 questions are not measured, they are too long for the model's 10 tokens",
-        "t: not all demonstrations of K = 2 fit into 10 tokens; 'K used' is their mean",
+        "t: 1 of 2 questions are not measured: they are too long for the model's context of 10 tokens",
+        "t: not all demonstrations of K = 2 fit into 10 tokens; 'K used' is the mean number that fits",
     ]
     assert too_long(run.evaluate(copier(97, 99, order=2), tokenizer, task, shots=(0, 2), **SETTINGS), 99) == []

@@ -29,9 +29,9 @@ def test_tiles_are_cut_so_that_scores_stay_small(monkeypatch: pytest.MonkeyPatch
     torch.testing.assert_close(
         blocked.attend(q, k, v, pattern), reference.attend(q, k, v, pattern), rtol=1e-5, atol=1e-5
     )
-    own_blocks = [each for each in largest if each.shape[-1] == 16]
+    own_blocks = [block for block in largest if block.shape[-1] == 16]
     assert len(own_blocks) > 1
-    assert max(each.numel() for each in own_blocks) <= 2**14
+    assert max(block.numel() for block in own_blocks) <= 2**14
 
 
 @pytest.mark.parametrize("kernel", STRIP_KERNELS)

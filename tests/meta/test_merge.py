@@ -95,3 +95,9 @@ def test_points_before_any_step_are_in_no_row_with_points_after_some():
         assert [list(row) for row in rows_of(a_curve)] == expected
         for row in rows_of(a_curve):
             assert len({bool(one.n_steps) for one in row.values()}) == 1
+
+
+def test_loops_of_one_name_with_other_rows_are_all_kept():
+    rows = [{"iteration": 1, "loss": 2.0}], [{"iteration": 1, "loss": 2.0}, {"iteration": 2, "loss": 1.0}]
+    results = [Measured(tasks="waves", quantity="error", curves=(), history={"loop": row}) for row in (*rows, rows[0])]
+    assert merge(results).history == {"loop": rows[0], "loop, result 2": rows[1]}

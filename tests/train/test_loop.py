@@ -59,8 +59,8 @@ def test_twenty_steps_give_the_golden_losses(tmp_path: Path) -> None:
     """A change of any digit is a change of what is trained: if it is meant, make_loss_trail.py writes it anew."""
     golden = json.loads((GOLDEN / "loss_trail.json").read_text())
     make = runpy.run_path(str(GOLDEN / "make_loss_trail.py"))
-    for name, found in make["trail"](tmp_path / "run").items():
-        assert found == pytest.approx(golden[name], rel=1e-6), name
+    for name, losses in make["trail"](tmp_path / "run").items():
+        assert losses == pytest.approx(golden[name], rel=1e-6), name
 
 
 def test_the_validation_loss_and_bits_per_byte_are_those_computed_by_hand(tmp_path: Path, tiny: Any) -> None:
@@ -83,12 +83,12 @@ def test_the_validation_loss_and_bits_per_byte_are_those_computed_by_hand(tmp_pa
 
 @pytest.mark.parametrize("micro_rows", [1, 3, 5])
 def test_accumulation_changes_neither_losses_nor_weights(tmp_path: Path, tiny: Any, micro_rows: int) -> None:
-    found = {}
+    steps = {}
     for name, rows in {"whole": 4, "parts": micro_rows}.items():
         reports = list(start(tiny(n_steps=5, loop={"micro_rows": rows}), tmp_path / name, say=quiet))
-        found[name] = [(report.loss, report.grad_norm) for report in reports]
-    assert found["parts"] == [pytest.approx(pair, rel=1e-5) for pair in found["whole"]]
-    whole, parts = (tensors_of(tmp_path / name, "model") for name in found)
+        steps[name] = [(report.loss, report.grad_norm) for report in reports]
+    assert steps["parts"] == [pytest.approx(pair, rel=1e-5) for pair in steps["whole"]]
+    whole, parts = (tensors_of(tmp_path / name, "model") for name in steps)
     torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-5)
 
 

@@ -17,7 +17,7 @@ Given = dict[str, Any]
 
 
 def layers(*given: Given) -> list[tuple[str, Given]]:
-    return [(f"layer {i}", one) for i, one in enumerate(given)]
+    return [(f"layer {i}", fields) for i, fields in enumerate(given)]
 
 
 def configured(*given: Given) -> tuple[Given, list[str]]:
@@ -95,10 +95,10 @@ LATER_WINS: dict[str, tuple[list[Given], str, Any]] = {
 def test_what_is_given_later_wins_whichever_way_it_is_spelled(name: str) -> None:
     given, field, value = LATER_WINS[name]
     config, _ = configured(*given)
-    found: Any = config
+    result: Any = config
     for part in field.split("."):
-        found = found[part]
-    assert found == value
+        result = result[part]
+    assert result == value
 
 
 REFUSED: dict[str, tuple[list[Given], str]] = {

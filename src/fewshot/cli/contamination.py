@@ -1,10 +1,10 @@
-"""How much of a task was in a run's own training text, and its scores over all, clean and dirty questions.
+"""Find which questions of a task are in a run's training text; score all, clean and dirty questions.
 
   fewshot contamination RUN --tasks lambada,multirc --data FOLDER
-  fewshot contamination RUN --tasks lambada --data FOLDER --text PATH...     where the run's data folder is gone
+  fewshot contamination RUN --tasks lambada --data FOLDER --text PATH...     if the run's data folder is gone
 
-An example is dirty if any n words in a row of it stand in the training text, n from 8 to 13 by the length of the task's
-examples. The evidence goes to RUN/evaluations/step-N/contamination/TASK.json, with the figure of all beside it.
+A question is dirty if n of its words in a row are in the training text; n is 8 to 13, depending on the length of the
+task's questions. The evidence goes to RUN/evaluations/step-N/contamination/TASK.json, with one figure for all tasks.
 Source: Brown et al. 2020, section 4 and appendix C.
 """
 
@@ -24,24 +24,33 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments: which run, which tasks, which text."""
-    parser.add_argument("folder", type=Path, metavar="RUN")
-    parser.add_argument("--tasks", required=True, help="names with commas")
-    parser.add_argument("--data", help="folder or zip archive with the original files of the tasks, or: hub")
-    parser.add_argument("--text", nargs="+", metavar="PATH", help="the training text, instead of the run's")
+    parser.add_argument("folder", type=Path, metavar="RUN", help="a run folder")
+    parser.add_argument("--tasks", required=True, help="task names, separated by commas")
+    parser.add_argument(
+        "--data", help="folder or zip archive with the tasks' original files, or 'hub' to download them"
+    )
+    parser.add_argument("--text", nargs="+", metavar="PATH", help="search this training text instead of the run's own")
     parser.add_argument(
         "--text_field",
         default="text",
         metavar="NAME",
-        help="field that holds the text, in .jsonl and .parquet (%(default)s)",
+        help="field that holds the text in .jsonl and .parquet files (default: %(default)s)",
     )
-    parser.add_argument("--shots", type=int, default=0, help="number of demonstrations (%(default)s)")
-    parser.add_argument("--limit", type=int, default=100_000, help="questions of each task (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the demonstrations (%(default)s)")
     parser.add_argument(
-        "--batch_size", type=int, default=32, help="texts computed at once; does not change the scores (%(default)s)"
+        "--shots", type=int, default=0, help="number of demonstrations in each prompt (default: %(default)s)"
     )
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder for evidence and answers (RUN/evaluations)")
-    parser.add_argument("--json", action="store_true", help="print the evidence as one object")
+    parser.add_argument("--limit", type=int, default=100_000, help="questions per task, at most (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed for drawing demonstrations (default: %(default)s)")
+    parser.add_argument(
+        "--batch_size",
+        type=int,
+        default=32,
+        help="texts computed at once; does not change the scores (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="folder for evidence and answers (default: RUN/evaluations)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the evidence as one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -97,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
         if answered.n_skipped:
             note(
                 f"{task.name}: {answered.n_skipped:,} of {n_questions(examples[task.name]):,} questions are compared "
-                f"and not measured: they are too long for the model's {loaded.lm.n_ctx:,} tokens"
+                f"but not measured: they are too long for the model's context of {loaded.lm.n_ctx:,} tokens"
             )
         evidence[task.name] = Evidence(
             questions=answered.questions,
@@ -112,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
     if store is not None:
         folder = store_evidence(store.folder(), evidence, step=store.step, weights=store.weights)
         write_text(folder / FIGURE, contamination_svg(read_main_scores(folder)))
-        note(f"evidence and figure: {folder}")
+        note(f"evidence and figure are in {folder}")
     if args.json:
         print_json({name: of_task.to_json() for name, of_task in evidence.items()})
         return 0

@@ -1,6 +1,6 @@
 """Run everything on built-in text: corpus, tokenizer, training, generation, zero- to few-shot evaluation, report.
 
-Takes minutes on two cores. Exit code 0 if the expected figures hold, 1 if not.
+Takes minutes on two cores. The exit code is 0 if the results are as expected, and 1 if not.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MARKER = ".fewshot-demo"  # in a folder that the demo made, and so may make agai
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the option where the run is written."""
     parser.add_argument(
-        "--out", type=new_folder, default=Path("out/demo"), metavar="RUN", help="run folder (%(default)s)"
+        "--out", type=new_folder, default=Path("out/demo"), metavar="RUN", help="run folder (default: %(default)s)"
     )
 
 
@@ -53,7 +53,7 @@ def _run(folder: Path) -> int:
         _make_room(folder)
     (folder / MARKER).touch()
     RunFolder(folder).unfinished.touch()
-    note("1. text: this machine's own documentation, and tasks with a fresh rule for every document")
+    note("1. text: this machine's own documentation, and tasks with a new rule for every document")
     write_texts(folder / "text", recipe.DOCUMENTS, english_chars=recipe.ENGLISH_CHARS)
     note("2. training a GPT-3-shaped model on it")
     last = followed(start_held(recipe.configuration(folder / "text"), folder, say=note))
@@ -107,6 +107,6 @@ def _make_room(folder: Path) -> None:
         others |= set(run.checkpoints.glob("[!.]*")) - set(checkpoints)
     if others:
         names = ", ".join(sorted(path.name for path in others)[:3])
-        raise BadValue(f"{folder} holds {names}, not made by the demo: give a new folder")
+        raise BadValue(f"{folder} holds {names}, which the demo did not make: give a new folder")
     for path in [*checkpoints, *made]:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
-"""Zero-, one- and few-shot scores of a model, as the GPT-3 paper measures them; no gradient updates.
+"""Measure zero-, one- and few-shot scores of a model, as the GPT-3 paper does; no gradient updates.
 
+  fewshot evaluate list
   fewshot evaluate RUN --tasks novel_symbols,arithmetic_2d_add --shots 0,1,8
   fewshot evaluate RUN --tasks lambada,hellaswag --data FOLDER --shots paper
   fewshot evaluate RUN --tasks hellaswag --data hub
@@ -8,10 +9,10 @@
   fewshot evaluate RUN --tasks novel_symbols --checkpoints all
   fewshot evaluate hf:PATH --tasks piqa --data FOLDER --protocol gpt3,lm-eval
 
-Every shot count is asked on the same questions. Answers are stored as they come: run the same command again after an
-interruption and it goes on. Results go to RUN/evaluations/step-N/ and are shown by 'fewshot report'; those of a model
-of transformers go to evaluations/NAME-DIGEST/. A result is overwritten only by repeating it with the same weights, K,
-seed and questions; all others are kept.
+All shot counts get the same questions. Answers are stored as they come: after an interruption, run the same command
+again and it continues. Results of a run go to RUN/evaluations/step-N/; 'fewshot report' shows them. Results of a
+third-party model (hf:PATH) go to evaluations/NAME-DIGEST/. A result is replaced only by a result with the same weights,
+K, seed and questions.
 """
 
 from __future__ import annotations
@@ -30,54 +31,69 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments: which model, which tasks, how many shots and questions."""
-    parser.add_argument("model", metavar="RUN", help="a run folder, or hf:PATH for a model of transformers")
+    parser.add_argument("model", metavar="RUN", help="a run folder, or hf:PATH for a model that transformers can load")
     parser.add_argument(
-        "--tasks", default="novel_symbols", help="names with commas, or 'list' for a table of all tasks"
+        "--tasks",
+        default="novel_symbols",
+        help="task names, separated by commas, or 'list' for a table of all tasks (default: %(default)s)",
     )
     parser.add_argument(
         "--shots",
         default="0,1,4",
-        help="numbers of demonstrations with commas; 'paper' is the task's K in the paper, 'best' the K that does best "
-        "on its development set (%(default)s)",
+        help="numbers of demonstrations, separated by commas; 'paper' is the paper's number for the task, 'best' the "
+        "number with the best score on the task's development set (default: %(default)s)",
     )
     parser.add_argument(
         "--protocol",
         default="gpt3",
-        help="how prompts are made and answers judged: gpt3, lm-eval, or both with a comma (%(default)s)",
+        help="how prompts are made and answers judged: gpt3, lm-eval, or both, separated by a comma "
+        "(default: %(default)s)",
     )
-    parser.add_argument("--limit", type=int, default=200, help="questions of each task (%(default)s)")
+    parser.add_argument("--limit", type=int, default=200, help="questions per task, at most (default: %(default)s)")
     parser.add_argument(
         "--seeds",
         "--seed",
         default="0",
-        help="seeds of the demonstrations; several with commas give mean and spread (0)",
+        help="seeds for drawing demonstrations; several, separated by commas, give mean and spread "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--orders",
         type=int,
         default=1,
-        help="number of orders in which the same demonstrations are shown (%(default)s)",
+        help="number of orders in which the same demonstrations are shown (default: %(default)s)",
     )
     parser.add_argument(
         "--calibration",
         action="store_true",
-        help="add to choosing tasks the metric of whether the model is as sure as it is right",
+        help="for tasks with choices, also measure the calibration error: is the model as sure as it is right?",
     )
-    parser.add_argument("--against", metavar="RUN2", help="compare with this model, question by question")
+    parser.add_argument(
+        "--against", metavar="RUN2", help="also evaluate this model, and compare both question by question"
+    )
     parser.add_argument(
         "--checkpoints",
         choices=("newest", "all"),
         default="newest",
-        help="which of the run (%(default)s); train with --loop.keep_checkpoints N to have more",
+        help="which checkpoints of the run to evaluate (default: %(default)s); "
+        "train with --loop.keep_checkpoints N to keep several",
     )
     parser.add_argument(
-        "--batch_size", type=int, default=32, help="texts computed at once; does not change the scores (%(default)s)"
+        "--batch_size",
+        type=int,
+        default=32,
+        help="texts computed at once; does not change the scores (default: %(default)s)",
     )
-    parser.add_argument("--data", help="folder or zip archive with the original files of the tasks, or: hub")
     parser.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="folder of all results (RUN/evaluations; for hf:PATH evaluations)"
+        "--data", help="folder or zip archive with the tasks' original files, or 'hub' to download them"
     )
-    parser.add_argument("--json", action="store_true", help="one object, the same whatever is asked (docs/evaluate.md)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="folder for all results (default: RUN/evaluations, or evaluations for hf:PATH)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object, always with the same keys")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -94,8 +110,10 @@ def run(args: argparse.Namespace) -> int:
     check(args.batch_size >= 1, f"--batch_size is {args.batch_size}, must be at least 1")
     check(args.limit >= 1, f"--limit is {args.limit}, must be at least 1")
     check(args.orders >= 1, f"--orders is {args.orders}, must be at least 1")
-    check(not (args.checkpoints == "all" and args.against), "--against compares two models, not all checkpoints")
-    check(args.against != args.model, f"--against is {args.against}, which is the first model itself: give another one")
+    check(not (args.checkpoints == "all" and args.against), "--against and --checkpoints all cannot be combined")
+    check(
+        args.against != args.model, f"--against is {args.against}, which is the first model itself: give another model"
+    )
     tasks = make_tasks(args)
     seeds = numbers("--seeds", args.seeds)
     other = load(args.against) if args.against else None  # refused before anything is asked
@@ -112,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
     if other is not None:
         check(
             (other.folder, other.weights) != (loaded.folder, loaded.weights),
-            f"{args.model} and {args.against} are the same model in one folder: give another one to --against",
+            f"{args.model} and {args.against} are the same model in one folder: give another model to --against",
         )
         with note_how_to_go_on(other):
             others = ask(other, tasks, seeds, args)
@@ -132,7 +150,7 @@ def note_how_to_go_on(loaded: Loaded) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        note(f"stopped; answers so far are kept in {loaded.folder}, and the same command goes on from there")
+        note(f"stopped; the answers so far are in {loaded.folder}: run the same command again to continue")
         raise
 
 
@@ -170,7 +188,7 @@ def make_tasks(args: argparse.Namespace) -> Mapping[Task, Sequence[int]]:
             if task.name in under_first:  # another protocol has the first one's questions and K
                 task = paired_with(task, under_first[task.name], limit=args.limit)
                 if not task.episodes(args.limit, 0, 0):
-                    note(f"{task.name}: {protocol.name} asks none of the questions that {protocols[0].name} asks")
+                    note(f"{task.name}: {protocol.name} has none of the questions that {protocols[0].name} asks")
             elif len(protocols) > 1:
                 under_first[task.name] = task
             if args.calibration and task.kind == "choose":
@@ -245,7 +263,7 @@ def best_of(loaded: Loaded, task: Task, seed: int, args: argparse.Namespace) -> 
             on_progress=on_progress,
         )
     at_every_k = ", ".join(f"K = {k}: {value:.3f}" for k, value in values.items())
-    note(f"{task.name}: {best} shots do best on the development set ({at_every_k})")
+    note(f"{task.name}: K = {best} scores best on the development set ({at_every_k})")
     return best
 
 
@@ -320,7 +338,10 @@ def numbers(option: str, text: str) -> list[int]:
     from fewshot.base.errors import check
 
     words = [word.strip() for word in text.split(",")]
-    check(all(word.isdecimal() for word in words), f"{option} is {text!r}; give numbers with commas, such as 0,1,2")
+    check(
+        all(word.isdecimal() for word in words),
+        f"{option} is {text!r}; give numbers separated by commas, such as 0,1,2",
+    )
     return list(dict.fromkeys(map(int, words)))
 
 
@@ -331,7 +352,10 @@ def shot_counts(text: str, task: Task) -> Sequence[int]:
     words = [word.strip() for word in text.split(",")]
     check(
         all(word.isdecimal() or word in ("paper", "best") for word in words),
-        f"--shots is {text!r}; give numbers with commas, such as 0,1,8, or paper, or best",
+        f"--shots is {text!r}; give numbers separated by commas, such as 0,1,8, or paper, or best",
     )
-    check("best" not in words or task.dev is not None, f"{task.name} has no development set to find the best K on")
+    check(
+        "best" not in words or task.dev is not None,
+        f"{task.name} has no development set, which --shots best needs: give numbers",
+    )
     return sorted({task.default_shots if word == "paper" else int(word) for word in words if word != "best"})

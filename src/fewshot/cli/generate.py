@@ -17,23 +17,35 @@ INTERMIXED = True  # the prompt may stand after options
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options: the prompt, how much is written, and how it is sampled."""
-    parser.add_argument("folder", type=Path, metavar="RUN")
-    parser.add_argument("prompt", nargs="?", default="", metavar="PROMPT", help="empty: a fresh document")
+    parser.add_argument("folder", type=Path, metavar="RUN", help="a run folder")
+    parser.add_argument(
+        "prompt",
+        nargs="?",
+        default="",
+        metavar="PROMPT",
+        help="text to continue (default: none, a new document begins)",
+    )
     parser.add_argument(
         "--recipe",
         metavar="NAME",
-        help="put a prompt of the paper around PROMPT, or around the paper's own example where PROMPT is empty: "
+        help="put a prompt of the paper around PROMPT, or around the paper's own example if PROMPT is empty: "
         'novel_words (PROMPT defines a "word", the model uses it in a sentence), grammar (PROMPT is poor English, the '
         "model corrects it), news (PROMPT is 'title | subtitle', the model writes the article)",
     )
-    parser.add_argument("--n_tokens", type=int, default=200, help="at most so many tokens (%(default)s)")
-    parser.add_argument("--temperature", type=float, default=0.8, help="0 is greedy (%(default)s)")
-    parser.add_argument("--top_k", type=int, help="sample from the k likeliest tokens")
-    parser.add_argument("--top_p", type=float, help="sample from the smallest set of this probability")
-    parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable")
-    parser.add_argument("--seed", type=int, default=0, help="the same seed writes the same text (%(default)s)")
-    parser.add_argument("--n", type=int, default=1, help="number of samples (%(default)s)")
-    parser.add_argument("--json", action="store_true", help="completions with log-probabilities, not streamed")
+    parser.add_argument("--n_tokens", type=int, default=200, help="tokens to generate, at most (default: %(default)s)")
+    parser.add_argument("--temperature", type=float, default=0.8, help="0 is greedy (default: %(default)s)")
+    parser.add_argument("--top_k", type=int, help="sample only from the k most likely tokens")
+    parser.add_argument(
+        "--top_p", type=float, help="sample only from the smallest set of tokens with this total probability"
+    )
+    parser.add_argument(
+        "--stop", action="append", default=[], metavar="TEXT", help="end before this text; can be given several times"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="the same seed writes the same text (default: %(default)s)")
+    parser.add_argument("--n", type=int, default=1, help="number of samples (default: %(default)s)")
+    parser.add_argument(
+        "--json", action="store_true", help="print completions with log-probabilities as JSON, not as a stream"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -52,7 +52,9 @@ def run(args: argparse.Namespace) -> int:
     from fewshot.meta.folder import check_folder
     from fewshot.meta.learners.weight_learner import learner_options
 
-    if args.fields and args.tasks in TASKS:
+    if args.fields:
+        if args.tasks not in TASKS or args.folders or args.config or args.learner:
+            raise BadValue("--fields stands alone behind a kind of tasks, as in 'fewshot meta sinusoid --fields'")
         return _list_fields(args.tasks)
     if args.tasks == "report":
         return _report(args)

@@ -1,10 +1,10 @@
-"""One HTML page of a run, or of several runs side by side. Complete in itself.
+"""Write one HTML page about a run, or about several runs side by side. The page needs no other file.
 
   fewshot report RUN                          configuration, losses, accuracy against K and step, samples
-  fewshot report RUN RUN2 ... --out FILE      what size changes: the same curves of all of them in each figure
+  fewshot report RUN RUN2 ... --out FILE      what size changes: all runs in each figure
 
-Beside one's own scores stand those of the GPT-3 of the nearest size. Curves against the training step need
-'fewshot evaluate RUN --checkpoints all'. A page that fewshot wrote is replaced, any other file is not.
+The page shows the run's scores beside those of the GPT-3 model of the nearest size. Curves against the training step
+need 'fewshot evaluate RUN --checkpoints all'. A page that fewshot wrote is replaced; any other file is refused.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ SEVERAL_RUNS = "lab.html"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the run folders and the page's file."""
-    parser.add_argument("folders", type=Path, nargs="+", metavar="RUN", help="one run, or several to compare")
+    parser.add_argument("folders", type=Path, nargs="+", metavar="RUN", help="a run folder, or several to compare")
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help=f"the page (RUN/report.html; {SEVERAL_RUNS} of several runs)"
+        "--out", type=Path, metavar="FILE", help=f"the page (default: RUN/report.html; {SEVERAL_RUNS} for several runs)"
     )
 
 

@@ -37,12 +37,16 @@ def best_shots(
     """
     check(len(shots) > 0, f"{task.name}: give at least one number of shots to choose among")
     if task.dev is None:
-        raise BadValue(f"{task.name} has no development set here to find the best K on: give numbers to --shots")
+        raise BadValue(
+            f"{task.name} has no development set here, which the best K is chosen on: give numbers to --shots"
+        )
     dev = replace(task, episodes=task.dev)
     answered = evaluate(
         lm, tokenizer, dev, shots=shots, limit=limit, seed=seed, batch_size=batch_size, on_progress=on_progress
     )
     values = {result.shots: task.metrics[0].of(result.answers) for result in answered if result.answers}
     if not values:
-        raise BadValue(f"{task.name}: no question of the development set fits the model's {lm.n_ctx} tokens")
+        raise BadValue(
+            f"{task.name}: no question of the development set fits into the model's context of {lm.n_ctx} tokens"
+        )
     return max(values, key=lambda k: (values[k], -k)), values

@@ -53,7 +53,10 @@ def compare(
     """
     ours, theirs = _by_id(first), _by_id(second)
     shared = [name for name in ours if name in theirs]
-    check(bool(shared), "the two have no question in common: evaluate both on the same task, data and --limit")
+    check(
+        bool(shared),
+        "the two sets of answers have no question in common: evaluate both on the same task, data and --limit",
+    )
     other = second_metric or metric
     left = metric.table([ours[name] for name in shared])
     right = other.table([theirs[name] for name in shared])
@@ -116,7 +119,7 @@ def _key(answers: TaskAnswers) -> tuple[str, EvalProtocol, int, int]:
 
 def _by_id(answers: Sequence[Answer]) -> dict[str, Answer]:
     by_id = {answer.example.id: answer for answer in answers}
-    check(len(by_id) == len(answers), "two answers are to examples of the same id: they cannot be paired")
+    check(len(by_id) == len(answers), "two answers have the same example id: they cannot be paired")
     return by_id
 
 

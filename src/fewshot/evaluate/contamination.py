@@ -162,7 +162,7 @@ def split_results(
     for answer in answers:
         check(
             answer.example.id in is_dirty,
-            f"{split.task}: example {answer.example.id!r} was not compared with the training text: compare them anew",
+            f"{split.task}: example {answer.example.id!r} was not compared with the training text: compare again",
         )
     groups = grouped(answers)
     marks = [any(is_dirty[answer.example.id] for answer in group) for group in groups]

@@ -81,7 +81,10 @@ def harness_episodes(
     def draw(rng: Random, example: Example, n: int) -> list[Example]:
         if n == 0:
             return []
-        check(n + excluding <= len(pool), f"{task} has {len(pool)} examples for demonstrations, not {n + excluding}")
+        check(
+            n + excluding <= len(pool),
+            f"{task} has {len(pool)} examples for demonstrations, {n + excluding} are needed",
+        )
         if not excluding:
             return rng.sample(pool, n)
         drawn = [other for other in rng.sample(pool, n + 1) if other != example][:n]

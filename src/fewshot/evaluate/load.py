@@ -59,5 +59,5 @@ def names_of_checkpoints(name: str) -> list[str]:
     """Return all checkpoints of the run `name`, oldest first, as names for `load`."""
     folders = [] if name.startswith(HUB) else RunFolder(Path(name)).checkpoint_folders()
     if not folders:
-        raise BadValue(f"{name} is no run folder with checkpoints: --checkpoints all needs one")
+        raise BadValue(f"{name} is not a run folder with checkpoints, which --checkpoints all needs")
     return [str(path) for path in folders]

@@ -105,7 +105,7 @@ class TaskAnswers:
     def _result(self, metric: Metric, *, first: bool) -> Result:
         value = metric.of(self.answers) if self.answers else math.nan
         if math.isinf(value):
-            note(f"{self.task.name}: {metric.name} is too large for a number, as a unit costs more than 709 nats")
+            note(f"{self.task.name}: {metric.name} is too large for a number (over 709 nats per unit): none is given")
         low, high = map(_finite, metric.interval(self.answers, seed=self.seed)) if self.answers else (None, None)
         if low is None or high is None:
             low, high = None, None
@@ -150,12 +150,13 @@ def too_long(answered: Sequence[TaskAnswers], n_ctx: int) -> list[str]:
         if skipped.n_skipped:
             lines.append(
                 f"{task[0]}: {skipped.n_skipped:,} of {skipped.n_skipped + len(skipped.answers):,} questions are not "
-                f"measured, they are too long for the model's {n_ctx:,} tokens"
+                f"measured: they are too long for the model's context of {n_ctx:,} tokens"
             )
         if cut:
             shots = ", ".join(f"K = {k}" for k in sorted(set(cut)))
             lines.append(
-                f"{task[0]}: not all demonstrations of {shots} fit into {n_ctx:,} tokens; 'K used' is their mean"
+                f"{task[0]}: not all demonstrations of {shots} fit into {n_ctx:,} tokens; "
+                "'K used' is the mean number that fits"
             )
     return lines
 

@@ -105,8 +105,15 @@ def merge(group: Sequence[Measured]) -> Measured:
     history: dict[str, Any] = {}
     for result in group:
         curves |= {(curve.learner, curve.kind): curve for curve in result.curves}
-        history |= result.history
+        for loop, rows in result.history.items():
+            history[_free_name(loop, rows, history)] = rows
     return replace(group[0], curves=tuple(curves.values()), history=history, about={})
+
+
+def _free_name(loop: str, rows: object, history: Mapping[str, object]) -> str:
+    """Return the name of an outer loop, with a number where other rows have it: none replaces another."""
+    names = (loop, *(f"{loop}, result {number}" for number in range(2, len(history) + 2)))
+    return next(name for name in names if name not in history or history[name] == rows)
 
 
 def rows_of(curve: Curve) -> Iterator[dict[int, Point]]:

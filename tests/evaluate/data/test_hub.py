@@ -103,16 +103,14 @@ def test_penn_treebanks_sentences_are_its_lines(hub):
 
 def test_a_repository_in_another_layout_is_named(hub):
     data = hub({"WSC/val.jsonl": [{"text": "a b", "label": 0}]})
-    with pytest.raises(
-        BadFile, match=r"aps/super_glue \(wsc.fixed, validation\) is not laid out as it was known: KeyEr"
-    ):
+    with pytest.raises(BadFile, match=r"aps/super_glue \(wsc.fixed, validation\) is not laid out as expected: KeyEr"):
         make_task("wsc", data=data)
 
 
 def test_a_repository_without_the_split_is_named(hub):
     data = hub({"hellaswag_train.jsonl": [{"ind": 1}]})
     with pytest.raises(
-        BadFile, match=r"Rowan/hellaswag \(validation\) was not loaded: .*--data FOLDER, which holds hella"
+        BadFile, match=r"Rowan/hellaswag \(validation\) cannot be loaded: .*--data FOLDER, which holds hella"
     ):
         make_task("hellaswag", data=data)
 
@@ -129,7 +127,7 @@ def test_without_a_network_one_line_names_the_repository_and_the_way_out(command
         monkeypatch.setattr(f"{place}.HF_HUB_OFFLINE", True)
     assert main([command, "run", "--tasks", "hellaswag", "--data", "hub"]) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fewshot: ")]
-    assert "Rowan/hellaswag (validation) was not loaded: " in line
+    assert "Rowan/hellaswag (validation) cannot be loaded: " in line
     assert line.endswith("without a network give --data FOLDER, which holds hellaswag_val.jsonl")
 
 

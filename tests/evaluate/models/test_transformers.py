@@ -255,7 +255,7 @@ def test_weights_that_are_no_numbers_are_said_before_anything_else(capsys):
         model.transformer.ln_f.weight.fill_(float("nan"))
     with pytest.raises(NotFinite, match="log-probabilities are not finite"):
         TransformersLanguageModel(model)
-    assert "as a tree" not in capsys.readouterr().err
+    assert "as one tree" not in capsys.readouterr().err
 
 
 def test_numbers_that_overflow_for_some_tokens_alone_are_no_score():

@@ -135,7 +135,7 @@ NOT_THE_MODEL = {
         lambda f: change_tensors(f, lambda t: t | {"lm_head.weight": t["transformer.wte.weight"] + 1}),
         r"hold lm_head\.weight with values of its own",
     ),
-    "one layer too many": (lambda f: configure(f, n_layer=1), r"hold .*h\.1\..* and 7 more, which a model of"),
+    "one layer too many": (lambda f: configure(f, n_layer=1), r"hold .*h\.1\..* and 7 more, for which its config"),
     "one layer too few": (lambda f: configure(f, n_layer=3), r"lack .*h\.2\."),
     "foreign tensors": (lambda f: change_tensors(f, lambda t: t | {"score.weight": torch.ones(2, 32)}), "hold .*score"),
     "other names": (
@@ -318,7 +318,7 @@ def test_a_name_that_no_hub_gives_is_one_line_without_addresses(tmp_path, monkey
 
     for kind in (transformers.AutoConfig, transformers.AutoModelForCausalLM):
         monkeypatch.setattr(kind, "from_pretrained", offline)
-    with pytest.raises(BadFile, match="gpt7 is no folder here, and no model of that name is to be had") as caught:
+    with pytest.raises(BadFile, match="gpt7 is no folder here, and no model of that name can be loaded") as caught:
         load("hf:gpt7")
     assert "huggingface" not in str(caught.value)
 
@@ -367,4 +367,4 @@ def test_the_command_prints_one_line_and_no_table(copy):
     assert done.returncode == 2
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
-    assert "which would be random" in done.stderr
+    assert "which transformers would fill with random numbers" in done.stderr

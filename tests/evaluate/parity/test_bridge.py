@@ -100,13 +100,13 @@ def test_what_is_written_is_what_the_harnesss_own_class_writes(both, case):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"do_sample": True, "temperature": 0.7}, "writes greedily: take do_sample and temperature out of gen_kwargs"),
-        ({"temperature": 0.7}, "writes greedily"),
-        ({"num_beams": 4}, "num_beams is 4, --model fewshot writes greedily"),
+        ({"do_sample": True, "temperature": 0.7}, "decodes greedily: remove do_sample and temperature from gen_kwargs"),
+        ({"temperature": 0.7}, "decodes greedily"),
+        ({"num_beams": 4}, "num_beams is 4, --model fewshot decodes greedily"),
         ({"repetition_penalty": 1.3}, "knows no 'repetition_penalty' in gen_kwargs; allowed: "),
         ({"max_gen_toks": 0}, "max_gen_toks is 0, must be at least 1"),
         ({"max_new_tokens": "many"}, "gen_kwargs are not understood: "),
-        ({"until": [""]}, "a stop is empty"),
+        ({"until": [""]}, "a stop text is empty"),
     ],
 )
 def test_settings_that_would_write_something_else_are_refused(both, settings, message):
@@ -142,7 +142,7 @@ def test_a_chat_template_is_refused(both):
         lambda: bridge.apply_chat_template([]),
         lambda: bridge.tokenizer_name,
     ):
-        with pytest.raises(BadValue, match="--model fewshot has no chat template: leave --apply_chat_template out"):
+        with pytest.raises(BadValue, match="--model fewshot has no chat template: remove --apply_chat_template"):
             ask()
 
 

@@ -71,7 +71,7 @@ def test_results_without_a_digest_are_one_set_with_those_that_have_one(tmp_path,
     assert sorted(sets(found[20])) == [(0, 0, digest), (1, 0, digest), (2, 1, digest), (4, 0, digest)]
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert "4 results carry no digest of their questions" in said
+    assert "4 results of an older version have no digest of their questions" in said
     assert str(root) in said
 
 

@@ -155,7 +155,7 @@ def test_two_protocols_are_asked_on_the_same_items_and_stand_side_by_side(
     seen = capsys.readouterr()
     assert "on the same questions" in seen.out
     assert "protocol" in seen.out.splitlines()[1]
-    assert "lm-eval: choices are compared by summed nats" in seen.err
+    assert "lm-eval: choices are compared by summed log-probability" in seen.err
 
 
 def test_the_best_number_of_shots_is_found_and_measured(
@@ -166,7 +166,7 @@ def test_the_best_number_of_shots_is_found_and_measured(
              "--out", str(tmp_path)]  # fmt: skip
     assert main(words) == 0
     seen = capsys.readouterr()
-    best = int(re.search(r"openbookqa: (\d+) shots do best on the development set", seen.err)[1])
+    best = int(re.search(r"openbookqa: K = (\d+) scores best on the development set", seen.err)[1])
     assert {one["shots"] for one in json.loads(seen.out)["models"][0]["results"]} == {best}
 
 
@@ -336,3 +336,16 @@ def test_answers_that_cannot_be_read_are_named_and_only_their_own_task_is_refuse
         measured()
     assert path.read_bytes() == before
     assert {one.task for one in read_results(root)} == {"opposites", "contrasts"}
+
+
+def test_the_results_of_a_task_lie_beside_its_answers_whatever_is_moved_meanwhile(tmp_path: Path) -> None:
+    task = make_task("novel_symbols")
+    (tmp_path / "step-00000005").mkdir()
+    (tmp_path / "step-00000005" / "other.json").write_text(json.dumps({"step": 5, "weights": "others", "results": []}))
+    store = ResultsStore(root=tmp_path, weights="mine", step=5)
+    store.check(task)
+    store.answers(task)
+    (tmp_path / "step-00000005").rename(tmp_path / "moved")
+    store.add(task, [])
+    (answers,) = tmp_path.glob("step-*/answers/novel_symbols.gpt3.jsonl")
+    assert (answers.parents[1] / "novel_symbols.json").is_file()

@@ -210,7 +210,7 @@ class Hub(Data):
             except _failures() as error:
                 reason = str(error).strip().partition("\n")[0] or type(error).__name__
                 raise BadFile(
-                    f"{split} was not loaded: {reason}; without a network give --data FOLDER, which holds {name}"
+                    f"{split} cannot be loaded: {reason}; without a network give --data FOLDER, which holds {name}"
                 ) from None
         rows: Rows = self.loaded[split].to_list()
         return rows
@@ -229,7 +229,7 @@ def _write(split: HubSplit, rows: Rows, write: Callable[[Rows], T]) -> T:
     try:
         return write(rows)
     except (KeyError, IndexError, TypeError, ValueError, SyntaxError) as error:
-        raise BadFile(f"{split} is not laid out as it was known: {type(error).__name__} {error}") from None
+        raise BadFile(f"{split} is not laid out as expected: {type(error).__name__} {error}") from None
 
 
 def _library() -> Any:

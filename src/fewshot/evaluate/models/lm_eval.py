@@ -57,7 +57,7 @@ class FewshotLM(LM):
         check(len(scored) > 0, f"{what} has no token of its own to score: give it text")
         check(len(scored) <= n_ctx, f"{what} has {len(scored):,} tokens, the model's context holds {n_ctx:,}")
         alone = not context or context.strip() or self.loaded.tokenizer.adds_start
-        check(bool(alone), f"the context {context!r} is white space alone: leave it empty or give it text")
+        check(bool(alone), f"the context {context!r} is only white space: leave it empty or give it text")
         return cut_span(Span((*before, *scored), len(before)), n_ctx)
 
     def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
@@ -115,7 +115,7 @@ class FewshotLM(LM):
 
 
 def _no_chat() -> BadValue:
-    return BadValue("--model fewshot has no chat template: leave --apply_chat_template out")
+    return BadValue("--model fewshot has no chat template: remove --apply_chat_template")
 
 
 def _read_settings(settings: dict[str, Any]) -> tuple[list[str], int]:
@@ -129,13 +129,13 @@ def _read_settings(settings: dict[str, Any]) -> tuple[list[str], int]:
     except (TypeError, ValueError) as error:
         raise BadValue(f"gen_kwargs are not understood: {error}") from None
     if plain.pop("do_sample"):
-        raise BadValue("--model fewshot writes greedily: take do_sample and temperature out of gen_kwargs")
+        raise BadValue("--model fewshot decodes greedily: remove do_sample and temperature from gen_kwargs")
     until, n_new, beams = plain.pop("until"), plain.pop("max_gen_toks"), plain.pop("num_beams", 1)
     unknown = sorted(plain.keys() - WITHOUT_EFFECT)
     if unknown:
         allowed = ", ".join(sorted({"until", "max_gen_toks", "do_sample", "num_beams", *WITHOUT_EFFECT}))
         raise BadValue(f"--model fewshot knows no {unknown[0]!r} in gen_kwargs; allowed: {allowed}")
-    check(beams == 1, f"num_beams is {beams}, --model fewshot writes greedily: take it out of gen_kwargs")
+    check(beams == 1, f"num_beams is {beams}, --model fewshot decodes greedily: remove it from gen_kwargs")
     check(n_new >= 1, f"max_gen_toks is {n_new}, must be at least 1")
-    check(all(until), "a stop is empty: take it out of until")
+    check(all(until), "a stop text is empty: remove it from until")
     return until, n_new

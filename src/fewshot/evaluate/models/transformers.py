@@ -77,7 +77,7 @@ class TransformersLanguageModel:
         self.branching = _reads_everything(config) and self._try(self._same_trees)
         self._caches = self._try(lambda tokens: hasattr(self._run(tokens, use_cache=True)[1], "batch_select_indices"))
         if not self.branching:
-            note(f"{type(model).__name__} cannot read texts as a tree: each is read by itself, which takes longer")
+            note(f"{type(model).__name__} cannot read texts as one tree: each is read by itself, which takes longer")
 
     def read(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
         """Return hidden states, or the logits where these are more than a matrix product of hidden states."""
@@ -155,8 +155,8 @@ class TransformersLanguageModel:
         allowed = LEAK if self.model.dtype in (torch.float32, torch.float64) else LEAK_IN_HALF_PRECISION
         if leak > allowed * effect or padding > CLOSE + PADDED_ROUNDING * rounding:
             raise BadValue(
-                f"{what} reads ahead: its scores change with the tokens that follow, so what it says of a text is no "
-                "log-probability; a causal language model is needed (BERT and its kin are one if is_decoder is true)"
+                f"{what} reads ahead: its scores change with the tokens that follow, so they are not "
+                "log-probabilities of a text; a causal language model is needed (BERT is one if is_decoder is true)"
             )
 
     def _same_logits(self, tokens: Tensor) -> bool:
@@ -191,7 +191,7 @@ def _usable_length(model: Any, config: Any) -> int:
     named = [getattr(config, key, None) for key in LENGTHS]
     lengths = [length for length in named if type(length) is int and length >= 1]
     if not lengths:
-        note(f"the configuration of {type(model).__name__} names no context length: {DEFAULT_N_CTX:,} tokens are read")
+        note(f"the configuration of {type(model).__name__} names no context length: {DEFAULT_N_CTX:,} tokens are used")
     return min([lengths[0] if lengths else DEFAULT_N_CTX, *_position_rows(model)])
 
 

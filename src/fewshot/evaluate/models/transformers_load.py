@@ -47,7 +47,7 @@ HARMLESS = re.compile(
 )
 NOT_CONTENT = {"_name_or_path", "_commit_hash", "transformers_version", "architectures", "dtype", "torch_dtype"}
 HUB_NAME = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*")  # anything else can only be a path
-OWN_CODE = " brings its own code, which is never run: only models of the library itself can be measured"
+OWN_CODE = " brings its own code, which is never run: only models of transformers itself can be measured"
 SHOWN_NAMES = 4
 
 
@@ -80,7 +80,7 @@ def load_parts(name: str) -> tuple[Any, TransformersTokenizer, str]:
     if tokenizer.n_vocab > n_rows:
         raise BadValue(
             f"{name}: its tokenizer has {tokenizer.n_vocab:,} tokens, the model knows {n_rows:,}: "
-            "they do not belong to the same model, or the model was not resized when words were added"
+            "they do not belong to the same model, or the model was not resized when tokens were added"
         )
     return model, tokenizer, _digest(model, tokenizer)
 
@@ -133,7 +133,7 @@ def _message(name: str, error: Exception) -> str:
         return f"the weights of {name} are damaged or cut short: download them again"
     if "huggingface.co" in text or "hf.co" in text:
         return (
-            f"{name} is no folder here, and no model of that name is to be had from the hub: give the path of a folder"
+            f"{name} is no folder here, and no model of that name can be loaded from the hub: give the path of a folder"
         )
     lines = str(error).strip().splitlines() or [type(error).__name__]
     first = " ".join(" ".join(lines[:2]).split()) if lines[0].endswith(":") else lines[0]
@@ -165,10 +165,10 @@ def _check_tensors(name: str, model: Any, report: Mapping[str, Any]) -> None:
     missing = set(report["missing_keys"]) - shapes.keys()
     extra = {key for key in report["unexpected_keys"] if not HARMLESS.search(key)}
     wrong = [
-        ("its weights lack {}, which would be random", missing),
+        ("its weights lack {}, which transformers would fill with random numbers", missing),
         ("its weights have other sizes than its config.json says: {}", set(shapes.values())),
-        ("its weights hold {}, which a model of its config.json has not", extra),
-        ("its weights hold {} with values of its own, which its config.json ties to another", _untied(model)),
+        ("its weights hold {}, for which its config.json has no place", extra),
+        ("its weights hold {} with values of its own, but its config.json ties it to the embeddings", _untied(model)),
         ("transformers says: {}", set(report.get("error_msgs") or [])),
     ]
     faults = [text.format(_listed(keys)) for text, keys in wrong if keys]

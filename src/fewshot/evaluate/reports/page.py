@@ -112,9 +112,10 @@ def results_table(models: Sequence[EvaluatedModel]) -> str:
     if with_paper:
         size = "" if several else f" {sizes[models[0].name]}"
         head += f"<th>GPT-3{size}<br><small>zero / one / few</small></th>"
-    paper = " Beside them the paper's model of the nearest size (Table H.1)." if with_paper else ""
+    paper = " The column GPT-3 has the paper's model of the nearest size (Table H.1)." if with_paper else ""
     return (
-        f'<p class="soft">Each cell: value, 95% interval, and where fewer demonstrations fitted, how many.{paper}</p>'
+        f'<p class="soft">Each cell has the value, its 95% interval, and the mean number of demonstrations '
+        f"if fewer than K fit.{paper}</p>"
         f'<div class="scroll"><table class="results"><tr><th>task</th><th>metric</th>{head}<th>questions</th></tr>'
         f"{''.join(rows)}</table></div>"
     )

@@ -63,7 +63,7 @@ def check_metrics(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         wrong = [name for name in ("tokens", "seconds") if not isinstance(row.get(name), (int, float))]
         wrong += [name for name in ("loss", "val_loss") if not isinstance(row.get(name), (int, float, type(None)))]
         if wrong:
-            raise BadFile(f"{path}: row {number} has no number {wrong[0]!r}: mend or delete that line")
+            raise BadFile(f"{path}: row {number} has no number {wrong[0]!r}: correct or delete that line")
 
 
 def _weights_by_step(checkpoint: Checkpoint) -> dict[int, str]:
@@ -99,7 +99,7 @@ def _positions(run: RunFolder, model: GPT) -> list[PositionLoss]:
     try:
         tokens = Tokens((), load_validation(data, run.data))
     except BadFile as error:
-        note(f"no loss against position: {error}")
+        note(f"the loss against position is not shown: {error}")
         return []
     rows = validation_rows(tokens, n_ctx=model.config.n_ctx, say=lambda line: None)
     return [] if rows is None else loss_by_position(GPTLanguageModel(model), rows_apart(rows, n_tokens=POSITION_TOKENS))

@@ -64,8 +64,8 @@ def read_steps(folder: Path, weights: Mapping[int, str] | None = None) -> dict[i
         n_without += sum(result is other for result in results_of[step] for other in joined)
     if n_without:
         note(
-            f"{folder}: {n_without} results carry no digest of their questions; they are shown with those of the same "
-            "source and as many questions"
+            f"{folder}: {n_without} results of an older version have no digest of their questions; they are shown with "
+            "results of the same source and number of questions"
         )
     if n_others:
         n_files = sum(map(len, by_step.values()))

@@ -61,7 +61,7 @@ def read_result_file(path: Path) -> ResultFile:
         or len(checksums) != len(rows)
         or not all(isinstance(row, dict) for row in rows)
     ):
-        raise BadFile(f"{path} is damaged: its step, weights, results and checksums do not go together; move it away")
+        raise BadFile(f"{path} is damaged: its step, weights, results and checksums do not fit together; move it away")
     return ResultFile(path, step, weights, tuple(rows), tuple(map(str, checksums)))
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -48,21 +48,21 @@ class ResultsStore:
     weights: str
     step: int
     name: str = ""
+    _chosen: dict[str, Path] = field(default_factory=dict, compare=False, repr=False)  # by file of answers
 
-    def folder(self, *, begun: str = "") -> Path:
+    def folder(self) -> Path:
         """Return the model's folder; see `folder_of`."""
-        return folder_of(self.root, self.weights, step=self.step, name=self.name, begun=begun)
+        return folder_of(self.root, self.weights, step=self.step, name=self.name)
 
     def check(self, task: Task) -> None:
         """Raise BadFile where the task's file of results is damaged, so that it is refused before anything is asked."""
-        path = _file_of(self.folder(), task)
+        path = _file_of(self._folder_for(task), task)
         if path.is_file():
             read_result_file(path)
 
     def answers(self, task: Task) -> AnswerFile:
         """Return the task's answers as a store for `evaluate`; the file is made if there is none."""
-        file = f"{task.name}.{task.protocol.name}.jsonl"
-        return AnswerFile(self.folder(begun=file) / "answers" / file, self.weights, lock=self.root)
+        return AnswerFile(self._folder_for(task) / "answers" / _answers_name(task), self.weights, lock=self.root)
 
     def add(self, task: Task, answers: Sequence[TaskAnswers]) -> None:
         """Put the results of the answers into the task's file; all others stay in it.
@@ -71,8 +71,15 @@ class ResultsStore:
         """
         if rank() == 0:
             rows = [result.to_json() for of_one_k in answers for result in of_one_k.results()]
-            path = _file_of(self.folder(), task)
+            path = _file_of(self._folder_for(task), task)
             merge_rows(path, rows, _result_key, step=self.step, weights=self.weights, lock=self.root)
+
+    def _folder_for(self, task: Task) -> Path:
+        """Return the model's folder, chosen once for a task, so that its results are stored beside its answers."""
+        file = _answers_name(task)
+        if file not in self._chosen:
+            self._chosen[file] = folder_of(self.root, self.weights, step=self.step, name=self.name, begun=file)
+        return self._chosen[file]
 
 
 def open_store(root: Path, weights: str, *, step: int, name: str, wanted: bool) -> ResultsStore | None:
@@ -128,6 +135,10 @@ def _weights_of(path: Path, mtime_ns: int, size_bytes: int) -> str:
         note_left_out(path, error)
         return ""
     return str(stored.get("weights", "")) if isinstance(stored, dict) else ""
+
+
+def _answers_name(task: Task) -> str:
+    return f"{task.name}.{task.protocol.name}.jsonl"
 
 
 def _file_of(folder: Path, task: Task) -> Path:

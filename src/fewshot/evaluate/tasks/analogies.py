@@ -52,7 +52,7 @@ FORMS = {
         episodes=lambda name, splits: own_episodes(name, splits.evaluated.examples),
         delimiter="\n",
         chance=0.2,
-        notes=("the file is not public: its author gives it for research",),
+        notes=("the file is not public: its author gives it on request, for research",),
     )
 }
 

@@ -201,8 +201,8 @@ WEB_FORMS = {
         kind="choose",
         metrics=(any_greedy(),),
         notes=(
-            "the harness takes an accepted answer as right if the model would write it greedily, token by token",
-            "lm-eval 0.4.13 itself fails with demonstrations; here they show the first answer",
+            "in the harness an answer is right if greedy decoding would generate an accepted answer, token by token",
+            "lm-eval 0.4.13 itself stops with an error if there are demonstrations; here they show the first answer",
         ),
     ),
 }

@@ -71,7 +71,7 @@ FORMS = {
         kind="complete",
         metrics=(drop("f1", f1=True, listed=True), drop("em", f1=False, listed=True)),
         max_answer_tokens=48,
-        notes=("an answer of several spans is shown, and read, with commas between them",),
+        notes=("an answer of several spans is written and judged with commas between the spans",),
     ),
     HARNESS: Form(
         read=partial(read_drop, make_example=_example_as_harness),

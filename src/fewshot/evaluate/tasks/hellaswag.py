@@ -39,7 +39,9 @@ def read_hellaswag(file: DataFile, *, begin_second: Callable[[str], str], clean:
         )
     lines = file.text().rstrip("\n").split("\n")
     if len(lines) % 6:
-        raise BadFile(f"{file} has {len(lines):,} lines, which is no multiple of 6: a scene, a number and four endings")
+        raise BadFile(
+            f"{file} has {len(lines):,} lines, which is no multiple of 6 (a scene, a number and four endings)"
+        )
     blocks = [lines[at : at + 6] for at in range(0, len(lines), 6)]
     return [_scene(number, scene, endings, int(gold), clean) for number, (scene, gold, *endings) in enumerate(blocks)]
 

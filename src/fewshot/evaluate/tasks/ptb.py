@@ -32,8 +32,8 @@ FORMS = {
         episodes=lambda name, splits: lambda n, max_shots, seed: [Episode(splits.evaluated.examples[0])],
         delimiter="\n",
         notes=(
-            "the text as the file has it, with its <unk> and N: how the paper undid its tokenisation is not known",
-            "line breaks are predicted and not counted as words; the text is one question, so its interval is a point",
+            "the text is scored as in the file, with <unk> and N: how the paper undid the tokenisation is not known",
+            "line breaks are predicted, not counted as words; the text is one question, so the interval has no width",
         ),
     )
 }

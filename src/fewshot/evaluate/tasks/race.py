@@ -116,8 +116,8 @@ FORMS = {
         read=_last_problems,
         metrics=ACC,
         notes=(
-            "the harness asks the last question of each article alone",
-            "articles stand in the order of their file names; the harness's own copy may have another",
+            "as in the harness only the last question of each article is asked",
+            "articles are in the order of their file names; the harness's own copy may have another order",
         ),
     ),
 }
@@ -127,7 +127,7 @@ def make_race(name: str, *, data: Data | None = None, protocol: EvalProtocol = G
     """Return the task of that name on RACE's test set; the best K is chosen on its development set."""
     school, paper_name = SCHOOLS[name]
     if protocol is HARNESS and name != "race_h":
-        raise BadValue(f"{name} is no task of lm-evaluation-harness 0.4.13, only race_h is: use --protocol gpt3")
+        raise BadValue(f"{name} is no task of lm-evaluation-harness 0.4.13, which has only race_h: use --protocol gpt3")
     form, folder = form_of(name, FORMS, protocol), f"RACE/test/{school}"
     data = require_data(name, data, folder)
     test = _articles(data, "test", school)

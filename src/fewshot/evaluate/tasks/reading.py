@@ -156,7 +156,7 @@ QUAC_FORMS = {
         max_answer_tokens=64,  # people chose spans of at most 30 words
         notes=(
             WHOLE_PASSAGES,
-            f"where the passage has no answer, turns and demonstrations show the data's own word, {CANNOT_ANSWER}",
+            f"if the passage has no answer, the answer shown is the data's own word, {CANNOT_ANSWER}",
         ),
     )
 }
@@ -168,7 +168,7 @@ SQUAD_FORMS = {
         max_answer_tokens=48,
         notes=(
             WHOLE_PASSAGES,
-            f"where the passage has no answer it is {UNANSWERABLE!r}, as the paper does not say what it showed",
+            f"if the passage has no answer, the right answer is {UNANSWERABLE!r}: the paper does not say which it used",
         ),
     ),
     HARNESS: Form(
@@ -177,9 +177,9 @@ SQUAD_FORMS = {
         metrics=_harness_squad_metrics(),
         max_answer_tokens=HARNESS_TOKENS,
         notes=(
-            "the harness's best_exact and best_f1, which need the probability of no answer, are not taken",
-            f"as in the harness a written {UNANSWERABLE!r} is not taken for no answer: only an empty one is",
-            "lm-eval 0.4.13 itself fails with demonstrations; here they show the first answer, as it would",
+            "the harness's best_exact and best_f1, which need the probability of no answer, are not computed",
+            f"as in the harness only an empty answer counts as no answer, {UNANSWERABLE!r} does not",
+            "lm-eval 0.4.13 itself stops with an error if there are demonstrations; here they show the first answer",
         ),
     ),
 }
@@ -198,9 +198,9 @@ COQA_FORMS = {
         stop=("\nQ:",),
         max_answer_tokens=HARNESS_TOKENS,
         notes=(
-            "the harness asks the last question of each story alone",
-            "with demonstrations lm-eval 0.4.13 itself fails on its own copy of the training stories, which have no "
-            "additional answers; here they show the first answer, as it would",
+            "as in the harness only the last question of each story is asked",
+            "with demonstrations lm-eval 0.4.13 itself stops with an error, as its training stories have no additional "
+            "answers; here demonstrations show the first answer",
         ),
     ),
 }

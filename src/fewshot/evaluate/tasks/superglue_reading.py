@@ -128,8 +128,8 @@ MULTIRC_FORMS = {
         metrics=ACC,
         chance=0.5,
         notes=(
-            "the harness's choices stand in the order yes, no, its labels in the order wrong, right: "
-            "its acc, and so this one, counts the reverse",
+            "the harness lists its choices as yes, no but its labels as wrong, right: its acc, and so this one, counts "
+            "wrong choices as right",
         ),
     ),
 }

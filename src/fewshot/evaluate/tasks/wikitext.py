@@ -103,7 +103,7 @@ def make_wikitext(*, data: Data | None = None, protocol: EvalProtocol = GPT3) ->
         ),
         episodes=lambda n, max_shots, seed: [Episode(page) for page in pages[:n]],
         source=file.short,
-        notes=("the text is what it was before it was split into words, but words and bytes are counted as split",),
+        notes=("the text is scored as it was before word splitting, but words and bytes are counted after it",),
     )
 
 

@@ -129,8 +129,8 @@ FORMS = {
         delimiter="\n",
         max_answer_tokens=16,
         notes=(
-            "a noun that is not the row's own counts as 'no': on the validation file writing nothing is right in 63.5%",
-            "demonstrations are rows whose noun is the right one, as the others do not tell which is",
+            "any other noun than the row's counts as 'no': on the validation file an empty answer is right in 63.5%",
+            "demonstrations are rows whose noun is the right one, because other rows do not say what the right one is",
         ),
     ),
     HARNESS: Form(read=read_wsc_as_harness, metrics=ACC, chance=0.5),
