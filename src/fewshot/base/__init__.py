@@ -1,1 +1,1 @@
-"""Floor 0, under all others: errors, files, configuration values, progress, random keys."""
+"""Layer 0, under all others: errors, files, configuration values, progress, random keys."""

@@ -1,4 +1,4 @@
-"""Checks of tensors that several floors need. The only file of this floor that imports torch at once."""
+"""Checks of tensors that several floors need. The only file of this package that imports torch at once."""
 
 from __future__ import annotations
 

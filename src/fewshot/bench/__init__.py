@@ -1,1 +1,1 @@
-"""Floor 10: measured against peers, interleaved in one run, as ratios. Peers are imported only here."""
+"""Layer 11: measured against peers, interleaved in one run, as ratios. Peers are imported only here."""

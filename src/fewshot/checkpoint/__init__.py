@@ -1,1 +1,1 @@
-"""Floor 7: weights and training state on disk, verified by sha256."""
+"""Layer 7: weights and training state on disk, verified by sha256."""

@@ -1,1 +1,1 @@
-"""Floor 11: parses, wires and prints; holds no logic. One short file a command."""
+"""Layer 12: parses, wires and prints; holds no logic. One short file a command."""

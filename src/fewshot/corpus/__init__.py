@@ -1,1 +1,1 @@
-"""Floor 1: raw text in, `Document` out."""
+"""Layer 1: raw text in, `Document` out."""

@@ -1,4 +1,4 @@
-"""Rows of a mixture in, batches of tensors out; the only file of this floor that knows torch.
+"""Rows of a mixture in, batches of tensors out; the only file of this package that knows torch.
 
 A batch depends on the mixture and on `first_row` alone: a run that resumes asks for the row where it stopped.
 """

@@ -1,1 +1,1 @@
-"""Floor 8: text out of a model. Knows nothing of training."""
+"""Layer 8: text out of a model. Knows nothing of training."""

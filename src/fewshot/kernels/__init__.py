@@ -1,1 +1,1 @@
-"""Floor 5: how attention is computed. Every kernel equals `reference`."""
+"""Layer 5: how attention is computed. Every kernel equals `reference`."""

@@ -1,1 +1,1 @@
-"""Floor 6: the GPT family: tokens in, logits, log-probabilities and loss out."""
+"""Layer 6: the GPT family: tokens in, logits, log-probabilities and loss out."""

@@ -1,1 +1,1 @@
-"""Floor 4: who may read whom, as values. Knows no tensor and no kernel."""
+"""Layer 4: who may read whom, as values. Knows no tensor and no kernel."""

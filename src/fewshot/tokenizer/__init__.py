@@ -1,1 +1,1 @@
-"""Floor 2: text in, token ids out, and back without loss."""
+"""Layer 2: text in, token ids out, and back without loss."""

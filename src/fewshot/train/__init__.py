@@ -1,1 +1,1 @@
-"""Floor 8: the paper's training recipe. Knows nothing of generation or evaluation."""
+"""Layer 8: the paper's training recipe. Knows nothing of generation or evaluation."""
