@@ -288,7 +288,7 @@ def test_every_command_has_help_with_an_example_or_options(name: str, capsys: py
 def test_the_help_of_train_names_every_kind_of_text_file(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["train", "--help"])
-    assert f"files and folders: {' '.join(SUFFIXES)}" in " ".join(capsys.readouterr().out.split())
+    assert f"files and folders to train on: {' '.join(SUFFIXES)}" in " ".join(capsys.readouterr().out.split())
 
 
 def test_help_is_there_without_loading_torch() -> None:

@@ -68,7 +68,7 @@ def test_a_reader_of_messages_who_goes_away_does_not_end_the_training(tmp_path: 
     [
         ("train", "lower --loop.micro_rows"),
         ("resume", "--loop.recompute true"),
-        ("generate", "free some, or give less to do at once"),
+        ("generate", "free some, or lower the amount of work done at once"),
     ],
 )
 @pytest.mark.parametrize(

@@ -170,11 +170,11 @@ def test_the_least_and_the_greatest_draw_find_kept_tokens(draw: float) -> None:
         ({"temperature": float("nan")}, "temperature is nan, must be at least 0 (0 is greedy)"),
         (
             {"temperature": float("inf")},
-            "temperature is inf, must be at most 1e6 (beyond that, all tokens are almost equally likely)",
+            "temperature is inf, must be at most 1e6 (above it, all tokens are almost equally likely)",
         ),
         (
             {"temperature": 1e39},
-            "temperature is 1e+39, must be at most 1e6 (beyond that, all tokens are almost equally likely)",
+            "temperature is 1e+39, must be at most 1e6 (above it, all tokens are almost equally likely)",
         ),
         ({"top_k": 0}, "top_k is 0, must be at least 1"),
         ({"top_p": 0.0}, "top_p is 0.0, must be in (0, 1]"),

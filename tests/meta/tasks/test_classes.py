@@ -153,7 +153,7 @@ def test_texts_of_a_folder_and_of_jsonl_are_the_same_byte_ids(tmp_path):
 
 @pytest.mark.parametrize(
     ("files", "message"),
-    [({"a/1.png": b"no picture"}, "a/1.png is no image"), ({"1.png": b""}, "no labelled examples"),
+    [({"a/1.png": b"no picture"}, "a/1.png is not a readable image"), ({"1.png": b""}, "no labelled examples"),
      ({"a/1.csv": b""}, "no labelled examples"),
      ({"a/1.png": png(Image.new("L", (2, 2))), "b/1.txt": b"x"}, "images and texts")],
 )  # fmt: skip

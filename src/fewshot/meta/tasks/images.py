@@ -13,7 +13,7 @@ from io import BytesIO
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from fewshot.base.errors import BadFile
@@ -36,7 +36,8 @@ def as_pixels(data: bytes, side: int, n_channels: int, where: str) -> UInt8[Tens
                 whole = _on_white(ImageOps.exif_transpose(image)).convert("L" if n_channels == 1 else "RGB")
             small = whole.resize((side, side), Image.Resampling.LANCZOS)
     except UNREADABLE as error:
-        raise BadFile(f"{where} is not a readable image ({error}): repair or remove it") from None
+        reason = "of no known kind" if isinstance(error, UnidentifiedImageError) else str(error)
+        raise BadFile(f"{where} is not a readable image ({reason}): repair or remove it") from None
     return 255 - torch.frombuffer(bytearray(small.tobytes()), dtype=torch.uint8).view(side, side, n_channels)
 
 
