@@ -69,7 +69,7 @@ def test_a_pattern_that_no_layer_has_is_none_of_the_models() -> None:
 
 
 @pytest.mark.parametrize("n_layers", [3, 9])
-def test_the_number_of_graphs_is_that_of_the_patterns_not_of_the_layers(
+def test_the_number_of_compiled_graphs_is_that_of_the_patterns_not_of_the_layers(
     monkeypatch: pytest.MonkeyPatch, n_layers: int
 ) -> None:
     model = make(n_layers, "alternate(dense, banded(4), fixed(3, 1))")
