@@ -15,7 +15,8 @@ from torch import Tensor
 
 from fewshot.base.errors import check
 from fewshot.generate.next_logits import Steps
-from fewshot.generate.request import Completion, first_stop
+from fewshot.generate.request import Completion
+from fewshot.generate.stop import first_stop
 from fewshot.model.logprobs import checked_logprobs
 from fewshot.tokenizer.vocab import Tokenizer
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from fewshot.base.errors import check
 from fewshot.generate.decode import decode
-from fewshot.generate.request import Completion, Request, RequestState
+from fewshot.generate.request import Completion, Request
 from fewshot.generate.sampling import GREEDY, Sampling
+from fewshot.generate.stop import RequestState
 from fewshot.model.gpt import GPT
 from fewshot.tokenizer.vocab import Tokenizer
 

@@ -1,12 +1,7 @@
-"""One prompt to complete, the state of its completion as it grows, and the finished completion.
-
-`RequestState` is the only place that decides where a completion ends and what part of its text may be shown; `complete`
-and `stream` use it. It knows the tokenizer, no model.
-"""
+"""A prompt with how to complete it, and the finished completion. Knows no model and no tokenizer."""
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -14,7 +9,6 @@ from typing import Literal
 from fewshot.base.errors import check
 from fewshot.base.rng import seed_of
 from fewshot.generate.sampling import GREEDY, Sampling
-from fewshot.tokenizer.vocab import Tokenizer
 
 FinishReason = Literal["stop", "length"]
 
@@ -58,70 +52,3 @@ class Completion:
     tokens: tuple[int, ...]
     logprobs: tuple[float, ...]
     finish_reason: FinishReason
-
-
-class RequestState:
-    """The completion of one request as it grows, token by token.
-
-    `n_free` is the number of tokens that fit behind the prompt, where the context is a limit. It needs a tokenizer
-    whose tokens can be decoded one by one.
-    """
-
-    def __init__(self, request: Request, tokenizer: Tokenizer, *, n_free: int | None = None) -> None:
-        self.request, self.tokenizer = request, tokenizer
-        self.max_tokens = request.max_tokens if n_free is None else min(request.max_tokens, n_free)
-        self.finish_reason: FinishReason | None = None
-        self._stops = [text.encode() for text in request.stop]
-        self._longest_stop = max(map(len, self._stops), default=0)
-        self._tokens: list[int] = []
-        self._logprobs: list[float] = []
-        self._bytes = bytearray()
-        self._n_shown = 0  # bytes
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-
-    def add(self, token: int, logprob: float) -> None:
-        """Add one token; `finish_reason` is set when it ends the completion."""
-        self._tokens.append(token)
-        self._logprobs.append(logprob)
-        if token == self.tokenizer.eot:
-            self.finish_reason = "stop"
-            return
-        searched = max(0, len(self._bytes) - self._longest_stop)
-        self._bytes += self.tokenizer.decode_bytes([token])
-        end = first_stop(self._bytes, self._stops, searched)
-        if end is not None:
-            del self._bytes[end:]
-            self.finish_reason = "stop"
-        elif len(self._tokens) >= self.max_tokens:
-            self.finish_reason = "length"
-
-    def next_text(self) -> str:
-        """Return the text that can be shown now and was not returned before; always whole characters.
-
-        A character whose bytes are not all there yet is held back, and so is a tail that may begin a stop string.
-        """
-        finished = self.finish_reason is not None
-        end = len(self._bytes) if finished else len(self._bytes) - self._n_held_back()
-        piece = self._decoder.decode(bytes(self._bytes[self._n_shown : end]), final=finished)
-        self._n_shown = end
-        return piece
-
-    def _n_held_back(self) -> int:
-        """Return how many bytes at the end may be the beginning of a stop string."""
-        return max(
-            (n for stop in self._stops for n in range(1, len(stop)) if self._bytes.endswith(stop[:n])), default=0
-        )
-
-    def completion(self) -> Completion:
-        """Return the finished completion."""
-        return Completion(
-            text=self._bytes.decode("utf-8", errors="replace"),
-            tokens=tuple(self._tokens),
-            logprobs=tuple(self._logprobs),
-            finish_reason=self.finish_reason or "length",
-        )
-
-
-def first_stop(text: bytes | bytearray, stops: Sequence[bytes], searched: int = 0) -> int | None:
-    """Return where the first stop string at or behind `searched` begins, None where there is none."""
-    return min((at for at in (text.find(stop, searched) for stop in stops) if at >= 0), default=None)
