@@ -37,3 +37,19 @@ def test_no_number_is_left_out() -> None:
     wanted = {"A": range(1, 12), "W": range(1, 14), "D": range(1, 3), "S": range(1, 2), "N": range(1, 23)}
     wanted |= {"F": {*range(1, 27)} - {9, 22}, "T": {*range(1, 10)} - {8}, "M": range(1, 5), "U": {1, 3, 4, 5}}
     assert {f"{letter}{i}" for letter, ids in wanted.items() for i in ids} <= numbers
+
+
+def missing(page: str) -> list[str]:
+    """Return of all `FILE.py: name, name` in a page those whose file does not hold the name."""
+    files = [(path.as_posix(), path.read_text(encoding="utf-8")) for path in (ROOT / "src").rglob("*.py")]
+    absent = []
+    for file, names in re.findall(r"((?:\w+/)*\w+\.py): `?([A-Za-z_][\w.]*(?:, [A-Za-z_][\w.]*)*)", page):
+        code = "".join(text for path, text in files if path.endswith(f"/{file}"))
+        parts = [name.split(".")[-1] for name in names.split(", ")]
+        absent += [f"{file}: {name}" for name in parts if not re.search(rf"\b{name}\b", code)]
+    return absent
+
+
+def test_what_is_said_to_mend_a_fault_is_where_the_page_says() -> None:
+    assert missing("mended in `base/files.py: no_such_function`") == ["base/files.py: no_such_function"]
+    assert missing(PAGE) == []
