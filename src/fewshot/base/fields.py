@@ -1,4 +1,4 @@
-"""The comments of a configuration's fields, for help pages. In: a dataclass. Out: the comment of each field."""
+"""A configuration's fields for help pages: their comments, and their defaults as YAML has them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import inspect
 import io
 import tokenize
+from typing import Any
 
 
 def field_comments(kind: type) -> dict[str, str]:
@@ -28,3 +29,12 @@ def field_comments(kind: type) -> dict[str, str]:
             behind = [comments[node.end_lineno]] if node.end_lineno in comments else []
             by_field[node.target.id] = " ".join([*above, *behind])
     return by_field
+
+
+def as_yaml(value: Any) -> str:
+    """Return a plain value as it is written in a YAML file."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(as_yaml, value))}]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value) if value != "" else '""'

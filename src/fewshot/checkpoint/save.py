@@ -9,14 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from fewshot.base.errors import NotFinite, check
 from fewshot.base.files import usual_mode, written_whole
-from fewshot.base.tensors import first_not_finite
+from fewshot.base.tensors import extremes, first_not_finite
 from fewshot.checkpoint.folder import RunFolder
 from fewshot.checkpoint.manifest import TRAINING, WEIGHTS, is_as_written, write_manifest
 from fewshot.model.gpt import GPT
@@ -66,7 +65,7 @@ def check_finite(tensors: Mapping[str, Tensor]) -> None:
     """Raise `NotFinite` with the name and the range of the first tensor that holds a NaN or an infinity."""
     name = first_not_finite(tensors)
     if name is not None:
-        least, most = torch.aminmax(tensors[name].detach())
+        least, most = extremes(tensors[name])
         raise NotFinite(f"{name} is not finite: it goes from {least.item():g} to {most.item():g}")
 
 

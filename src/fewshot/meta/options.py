@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from fewshot.base.fields import field_comments
+from fewshot.base.fields import as_yaml, field_comments
 from fewshot.meta.experiment import EXPERIMENTS
 
 
@@ -46,7 +46,7 @@ def _option_groups(config: Any, name: str, comment: str) -> Iterator[OptionGroup
     values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     nested = {key: value for key, value in values.items() if dataclasses.is_dataclass(value)}
     options = tuple(
-        Option(_dotted(name, key), _as_yaml(value), comments[key]) for key, value in values.items() if key not in nested
+        Option(_dotted(name, key), as_yaml(value), comments[key]) for key, value in values.items() if key not in nested
     )
     summary = (inspect.getdoc(config) or "").partition("\n\n")[0].replace("\n", " ")
     yield OptionGroup(name, f"{summary} ({comment})" if comment else summary, options)
@@ -56,11 +56,3 @@ def _option_groups(config: Any, name: str, comment: str) -> Iterator[OptionGroup
 
 def _dotted(group: str, name: str) -> str:
     return f"{group}.{name}" if group else name
-
-
-def _as_yaml(value: Any) -> str:
-    if isinstance(value, tuple):
-        return f"[{', '.join(map(_as_yaml, value))}]"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return str(value) if value != "" else '""'

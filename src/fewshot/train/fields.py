@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
-from fewshot.base.fields import field_comments
+from fewshot.base.fields import as_yaml, field_comments
 from fewshot.dataset.prepare import SourceConfig
 from fewshot.train.resolve import KINDS
 
@@ -49,16 +49,8 @@ def _rows(name: str, kind: type) -> Iterator[tuple[str, str, str]]:
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             default = "chosen" if name in CHOSEN else "needed"
         else:
-            default = f"`{_spelled(field.default)}`"
+            default = f"`{as_yaml(field.default)}`"
         yield field.name, default, f"{_spelled_type(field.type)}{': ' if notes[field.name] else ''}{notes[field.name]}"
-
-
-def _spelled(value: object) -> str:
-    """Return a default as YAML has it."""
-    names = {None: "null", True: "true", False: "false"}
-    if value is None or isinstance(value, bool):
-        return names[value]
-    return "[]" if value == () else str(value)
 
 
 def _spelled_type(hint: object) -> str:
