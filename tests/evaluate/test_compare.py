@@ -4,6 +4,7 @@ import math
 from types import SimpleNamespace
 
 import pytest
+from small_evaluations import answers
 
 from fewshot.base.errors import BadValue
 from fewshot.evaluate import run
@@ -12,18 +13,6 @@ from fewshot.evaluate.compare import compare, gap, mcnemar
 from fewshot.evaluate.example import Example
 from fewshot.evaluate.metrics.metric import accuracy, perplexity, wilson_interval, written_exactly
 from fewshot.evaluate.tasks.table import make_task
-
-
-def answers(right: str, *, first: int = 0) -> list[Answer]:
-    """Choices between two: "1" is a right one, "0" a wrong one."""
-    return [
-        Answer(
-            example=Example(f"q{first + i}", "?", (" a", " b")),
-            logprobs=(-1.0, -2.0) if mark == "1" else (-2.0, -1.0),
-            n_tokens=(1, 1),
-        )
-        for i, mark in enumerate(right)
-    ]
 
 
 def test_a_paired_comparison_counts_the_questions_that_only_one_has_right() -> None:

@@ -3,34 +3,14 @@ from __future__ import annotations
 import json
 
 import pytest
-import torch
+from small_evaluations import SETTINGS, evaluate, listed, tiny_gpt
 
 from fewshot.base.errors import BadValue
 from fewshot.evaluate import run
-from fewshot.evaluate.demonstrations import drawn_episodes
 from fewshot.evaluate.example import Example
 from fewshot.evaluate.metrics.metric import accuracy, perplexity
-from fewshot.evaluate.models.gpt import GPTLanguageModel
 from fewshot.evaluate.result import Result, too_long
-from fewshot.evaluate.task import Task
 from fewshot.evaluate.tasks.table import make_task
-from fewshot.model.config import GPTConfig
-from fewshot.model.gpt import GPT
-
-SETTINGS = {"limit": 40, "seed": 0, "batch_size": 4}
-
-
-def tiny_gpt(n_vocab: int, n_ctx: int) -> GPTLanguageModel:
-    torch.manual_seed(0)
-    return GPTLanguageModel(GPT(GPTConfig(n_layers=1, d_model=16, n_heads=2, n_ctx=n_ctx, n_vocab=n_vocab)))
-
-
-def evaluate(*arguments, **settings) -> list[Result]:
-    return [result for answered in run.evaluate(*arguments, **settings) for result in answered.results()]
-
-
-def listed(task_fields: dict, evaluated: list[Example], training: list[Example]) -> Task:
-    return Task(name="t", source="test", episodes=drawn_episodes("t", evaluated, training), **task_fields)
 
 
 def test_a_result_comes_back_from_json_as_it_was(small_tokenizer, copier):

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from small_evaluations import SETTINGS, evaluate, listed, tiny_gpt
 
 from fewshot.base.errors import BadValue
 from fewshot.evaluate import run
@@ -15,29 +16,10 @@ from fewshot.evaluate.answer import Answer
 from fewshot.evaluate.demonstrations import drawn_episodes, harness_episodes, own_episodes
 from fewshot.evaluate.example import Episode, Example
 from fewshot.evaluate.metrics.metric import accuracy, greedy_accuracy, judged, perplexity, written_exactly
-from fewshot.evaluate.models.gpt import GPTLanguageModel
 from fewshot.evaluate.protocol import HARNESS
-from fewshot.evaluate.result import Result
 from fewshot.evaluate.scoring.answerer import Answerer
 from fewshot.evaluate.task import Task
 from fewshot.evaluate.tasks.table import make_task
-from fewshot.model.config import GPTConfig
-from fewshot.model.gpt import GPT
-
-SETTINGS = {"limit": 40, "seed": 0, "batch_size": 4}
-
-
-def tiny_gpt(n_vocab: int, n_ctx: int) -> GPTLanguageModel:
-    torch.manual_seed(0)
-    return GPTLanguageModel(GPT(GPTConfig(n_layers=1, d_model=16, n_heads=2, n_ctx=n_ctx, n_vocab=n_vocab)))
-
-
-def evaluate(*arguments, **settings) -> list[Result]:
-    return [result for answered in run.evaluate(*arguments, **settings) for result in answered.results()]
-
-
-def listed(task_fields: dict, evaluated: list[Example], training: list[Example]) -> Task:
-    return Task(name="t", source="test", episodes=drawn_episodes("t", evaluated, training), **task_fields)
 
 
 def test_a_model_that_copies_is_at_chance_without_shots_and_ideal_with_all(small_tokenizer, copier):

@@ -5,26 +5,13 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+from small_evaluations import answers
 
 from fewshot.evaluate import run
-from fewshot.evaluate.answer import Answer
-from fewshot.evaluate.example import Example
 from fewshot.evaluate.metrics.metric import accuracy
 from fewshot.evaluate.result import TaskAnswers
 from fewshot.evaluate.tasks.table import make_task
 from fewshot.evaluate.variation import in_order, over_seeds, repeats, spread, student95, turned, vary
-
-
-def answers(right: str, *, first: int = 0) -> list[Answer]:
-    """Choices between two: "1" is a right one, "0" a wrong one."""
-    return [
-        Answer(
-            example=Example(f"q{first + i}", "?", (" a", " b")),
-            logprobs=(-1.0, -2.0) if mark == "1" else (-2.0, -1.0),
-            n_tokens=(1, 1),
-        )
-        for i, mark in enumerate(right)
-    ]
 
 
 def test_spread_is_students_interval_worked_by_hand() -> None:

@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from measured_lines import BOUND, CONTEXT, FIRST, MAML, SECOND, curve
 
-from fewshot.meta.curves import Curve, Measured, from_json, point
+from fewshot.meta.curves import Measured, from_json
 from fewshot.meta.figures import against_examples, against_flops, figures
 from fewshot.meta.merge import grouped, merge
 from fewshot.meta.names import LEARNERS, learner_styles
@@ -20,26 +21,6 @@ from fewshot.meta.report import Section, sections
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 IMAGES = RESULTS.parents[1] / "docs" / "images"
 STORED = [RESULTS / "meta_sinusoid.json", *sorted(RESULTS.glob("meta_*.json"))]  # as docs/two-loops.md says
-
-
-def curve(learner: str, kind: str, means: dict[tuple[int, int], float]) -> Curve:
-    points = tuple(
-        point([mean - 0.01, mean + 0.01], n_examples=k, n_steps=n, flops=100.0 * (1 + k) * (1 + n))
-        for (k, n), mean in means.items()
-    )
-    return Curve(learner=learner, kind=kind, points=points)
-
-
-CONTEXT = curve("context", "context", {(1, 0): 0.5, (2, 0): 0.3, (4, 0): 0.1})
-MAML = curve("maml", "weights", {(1, 1): 0.9, (1, 5): 0.4, (2, 1): 0.8, (2, 5): 0.29})
-BOUND = curve("ideal", "bound", {(1, 0): 0.0, (2, 0): 0.0})
-FIRST = Measured(
-    tasks="lines",
-    quantity="error",
-    curves=(CONTEXT, BOUND),
-    history={"context": [{"iteration": 10.0, "loss": 2.0, "KL": 1.0}, {"iteration": 20.0, "loss": 1.0, "KL": 0.5}]},
-)
-SECOND = Measured(tasks="lines", quantity="error", curves=(MAML, BOUND))
 
 
 def drawn(*results: Measured) -> dict[str, str]:

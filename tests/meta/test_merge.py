@@ -4,23 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fewshot.meta.curves import Curve, Measured, point
+from measured_lines import BOUND, CONTEXT, MAML, SECOND, curve
+
+from fewshot.meta.curves import Measured
 from fewshot.meta.merge import grouped, learner_of, merge, plain_name, rows_of
 
-
-def curve(learner: str, kind: str, means: dict[tuple[int, int], float]) -> Curve:
-    points = tuple(
-        point([mean - 0.01, mean + 0.01], n_examples=k, n_steps=n, flops=100.0 * (1 + k) * (1 + n))
-        for (k, n), mean in means.items()
-    )
-    return Curve(learner=learner, kind=kind, points=points)
-
-
-CONTEXT = curve("context", "context", {(1, 0): 0.5, (2, 0): 0.3, (4, 0): 0.1})
-MAML = curve("maml", "weights", {(1, 1): 0.9, (1, 5): 0.4, (2, 1): 0.8, (2, 5): 0.29})
-BOUND = curve("ideal", "bound", {(1, 0): 0.0, (2, 0): 0.0})
 FIRST = Measured(tasks="lines", quantity="error", curves=(CONTEXT, BOUND))
-SECOND = Measured(tasks="lines", quantity="error", curves=(MAML, BOUND))
 
 
 def merged(*results: Measured) -> list[Measured]:

@@ -4,32 +4,13 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
+from measured_lines import BOUND, CONTEXT, FIRST, MAML, SECOND, curve
 
 from fewshot.base.files import write_json
 from fewshot.cli.main import main
 from fewshot.meta.curves import Curve, Measured, point, to_json
 from fewshot.meta.merge import grouped, merge
 from fewshot.meta.report import markdown_tables, pivot, sections, winners
-
-
-def curve(learner: str, kind: str, means: dict[tuple[int, int], float], spread: float = 0.01) -> Curve:
-    points = tuple(
-        point([mean - spread, mean + spread], n_examples=k, n_steps=n, flops=100.0 * (1 + k) * (1 + n))
-        for (k, n), mean in means.items()
-    )
-    return Curve(learner=learner, kind=kind, points=points, training_flops=12345.0)
-
-
-CONTEXT = curve("context", "context", {(1, 0): 0.5, (2, 0): 0.3, (4, 0): 0.1})
-MAML = curve("maml", "weights", {(1, 1): 0.9, (1, 5): 0.4, (2, 1): 0.8, (2, 5): 0.29})
-BOUND = curve("ideal", "bound", {(1, 0): 0.0, (2, 0): 0.0})
-FIRST = Measured(
-    tasks="lines",
-    quantity="error",
-    curves=(CONTEXT, BOUND),
-    history={"context": [{"iteration": 10.0, "loss": 2.0, "KL": 1.0}, {"iteration": 20.0, "loss": 1.0, "KL": 0.5}]},
-)
-SECOND = Measured(tasks="lines", quantity="error", curves=(MAML, BOUND))
 
 
 def test_the_best_learner_is_named_with_whether_the_intervals_are_apart():

@@ -6,6 +6,7 @@ import json
 import sys
 
 import pytest
+from race_articles import race_article
 
 from fewshot.base.errors import BadFile, BadValue
 from fewshot.bench.harness import write_repositories
@@ -71,15 +72,6 @@ def test_quacs_dialogues_make_the_episodes_of_the_original_file(hub, tmp_path):
     )
     assert ours == theirs
     assert len(ours) == 4
-
-
-def race_article(school, number):
-    problems = [("Who?", ["a", "b", "c", "d"], "B"), ("What  _  .", ["e", "f", "g", "h"], "D")]
-    questions, options, answers = map(list, zip(*problems, strict=True))
-    name, text = f"{school}{number}.txt", f"Text {number}."
-    rows = [{"example_id": name, "article": text, "question": question, "options": four, "answer": letter}
-            for question, four, letter in problems]  # fmt: skip
-    return {"id": name, "article": text, "questions": questions, "options": options, "answers": answers}, rows
 
 
 def test_races_questions_come_together_as_articles(hub, tmp_path):

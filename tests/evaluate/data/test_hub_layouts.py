@@ -4,16 +4,9 @@ from __future__ import annotations
 
 import json
 
+from race_articles import race_article
+
 from fewshot.evaluate.data.hub_layouts import coqa, race_as_harness, record
-
-
-def race_article(school, number):
-    problems = [("Who?", ["a", "b", "c", "d"], "B"), ("What  _  .", ["e", "f", "g", "h"], "D")]
-    questions, options, answers = map(list, zip(*problems, strict=True))
-    name, text = f"{school}{number}.txt", f"Text {number}."
-    rows = [{"example_id": name, "article": text, "question": question, "options": four, "answer": letter}
-            for question, four, letter in problems]  # fmt: skip
-    return {"id": name, "article": text, "questions": questions, "options": options, "answers": answers}, rows
 
 
 def test_the_harnesss_copy_of_race_keeps_its_order():

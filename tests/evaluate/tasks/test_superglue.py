@@ -6,28 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
+from superglue_files import MADE_UP, full, sample
 
 from fewshot.base.errors import BadFile
 from fewshot.evaluate.data.files import DataFolder
-from fewshot.evaluate.protocol import GPT3, PROTOCOLS, EvalProtocol
-from fewshot.evaluate.task import Task
+from fewshot.evaluate.protocol import PROTOCOLS, EvalProtocol
 from fewshot.evaluate.tasks.table import make_task
 
 PAPER = {"boolq": 3270, "cb": 56, "copa": 100, "rte": 277, "wsc": 104, "multirc": 953}  # Table C.1
-
-
-SAMPLE = "eval/format_samples/super_glue__boolq__1.0.2.zip"  # WiC and ReCoRD are here in samples alone
-
-
-MADE_UP = DataFolder(Path(__file__).resolve().parents[1] / "golden" / "samples" / "superglue")
-
-
-def full(task: str, shared_data: Path, protocol: EvalProtocol = GPT3) -> Task:
-    return make_task(task, data=DataFolder(shared_data / "eval/superglue"), protocol=protocol)
-
-
-def sample(task: str, shared_data: Path) -> Task:
-    return make_task(task, data=DataFolder(shared_data / SAMPLE))
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)

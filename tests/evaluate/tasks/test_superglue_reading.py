@@ -6,25 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from superglue_files import MADE_UP, full, sample
 
 from fewshot.evaluate.answer import Answer
 from fewshot.evaluate.data.files import DataFolder
-from fewshot.evaluate.protocol import GPT3, HARNESS, EvalProtocol
-from fewshot.evaluate.task import Task
+from fewshot.evaluate.protocol import HARNESS
 from fewshot.evaluate.tasks.table import make_task
-
-SAMPLE = "eval/format_samples/super_glue__boolq__1.0.2.zip"  # WiC and ReCoRD are here in samples alone
-
-
-MADE_UP = DataFolder(Path(__file__).resolve().parents[1] / "golden" / "samples" / "superglue")
-
-
-def full(task: str, shared_data: Path, protocol: EvalProtocol = GPT3) -> Task:
-    return make_task(task, data=DataFolder(shared_data / "eval/superglue"), protocol=protocol)
-
-
-def sample(task: str, shared_data: Path) -> Task:
-    return make_task(task, data=DataFolder(shared_data / SAMPLE))
 
 
 def test_multircs_answers_of_a_question_are_one_group_with_both_judgements(shared_data: Path) -> None:
