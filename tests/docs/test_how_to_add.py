@@ -414,7 +414,9 @@ def add_optimizer(copy: Copy) -> Check:
 
 def add_model_size(copy: Copy) -> Check:
     copy.add_row("model/presets.py", "TINY", '"tiny-2m": _tiny(3, 160, 5, 128, 32)')
-    copy.add_row("train/recipes.py", "RECIPES", '"tiny-2m": Recipe(batch_tokens=2048, lr=1.23e-3, ramp_tokens=0)')
+    copy.add_row(
+        "train/resolving/recipes.py", "RECIPES", '"tiny-2m": Recipe(batch_tokens=2048, lr=1.23e-3, ramp_tokens=0)'
+    )
 
     def check(text_file: Path, small_run: Path) -> None:
         run = copy.folder / "run"

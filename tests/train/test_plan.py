@@ -18,7 +18,7 @@ from fewshot.model.plan import activation_bytes
 from fewshot.train.config import OptimizerConfig
 from fewshot.train.optim import OPTIMIZERS, Optimizers
 from fewshot.train.plan import MAX_DAYS, check_early, check_whole, in_words, is_sure, plan_run, state_bytes
-from fewshot.train.resolve import RunConfig, resolve
+from fewshot.train.resolving.resolve import RunConfig, resolve
 from fewshot.train.run import read_run_config, start
 
 GIB = 2**30

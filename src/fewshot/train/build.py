@@ -24,7 +24,7 @@ from fewshot.kernels.compiler import compiler_problem
 from fewshot.model.gpt import GPT
 from fewshot.model.machine import compile_blocks, machine_device, requirements_of
 from fewshot.train.optim import Optimizers
-from fewshot.train.resolve import RunConfig
+from fewshot.train.resolving.resolve import RunConfig
 from fewshot.train.step import Precision, choose_precision
 
 MIN_COMPILED_WIDTH = 256  # on a CPU: narrower models gain nothing from the half minute that compiling takes (LOG.md)

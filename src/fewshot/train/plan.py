@@ -18,8 +18,8 @@ from fewshot.dataset.prepare import DataConfig, Say
 from fewshot.model.config import GPTConfig
 from fewshot.model.machine import free_memory_bytes, matmul_flops_per_second
 from fewshot.model.plan import activation_bytes, n_block_parameters, n_parameters
-from fewshot.train.overrides import one_spelling, section
-from fewshot.train.resolve import EFFICIENCY, EXAMPLE, RunConfig, resolve
+from fewshot.train.resolving.overrides import one_spelling, section
+from fewshot.train.resolving.resolve import EFFICIENCY, EXAMPLE, RunConfig, resolve
 from fewshot.train.schedule import count_steps, whole_rows
 from fewshot.train.step import choose_precision, fitting_rows
 

@@ -21,7 +21,7 @@ from fewshot.train.build import Setup, build
 from fewshot.train.loop import train
 from fewshot.train.metrics import StepMetrics
 from fewshot.train.plan import check_early, check_whole, is_sure, with_micro_rows
-from fewshot.train.resolve import RunConfig, check_sections, data_config, resolve, section, wanted_vocab
+from fewshot.train.resolving.resolve import RunConfig, check_sections, data_config, resolve, section, wanted_vocab
 from fewshot.train.schedule import count_steps
 
 MAY_CHANGE = (

@@ -11,7 +11,7 @@ import pytest
 
 from fewshot.base.errors import BadValue
 from fewshot.train.config import LoopConfig, OptimizerConfig, ScheduleConfig
-from fewshot.train.resolve import RunConfig, check_sections, data_config, resolve
+from fewshot.train.resolving.resolve import RunConfig, check_sections, data_config, resolve
 
 GOLDEN = Path(__file__).parent / "golden"
 
