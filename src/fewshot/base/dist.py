@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from typing import TypeVar
 
 T = TypeVar("T")
+WAIT = timedelta(minutes=10)
 
 
 def rank() -> int:
@@ -24,11 +26,21 @@ def gather(value: T) -> list[T]:
         return [value]
     import torch.distributed
 
-    if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("gloo")
+    join()
     values: list[T | None] = [None] * n_ranks()
     torch.distributed.all_gather_object(values, value)
     return values  # type: ignore[return-value]  # all are filled
+
+
+def join(device: str = "cpu") -> None:
+    """Form the group of all processes, if it is not there yet; on a GPU what lies there goes by NCCL.
+
+    A process that waits for another longer than `WAIT` raises: that one is gone, or hangs.
+    """
+    import torch.distributed
+
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=WAIT)
 
 
 def finish() -> None:
