@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     from fewshot.checkpoint.folder import RunFolder
     from fewshot.checkpoint.formats.table import FORMATS, check_convertible, format_of
     from fewshot.checkpoint.load import load_run
-    from fewshot.checkpoint.manifest import MANIFEST
+    from fewshot.checkpoint.folder import MANIFEST
     from fewshot.checkpoint.save import save
 
     needed = " or ".join(["a run", *(row.description for row in FORMATS.values())]) + " is needed"
