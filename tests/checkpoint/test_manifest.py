@@ -12,7 +12,6 @@ import pytest
 from fewshot.base.errors import DamagedCheckpoint
 from fewshot.checkpoint.folder import MANIFEST
 from fewshot.checkpoint.manifest import (
-    TRAINING,
     WEIGHTS,
     is_as_written,
     part_name,

@@ -33,8 +33,8 @@ class Writer:
     def __init__(self, run: RunFolder, *, keep: int) -> None:
         self._run, self._keep = run, keep
         self._gather = own_gather()
-        self._thread: threading.Thread | None = None
-        self._stopped = threading.Event()
+        self._done, self._stopped = threading.Event(), threading.Event()
+        self._done.set()
         self._refusal: OSError | None = None  # why the last checkpoint was not written
         self._failure: BaseException | None = None  # any other error of the thread
         self._unpruned: int | None = None  # the step of a whole checkpoint that older ones may be deleted for
@@ -72,14 +72,16 @@ class Writer:
                 self._refused(error, path)
             except BaseException as error:  # noqa: BLE001 - raised by `wait`, in the thread that trains
                 self._failure = error
+            finally:
+                self._done.set()
 
-        self._thread = threading.Thread(target=write, name="checkpoint")
-        self._thread.start()
+        self._done.clear()
+        threading.Thread(target=write, name="checkpoint").start()
         return path
 
     def wait(self) -> None:
         """Wait until nothing is being written; raises what went wrong, but for a refusal of the system."""
-        self._join()
+        self._done.wait()
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise failure
@@ -110,22 +112,17 @@ class Writer:
             if error is None:
                 self.finish()
             elif not isinstance(error, KeyboardInterrupt):
-                self._join()  # without a word of its own: there is an error already
+                self._done.wait()  # without a word of its own: there is an error already
         except KeyboardInterrupt:
             self._stop()
             raise
         if isinstance(error, KeyboardInterrupt):
             self._stop()
 
-    def _join(self) -> None:
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-
     def _stop(self) -> None:
         """End what is being written; nothing of it stays."""
         self._stopped.set()
-        self._join()
+        self._done.wait()  # not Thread.join: interrupted once, Python 3.11 takes the thread for ended
 
     def _check_stop(self) -> None:
         if self._stopped.is_set():
