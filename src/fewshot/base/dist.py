@@ -4,18 +4,41 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from fewshot.base.errors import FewshotError
 
 T = TypeVar("T")
 
 
-class Gather(Protocol):
-    """A function that returns the values of all processes, by rank; every process must call it."""
+@dataclass(frozen=True)
+class Processes:
+    """Processes that work together: this one's number, how many they are, and a channel to exchange values on."""
 
-    def __call__(self, value: T, /) -> list[T]:
-        """Return this value and those of all other processes."""
+    rank: int
+    n_ranks: int
+    exchange: Callable[[Any], list[Any]]  # the values of all, by rank; every process must call it
+
+    def together(self, action: Callable[[], T]) -> list[T]:
+        """Return what `action` gave on each process, by rank; what it raised on any of them is raised on all.
+
+        So all take the same way, and none waits for another that has failed. That holds for `OSError`, `MemoryError`
+        and this program's own errors; of several the lowest rank's is raised. Every process must call it.
+        """
+        outcome: tuple[T | None, Exception | None]
+        try:
+            outcome = action(), None
+        except (OSError, MemoryError, FewshotError) as error:
+            outcome = None, error
+        outcomes = self.exchange(outcome)
+        for _, failure in outcomes:
+            if failure is not None:
+                raise failure
+        return [value for value, _ in outcomes]
+
+
+ALONE = Processes(0, 1, lambda value: [value])
 
 
 def rank() -> int:
@@ -28,41 +51,28 @@ def n_ranks() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def gather(value: T, /) -> list[T]:
+def gather(value: T) -> list[T]:
     """Return the values of all processes, by rank; every process must call it."""
-    return _gather(value, None)
-
-
-def own_gather() -> Gather:
-    """Return a `gather` on a channel of its own, so that a thread may use it beside what training exchanges.
-
-    Every process must call this, and then the returned function equally often.
-    """
     if n_ranks() == 1:
-        return gather
+        return [value]
+    _join()
+    return _all_values(value, None)
+
+
+def all_processes() -> Processes:
+    """Return all processes, with the channel that `gather` uses."""
+    return ALONE if n_ranks() == 1 else Processes(rank(), n_ranks(), gather)
+
+
+def own_channel() -> Processes:
+    """Return all processes, with a new channel: for a thread beside training. Every process must call it."""
+    if n_ranks() == 1:
+        return ALONE
     import torch.distributed
 
     _join()
     group = torch.distributed.new_group(backend="gloo")
-    return lambda value: _gather(value, group)
-
-
-def together(action: Callable[[], T], gather: Gather) -> list[T]:
-    """Return what `action` gave on each process, by rank; what it raised on any of them is raised on all.
-
-    So all processes take the same way, and none waits for another that has failed. That holds for `OSError`,
-    `MemoryError` and this program's own errors; of several, the lowest rank's is raised. Every process must call it.
-    """
-    outcome: tuple[T | None, Exception | None]
-    try:
-        outcome = action(), None
-    except (OSError, MemoryError, FewshotError) as error:
-        outcome = None, error
-    outcomes = gather(outcome)
-    for _, failure in outcomes:
-        if failure is not None:
-            raise failure
-    return [value for value, _ in outcomes]  # type: ignore[misc]  # no action failed
+    return Processes(rank(), n_ranks(), lambda value: _all_values(value, group))
 
 
 def finish() -> None:
@@ -81,12 +91,9 @@ def _join() -> None:
         torch.distributed.init_process_group("gloo")
 
 
-def _gather(value: T, group: Any) -> list[T]:
-    if n_ranks() == 1:
-        return [value]
+def _all_values(value: Any, group: Any) -> list[Any]:
     import torch.distributed
 
-    _join()
-    values: list[T | None] = [None] * n_ranks()
+    values: list[Any] = [None] * n_ranks()
     torch.distributed.all_gather_object(values, value, group=group)
-    return values  # type: ignore[return-value]  # all are filled
+    return values

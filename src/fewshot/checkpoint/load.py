@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fewshot.base.dist import Gather
+from fewshot.base.dist import ALONE, Processes
 from fewshot.base.errors import BadFile, DamagedCheckpoint
 from fewshot.base.files import read_json, sha256_file
 from fewshot.base.log import note
@@ -61,16 +61,16 @@ def find_checkpoint(path: Path) -> Checkpoint:
     return checkpoint
 
 
-def newest_whole(run: RunFolder, *, gather: Gather | None = None) -> tuple[Checkpoint, str]:
+def newest_whole(run: RunFolder, *, processes: Processes = ALONE) -> tuple[Checkpoint, str]:
     """Return the newest checkpoint of a run whose files are all whole, and what is wrong with the newer ones, if any.
 
-    Damaged ones are left where they are. A run without a whole checkpoint raises `DamagedCheckpoint`. Given `gather`,
-    every process must call this, and each reads a share of the files.
+    Damaged ones are left where they are. A run without a whole checkpoint raises `DamagedCheckpoint`. Of
+    several processes each must call this, and reads a share of the files.
     """
     checkpoints, path, damage = run.checkpoint_folders(), run.path, list[str]()
     for folder in reversed(checkpoints):
         try:
-            checkpoint = verify(folder, gather=gather)
+            checkpoint = verify(folder, processes=processes)
         except DamagedCheckpoint as error:
             damage.append(str(error))
             continue

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from fewshot.base.config import cast, from_plain, to_plain
-from fewshot.base.dist import Gather, n_ranks, rank, together
+from fewshot.base.dist import ALONE, Processes
 from fewshot.base.errors import BadFile, DamagedCheckpoint, FewshotError
 from fewshot.base.files import decode_text, parse_json, read_bytes, sha256_file, to_json, write_text
 from fewshot.checkpoint.folder import MANIFEST, RunFolder, checkpoint_name
@@ -98,24 +98,22 @@ def read_manifest(folder: Path) -> Checkpoint:
         raise DamagedCheckpoint(f"{error}; {way_out}") from None
 
 
-def verify(folder: Path, *, gather: Gather | None = None) -> Checkpoint:
+def verify(folder: Path, *, processes: Processes = ALONE) -> Checkpoint:
     """Return the checkpoint in `folder`; raise `DamagedCheckpoint`, with the file, if it is not what was written.
 
-    Given `gather`, every process must call this; each reads a share of the files, and all come to the same result.
+    Each of several processes reads a share of the files, and all come to the same result.
     """
-    if gather is None:
-        return _verify(folder)
-    return together(lambda: _verify(folder, number=rank(), n_shares=n_ranks()), gather)[rank()]
+    return processes.together(lambda: _verify(folder, processes))[processes.rank]
 
 
-def _verify(folder: Path, *, number: int = 0, n_shares: int = 1) -> Checkpoint:
-    """Return the checkpoint in `folder`, after reading the share `number` of its files."""
+def _verify(folder: Path, processes: Processes) -> Checkpoint:
+    """Return the checkpoint in `folder`, after reading this process's share of its files."""
     try:
         checkpoint = read_unverified(folder)
     except FewshotError as error:
         named = str(error) if str(folder) in str(error) else f"{folder / MANIFEST}: {error}"
         raise DamagedCheckpoint(named) from None
-    for name in sorted(checkpoint.files)[number::n_shares]:
+    for name in sorted(checkpoint.files)[processes.rank :: processes.n_ranks]:
         file = folder / name
         if not file.is_file():
             raise DamagedCheckpoint(f"{file} is missing")

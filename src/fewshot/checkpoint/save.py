@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fewshot.base.dist import Gather, gather, n_ranks, rank, together
+from fewshot.base.dist import ALONE, Processes
 from fewshot.base.errors import BadFile, NotFinite, check
 from fewshot.base.files import usual_mode, written_whole
 from fewshot.base.tensors import extremes, first_not_finite
@@ -65,20 +65,20 @@ def save(
     return write_checkpoint(run, content, step=step, config=model.config, counters=counters or {})
 
 
-def check_content(content: Content, *, gather: Gather = gather) -> None:
+def check_content(content: Content, *, processes: Processes = ALONE) -> None:
     """Raise `NotFinite`, on all processes, if a piece on any of them holds a NaN or an infinity."""
     pieces = {piece.name: piece.tensor for held in content.values() for piece in held}
-    together(lambda: check_finite(pieces), gather)
+    processes.together(lambda: check_finite(pieces))
 
 
-def share_of(content: Content, *, gather: Gather = gather) -> dict[str, list[Piece]]:
+def share_of(content: Content, *, processes: Processes = ALONE) -> dict[str, list[Piece]]:
     """Return what this process writes: of pieces that several hold, each is written by one of them.
 
     By that which has the fewest bytes to write so far. Every process must call it.
     """
     held = {(file, piece.key): piece for file, pieces in content.items() for piece in pieces if piece.tensor.numel()}
     table = {key: (piece.name, piece.shape, piece.ranges, piece.tensor.nbytes) for key, piece in held.items()}
-    tables = gather(table)
+    tables = processes.exchange(table)
     every = {key: row for other in tables for key, row in other.items()}
     stored: dict[tuple[str, str], int] = {}
     for (file, _), (name, _, ranges, _) in every.items():
@@ -89,7 +89,7 @@ def share_of(content: Content, *, gather: Gather = gather) -> dict[str, list[Pie
     for key, (_, _, _, size) in sorted(every.items(), key=lambda item: (-item[1][-1], item[0])):
         writer = min((number for number, other in enumerate(tables) if key in other), key=lambda n: (n_bytes[n], n))
         n_bytes[writer] += size
-        if writer == rank():
+        if writer == processes.rank:
             share[key[0]].append(held[key])
     return share
 
@@ -101,7 +101,7 @@ def write_checkpoint(
     step: int,
     config: GPTConfig,
     counters: Mapping[str, Any],
-    gather: Gather = gather,
+    processes: Processes = ALONE,
     check_stop: Callable[[], None] = lambda: None,
 ) -> Path:
     """Write the checkpoint `run/checkpoints/step-N` of all processes' shares and return its folder.
@@ -109,7 +109,7 @@ def write_checkpoint(
     Every process must call it, with the same `step`, into a folder that all of them see. An `OSError` on one of them,
     or what `check_stop` raises between files, is raised on all: no part of the checkpoint stays.
     """
-    path, is_first = RunFolder(run).checkpoint(step), rank() == 0
+    path, is_first = RunFolder(run).checkpoint(step), processes.rank == 0
     with contextlib.ExitStack() as stack:
 
         def begin() -> str:
@@ -121,8 +121,10 @@ def write_checkpoint(
 
         def write() -> dict[str, Any]:
             if not Path(partial).is_dir():
-                raise BadFile(f"process {rank()} does not see {run}: a run lies on a disk that all processes share")
-            return _write_files(Path(partial), share, check_stop)
+                raise BadFile(
+                    f"process {processes.rank} does not see {run}: a run lies on a disk that all processes share"
+                )
+            return _write_files(Path(partial), share, processes, check_stop)
 
         def commit() -> None:
             files = {name: recorded for part in written for name, recorded in part.items()}
@@ -130,19 +132,19 @@ def write_checkpoint(
             check_stop()
             stack.close()  # the rename: from here on it is a checkpoint
 
-        partial = together(lambda: begin() if is_first else "", gather)[0]
-        written = together(write, gather)
-        together(lambda: commit() if is_first else None, gather)
+        partial = processes.together(lambda: begin() if is_first else "")[0]
+        written = processes.together(write)
+        processes.together(lambda: commit() if is_first else None)
     return path
 
 
-def _write_files(folder: Path, share: Content, check_stop: Callable[[], None]) -> dict[str, Any]:
+def _write_files(folder: Path, share: Content, processes: Processes, check_stop: Callable[[], None]) -> dict[str, Any]:
     """Write the files of this process and return what the manifest records of each."""
     recorded = {}
     for file, pieces in share.items():
         check_stop()
-        if pieces or n_ranks() == 1:  # of several processes, some may have nothing to write
-            path = folder / part_name(file, rank(), n_ranks())
+        if pieces or processes.n_ranks == 1:  # of several processes, some may have nothing to write
+            path = folder / part_name(file, processes.rank, processes.n_ranks)
             write_tensors(path, {piece.key: piece.tensor for piece in pieces})
             recorded[path.name] = describe(path)
             with path.open("rb+") as written:  # on this machine, which may be another than the one that renames

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fewshot.base.dist import own_gather, rank
+from fewshot.base.dist import own_channel
 from fewshot.base.log import note
 from fewshot.checkpoint.folder import RunFolder
 from fewshot.checkpoint.pieces import Piece
@@ -32,7 +32,7 @@ class Writer:
 
     def __init__(self, run: RunFolder, *, keep: int) -> None:
         self._run, self._keep = run, keep
-        self._gather = own_gather()
+        self._processes = own_channel()
         self._done, self._stopped = threading.Event(), threading.Event()
         self._done.set()
         self._refusal: OSError | None = None  # why the last checkpoint was not written
@@ -48,8 +48,8 @@ class Writer:
         it may still be discarded (not `is_final`), by `keep`. Numbers that are not finite raise `NotFinite`.
         """
         self.wait()
-        check_content(content, gather=self._gather)
-        share = share_of(content, gather=self._gather)
+        check_content(content, processes=self._processes)
+        share = share_of(content, processes=self._processes)
         copies = {file: [_copied(piece) for piece in pieces] for file, pieces in share.items()}
         path = self._run.checkpoint(step)
         self._refusal = self._unpruned = None
@@ -62,7 +62,7 @@ class Writer:
                     step=step,
                     config=config,
                     counters=counters,
-                    gather=self._gather,
+                    processes=self._processes,
                     check_stop=self._check_stop,
                 )
                 self._unpruned = step
@@ -94,7 +94,7 @@ class Writer:
     def discard(self) -> None:
         """Wait, and delete the last checkpoint, which has proved to be of no use."""
         self.wait()
-        if self._unpruned is not None and rank() == 0:
+        if self._unpruned is not None and self._processes.rank == 0:
             discard(self._run.checkpoint(self._unpruned))
         self._unpruned = None
 
@@ -130,13 +130,13 @@ class Writer:
 
     def _refused(self, error: OSError, path: Path) -> None:
         self._refusal = error
-        if rank() == 0 and not self._stopped.is_set():
+        if self._processes.rank == 0 and not self._stopped.is_set():
             older = self._run.checkpoint_folders()
             newest = f"the newest is {older[-1].name}" if older else "there is none yet"
             note(f"the checkpoint {path} was not written: {_reason(error)}; {newest}; training goes on")
 
     def _prune(self) -> None:
-        if self._unpruned is None or rank() != 0:
+        if self._unpruned is None or self._processes.rank != 0:
             return
         try:
             prune(self._run.path, keep=self._keep, newest=self._unpruned)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fewshot.base.config import from_plain, lay_over, to_plain, write_yaml
-from fewshot.base.dist import gather, n_ranks
+from fewshot.base.dist import all_processes, n_ranks
 from fewshot.base.errors import BadValue
 from fewshot.base.lock import hold
 from fewshot.checkpoint.folder import RunFolder
@@ -128,7 +128,7 @@ def _newest_checkpoint(run: RunFolder, say: Say) -> Checkpoint | None:
     """
     if not run.checkpoint_folders() and not any(run.checkpoints.glob("[!.]*")):
         return None
-    checkpoint, damage = newest_whole(run, gather=gather)
+    checkpoint, damage = newest_whole(run, processes=all_processes())
     if damage:
         say(f"{damage}; going on from step {checkpoint.step:,} instead")
     return checkpoint
