@@ -40,7 +40,11 @@ def _adamw(parts: Parts, config: OptimizerConfig, layout: Layout) -> list[torch.
     adamw = torch.optim.AdamW(groups, lr=config.lr, betas=betas, eps=config.eps, **how)
     for weight in held:  # as it would itself at the first step, so that a checkpoint can be read into it
         count = torch.zeros((), dtype=torch.float32, device=weight.device)
-        adamw.state[weight] = {"step": count, "exp_avg": torch.zeros_like(weight), "exp_avg_sq": torch.zeros_like(weight)}
+        adamw.state[weight] = {
+            "step": count,
+            "exp_avg": torch.zeros_like(weight),
+            "exp_avg_sq": torch.zeros_like(weight),
+        }
     return [adamw]
 
 
@@ -61,7 +65,9 @@ def _with_muon(
     joint = [part for part in matrices if part.name.endswith("c_attn.weight") and beta2 is not None]
     names = {part.name for part in joint}
     single = [part for part in matrices if part.name not in names]
-    groups = [{"params": [part.local for part in group], "pieces": n} for group, n in ((joint, 3), (single, 1)) if group]
+    groups = [
+        {"params": [part.local for part in group], "pieces": n} for group, n in ((joint, 3), (single, 1)) if group
+    ]
     owners = Owners([*joint, *single], model.config, layout) if layout.n_processes > 1 else None
     muon = Muon(
         groups,
@@ -94,7 +100,9 @@ class Optimizers:
     def squared_norm(self) -> Float[Tensor, ""]:
         """Return the square of the norm of the gradients that this process owns; squares are added in float64."""
         gradients = [part.gradient for part in self.parts if part.owned]
-        norms = [torch.linalg.vector_norm(gradient, dtype=torch.float64) for gradient in gradients if gradient is not None]
+        norms = [
+            torch.linalg.vector_norm(gradient, dtype=torch.float64) for gradient in gradients if gradient is not None
+        ]
         return torch.stack(norms).square().sum() if norms else torch.zeros((), dtype=torch.float64)
 
     def clip(self, norm: float, largest: float) -> None:

@@ -29,11 +29,10 @@ class Gradient:
 
     loss: float  # nats a token
     norm: float  # of all gradients together, before clipping
-    stop: bool = False  # whether some process was asked to stop
 
 
-def compute_gradient(setup: Setup, step: Step, *, stop: bool = False) -> Gradient:
-    """Leave the gradient of the step's batch in the parameters; `stop` says whether this process was asked to stop."""
+def compute_gradient(setup: Setup, step: Step) -> Gradient:
+    """Leave the gradient of the step's batch in the parameters; return its loss and norm."""
     setup.model.train()
     loop = setup.config.loop
     rows = loop.micro_rows
@@ -49,12 +48,10 @@ def compute_gradient(setup: Setup, step: Step, *, stop: bool = False) -> Gradien
         )
 
     n_tokens = step.n_rows * setup.config.model.n_ctx
-    return gradient_of(setup, micro_batch, math.ceil(step.n_rows / rows), n_tokens=n_tokens, stop=stop)
+    return gradient_of(setup, micro_batch, math.ceil(step.n_rows / rows), n_tokens=n_tokens)
 
 
-def gradient_of(
-    setup: Setup, batch_of: Callable[[int], Batch], n: int, *, n_tokens: int, stop: bool = False
-) -> Gradient:
+def gradient_of(setup: Setup, batch_of: Callable[[int], Batch], n: int, *, n_tokens: int) -> Gradient:
     """Leave the gradient of the mean loss over `n` batches, which have `n_tokens` targets together, in the parameters.
 
     `batch_of` is also asked for some beyond the last, which are to count nothing.
@@ -64,8 +61,8 @@ def gradient_of(
     add_tied_gradients(setup.model, setup.layout)
     exact = setup.layout.exact
     squares = squares_by_row(setup.optimizers.parts) if exact else setup.optimizers.squared_norm()[None]
-    loss, (square, stops) = totals(setup, losses, mine, squares, torch.tensor([stop]))
-    return Gradient(loss=loss, norm=math.sqrt(square), stop=stops > 0)
+    loss, square = totals(setup, losses, mine, squares)
+    return Gradient(loss=loss, norm=math.sqrt(square))
 
 
 def update(setup: Setup, step: Step, gradient: Gradient) -> None:
@@ -118,9 +115,9 @@ def dropout_keys(model: GPT, batch: Batch, seed: int) -> Tensor | None:
 
 
 def totals(
-    setup: Setup, losses: Sequence[Tensor], mine: Sequence[int], *others: Tensor
-) -> tuple[float, list[float]]:
-    """Return the sum of the losses of all processes, and that of each of the `others`, vectors of one length everywhere.
+    setup: Setup, losses: Sequence[Tensor], mine: Sequence[int], others: Tensor | None = None
+) -> tuple[float, float]:
+    """Return the sum of the losses of all processes, and that of `others`, a vector of one length everywhere.
 
     One exchange. Each loss is counted by one process and all are added in the order of their numbers.
     """
@@ -128,7 +125,6 @@ def totals(
     by_number = torch.zeros(n, dtype=torch.float64)
     if setup.layout.counts_loss:
         by_number[list(mine)] = torch.stack(list(losses)).double().cpu()
-    joined = torch.cat([by_number, *[other.double().cpu() for other in others]])
-    parts = setup.layout.total(joined).split([n, *[len(other) for other in others]])
-    loss, *sums = [float(part.sum()) for part in parts]
-    return loss, sums
+    joined = by_number if others is None else torch.cat([by_number, others.double().cpu()])
+    added = setup.layout.total(joined)
+    return float(added[:n].sum()), float(added[n:].sum())

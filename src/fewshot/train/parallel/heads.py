@@ -115,9 +115,7 @@ def _cut(
     place = "attn" if hasattr(module, "c_attn") else "mlp"
     linear = kind(1, 1, device="meta")
     for end, parameter in whole.named_parameters():
-        ranges = tensor_parallel_ranges(
-            f"{place}.{name}.{end}", tuple(parameter.shape), config, rank=rank, size=size
-        )
+        ranges = tensor_parallel_ranges(f"{place}.{name}.{end}", tuple(parameter.shape), config, rank=rank, size=size)
         rows = [parameter[tuple(slice(*ends) for ends in cut)] for cut in ranges]
         setattr(linear, end, nn.Parameter(torch.cat(rows).clone()))
     linear.out_features, linear.in_features = linear.weight.shape

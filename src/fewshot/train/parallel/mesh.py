@@ -86,6 +86,10 @@ class Layout:
         groups = [dist.new_group([i, i + last]) for i in range(per_stage)]
         return groups[self.rank % per_stage]
 
+    def any(self, flag: bool) -> bool:
+        """Return whether `flag` is true on any process; all must ask."""
+        return flag if self.mesh is None else bool(self.total(torch.tensor(float(flag))) > 0)
+
     def total(self, values: Tensor) -> Tensor:
         """Return the sum over all processes of what each has, the same bits on all of them."""
         if self.mesh is not None:

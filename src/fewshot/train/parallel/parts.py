@@ -49,7 +49,9 @@ class Part:
             first = end
 
 
-def tensor_parallel_ranges(name: str, shape: tuple[int, ...], config: GPTConfig, *, rank: int, size: int) -> list[Ranges]:
+def tensor_parallel_ranges(
+    name: str, shape: tuple[int, ...], config: GPTConfig, *, rank: int, size: int
+) -> list[Ranges]:
     """Return the rectangles of a parameter that number `rank` of `size` tensor-parallel processes holds."""
     whole = [(0, n) for n in shape]
     if size == 1 or not name.endswith(BY_ROWS + BY_COLUMNS):
@@ -112,4 +114,3 @@ def parts_of(model: GPT, layout: Layout) -> list[Part]:
         assert sum(rows[1] - rows[0] for rows, *_ in ranges) == len(local), f"{name}: {ranges}, {tuple(local.shape)}"
         parts.append(Part(name, shape, parameter, local, ranges, owned))
     return parts
-
