@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from fewshot.base.errors import FewshotError
 
 T = TypeVar("T")
+WAIT = timedelta(minutes=10)
+WRITING = timedelta(hours=1)  # a process may wait for another that writes to a slow disk
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,19 @@ def gather(value: T) -> list[T]:
     """Return the values of all processes, by rank; every process must call it."""
     if n_ranks() == 1:
         return [value]
-    _join()
+    join()
     return _all_values(value, None)
+
+
+def join(device: str = "cpu") -> None:
+    """Form the group of all processes, if it is not there yet; on a GPU what lies there goes by NCCL.
+
+    A process that waits for another longer than `WAIT` raises: that one is gone, or hangs.
+    """
+    import torch.distributed
+
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=WAIT)
 
 
 def all_processes() -> Processes:
@@ -70,8 +84,8 @@ def own_channel() -> Processes:
         return ALONE
     import torch.distributed
 
-    _join()
-    group = torch.distributed.new_group(backend="gloo")
+    join()
+    group = torch.distributed.new_group(backend="gloo", timeout=WRITING)
     return Processes(rank(), n_ranks(), lambda value: _all_values(value, group))
 
 
@@ -82,13 +96,6 @@ def finish() -> None:
 
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
-
-
-def _join() -> None:
-    import torch.distributed
-
-    if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("gloo")
 
 
 def _all_values(value: Any, group: Any) -> list[Any]:
