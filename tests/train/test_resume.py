@@ -75,7 +75,9 @@ def words(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "normuon"])
-def test_a_run_killed_at_three_random_steps_ends_with_the_same_bits(tmp_path: Path, words: Path, optimizer: str) -> None:
+def test_a_run_killed_at_three_random_steps_ends_with_the_same_bits(
+    tmp_path: Path, words: Path, optimizer: str
+) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     given = ["--text", str(words), *SETTINGS, "--optimizer.name", optimizer]
     assert ended(fewshot("train", *given, "--out", str(whole))) == 0
