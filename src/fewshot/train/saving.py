@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ from fewshot.base.config import cast, from_plain
 from fewshot.base.errors import BadValue, DamagedCheckpoint, Diverged, NotFinite
 from fewshot.base.interrupt import StopRequest
 from fewshot.checkpoint.folder import RunFolder
-from fewshot.checkpoint.manifest import Checkpoint
-from fewshot.checkpoint.save import discard, save
+from fewshot.checkpoint.manifest import TRAINING, WEIGHTS, Checkpoint
+from fewshot.checkpoint.pieces import whole_pieces
+from fewshot.checkpoint.writer import Writer
 from fewshot.dataset.loader import load_batch, validation_batches
 from fewshot.dataset.pack import Packed
 from fewshot.model.gpt import GPT
@@ -32,6 +33,7 @@ class Guard:
 
     run: RunFolder
     optimizer: OptimizerConfig
+    settle: Callable[[], None] = lambda: None  # waits for the checkpoint that is being written
 
     def check(self, what: str, value: float, *, step: int, updated: bool) -> None:
         """Raise `Diverged` unless `value`, which is `what` of this step, is a finite number.
@@ -43,6 +45,7 @@ class Guard:
 
     def diverged(self, what: str, *, step: int, updated: bool) -> Diverged:
         """Return the error that tells `what` is not finite in this step, before or after the weights were `updated`."""
+        self.settle()
         checkpoints = self.run.checkpoint_folders()
         last = f"the last good checkpoint is {checkpoints[-1]}" if checkpoints else "there is no earlier checkpoint"
         where = "" if checkpoints else f", in a new folder or after deleting {self.run.path}"
@@ -68,9 +71,13 @@ class Saver:
     run: RunFolder
     setup: Setup
     guard: Guard
+    writer: Writer
 
     def save(self, metrics: StepMetrics, step: Step) -> Path:
-        """Write the checkpoint of this step and return its folder; weights of no use raise `Diverged`."""
+        """Start to write the checkpoint of this step and return its folder; weights of no use raise `Diverged`.
+
+        What training changes after this call is not in it. `writer` waits for it.
+        """
         loss, norm = loss_of_first_row(self.setup, step)
         self.guard.check("the loss after the update", loss, step=metrics.step, updated=True)
         self.guard.check("the gradient's norm after the update", norm, step=metrics.step, updated=True)
@@ -80,13 +87,17 @@ class Saver:
             "seconds": metrics.seconds,
             "report": asdict(metrics),  # its line in metrics.jsonl is written later
         }
+        content = {
+            WEIGHTS: whole_pieces(self.setup.model.state_dict()),
+            TRAINING: whole_pieces(self.setup.optimizers.tensors()),
+        }
         try:
-            return save(
-                self.run.path,
-                self.setup.model,
+            return self.writer.start(
+                content,
                 step=metrics.step,
+                config=self.setup.config.model,
                 counters=counters,
-                training=self.setup.optimizers.tensors(),
+                is_final=not self.validation_is_due(metrics.step, metrics.n_steps),
             )
         except NotFinite as error:
             raise self.guard.diverged(str(error), step=metrics.step, updated=True) from None
@@ -114,8 +125,9 @@ class Saver:
         if loss is None:
             return metrics
         if path is not None and not math.isfinite(loss):
-            discard(path)
+            self.writer.discard()
         self.guard.check("the validation loss", loss, step=metrics.step, updated=True)
+        self.writer.keep()
         n_bytes = sum(shard.n_bytes for shard in validation.shards)
         bits = loss * validation.n_tokens / n_bytes / math.log(2)
         return replace(metrics, val_loss=loss, val_bits_per_byte=bits)
