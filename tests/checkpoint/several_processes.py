@@ -19,9 +19,9 @@ T = TypeVar("T")
 def in_processes(n_ranks: int, action: Callable[[Processes], T]) -> list[T | Exception]:
     """Run `action` in so many threads; return what each gave or raised, by rank.
 
-    A thread that ends while others wait for it breaks the exchange, as a process that dies would.
+    A thread that ends while others wait for it breaks their exchange after a while, as a process that dies would.
     """
-    barrier, values = threading.Barrier(n_ranks, timeout=60), [b""] * n_ranks
+    barrier, values = threading.Barrier(n_ranks, timeout=20), [b""] * n_ranks
 
     def of_rank(rank: int) -> T | Exception:
         def exchange(value: Any) -> list[Any]:
@@ -34,7 +34,6 @@ def in_processes(n_ranks: int, action: Callable[[Processes], T]) -> list[T | Exc
         try:
             return action(Processes(rank, n_ranks, exchange))
         except Exception as error:  # noqa: BLE001 - whatever it is, the test looks at it
-            barrier.abort()
             return error
 
     with ThreadPoolExecutor(n_ranks) as pool:

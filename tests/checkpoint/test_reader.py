@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from several_processes import cut, cut_along, in_processes
 
 from fewshot.base.dist import Processes
 from fewshot.base.errors import DamagedCheckpoint
+from fewshot.checkpoint.folder import RunFolder
 from fewshot.checkpoint.manifest import TRAINING, WEIGHTS, Checkpoint, read_manifest
 from fewshot.checkpoint.pieces import Piece, Ranges, whole
 from fewshot.checkpoint.reader import PieceReader
@@ -162,3 +166,59 @@ def test_a_file_whose_keys_do_not_fit_is_named(tmp_path: Path, key: str, shape: 
     save_file({key: torch.zeros(shape)}, checkpoint.path / "model-00002-of-00002.safetensors")
     with pytest.raises(DamagedCheckpoint, match=f"model-00002-of-00002.safetensors cannot be read: {key} {message}"):
         PieceReader(checkpoint, WEIGHTS)
+
+
+TORCHRUN = """
+import sys
+from pathlib import Path
+import torch
+from fewshot.base.dist import all_processes, finish
+from fewshot.checkpoint.folder import RunFolder
+from fewshot.checkpoint.load import newest_whole
+from fewshot.checkpoint.manifest import TRAINING, WEIGHTS
+from fewshot.checkpoint.pieces import Piece, whole
+from fewshot.checkpoint.reader import PieceReader
+from fewshot.checkpoint.writer import Writer
+from fewshot.model.config import GPTConfig
+
+run, n_before = RunFolder(Path(sys.argv[1])), int(sys.argv[2])
+processes = all_processes()
+tensor = torch.arange(60.0).view(12, 5)
+config = GPTConfig(n_layers=2, d_model=12, n_heads=3, n_ctx=7, n_vocab=11)
+
+def rows(values):
+    width = 12 // processes.n_ranks
+    start = processes.rank * width
+    return Piece("a", (12, 5), ((start, start + width), (0, 5)), values[start : start + width])
+
+if n_before:
+    checkpoint, damage = newest_whole(run, processes=processes)
+    assert (checkpoint.step, damage, len(checkpoint.files)) == (n_before, "", 2 * n_before)
+    values, step = torch.zeros(12, 5), torch.zeros(())
+    PieceReader(checkpoint, WEIGHTS).fill([rows(values)])
+    PieceReader(checkpoint, TRAINING).fill([whole("a/step", step)] if processes.rank == 0 else [])
+    assert torch.equal(rows(values).tensor, rows(tensor).tensor)
+with Writer(run, keep=9) as writer:
+    scalars = [whole(f"a/step{processes.rank}", torch.tensor(2.0)), whole("a/step", torch.tensor(3.0))]
+    held = {WEIGHTS: [rows(tensor)], TRAINING: scalars}
+    writer.start(held, step=processes.n_ranks, config=config, counters={})
+    for _ in range(20):  # what training exchanges goes its own way meanwhile
+        assert all_processes().exchange(processes.rank) == list(range(processes.n_ranks))
+finish()
+"""
+
+
+def test_processes_of_torchrun_save_beside_training_and_others_go_on(tmp_path: Path) -> None:
+    for n_ranks, n_before in ((4, 0), (2, 4)):
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(n_ranks)]
+        script = tmp_path / "save.py"
+        script.write_text(TORCHRUN)
+        command = [*torchrun, str(script), str(tmp_path / "run"), str(n_before)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+    checkpoints = [read_manifest(RunFolder(tmp_path / "run").checkpoint(step)) for step in (2, 4)]
+    assert [len(checkpoint.files) for checkpoint in checkpoints] == [4, 8]
+    for checkpoint in checkpoints:
+        assert torch.equal(PieceReader(checkpoint, WEIGHTS).tensors()["a"], torch.arange(60.0).view(12, 5))
+        assert PieceReader(checkpoint, TRAINING).tensors()["a/step"].item() == 3.0

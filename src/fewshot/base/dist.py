@@ -13,6 +13,7 @@ from fewshot.base.errors import FewshotError
 
 T = TypeVar("T")
 WAIT = timedelta(minutes=10)
+WRITING = timedelta(hours=1)  # a process may wait for another that writes to a slow disk
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def own_channel() -> Processes:
     import torch.distributed
 
     join()
-    group = torch.distributed.new_group(backend="gloo")
+    group = torch.distributed.new_group(backend="gloo", timeout=WRITING)
     return Processes(rank(), n_ranks(), lambda value: _all_values(value, group))
 
 
