@@ -24,7 +24,7 @@ from fewshot.checkpoint.folder import RunFolder
 from fewshot.checkpoint.load import find_checkpoint, load_model
 from fewshot.checkpoint.manifest import write_manifest
 from fewshot.checkpoint.save import check_finite, save, write_tensors
-from fewshot.dataset.loader import load_batch, validation_batches
+from fewshot.dataset.loader import load_batch, ValidationBatches
 from fewshot.dataset.pack import Packed
 from fewshot.dataset.prepare import load_tokens, training_mixture
 from fewshot.kernels import reference
@@ -202,8 +202,8 @@ def test_a_stop_in_a_validation_ends_it_with_the_step_saved(
     else:
         set_in_module(
             validation_loss,
-            "validation_batches",
-            lambda *a, **k: map(sends(number, lambda b: b), validation_batches(*a, **k)),
+            "ValidationBatches",
+            lambda *a, **k: map(sends(number, lambda b: b), ValidationBatches(*a, **k)),
         )
     assert [report.step for report in start(given, tmp_path / "run", say=quiet)] == [1, 2, 3, 4]
     monkeypatch.undo()

@@ -102,7 +102,7 @@ def from_first(make: Callable[[], T]) -> T:
     import torch.distributed
 
     join()
-    store = torch.distributed.distributed_c10d._get_default_store()
+    store: Any = torch.distributed.distributed_c10d._get_default_store()
     from_first.n_calls += 1  # type: ignore[attr-defined]
     key = f"fewshot/from_first/{from_first.n_calls}"  # type: ignore[attr-defined]
     if rank() == 0:

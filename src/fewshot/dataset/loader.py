@@ -92,9 +92,9 @@ class ValidationBatches:
 
 def _batch(rows: np.ndarray, eot: int | None) -> Batch:
     """Return rows of n_ctx + 1 tokens as a batch, with document numbers if `eot` is given."""
-    tokens = np.ascontiguousarray(rows[:, :-1])
+    tokens, targets = rows[:, :-1].copy(), rows[:, 1:].copy()  # of a single row both would be views of the same memory
     return Batch(
         tokens=torch.from_numpy(tokens),
-        targets=torch.from_numpy(np.ascontiguousarray(rows[:, 1:])),
+        targets=torch.from_numpy(targets),
         documents=None if eot is None else torch.from_numpy(document_numbers(tokens, eot)),
     )

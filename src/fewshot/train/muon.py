@@ -36,8 +36,8 @@ class Muon(torch.optim.Optimizer):
     """Muon, or with `beta2` NorMuon. Groups carry `pieces`, the equal blocks of rows that a matrix is cut into.
 
     These are 3 for query, key and value. An update has 0.2 times the root mean square of lr * sqrt(larger side), so
-    learning rates and weight decay are on AdamW's scale. Parameters are this process's parts of matrices, as `owners` has
-    them; without owners they are whole.
+    learning rates and weight decay are on AdamW's scale. Parameters are this process's parts of matrices, as `owners`
+    has them; without owners they are whole.
     """
 
     def __init__(

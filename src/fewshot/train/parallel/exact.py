@@ -1,7 +1,7 @@
 """One order of all sums, whatever the number of processes: the same bits on 1, 2, 4 ... of them.
 
-The gradients of a batch's micro-batches are the leaves of one binary tree in the order of their numbers. Micro-batch i is
-worked by process i modulo the number of processes, so the lower levels of the tree join neighbouring processes and
+The gradients of a batch's micro-batches are the leaves of one binary tree in the order of their numbers. Micro-batch i
+is worked by process i modulo the number of processes, so the lower levels of the tree join neighbouring processes and
 the upper ones the rounds. It costs one exchange a micro-batch instead of one a step.
 """
 
@@ -63,7 +63,7 @@ class _Tree:
         for _, node in higher:
             torch._foreach_add_(node, total)
             total = node
-        return torch._foreach_add(total, 0.0)  # -0 becomes 0, as if the zeros had been added
+        return list(torch._foreach_add(total, 0.0))  # -0 becomes 0, as if the zeros had been added
 
 
 def reduce_in_order(groups: Sequence[FSDPModule]) -> None:

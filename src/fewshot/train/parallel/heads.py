@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from fewshot.base.errors import check
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
+from fewshot.model.layers import TransformerBlock
 from fewshot.train.parallel.mesh import Layout
 from fewshot.train.parallel.parts import tensor_parallel_ranges
 
@@ -92,7 +93,7 @@ def share_heads(model: GPT, layout: Layout) -> None:
         return
     config, rank, group = model.config, layout.place()["tp"], layout.group("tp")
     for block in model.h:
-        if not isinstance(block, nn.Identity):
+        if isinstance(block, TransformerBlock):
             attention = block.attn
             attention.first_head = rank * config.n_heads // layout.tp
             attention.n_heads //= layout.tp

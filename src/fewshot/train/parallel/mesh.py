@@ -1,7 +1,7 @@
 """Where this process stands among those that train one model. In: the sizes of a layout. Out: coordinates, groups.
 
-Processes are numbered along (pp, dp, fsdp, tp), tp fastest, so that those that exchange most are neighbours. One process
-has no mesh and pays for none.
+Processes are numbered along (pp, dp, fsdp, tp), tp fastest, so that those that exchange most are neighbours. One
+process has no mesh and pays for none.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Layout:
 
     @property
     def data_rank(self) -> int:
-        """This process's number among them."""
+        """The number of this process among them."""
         place = self.place()
         return place["dp"] * self.fsdp + place["fsdp"]
 

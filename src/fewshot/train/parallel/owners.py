@@ -1,8 +1,8 @@
 """Whole matrices for optimizers that need them: each is put together at one process, its owner, and shared out again.
 
-What is computed of a whole matrix so does not depend on how it is cut. Two exchanges a step, of one number a weight each.
-Owners take turns over the processes that hold the same blocks; with copies (dp) the owner's own copy of the shares is
-asked.
+What is computed of a whole matrix so does not depend on how it is cut. Two exchanges a step, of one number a weight
+each. Owners take turns over the processes that hold the same blocks; with copies (dp) the owner's own copy of the
+shares is asked.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Owners:
 
 
 def _paste(whole: Tensor, held: Sequence[Ranges], flat: Tensor) -> Tensor:
-    """Copy a process's rectangles, which stand flat behind each other, into the whole; return what is left of `flat`."""
+    """Copy a process's rectangles, which stand flat behind each other, into the whole; return the rest of `flat`."""
     for ranges in held:
         target = whole[_slices(ranges)]
         target.copy_(flat[: target.numel()].view(target.shape))

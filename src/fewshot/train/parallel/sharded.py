@@ -1,9 +1,9 @@
-"""What FSDP does here: each process keeps a share of every parameter, its gradient and its moments, by torch's FSDP2.
+"""What FSDP does here: each process keeps a share of every parameter, its gradient and moments, by torch's FSDP2.
 
-Each block is a group, and what is outside the blocks is one. A group's parameters are gathered whole just before they are
-used, forward and backward, and its gradients are added and shared out as soon as the backward pass has made them. Plain
-data parallel (dp) is a second dimension of the same mesh, over which the shares are copies. Gradients are sums, not
-means: the loss has been divided by all tokens of the batch already.
+Each block is a group, and what is outside the blocks is one. A group's parameters are gathered whole just before they
+are used, forward and backward, and its gradients are added and shared out as soon as the backward pass has made them.
+Plain data parallel (dp) is a second dimension of the same mesh, over which the shares are copies. Gradients are sums,
+not means: the loss has been divided by all tokens of the batch already.
 """
 
 from __future__ import annotations
@@ -31,11 +31,8 @@ def shard(model: GPT, layout: Layout, *, root: nn.Module | None = None) -> list[
     mesh = layout.mesh["fsdp"] if layout.dp == 1 else layout.mesh["dp", "fsdp"]
     if layout.exact:  # copies would be added in an order of their own
         mesh = layout.mesh["dp", "fsdp"]._flatten("data")
-    groups = [block for block in model.h if next(block.parameters(), None) is not None]
-    for block in groups:
-        fully_shard(block, mesh=mesh)
-    groups.append(root or model)
-    fully_shard(groups[-1], mesh=mesh)
+    blocks = [block for block in model.h if next(block.parameters(), None) is not None]
+    groups: list[FSDPModule] = [fully_shard(module, mesh=mesh) for module in [*blocks, root or model]]
     if root is None:
         register_fsdp_forward_method(model, "loss")
     for group in groups:

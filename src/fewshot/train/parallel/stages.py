@@ -7,6 +7,7 @@ torch.distributed.pipelining.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -54,13 +55,15 @@ def keep_stage(model: GPT, layout: Layout) -> None:
         if i not in here:
             model.h[i] = Elsewhere()
     is_first, is_last = stage == 0, stage == layout.pp - 1
-    if not is_first:
-        model.wpe = Elsewhere()
+    elsewhere = {
+        "wpe": not is_first,
+        "wte": not (is_first or (is_last and model.config.tied)),
+        "ln_f": not is_last,
+    }
+    for name in [name for name, gone in elsewhere.items() if gone]:
+        setattr(model, name, Elsewhere())
     if not is_last:
-        model.ln_f = Elsewhere()
         model.lm_head = None
-    if not is_first and not (is_last and model.config.tied):
-        model.wte = Elsewhere()
 
 
 class Stage(nn.Module):
@@ -101,21 +104,27 @@ class Pipeline:
         schedule = self._schedules.setdefault(n, self._schedule(n))
         tokens, targets, documents, keys_of_rows = (
             _joined(parts, self._device)
-            for parts in zip(*[(b.tokens, b.targets, b.documents, k) for b, k in zip(batches, keys, strict=True)])
+            for parts in (
+                [batch.tokens for batch in batches],
+                [batch.targets for batch in batches],
+                [batch.documents for batch in batches],
+                keys,
+            )
         )
-        others: dict[str, Any] = {"targets": targets, "documents": documents, "keys": keys_of_rows}
         losses: list[Tensor] = []
-        given = (tokens,) if self._stage.is_first else ()
+        inputs = (tokens,) if self._stage.is_first else ()
+        named: dict[str, Any] = {"targets": targets, "documents": documents, "keys": keys_of_rows, "n_tokens": n_tokens}
+        if self.is_last:
+            named |= {"target": targets, "losses": losses}
         run = schedule.step if backward else schedule.eval
-        wanted = {"target": targets, "losses": losses} if self.is_last else {}
-        run(*given, **wanted, **{key: value for key, value in others.items()}, n_tokens=n_tokens)
+        run(*inputs, **named)
         return [loss.detach().view(()) for loss in losses] or [torch.zeros((), device=self._device)] * n
 
     def _schedule(self, n: int) -> PipelineScheduleSingle:
         return Schedule1F1B(self._stage, n, loss_fn=lambda loss, target: loss, scale_grads=False)
 
 
-def _joined(parts: tuple[Tensor | None, ...], device: torch.device) -> Tensor | None:
+def _joined(parts: Sequence[Tensor | None], device: torch.device) -> Tensor | None:
     tensors = [part for part in parts if part is not None]
     return torch.cat(tensors).to(device) if tensors else None
 
