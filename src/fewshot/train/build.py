@@ -98,7 +98,7 @@ def build(
     groups = shard(model, layout, root=stage)
     if layout.exact:
         reduce_in_order(groups)
-    optimizers = Optimizers(model, config.optimizer, layout)
+    optimizers = Optimizers(model, config.optimizer, layout, dtype=precision.dtype)
     if checkpoint is not None:
         PieceReader(checkpoint, WEIGHTS).fill(optimizers.weights())
         open_training(checkpoint).fill(optimizers.state())

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fewshot.base.errors import look_up
 from fewshot.checkpoint.pieces import Piece, whole
+from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
 from fewshot.train.config import OptimizerConfig
 from fewshot.train.muon import Muon
@@ -21,7 +22,7 @@ from fewshot.train.parallel.owners import Owners
 from fewshot.train.parallel.parts import Part, parts_of
 
 Parts = Sequence[Part]
-Maker = Callable[[Parts, OptimizerConfig, GPT, Layout], list[torch.optim.Optimizer]]
+Maker = Callable[[Parts, OptimizerConfig, GPTConfig, Layout, torch.dtype], list[torch.optim.Optimizer]]
 
 
 def _adamw(parts: Parts, config: OptimizerConfig, layout: Layout) -> list[torch.optim.Optimizer]:
@@ -48,7 +49,9 @@ def _adamw(parts: Parts, config: OptimizerConfig, layout: Layout) -> list[torch.
     return [adamw]
 
 
-def _only_adamw(parts: Parts, config: OptimizerConfig, model: GPT, layout: Layout) -> list[torch.optim.Optimizer]:
+def _only_adamw(
+    parts: Parts, config: OptimizerConfig, model: GPTConfig, layout: Layout, dtype: torch.dtype
+) -> list[torch.optim.Optimizer]:
     return _adamw(parts, config, layout)
 
 
@@ -58,7 +61,13 @@ def _is_hidden_matrix(part: Part) -> bool:
 
 
 def _with_muon(
-    parts: Parts, config: OptimizerConfig, model: GPT, layout: Layout, *, beta2: float | None = None
+    parts: Parts,
+    config: OptimizerConfig,
+    model: GPTConfig,
+    layout: Layout,
+    dtype: torch.dtype,
+    *,
+    beta2: float | None = None,
 ) -> list[torch.optim.Optimizer]:
     """Return Muon on the blocks' matrices, or with `beta2` NorMuon, which takes query, key and value each by itself."""
     matrices = [part for part in parts if _is_hidden_matrix(part)]
@@ -68,33 +77,46 @@ def _with_muon(
     groups = [
         {"params": [part.local for part in group], "pieces": n} for group, n in ((joint, 3), (single, 1)) if group
     ]
-    owners = Owners([*joint, *single], model.config, layout) if layout.n_processes > 1 else None
+    owners = Owners([*joint, *single], model, layout) if layout.n_processes > 1 else None
     muon = Muon(
         groups,
         lr=config.matrix_lr,
         momentum=config.momentum,
         beta2=beta2,
         weight_decay=config.weight_decay,
+        dtype=dtype,
         owners=owners,
     )
     return [muon, *_adamw([part for part in parts if not _is_hidden_matrix(part)], config, layout)]
 
 
-def _with_normuon(parts: Parts, config: OptimizerConfig, model: GPT, layout: Layout) -> list[torch.optim.Optimizer]:
-    return _with_muon(parts, config, model, layout, beta2=config.beta2)
+def _with_normuon(
+    parts: Parts, config: OptimizerConfig, model: GPTConfig, layout: Layout, dtype: torch.dtype
+) -> list[torch.optim.Optimizer]:
+    return _with_muon(parts, config, model, layout, dtype, beta2=config.beta2)
 
 
 OPTIMIZERS: dict[str, Maker] = {"adamw": _only_adamw, "muon": _with_muon, "normuon": _with_normuon}
 
 
 class Optimizers:
-    """The optimizers of one model, stepped together; each keeps its own peak learning rate."""
+    """The optimizers of one model, stepped together; each keeps its own peak learning rate.
 
-    def __init__(self, model: GPT, config: OptimizerConfig, layout: Layout | None = None) -> None:
+    `dtype` is that of the matrix products.
+    """
+
+    def __init__(
+        self,
+        model: GPT,
+        config: OptimizerConfig,
+        layout: Layout | None = None,
+        *,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         layout = layout or Layout()
         self.parts = parts_of(model, layout)
         make = look_up("optimizer", config.name, OPTIMIZERS)
-        self._optimizers = make(self.parts, config, model, layout)
+        self._optimizers = make(self.parts, config, model.config, layout, dtype)
         self._peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in self._optimizers]
 
     def squared_norm(self) -> Float[Tensor, ""]:

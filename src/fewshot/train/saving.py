@@ -188,9 +188,9 @@ def validation_loss(setup: Setup, stop: StopRequest | None = None) -> float | No
     mine = micro_batches_of(layout, len(batches))
     losses: list[Tensor] = []
     with torch.compiler.set_stance("force_eager"):  # other shapes than in training: not worth compiling for
-        for number in mine:
+        for first in range(0, len(mine), layout.pp):  # all stages are busy
             if stop is not None and layout.any(stop.asked):
                 return None
-            losses += losses_of(setup, batches.__getitem__, [number], n_tokens=1, backward=False)
+            losses += losses_of(setup, batches.__getitem__, mine[first : first + layout.pp], n_tokens=1, backward=False)
     total, _ = totals(setup, losses, mine)
     return total / batches.n_targets

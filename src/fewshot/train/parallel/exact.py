@@ -67,7 +67,11 @@ class _Tree:
 
 
 def reduce_in_order(groups: Sequence[FSDPModule]) -> None:
-    """Let FSDP add gradients over the processes as the tree has it."""
+    """Let FSDP add gradients over the processes as the tree has it; every process computes with one thread.
+
+    How a product is cut over threads decides its last digits, too.
+    """
+    torch.set_num_threads(1)
     for group in groups:
         group.set_custom_reduce_scatter(_TreeReduceScatter())
 

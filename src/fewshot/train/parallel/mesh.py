@@ -52,11 +52,15 @@ class Layout:
         """Over how many processes the rows of a batch are spread."""
         return self.dp * self.fsdp
 
+    def data_rank_of(self, rank: int) -> int:
+        """Return the number of a process among them."""
+        place = self.place(rank)
+        return place["dp"] * self.fsdp + place["fsdp"]
+
     @property
     def data_rank(self) -> int:
         """The number of this process among them."""
-        place = self.place()
-        return place["dp"] * self.fsdp + place["fsdp"]
+        return self.data_rank_of(self.rank)
 
     @property
     def counts_loss(self) -> bool:

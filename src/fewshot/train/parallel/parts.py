@@ -86,8 +86,9 @@ def ranges_at(name: str, shape: tuple[int, ...], config: GPTConfig, layout: Layo
     """Return the rectangles of a parameter that a process holds, if its stage has the parameter."""
     place = layout.place(rank)
     cut = tensor_parallel_ranges(name, shape, config, rank=place["tp"], size=layout.tp)
-    rank, size = (layout.data_rank, layout.n_data) if layout.exact else (place["fsdp"], layout.fsdp)
-    return tuple(share_of_rows(cut, rank=rank, size=size))
+    if layout.exact:  # copies would be added in an order of their own
+        return tuple(share_of_rows(cut, rank=layout.data_rank_of(rank), size=layout.n_data))
+    return tuple(share_of_rows(cut, rank=place["fsdp"], size=layout.fsdp))
 
 
 def whole_shapes(model: GPT, layout: Layout) -> dict[str, tuple[int, ...]]:

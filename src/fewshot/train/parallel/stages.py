@@ -8,6 +8,7 @@ torch.distributed.pipelining.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from torch.distributed.pipelining import PipelineStage, Schedule1F1B
 from torch.distributed.pipelining.schedules import PipelineScheduleSingle
 
 from fewshot.base.errors import check
-from fewshot.dataset.loader import Batch
+from fewshot.dataset.loader import IGNORED, Batch
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
 from fewshot.model.loss import mean_cross_entropy
@@ -93,15 +94,17 @@ class Pipeline:
     """Sends micro-batches through all stages; every process of a pipeline calls it with the same ones."""
 
     def __init__(self, stage: Stage, layout: Layout, device: torch.device) -> None:
-        place = layout.place()
-        self._stage = PipelineStage(stage, place["pp"], layout.pp, device, group=layout.group("pp"))
-        self._schedules: dict[int, PipelineScheduleSingle] = {}
-        self._device, self.is_last = device, stage.is_last
+        self._stage, self._layout, self._device = stage, layout, device
+        self._schedules: dict[tuple[int, int], PipelineScheduleSingle] = {}  # by number of micro-batches and of rows
 
     def losses(self, batches: list[Batch], keys: list[Tensor | None], *, n_tokens: int, backward: bool) -> list[Tensor]:
-        """Return each micro-batch's loss, on the last stage; zeros elsewhere. With `backward`, gradients are added."""
-        n = len(batches)
-        schedule = self._schedules.setdefault(n, self._schedule(n))
+        """Return each micro-batch's loss, on the last stage; zeros elsewhere. With `backward`, gradients are added.
+
+        A schedule needs as many micro-batches as there are stages: those that are missing have no target that counts.
+        """
+        n, missing = len(batches), max(0, self._layout.pp - len(batches))
+        idle = replace(batches[0], targets=torch.full_like(batches[0].targets, IGNORED))
+        batches, keys = [*batches, *[idle] * missing], [*keys, *keys[:1] * missing]
         tokens, targets, documents, keys_of_rows = (
             _joined(parts, self._device)
             for parts in (
@@ -114,14 +117,19 @@ class Pipeline:
         losses: list[Tensor] = []
         inputs = (tokens,) if self._stage.is_first else ()
         named: dict[str, Any] = {"targets": targets, "documents": documents, "keys": keys_of_rows, "n_tokens": n_tokens}
-        if self.is_last:
+        if self._stage.is_last:
             named |= {"target": targets, "losses": losses}
+        schedule = self._schedule(len(batches), len(batches[0].tokens))
         run = schedule.step if backward else schedule.eval
         run(*inputs, **named)
-        return [loss.detach().view(()) for loss in losses] or [torch.zeros((), device=self._device)] * n
+        return [loss.detach().view(()) for loss in losses[:n]] or [torch.zeros((), device=self._device)] * n
 
-    def _schedule(self, n: int) -> PipelineScheduleSingle:
-        return Schedule1F1B(self._stage, n, loss_fn=lambda loss, target: loss, scale_grads=False)
+    def _schedule(self, n: int, n_rows: int) -> PipelineScheduleSingle:
+        if (n, n_rows) not in self._schedules:
+            layout = self._layout
+            stage = PipelineStage(self._stage, layout.place()["pp"], layout.pp, self._device, group=layout.group("pp"))
+            self._schedules[n, n_rows] = Schedule1F1B(stage, n, loss_fn=lambda loss, _: loss, scale_grads=False)
+        return self._schedules[n, n_rows]
 
 
 def _joined(parts: Sequence[Tensor | None], device: torch.device) -> Tensor | None:
