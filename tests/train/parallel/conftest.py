@@ -1,0 +1,24 @@
+"""The runs of layout_runs.py, trained once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from layout_runs import TRAINED, Runs, trained
+
+
+def shared_folder(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
+    """Return a folder that all processes that run these tests have in common."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """Every run that the default tests look at."""
+    folder = shared_folder(tmp_path_factory, "layout_runs")
+    return trained(folder, lambda runs: [runs.train(names) for names in TRAINED])
