@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from layout_runs import TRAINED, Runs, trained
+from layout_runs import LAYOUTS, MATRIX, TRAINED, Runs, trained
 
 
 def shared_folder(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
@@ -22,3 +22,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """Every run that the default tests look at."""
     folder = shared_folder(tmp_path_factory, "layout_runs")
     return trained(folder, lambda runs: [runs.train(names) for names in TRAINED])
+
+
+@pytest.fixture(scope="session")
+def matrix(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """Runs of 50 steps of all layouts, optimizers and kinds of output matrix; minutes."""
+
+    def train(runs: Runs) -> None:
+        for layout in LAYOUTS:
+            runs.train([f"{kind}-{layout}" for kind in MATRIX], n_steps=50)
+
+    return trained(shared_folder(tmp_path_factory, "layout_matrix"), train)

@@ -82,6 +82,13 @@ KINDS: dict[str, Sections] = {
         "loop": {"micro_rows": 2},
     },
 }
+# The kinds that are trained for 50 steps in every layout, and resumed in every other.
+MATRIX: dict[str, Sections] = {
+    f"{optimizer}_{'tied' if tied else 'untied'}": {"model": {"tied": tied}, "optimizer": {"name": optimizer}}
+    for optimizer in ("adamw", "normuon")
+    for tied in (True, False)
+}
+SAVED, HALFWAY = ("1", "fsdp4", "tp2fsdp2", "pp2"), 24  # layouts that are resumed in each other, after so many steps
 Layout = tuple[int, Mapping[str, int]]  # number of processes, sizes
 LAYOUTS: dict[str, Layout] = {
     "1": (1, {}),
@@ -124,7 +131,7 @@ class Runs:
         parallel = {"dp": 1, "fsdp": 1, "tp": 1, "pp": 1, **LAYOUTS[layout][1]}
         case: dict[str, Any] = {"run": str(self.path(name)), "count": layout in ("fsdp2", "tp2", "pp2", "dp2")}
         if ">" not in name:
-            given = config_of(self.folder / "text.jsonl", n_steps=n_steps, **KINDS[start])
+            given = config_of(self.folder / "text.jsonl", n_steps=n_steps, **{**KINDS, **MATRIX}[start])
             return {**case, "given": lay_over(given, {**OTHERWISE.get(name, {}), "parallel": parallel})}
         go_back(self.path(start), self.path(name), n_checkpoints=name.count(">"))
         return {**case, "overrides": {"parallel": parallel}}
