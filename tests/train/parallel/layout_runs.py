@@ -36,6 +36,8 @@ from fewshot.train.run import read_run_config
 SCRIPT = Path(__file__).with_name("several_processes.py")
 TIMEOUT = 120  # seconds, of all runs on one number of processes
 N_STEPS, SAVED_EVERY = 12, 4
+MICRO_BATCHES = [2, 2, 2, 3, 3, 3]  # of the first steps, which have 4, 5, 6, 8, 8, 8 rows
+BLOCKS, GROUPS = 3, 4  # of a model; what is outside the blocks is the fourth that FSDP gathers
 Report = dict[str, Any]  # what one process saw of a run
 Sections = dict[str, dict[str, Any]]
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from layout_runs import Runs, check_agrees
+from layout_runs import BLOCKS, GROUPS, MICRO_BATCHES, Runs, check_agrees
 
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
 from fewshot.train.parallel.mesh import Layout
 from fewshot.train.parallel.sharded import add_up, micro_batches_of, shard, whole_tensors
 
-MICRO_BATCHES = [2, 2, 2, 3, 3, 3]  # of the steps of 4, 5, 6, 8 ... rows in threes
 UNSAVED = (0, 1, 2, 4, 5, 6)  # steps after which nothing is saved, from 0
-BLOCKS, GROUPS = 3, 4
 
 
 @pytest.mark.parametrize("name", ["tied-fsdp2", "tied-fsdp4", "tied-dp2fsdp2", "untied-fsdp4", "untied-dp2"])
