@@ -80,7 +80,9 @@ def test_tensor_parallel_gives_whole_heads_of_query_key_and_value() -> None:
 def test_pieces_of_moments_lie_where_those_of_the_weights_do() -> None:
     config, layout = GPTConfig(**UNEVEN), Layout(tp=2, fsdp=2, rank=3)
     part = next(part for part in parts_of(model_at(config, layout), layout) if part.name == "h.0.attn.c_attn.weight")
-    values = torch.arange(16.0 * len(part.local)).view(-1, 16)  # 16 rows of this tensor-parallel half, the last 8 of them
+    values = torch.arange(16.0 * len(part.local)).view(
+        -1, 16
+    )  # 16 rows of this tensor-parallel half, the last 8 of them
     pieces = list(part.pieces(values, "h.0.attn.c_attn.weight/exp_avg"))
     assert [piece.key.partition("@")[2] for piece in pieces] == ["24:32,0:16"]
     assert pieces[0].tensor.data_ptr() == values.data_ptr()

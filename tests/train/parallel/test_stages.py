@@ -11,7 +11,14 @@ from fewshot.base.errors import BadValue
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
 from fewshot.train.parallel.mesh import Layout
-from fewshot.train.parallel.stages import Elsewhere, Stage, add_tied_gradients, blocks_of_stage, check_stages, keep_stage
+from fewshot.train.parallel.stages import (
+    Elsewhere,
+    Stage,
+    add_tied_gradients,
+    blocks_of_stage,
+    check_stages,
+    keep_stage,
+)
 
 SHAPE = {"n_layers": 3, "d_model": 8, "n_heads": 2, "n_ctx": 6, "n_vocab": 11}
 
