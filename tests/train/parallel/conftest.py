@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from layout_runs import LAYOUTS, MATRIX, TRAINED, Runs, trained
+from layout_runs import CHAIN, CHAINS, LAYOUTS, MATRIX, PAIRS, SAVED, TRAINED, Runs, trained
 
 
 def shared_folder(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
@@ -33,3 +33,18 @@ def matrix(tmp_path_factory: pytest.TempPathFactory) -> Runs:
             runs.train([f"{kind}-{layout}" for kind in MATRIX], n_steps=50)
 
     return trained(shared_folder(tmp_path_factory, "layout_matrix"), train)
+
+
+@pytest.fixture(scope="session")
+def resumed(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """Runs of 24 steps that went on in each other layout, and through a chain of layouts; minutes."""
+
+    def train(runs: Runs) -> None:
+        for layout in SAVED:
+            runs.train([f"{kind}-{layout}" for kind in ("tied", "untied")], n_steps=24)
+        for layout in SAVED:
+            runs.train([name for name in PAIRS if name.endswith(f">{layout}")])
+        for n in range(2, len(CHAIN)):
+            runs.train([name for name in CHAINS if name.count(">") == n])
+
+    return trained(shared_folder(tmp_path_factory, "layout_resumed"), train)

@@ -90,7 +90,11 @@ MATRIX: dict[str, Sections] = {
     for optimizer in ("adamw", "normuon")
     for tied in (True, False)
 }
-SAVED, HALFWAY = ("1", "fsdp4", "tp2fsdp2", "pp2"), 24  # layouts that are resumed in each other, after so many steps
+# Layouts that are resumed in each other, and a chain of five resumes.
+SAVED = ("1", "fsdp4", "tp2fsdp2", "pp2")
+CHAIN = ("fsdp4", "1", "tp2fsdp2", "pp2", "fsdp4", "1")
+PAIRS = [f"{kind}-{start}>{end}" for kind in ("tied", "untied") for start in SAVED for end in SAVED if start != end]
+CHAINS = [f"{kind}-{'>'.join(CHAIN[:n])}" for kind in ("tied", "untied") for n in range(2, len(CHAIN) + 1)]
 Layout = tuple[int, Mapping[str, int]]  # number of processes, sizes
 LAYOUTS: dict[str, Layout] = {
     "1": (1, {}),
@@ -112,7 +116,7 @@ OTHERWISE: dict[str, Sections] = {  # what some runs do in a way of their own, w
 
 @dataclass
 class Runs:
-    """Trained runs by name, `kind-layout`; `kind-layout>layout>layout` went on from its first, then second checkpoint."""
+    """Trained runs by name, `kind-layout`; `kind-layout>layout` went on from the first checkpoint, and so on."""
 
     folder: Path
     reports: dict[str, list[Report]] = field(default_factory=dict)  # by run, by process

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import pytest
 import torch
-from layout_runs import LAYOUTS, SAVED_EVERY, TRAINED, Runs, check_pieces, differences, initial_weights, saved_tensors
+from layout_runs import (
+    CHAINS,
+    LAYOUTS,
+    N_STEPS,
+    PAIRS,
+    SAVED_EVERY,
+    TRAINED,
+    Runs,
+    check_pieces,
+    differences,
+    initial_weights,
+    saved_tensors,
+)
 from torch import nn
 
 from fewshot.model.config import GPTConfig
@@ -98,23 +110,31 @@ def test_a_run_begins_with_the_weights_of_one_process(name: str, runs: Runs) -> 
     check_pieces(runs.reports[name], "initial", initial_weights(runs.path(name)))
 
 
-@pytest.mark.parametrize("name", RESUMED)
-def test_a_run_goes_on_in_another_layout_with_the_weights_and_moments_that_were_saved(name: str, runs: Runs) -> None:
-    step = name.count(">") * SAVED_EVERY
+def check_goes_on(runs: Runs, name: str, *, n_steps: int) -> None:
+    """Assert that a resumed run began with what was saved, and ended as a run of one process without a stop."""
+    step, reports = name.count(">") * SAVED_EVERY, runs.reports[name]
     weights, moments = saved_tensors(runs.path(name), step)
-    check_pieces(runs.reports[name], "initial", weights)
-    check_pieces(runs.reports[name], "initial_state", moments)
-    assert len(runs.reports[name][0]["losses"]) == 12 - step
+    check_pieces(reports, "initial", weights)
+    check_pieces(reports, "initial_state", moments)
+    assert len(reports[0]["losses"]) == n_steps - step
+    assert max(differences(runs, name).values()) <= 1e-5
 
 
 @pytest.mark.parametrize("name", RESUMED)
-def test_a_run_that_went_on_in_another_layout_ends_as_without_a_stop(name: str, runs: Runs) -> None:
-    assert max(differences(runs, name).values()) <= 1e-5
+def test_a_run_goes_on_in_another_layout_with_what_was_saved_and_ends_as_without_a_stop(name: str, runs: Runs) -> None:
+    check_goes_on(runs, name, n_steps=N_STEPS)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", dict.fromkeys([*PAIRS, *CHAINS]))
+def test_a_run_goes_on_in_each_other_layout_and_in_a_chain_of_five(name: str, resumed: Runs) -> None:
+    check_goes_on(resumed, name, n_steps=24)
 
 
 @pytest.mark.parametrize("name", NEW)
 def test_a_last_checkpoint_holds_what_the_processes_do(name: str, runs: Runs) -> None:
-    weights, moments = saved_tensors(runs.path(name), 12)
+    weights, moments = saved_tensors(runs.path(name), N_STEPS)
     check_pieces(runs.reports[name], "final", weights)
     check_pieces(runs.reports[name], "final_state", moments)
 
