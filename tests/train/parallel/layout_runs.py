@@ -64,10 +64,10 @@ def config_of(text: Path, *, n_steps: int, saved_every: int, **sections: dict[st
     return lay_over(base, sections)
 
 
-def write_text(path: Path) -> Path:
-    """Write documents of about 40 characters, which make about 40 rows to train on."""
+def write_text(path: Path, *, n_documents: int = 18) -> Path:
+    """Write documents of about 40 characters; 18 make about 40 rows to train on."""
     words = ["the", "cat", "sat", "on", "a", "mat", "and", "was", "happy"]
-    lines = [" ".join(random.Random(i).choices(words, k=9)) for i in range(18)]
+    lines = [" ".join(random.Random(i).choices(words, k=9)) for i in range(n_documents)]
     path.write_text("".join(f'{{"text": "{line}"}}\n' for line in lines))
     return path
 
