@@ -64,7 +64,7 @@ def exchanges_of_last_step(reports: list[lr.Report]) -> Mapping[str, Mapping[str
 
 def in_layouts(folder: Path, n_steps: int) -> list[Row]:
     """Train every kind in every layout, and compare with one process."""
-    runs = started(folder)
+    runs = started(folder, saved_every=n_steps)
     for layout in lr.LAYOUTS:
         runs.train([f"{kind}-{layout}" for kind in lr.MATRIX], n_steps=n_steps, timeout=TIMEOUT)
         print(f"trained in {layout}", flush=True)
@@ -223,7 +223,7 @@ def main() -> None:
     parser.add_argument("--resumed-steps", type=int, default=24)
     parser.add_argument("--exact-steps", type=int, default=100)
     parser.add_argument("--parts", nargs="+", default=["layouts", "resumed", "exact", "step_times"])
-    parser.add_argument("--rounds", type=int, default=5, help="turns in which steps are timed")
+    parser.add_argument("--rounds", type=int, default=3, help="turns in which steps are timed")
     given = parser.parse_args()
     result: dict[str, Any] = {
         "bench": "layouts",

@@ -205,9 +205,9 @@ TRAINED = [
 ]
 
 
-def trained(folder: Path, train: Callable[[Runs], Any]) -> Runs:
+def trained(folder: Path, train: Callable[[Runs], Any], *, saved_every: int = SAVED_EVERY) -> Runs:
     """Return what `train` has done in a folder, by this process or another; if it failed, it is not tried again."""
-    runs, result = Runs(folder), folder / "reports.json"
+    runs, result = Runs(folder, saved_every=saved_every), folder / "reports.json"
     with alone(folder / "lock"):
         if not result.exists():
             write_text(folder / "text.jsonl")
