@@ -29,6 +29,7 @@ from fewshot.base.config import lay_over
 from fewshot.bench.hardware import hardware
 
 TIMEOUT = 600  # seconds, for one start of several processes
+PARTS = ["layouts", "resumed", "exact", "step_times"]
 EXACT_SAVED = 33  # one chain goes on from the first checkpoint, then from the second
 EXACT = {"adamw": "exact", "normuon": "exact-muon"}
 EXACT_LAYOUTS = ("1", "fsdp2", "dp2", "fsdp4", "dp2fsdp2", "fsdp4>1", "fsdp4>1>fsdp2")
@@ -193,7 +194,7 @@ def started(folder: Path, *, saved_every: int = lr.SAVED_EVERY) -> lr.Runs:
 
 def show(result: Mapping[str, Any]) -> None:
     """Print a line for each row, and how many rows hold each claim."""
-    for part in ("layouts", "resumed", "exact", "step_times"):
+    for part in PARTS:
         rows = result.get(part, [])
         print(f"\n{part}")
         for row in rows:
@@ -222,7 +223,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50, help="of the runs in every layout")
     parser.add_argument("--resumed-steps", type=int, default=24)
     parser.add_argument("--exact-steps", type=int, default=100)
-    parser.add_argument("--parts", nargs="+", default=["layouts", "resumed", "exact", "step_times"])
+    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS, help="others stay as the file has them")
     parser.add_argument("--rounds", type=int, default=3, help="turns in which steps are timed")
     given = parser.parse_args()
     result: dict[str, Any] = {
@@ -232,6 +233,8 @@ def main() -> None:
         "model": {"n_layers": 3, "d_model": 16, "n_heads": 4, "n_ctx": 16, "dropout": 0.1},
         "timed_model": {**TIMED, "rows": TIMED_ROWS},
     }
+    if set(given.parts) != set(PARTS) and given.out.exists():
+        result = {**json.loads(given.out.read_text()), **result}
     with tempfile.TemporaryDirectory() as folder:
         measures: dict[str, Callable[[Path], list[Row]]] = {
             "layouts": lambda path: in_layouts(path, given.steps),
