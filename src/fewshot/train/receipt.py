@@ -119,8 +119,9 @@ def verify(run: RunFolder, mixture: Mixture, schedule: ScheduleConfig) -> Verifi
     if not entries:
         raise BadFile(f"{run.receipt} has no lines: nothing was read yet, or an older version trained the run")
     counts = np.zeros(len(mixture.sources), dtype=np.int64)
-    number, n_rows = entries[0].step - 1, entries[0].first_row
-    chain = first_link(mixture) if number == 0 else None  # of a run that an older version began
+    number, n_rows, chain = 0, 0, first_link(mixture)
+    if entries[0].step > 1:  # an older version began the run
+        number, n_rows, chain = entries[0].step - 1, entries[0].first_row, ""
     chains = {}
     for entry in entries:
         step = step_after(schedule, n_steps=number, n_rows=n_rows, n_ctx=n_ctx)
@@ -130,8 +131,8 @@ def verify(run: RunFolder, mixture: Mixture, schedule: ScheduleConfig) -> Verifi
         if (entry.first_row, entry.n_rows) != (step.first_row, step.n_rows):
             due = _rows(step.first_row, step.n_rows)
             raise BadFile(f"{where} read {_rows(entry.first_row, entry.n_rows)}, but its batch is {due}")
-        link, sources = next_link(chain or entry.chain, mixture, step)
-        if chain is not None and link != entry.chain:
+        link, sources = next_link(chain, mixture, step)
+        if chain and link != entry.chain:
             raise BadFile(f"{where} read other samples than those of its batch")
         counts += np.bincount(sources, minlength=len(counts))
         chains[entry.step] = chain = entry.chain
@@ -140,19 +141,24 @@ def verify(run: RunFolder, mixture: Mixture, schedule: ScheduleConfig) -> Verifi
     return Verified(
         first_step=entries[0].step,
         last_step=number,
-        n_rows=n_rows - entries[0].first_row,
+        n_rows=int(counts.sum()),
         n_repeated=repeated,
         n_checkpoints=sum(_agrees(folder, chains, run.receipt) for folder in run.checkpoint_folders()),
     )
 
 
 def _agrees(folder: Path, chains: dict[int, str], receipt: Path) -> bool:
-    """Return whether a checkpoint carries a hash; raise `BadFile` if it is not that of the receipt."""
+    """Return whether a checkpoint carries the hash of the receipt; raise `BadFile` if it is another.
+
+    What was saved before the first line cannot be told.
+    """
     checkpoint = read_manifest(folder)
     chain = checkpoint.counters.get("chain")
-    if chain is not None and chains.get(checkpoint.step) != chain:
+    if chain is None or checkpoint.step < min(chains):
+        return False
+    if chains.get(checkpoint.step) != chain:
         raise BadFile(f"{folder} was trained on other samples than {receipt} says up to step {checkpoint.step:,}")
-    return chain is not None
+    return True
 
 
 def _rows(first: int, n: int) -> str:
