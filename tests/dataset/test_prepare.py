@@ -112,10 +112,11 @@ def test_whole_documents_are_held_out_where_ten_are_expected(
     text = tmp_path / "a.jsonl"
     text.write_text("".join(json.dumps({"text": f"{number:03} of the tale"}) + "\n" for number in range(n_documents)))
     data = config(text, val_fraction=val_fraction, val_by=val_by)
-    (size,) = measure_text(data, say=quiet)
+    measured = measure_text(data, say=quiet)
+    (size,) = measured.sizes
     assert (size.n_documents, size.n_bytes, size.held_out_by) == (n_documents, 15 * n_documents, expected)
     said: list[str] = []
-    tokens = build_tokens(data, [size], Bytes(), tmp_path / "data", say=said.append)
+    tokens = build_tokens(data, measured, Bytes(), tmp_path / "data", say=said.append)
     (training,), (validation,) = tokens.training[0], tokens.validation
     if expected == "tail":
         assert (training.n_documents, validation.n_documents) == (n_documents, n_documents)
@@ -140,9 +141,9 @@ def test_skipped_files_are_told_once(here: Path) -> None:
     Path("books/empty.txt").touch()
     said: list[str] = []
     data = config("books", tokenizer="bpe", n_vocab=260)
-    sizes = measure_text(data, say=said.append)
-    tokenizer = make_tokenizer(data, sizes, n_vocab=None, say=said.append)
-    build_tokens(data, sizes, tokenizer, here / "data", say=said.append)
+    measured = measure_text(data, say=said.append)
+    tokenizer = make_tokenizer(data, measured, n_vocab=None, say=said.append)
+    build_tokens(data, measured, tokenizer, here / "data", say=said.append)
     assert [line for line in said if "empty.txt" in line] == ["skipped: books/empty.txt is empty"]
 
 
@@ -156,9 +157,9 @@ def test_documents_are_never_all_held(tmp_path: Path, tokenizer: str, val_by: st
     measure_text(data, say=quiet)  # what is loaded once is no matter
     tracemalloc.start()
     try:
-        sizes = measure_text(data, say=quiet)
-        made = make_tokenizer(data, sizes, n_vocab=None, say=quiet)
-        build_tokens(data, sizes, made, tmp_path / "data", say=quiet)
+        measured = measure_text(data, say=quiet)
+        made = make_tokenizer(data, measured, n_vocab=None, say=quiet)
+        build_tokens(data, measured, made, tmp_path / "data", say=quiet)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -167,7 +168,7 @@ def test_documents_are_never_all_held(tmp_path: Path, tokenizer: str, val_by: st
 
 def test_the_size_of_the_text_is_that_of_the_training_part(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x" * 999 + "é")
-    (size,) = measure_text(config(tmp_path / "a.txt"), say=quiet)
+    (size,) = measure_text(config(tmp_path / "a.txt"), say=quiet).sizes
     assert (size.n_documents, size.n_bytes, size.n_training_chars) == (1, 1001, 900)
 
 
@@ -175,11 +176,11 @@ def test_the_size_of_the_text_is_that_of_the_training_part(tmp_path: Path) -> No
 @pytest.mark.parametrize("more", ["x", "é" * 100])
 def test_text_that_grows_between_two_passes_is_refused(here: Path, val_by: str, more: str) -> None:
     data = config("books", val_by=val_by)
-    sizes = measure_text(data, say=quiet)
+    measured = measure_text(data, say=quiet)
     with Path("books/00.txt").open("a", encoding="utf-8") as file:
         file.write(more)
     with pytest.raises(BadFile, match="the text of source 'text' changed while it was read"):
-        build_tokens(data, sizes, Bytes(), here / "data", say=quiet)
+        build_tokens(data, measured, Bytes(), here / "data", say=quiet)
     build_tokens(data, measure_text(data, say=quiet), Bytes(), here / "data", say=quiet)
 
 
@@ -293,13 +294,13 @@ def test_every_pass_tells_its_bar_all_its_bytes(
 
     set_in_module(measure_text, "byte_bar", Bar)
     data = config("books", tokenizer=kind)
-    sizes = measure_text(data, say=quiet)
-    tokenizer = make_tokenizer(data, sizes, n_vocab=None, say=quiet)
-    build_tokens(data, sizes, tokenizer, here / "data", say=quiet)
-    n_bytes = sizes[0].n_bytes
+    measured = measure_text(data, say=quiet)
+    tokenizer = make_tokenizer(data, measured, n_vocab=None, say=quiet)
+    build_tokens(data, measured, tokenizer, here / "data", say=quiet)
+    n_bytes = measured.sizes[0].n_bytes
     assert {name: (done[0], done[-1]) for name, done in seen.items()} == {
         "reading text": (0, n_bytes),
-        "reading for the tokenizer": (n_bytes, sizes[0].n_training_chars if kind == "bpe" else n_bytes),
+        "reading for the tokenizer": (n_bytes, measured.sizes[0].n_training_chars if kind == "bpe" else n_bytes),
         "tokenising text": (n_bytes, n_bytes),
     }
     assert all(done[1:] == sorted(done[1:]) for done in seen.values())

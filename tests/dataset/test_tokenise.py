@@ -10,7 +10,8 @@ import pytest
 
 from fewshot.base.errors import BadFile, BadValue
 from fewshot.corpus.document import Document
-from fewshot.dataset.shards import build_shards, is_whole, load_shards
+from fewshot.dataset.shards import is_whole, load_shards
+from fewshot.dataset.tokenise import build_shards
 from fewshot.tokenizer.pieces import pieces
 
 TEXTS = ["first", "zwölf 世界", "", "the third one"]
