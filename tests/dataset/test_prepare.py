@@ -149,8 +149,11 @@ def test_skipped_files_are_told_once(here: Path) -> None:
 
 @pytest.mark.parametrize("tokenizer", ["bytes", "chars", "bpe"])
 @pytest.mark.parametrize("val_by", ["tail", "document"])
-def test_documents_are_never_all_held(tmp_path: Path, tokenizer: str, val_by: str) -> None:
+def test_documents_are_never_all_held(
+    tmp_path: Path, set_in_module: Callable[[object, str, object], None], tokenizer: str, val_by: str
+) -> None:
     n_documents, n_chars = 40, 200_000
+    set_in_module(measure_text, "SAMPLE_BYTES", n_chars)
     for number in range(n_documents):
         (tmp_path / f"{number}.txt").write_text("It was a dark night, said he. "[: 30 - number % 7] * (n_chars // 25))
     data = config(tmp_path, tokenizer=tokenizer, n_vocab=260 if tokenizer == "bpe" else None, val_by=val_by)

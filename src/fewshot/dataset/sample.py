@@ -119,6 +119,7 @@ class TextSample:
 
     def limit_words(self, ways: Sequence[By]) -> None:
         """Leave more out if there are so many different words that training on them takes too much memory."""
+        self._close()
         while len(self._groups) > 1 and self._too_many_words(ways):
             self._thin(3 / 4)
 
