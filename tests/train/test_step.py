@@ -1,61 +1,60 @@
-"""What a step is computed in, and in how many parts."""
+"""The gradient of a batch does not depend on the parts that it is computed in."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from fewshot.model.config import GPTConfig
-from fewshot.model.plan import activation_bytes
-from fewshot.train.step import MIN_BF16_WIDTH, choose_precision, fitting_rows
+from fewshot.dataset.loader import IGNORED, load_batch
+from fewshot.train.build import Setup
+from fewshot.train.run import start
+from fewshot.train.schedule import Step
+from fewshot.train.step import compute_gradient, micro_batches
 
-WIDE = MIN_BF16_WIDTH
-
-
-def processor(monkeypatch: pytest.MonkeyPatch, *, onednn: bool = True, bf16: bool = True) -> None:
-    """A CPU with these instructions."""
-    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: onednn)
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: bf16)
+STEP = Step(number=1, first_row=2, n_rows=4, lr_fraction=1.0)
 
 
-@pytest.mark.parametrize(
-    ("onednn", "bf16", "d_model", "dtype", "reason"),
-    [
-        (True, True, WIDE, torch.bfloat16, "the processor has it"),
-        (True, True, WIDE - 1, torch.float32, f"d_model {WIDE - 1} is too narrow"),
-        (True, False, WIDE, torch.float32, "the processor has no bfloat16 instructions"),
-        (False, True, WIDE, torch.float32, "the processor has no bfloat16 instructions"),
-        (False, False, 8, torch.float32, "the processor has no bfloat16 instructions"),
-    ],
-)
-def test_bfloat16_is_taken_on_a_cpu_that_has_it_for_wide_models_alone(
-    onednn: bool, bf16: bool, d_model: int, dtype: torch.dtype, reason: str, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def setup_with(tmp_path: Path, tiny: Any, set_in_module: Callable[[object, str, object], None]) -> Callable[..., Setup]:
+    """What a tiny run would be trained with, for a value of micro_rows and of dropout."""
+
+    def make(micro_rows: int, dropout: float = 0.0) -> Setup:
+        setups: list[Setup] = []
+        set_in_module(start, "train", lambda setup, run, resume=None: iter(setups.append(setup) or ()))
+        given = tiny(n_steps=3, loop={"micro_rows": micro_rows}, model={"dropout": dropout})
+        assert list(start(given, tmp_path / f"{micro_rows}-{dropout}", say=lambda line: None)) == []
+        return setups[0]
+
+    return make
+
+
+@pytest.mark.parametrize("micro_rows", [1, 3, 4])
+def test_parts_have_one_shape_and_every_row_of_the_batch_once(
+    setup_with: Callable[..., Setup], micro_rows: int
 ) -> None:
-    processor(monkeypatch, onednn=onednn, bf16=bf16)
-    chosen = choose_precision("auto", "cpu", d_model=d_model)
-    assert chosen.dtype == dtype
-    assert chosen.reason.startswith(reason)
+    setup = setup_with(micro_rows)
+    parts = list(micro_batches(setup, STEP))
+    whole = load_batch(setup.mixture, first_row=2, n_rows=4)
+    assert {part.tokens.shape for part in parts} == {(micro_rows, 16)}
+    targets = torch.cat([part.targets for part in parts])
+    assert torch.equal(targets[:4], whole.targets)
+    assert (targets[4:] == IGNORED).all()
 
 
-@pytest.mark.parametrize("has_it", [True, False])
-def test_a_gpu_takes_bfloat16_where_it_is_no_emulation(has_it: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_it and not including_emulation)
-    for d_model in (8, WIDE):
-        chosen = choose_precision("auto", "cuda", d_model=d_model)
-        assert chosen.dtype == (torch.bfloat16 if has_it else torch.float32)
-
-
-@pytest.mark.parametrize("wanted", ["float32", "bfloat16"])
-def test_a_precision_that_is_named_is_taken(wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    processor(monkeypatch, bf16=False)
-    chosen = choose_precision(wanted, "cpu", d_model=8)
-    assert (str(chosen.dtype), chosen.reason) == (f"torch.{wanted}", "as configured")
-
-
-def test_as_many_rows_as_fit_in_a_quarter_of_the_free_memory_go_through_at_once() -> None:
-    config = GPTConfig(n_layers=2, d_model=16, n_heads=2, n_ctx=32, n_vocab=66)
-    for recompute in (False, True):
-        row = activation_bytes(config, recompute=recompute)
-        for free, rows in ((4 * 7 * row, 7), (4 * 8 * row - 1, 7), (0, 1), (-5 * row, 1), (4 * row, 1)):
-            assert fitting_rows(config, free_bytes=free, recompute=recompute) == rows
-    assert activation_bytes(config, recompute=True) < activation_bytes(config)
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_the_parts_change_neither_loss_nor_gradient_dropout_included(
+    setup_with: Callable[..., Setup], dropout: float
+) -> None:
+    found = {}
+    for micro_rows in (4, 3):
+        setup = setup_with(micro_rows, dropout)
+        gradient = compute_gradient(setup, STEP)
+        found[micro_rows] = gradient, [weight.grad for weight in setup.model.parameters()]
+    (whole, gradients), (parts, others) = found.values()
+    assert (parts.loss, parts.norm) == pytest.approx((whole.loss, whole.norm), rel=1e-5)
+    torch.testing.assert_close(others, gradients, rtol=1e-4, atol=1e-6)
+    assert whole.norm > 0.1

@@ -18,7 +18,7 @@ from fewshot.dataset.mixture import Mixture
 from fewshot.dataset.pack import Packed
 from fewshot.dataset.prepare import load_tokens, training_mixture
 from fewshot.train.metrics import StepMetrics
-from fewshot.train.resolve import RunConfig
+from fewshot.train.resolving.resolve import RunConfig
 from fewshot.train.run import read_run_config, start
 
 TURN_STEPS = 20  # steps of one before it is the other's turn

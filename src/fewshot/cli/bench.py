@@ -118,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
         result = measure_meta(rounds=args.rounds)
     elif args.bench == "train":
         from fewshot.bench.train import race
-        from fewshot.train.overrides import laid_over
+        from fewshot.train.resolving.overrides import laid_over
 
         with tempfile.TemporaryDirectory() as folder:
             given = laid_over([(str(args.config), read_yaml(args.config)), ("--text", {"text": args.text})], say=note)

@@ -59,12 +59,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Start a new run."""
     if args.fields:
-        from fewshot.train.fields import page
+        from fewshot.train.resolving.fields import page
 
         print(page(), end="")
         return 0
     from fewshot.cli.show import followed
-    from fewshot.train.overrides import laid_over
+    from fewshot.train.resolving.overrides import laid_over
     from fewshot.train.run import start
 
     named = {"preset": args.preset, "text": args.text, "n_tokens": args.n_tokens, "yes": args.yes}

@@ -75,7 +75,9 @@ class LoopConfig:
     """How the training loop runs: seed, memory, precision, validation, checkpoints, log."""
 
     seed: int = 0  # seed of the weights, the order of rows and dropout
-    micro_rows: int | None = None  # rows in one forward pass; None: as many as fit in a quarter of the free memory
+    # rows in one forward pass, to which every part of a batch is padded; None: equal parts of a batch that fit in a
+    # quarter of the free memory, where batches grow no more than the smallest has or 4,096 tokens
+    micro_rows: int | None = None
     precision: str = "auto"  # of the matrix products: "auto", "float32" or "bfloat16"
     compile: str = "auto"  # whether the blocks are compiled: "auto", "always" or "never"
     # the attention kernel: "auto", a name from KERNELS in kernels/choose.py, or one name per pattern

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from fewshot.base.config import from_plain, lay_over, to_plain, write_yaml
-from fewshot.base.dist import n_ranks
+from fewshot.base.dist import all_processes, n_ranks
 from fewshot.base.errors import BadValue
 from fewshot.base.lock import hold
 from fewshot.checkpoint.folder import RunFolder
-from fewshot.checkpoint.load import find_checkpoint
+from fewshot.checkpoint.load import newest_whole
 from fewshot.checkpoint.manifest import Checkpoint
 from fewshot.corpus.sources import check_paths
 from fewshot.dataset.prepare import DataConfig, Say, build_tokens, load_tokens, make_tokenizer, measure_text
@@ -21,7 +21,7 @@ from fewshot.train.build import Setup, build
 from fewshot.train.loop import train
 from fewshot.train.metrics import StepMetrics
 from fewshot.train.plan import check_early, check_whole, is_sure, with_micro_rows
-from fewshot.train.resolve import RunConfig, check_sections, data_config, resolve, section, wanted_vocab
+from fewshot.train.resolving.resolve import RunConfig, check_sections, data_config, resolve, section, wanted_vocab
 from fewshot.train.schedule import count_steps
 
 MAY_CHANGE = (
@@ -72,7 +72,7 @@ def resume(run: Path, *, say: Say, overrides: Mapping[str, Any] | None = None) -
     with hold(run, doing="fewshot resume"):
         plain = folder.read_config()
         stored, config = (_run_config(layered, folder) for layered in (plain, lay_over(plain, overrides)))
-        checkpoint = _newest_checkpoint(folder)
+        checkpoint = _newest_checkpoint(folder, say)
         tokens = load_tokens(config.data, folder.data)
         say(_where_it_stands(run, checkpoint, count_steps(config.schedule, n_ctx=config.model.n_ctx)))
         setup = build(config, tokens, checkpoint=checkpoint, say=say)
@@ -121,11 +121,17 @@ def _run_config(plain: Mapping[str, Any], run: RunFolder) -> RunConfig:
     return from_plain(RunConfig, plain, where=str(run.config))
 
 
-def _newest_checkpoint(run: RunFolder) -> Checkpoint | None:
-    """Return the newest checkpoint; None only if there is nothing that might be one."""
+def _newest_checkpoint(run: RunFolder, say: Say) -> Checkpoint | None:
+    """Return the newest whole checkpoint; None only if there is nothing that might be one. Every process must call it.
+
+    `say` is told if newer ones are damaged.
+    """
     if not run.checkpoint_folders() and not any(run.checkpoints.glob("[!.]*")):
         return None
-    return find_checkpoint(run.path)
+    checkpoint, damage = newest_whole(run, processes=all_processes())
+    if damage:
+        say(f"{damage}; going on from step {checkpoint.step:,} instead")
+    return checkpoint
 
 
 def _where_it_stands(run: Path, checkpoint: Checkpoint | None, n_steps: int) -> str:

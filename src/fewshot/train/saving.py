@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,17 @@ from fewshot.base.config import cast, from_plain
 from fewshot.base.errors import BadValue, DamagedCheckpoint, Diverged, NotFinite
 from fewshot.base.interrupt import StopRequest
 from fewshot.checkpoint.folder import RunFolder
-from fewshot.checkpoint.manifest import Checkpoint
-from fewshot.checkpoint.save import discard, save
-from fewshot.dataset.loader import Batch, validation_batches
+from fewshot.checkpoint.manifest import TRAINING, WEIGHTS, Checkpoint
+from fewshot.checkpoint.pieces import whole_pieces
+from fewshot.checkpoint.writer import Writer
+from fewshot.dataset.loader import load_batch, validation_batches
 from fewshot.dataset.pack import Packed
 from fewshot.model.gpt import GPT
-from fewshot.train.config import LoopConfig, OptimizerConfig
+from fewshot.train.build import Setup
+from fewshot.train.config import OptimizerConfig
 from fewshot.train.metrics import StepMetrics
-from fewshot.train.optim import Optimizers
+from fewshot.train.schedule import Step
+from fewshot.train.step import loss_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +33,7 @@ class Guard:
 
     run: RunFolder
     optimizer: OptimizerConfig
+    settle: Callable[[], None] = lambda: None  # waits for the checkpoint that is being written
 
     def check(self, what: str, value: float, *, step: int, updated: bool) -> None:
         """Raise `Diverged` unless `value`, which is `what` of this step, is a finite number.
@@ -41,6 +45,7 @@ class Guard:
 
     def diverged(self, what: str, *, step: int, updated: bool) -> Diverged:
         """Return the error that tells `what` is not finite in this step, before or after the weights were `updated`."""
+        self.settle()
         checkpoints = self.run.checkpoint_folders()
         last = f"the last good checkpoint is {checkpoints[-1]}" if checkpoints else "there is no earlier checkpoint"
         where = "" if checkpoints else f", in a new folder or after deleting {self.run.path}"
@@ -64,56 +69,67 @@ class Saver:
     """Writes the checkpoints of one run, and validates its model."""
 
     run: RunFolder
-    model: GPT
-    optimizers: Optimizers
-    validation: Packed | None
-    loop: LoopConfig
-    micro_rows: int
+    setup: Setup
     guard: Guard
+    writer: Writer
 
-    def save(self, metrics: StepMetrics, batch: Batch) -> Path:
-        """Write the checkpoint of this step and return its folder; weights of no use raise `Diverged`."""
-        loss, norm = loss_of_first_row(self.model, batch)
+    def save(self, metrics: StepMetrics, step: Step) -> Path:
+        """Start to write the checkpoint of this step and return its folder; weights of no use raise `Diverged`.
+
+        What training changes after this call is not in it. `writer` waits for it.
+        """
+        loss, norm = loss_of_first_row(self.setup, step)
         self.guard.check("the loss after the update", loss, step=metrics.step, updated=True)
         self.guard.check("the gradient's norm after the update", norm, step=metrics.step, updated=True)
         counters = {
-            "rows": metrics.tokens // self.model.config.n_ctx,
+            "rows": step.end_row,
             "tokens": metrics.tokens,
             "seconds": metrics.seconds,
             "report": asdict(metrics),  # its line in metrics.jsonl is written later
         }
+        content = {
+            WEIGHTS: whole_pieces(self.setup.model.state_dict()),
+            TRAINING: whole_pieces(self.setup.optimizers.tensors()),
+        }
         try:
-            return save(
-                self.run.path, self.model, step=metrics.step, counters=counters, training=self.optimizers.tensors()
+            return self.writer.start(
+                content,
+                step=metrics.step,
+                config=self.setup.config.model,
+                counters=counters,
+                is_final=not self.validation_is_due(metrics.step, metrics.n_steps),
             )
         except NotFinite as error:
             raise self.guard.diverged(str(error), step=metrics.step, updated=True) from None
 
     def validation_is_due(self, step: int, n_steps: int) -> bool:
         """Return whether the model is validated after this step."""
-        return self.validation is not None and (step == n_steps or step % self.loop.validate_every == 0)
+        is_due = step == n_steps or step % self.setup.config.loop.validate_every == 0
+        return self.setup.validation is not None and is_due
 
     def validate(self, metrics: StepMetrics, stop: StopRequest, path: Path | None = None) -> StepMetrics:
         """Return the metrics with the validation loss, or as they were if someone asks to stop meanwhile.
 
         A loss that is not finite deletes the checkpoint at `path`, which is of this very step.
         """
-        assert self.validation is not None
+        validation, loop = self.setup.validation, self.setup.config.loop
+        assert validation is not None
         loss = validation_loss(
-            self.model,
-            self.validation,
-            n_rows=self.micro_rows,
-            max_rows=self.loop.validate_rows,
-            document_masking=self.loop.document_masking,
+            self.setup.model,
+            validation,
+            n_rows=loop.micro_rows or 1,
+            max_rows=loop.validate_rows,
+            document_masking=loop.document_masking,
             stop=stop,
         )
         if loss is None:
             return metrics
         if path is not None and not math.isfinite(loss):
-            discard(path)
+            self.writer.discard()
         self.guard.check("the validation loss", loss, step=metrics.step, updated=True)
-        n_bytes = sum(shard.n_bytes for shard in self.validation.shards)
-        bits = loss * self.validation.n_tokens / n_bytes / math.log(2)
+        self.writer.keep()
+        n_bytes = sum(shard.n_bytes for shard in validation.shards)
+        bits = loss * validation.n_tokens / n_bytes / math.log(2)
         return replace(metrics, val_loss=loss, val_bits_per_byte=bits)
 
     def unlogged(self, checkpoint: Checkpoint, rows: Iterable[Mapping[str, Any]]) -> StepMetrics | None:
@@ -141,18 +157,19 @@ def counters_of(checkpoint: Checkpoint) -> tuple[int, float]:
         raise DamagedCheckpoint(f"{checkpoint.path}: {error}") from None
 
 
-def loss_of_first_row(model: GPT, batch: Batch) -> tuple[float, float]:
-    """Return the loss of a batch's first row and its gradient's norm.
+def loss_of_first_row(setup: Setup, step: Step) -> tuple[float, float]:
+    """Return the loss of the first row of a step's batch and its gradient's norm, without dropout.
 
     They show whether the weights are of use: finite weights may be so huge that these are not finite.
     """
-    device = model.wte.weight.device
-    documents = None if batch.documents is None else batch.documents[:1].to(device)
-    model.eval()
+    model, masking = setup.model.eval(), setup.config.loop.document_masking
+    batch = load_batch(setup.mixture, first_row=step.first_row, n_rows=1, with_documents=masking)
     with torch.compiler.set_stance("force_eager"):  # another shape than in training: not worth compiling for
-        loss = model.loss(batch.tokens[:1].to(device), batch.targets[:1].to(device), documents)
-        gradients = torch.autograd.grad(loss, [weight for weight in model.parameters() if weight.requires_grad])
-    return loss.item(), torch.nn.utils.get_total_norm(gradients).item()
+        loss = loss_of(model, batch, n_tokens=batch.targets.numel())
+        loss.backward()
+    norm = setup.optimizers.squared_norm().sqrt()
+    setup.optimizers.zero_grad()
+    return loss.item(), norm.item()
 
 
 @torch.no_grad()
@@ -171,15 +188,13 @@ def validation_loss(
     """
     was_training = model.training
     model.eval()
-    device, total, count = model.wte.weight.device, 0.0, 0
+    total, count = 0.0, 0
     batches = validation_batches(validation, n_rows=min(n_rows, 64), max_rows=max_rows, with_documents=document_masking)
     with torch.compiler.set_stance("force_eager"):  # other shapes than in training: not worth compiling for
         for batch in batches:
             if stop is not None and stop.asked:
                 return None
-            documents = None if batch.documents is None else batch.documents.to(device)
-            loss = model.loss(batch.tokens.to(device), batch.targets.to(device), documents)
-            total += loss.item() * batch.targets.numel()
+            total += loss_of(model, batch, n_tokens=1).item()
             count += batch.targets.numel()
     model.train(was_training)
     return total / count

@@ -11,7 +11,7 @@ from typing import Any
 from fewshot.base.config import read_yaml, to_plain
 from fewshot.base.files import write_json
 from fewshot.demo.recipe import configuration
-from fewshot.train.resolve import check_sections, data_config, resolve
+from fewshot.train.resolving.resolve import check_sections, data_config, resolve
 
 HERE = Path(__file__).parent
 RUNS = HERE.parents[2] / "runs"

@@ -9,11 +9,11 @@ import pytest
 from fewshot.base.config import read_yaml
 from fewshot.model.gpt import count_parameters
 from fewshot.model.presets import PRESETS, SPARSE_TRANSFORMERS
-from fewshot.train.overrides import laid_over
-from fewshot.train.recipes import RECIPES, optimizer_for, recipe_for, schedule_for
-from fewshot.train.resolve import check_sections, data_config, resolve, wanted_vocab
+from fewshot.train.resolving.overrides import laid_over
+from fewshot.train.resolving.recipes import RECIPES, optimizer_for, recipe_for, schedule_for
+from fewshot.train.resolving.resolve import check_sections, data_config, resolve, wanted_vocab
 
-RUNS = sorted((Path(__file__).parents[2] / "runs").glob("*.yaml"))  # those called meta_ are another command's
+RUNS = sorted((Path(__file__).parents[3] / "runs").glob("*.yaml"))  # those called meta_ are another command's
 
 
 @pytest.mark.parametrize(
@@ -131,6 +131,6 @@ TABLE_2 = {"dense": "dense", "fixed": "fixed(128, 32)", "strided": "alternate(ba
 
 
 def test_the_three_runs_of_table_2_differ_in_their_pattern_alone() -> None:
-    runs = [read_yaml(Path(__file__).parents[2] / "runs" / f"st_text_{kind}.yaml") for kind in TABLE_2]
+    runs = [read_yaml(Path(__file__).parents[3] / "runs" / f"st_text_{kind}.yaml") for kind in TABLE_2]
     assert [run["model"].pop("pattern") for run in runs] == list(TABLE_2.values())
     assert runs[0] == runs[1] == runs[2]

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from fewshot.cli.main import main
-from fewshot.train.fields import SECTIONS, page
+from fewshot.train.resolving.fields import SECTIONS, page
 
 
 def test_the_page_in_docs_is_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--fields"]) == 0
     printed = capsys.readouterr().out
     assert printed == page()
-    stored = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
+    stored = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text(encoding="utf-8")
     assert stored == printed, "write it again: fewshot train --fields > docs/configuration.md"
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from fewshot.base.fields import as_yaml, field_comments
 from fewshot.dataset.prepare import SourceConfig
-from fewshot.train.resolve import KINDS
+from fewshot.train.resolving.resolve import KINDS
 
 SECTIONS: dict[str, Any] = {"data": KINDS["data"], "data.sources[]": SourceConfig, **KINDS}
 CHOSEN = ("schedule",)  # sections whose fields all have a value that follows the others

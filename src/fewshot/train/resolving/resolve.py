@@ -22,8 +22,8 @@ from fewshot.model.presets import PRESETS, PUBLISHED, SPARSE_TRANSFORMERS
 from fewshot.tokenizer.bpe import check_size
 from fewshot.train.config import LoopConfig, OptimizerConfig, ScheduleConfig
 from fewshot.train.optim import OPTIMIZERS
-from fewshot.train.overrides import MODEL_SIZES, SPELLINGS, at_home, one_spelling, paths, section
-from fewshot.train.recipes import Recipe, optimizer_for, recipe_for, schedule_for
+from fewshot.train.resolving.overrides import MODEL_SIZES, SPELLINGS, at_home, one_spelling, paths, section
+from fewshot.train.resolving.recipes import Recipe, optimizer_for, recipe_for, schedule_for
 from fewshot.train.schedule import about_clocks, whole_rows
 
 SECTIONS = ("preset", *SPELLINGS, "data", "model", "schedule", "optimizer", "loop", "yes")

@@ -8,8 +8,8 @@ import pytest
 
 from fewshot.base.config import to_plain
 from fewshot.base.errors import BadValue
-from fewshot.train.overrides import at_home, laid_over, one_spelling
-from fewshot.train.resolve import check_sections, data_config, resolve
+from fewshot.train.resolving.overrides import at_home, laid_over, one_spelling
+from fewshot.train.resolving.resolve import check_sections, data_config, resolve
 
 SHAPE = {"n_layers": 1, "d_model": 16, "n_heads": 2, "n_ctx": 32}
 TEXT = {"text": "a.txt"}
