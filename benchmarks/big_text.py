@@ -5,8 +5,9 @@
 Half of the text is one file that is a single document, the other half JSON lines. Memory is the sum over the process
 and all below it of their proportional set sizes (Pss of /proc/PID/smaps_rollup: what a process shares is divided by the
 number of those who share it), looked at five times a second; beside it the highest resident size of each (VmHWM), in
-which shared pages count for every process. tiktoken alone encodes a part of the same text, already in memory, with the
-run's own vocabulary in one thread.
+which shared pages count for every process. The share of processor time that nobody used tells whether both cores were
+busy, whatever else ran. tiktoken alone encodes a part of the same text, already in memory, with the run's own vocabulary
+in one thread, before the machine's load has changed.
 """
 
 from __future__ import annotations
@@ -145,27 +146,42 @@ def _field(path: str, name: str) -> int:
     return next((int(line.split()[1]) for line in _read(path).splitlines() if line.startswith(name)), 0)
 
 
+def machine_seconds() -> tuple[float, float]:
+    """Seconds of all processors together: idle, and all."""
+    ticks = [int(n) / os.sysconf("SC_CLK_TCK") for n in _read("/proc/stat").split("\n")[0].split()[1:9]]
+    return ticks[3] + ticks[4], sum(ticks)
+
+
 def train(command: list[str]) -> dict[str, Any]:
     """Run the command and return its times and memory by stage, as its own lines tell them apart."""
     began = time.perf_counter()
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     watch = Watch(process.pid)
-    marks: dict[str, tuple[float, float, int]] = {}
+    marks: dict[str, tuple[float, float, float, float, int]] = {}
+
+    def mark() -> tuple[float, float, float, float, int]:
+        return time.perf_counter() - began, watch.cpu_seconds(), *machine_seconds(), watch.peak_pss
+
+    first = mark()
     assert process.stderr is not None
     for line in process.stderr:
         print(line, end="", file=sys.stderr, flush=True)
         stage = {"tokenizer: byte": "reading", "source text": "tokenising", "plan": "planning"}
         for start, name in stage.items():
             if line.startswith(start):
-                marks[name] = time.perf_counter() - began, watch.cpu_seconds(), watch.peak_pss
+                marks[name] = mark()
     if process.wait() != 0:
         raise SystemExit(f"the command failed with {process.returncode}")
-    marks["training"] = time.perf_counter() - began, watch.cpu_seconds(), watch.peak_pss
-    stages, before = {}, (0.0, 0.0, 0)
-    for name, mark in marks.items():
-        seconds, cpu = mark[0] - before[0], mark[1] - before[1]
-        stages[name] = {"seconds": seconds, "cores_busy": cpu / seconds, "peak_pss_bytes_so_far": mark[2]}
-        before = mark
+    marks["training"] = mark()
+    stages = {}
+    for (name, end), start in zip(marks.items(), [first, *marks.values()], strict=False):
+        seconds, cpu, idle, total, _ = (b - a for a, b in zip(start, end, strict=True))
+        stages[name] = {
+            "seconds": seconds,
+            "cores_by_this": cpu / seconds,
+            "machine_idle": idle / total if total else 0.0,
+            "peak_pss_bytes_so_far": end[-1],
+        }
     return {
         "stages": stages,
         "peak_pss_bytes": watch.peak_pss,

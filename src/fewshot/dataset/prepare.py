@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from fewshot.base.errors import BadFile, check
+from fewshot.base.machine import give_back_memory
 from fewshot.base.progress import byte_bar
 from fewshot.corpus.document import Document
 from fewshot.corpus.sources import read_documents, text_path
@@ -161,9 +162,9 @@ def _measure(number: int, data: DataConfig, sample: TextSample | None, say: Say)
 def make_tokenizer(data: DataConfig, measured: Measured, *, n_vocab: int | None, say: Say) -> Tokenizer:
     """Return the tokenizer that `data` names: trained on the text, or loaded; `n_vocab` is the preset's size.
 
-    `measured` is what `measure_text` gave. A BPE sees the training text alone, and of more than `SAMPLE_BYTES` a part
-    that is spread over all of it, which `say` is told; the characters are those of all text, so that the held-out one
-    can be read.
+    `measured` is what `measure_text` gave; its sample is empty afterwards. A BPE sees the training text alone, and of
+    more than `SAMPLE_BYTES` a part that is spread over all of it, which `say` is told; the characters are those of all
+    text, so that the held-out one can be read.
     """
     if data.tokenizer == "bytes":
         return Bytes()
@@ -198,6 +199,8 @@ def _train_bpe(sample: TextSample, ways: list[By], *, n_vocab: int) -> tuple[int
     sample.limit_words(ways)
     with byte_bar("reading for the tokenizer", n_bytes=sample.n_bytes) as on_bytes:
         tokenizer = train_bpe(texts(), n_vocab=n_vocab)
+    sample.clear()
+    give_back_memory()
     return n_chars, tokenizer
 
 

@@ -117,6 +117,10 @@ class TextSample:
                     yield text[start : start + n_training]
                 start += n_chars
 
+    def clear(self) -> None:
+        """Let go of all text, once it was used."""
+        self._groups, self._waiting, self.n_bytes = [], [], 0
+
     def limit_words(self, ways: Sequence[By]) -> None:
         """Leave more out if there are so many different words that training on them takes too much memory."""
         self._close()
