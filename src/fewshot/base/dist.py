@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 from fewshot.base.errors import FewshotError
 
 T = TypeVar("T")
-WAIT = timedelta(minutes=10)
 WRITING = timedelta(hours=1)  # a process may wait for another that writes to a slow disk
 
 
@@ -58,19 +57,16 @@ def gather(value: T) -> list[T]:
     """Return the values of all processes, by rank; every process must call it."""
     if n_ranks() == 1:
         return [value]
-    join()
+    _join()
     return _all_values(value, None)
 
 
-def join(device: str = "cpu") -> None:
-    """Form the group of all processes, if it is not there yet; on a GPU what lies there goes by NCCL.
-
-    A process that waits for another longer than `WAIT` raises: that one is gone, or hangs.
-    """
+def _join() -> None:
+    """Form the group of all processes, if it is not there yet."""
     import torch.distributed
 
     if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=WAIT)
+        torch.distributed.init_process_group("gloo")
 
 
 def all_processes() -> Processes:
@@ -84,7 +80,7 @@ def own_channel() -> Processes:
         return ALONE
     import torch.distributed
 
-    join()
+    _join()
     group = torch.distributed.new_group(backend="gloo", timeout=WRITING)
     return Processes(rank(), n_ranks(), lambda value: _all_values(value, group))
 

@@ -1,7 +1,6 @@
 """One optimizer step in two halves: the gradient of a batch, then the update.
 
-Between them stands one small all-reduce, so that all processes know the same loss and the same norm before any weight
-changes. A step is a function of (seed, step): nothing here depends on which process works which rows.
+Loss and norm are known between them, before any weight changes. A step is a function of (seed, step).
 """
 
 from __future__ import annotations
@@ -24,16 +23,14 @@ class Gradient:
 
     loss: float  # nats a token
     norm: float  # of all gradients together, before clipping
-    stop: bool  # whether some process was asked to stop
 
 
-def compute_gradient(setup: Setup, step: Step, *, stop: bool = False) -> Gradient:
-    """Leave the gradient of the step's batch in the parameters, and return its loss and norm over all processes."""
+def compute_gradient(setup: Setup, step: Step) -> Gradient:
+    """Leave the gradient of the step's batch in the parameters, and return its loss and norm."""
     setup.model.train()
     losses = torch.stack(list(_losses(setup, step)))
-    squares = setup.optimizers.squared_norm()
-    total, square, votes = torch.stack([losses.sum(), squares, losses.new_tensor(float(stop))]).tolist()
-    return Gradient(loss=total, norm=square**0.5, stop=votes > 0)
+    loss, square = torch.stack([losses.sum(), setup.optimizers.squared_norm()]).tolist()  # one wait for the device
+    return Gradient(loss=loss, norm=square**0.5)
 
 
 def update(setup: Setup, step: Step, gradient: Gradient) -> None:
