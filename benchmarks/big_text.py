@@ -6,8 +6,8 @@ Half of the text is one file that is a single document, the other half JSON line
 and all below it of their proportional set sizes (Pss of /proc/PID/smaps_rollup: what a process shares is divided by the
 number of those who share it), looked at five times a second; beside it the highest resident size of each (VmHWM), in
 which shared pages count for every process. The share of processor time that nobody used tells whether both cores were
-busy, whatever else ran. tiktoken alone encodes a part of the same text, already in memory, with the run's own vocabulary
-in one thread, before the machine's load has changed.
+busy, whatever else ran. tiktoken alone encodes a part of the same text, already in memory, with the run's own
+vocabulary in one thread, right after the run.
 """
 
 from __future__ import annotations

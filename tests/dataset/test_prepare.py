@@ -15,9 +15,14 @@ import pytest
 
 from fewshot.base.errors import BadFile, BadValue
 from fewshot.cli.main import main
+from fewshot.corpus.sources import read_documents
+from fewshot.corpus.stretches import stretches_of
+from fewshot.dataset.encode import encoded
 from fewshot.dataset.prepare import DataConfig, SourceConfig, build_tokens, load_tokens, make_tokenizer, measure_text
 from fewshot.tokenizer.bytes import Bytes
+from fewshot.tokenizer.pieces import pieces
 
+SetInModule = Callable[[object, str, object], None]
 SHAPE = [
     *("--model.n_layers", "1", "--model.d_model", "16", "--model.n_heads", "2", "--model.n_ctx", "16"),
     *("--data.tokenizer", "chars", "--schedule.batch_tokens", "32", "--loop.compile", "never", "--n_tokens", "64"),
@@ -154,6 +159,8 @@ def test_documents_are_never_all_held(
 ) -> None:
     n_documents, n_chars = 40, 200_000
     set_in_module(measure_text, "SAMPLE_BYTES", n_chars)
+    for of in (pieces, encoded):
+        set_in_module(of, "PIECE_CHARS", 2000)
     for number in range(n_documents):
         (tmp_path / f"{number}.txt").write_text("It was a dark night, said he. "[: 30 - number % 7] * (n_chars // 25))
     data = config(tmp_path, tokenizer=tokenizer, n_vocab=260 if tokenizer == "bpe" else None, val_by=val_by)
@@ -167,6 +174,78 @@ def test_documents_are_never_all_held(
     finally:
         tracemalloc.stop()
     assert peak < 12 * n_chars  # all documents together are 36 n_chars
+
+
+@pytest.mark.parametrize("tokenizer", ["bytes", "bpe"])
+@pytest.mark.parametrize("val_by", ["tail", "document"])
+def test_a_long_text_is_never_held_and_has_the_tokens_of_the_whole(
+    tmp_path: Path, set_in_module: SetInModule, tokenizer: str, val_by: str
+) -> None:
+    n_chars = 50_000
+    set_in_module(measure_text, "SAMPLE_BYTES", n_chars)
+    for of in (pieces, encoded):  # some pieces for every processor of this machine are held
+        set_in_module(of, "PIECE_CHARS", 500)
+    for number in range(4):  # some are held out by document, some are not
+        text = f"It was a dark night number {number}, said he, and so on. "
+        (tmp_path / f"{number}.txt").write_text(text * (n_chars * 30 // len(text)))
+    data = config(
+        tmp_path, tokenizer=tokenizer, n_vocab=260 if tokenizer == "bpe" else None, val_by=val_by, val_fraction=0.5
+    )
+
+    def made(folder: str) -> tuple[dict[str, bytes], int]:
+        tracemalloc.start()
+        try:
+            measured = measure_text(data, say=quiet)
+            trained = make_tokenizer(data, measured, n_vocab=None, say=quiet)
+            build_tokens(data, measured, trained, tmp_path / folder, say=quiet)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        return {path.name: path.read_bytes() for path in (tmp_path / folder).glob("*.bin")}, peak
+
+    whole, peak = made("whole")
+    assert peak > 25 * n_chars  # 30 n_chars are in a text
+    set_in_module(read_documents, "LONG_BYTES", n_chars)
+    set_in_module(stretches_of, "STRETCH_CHARS", n_chars)
+    stretches, peak = made("stretches")
+    assert peak < 12 * n_chars
+    if tokenizer == "bytes":  # a BPE is trained on another part of the text
+        assert stretches == whole
+
+
+def test_tokens_whose_making_was_stopped_are_gone_on_with(
+    here: Path, set_in_module: SetInModule, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_in_module(encoded, "PIECE_CHARS", 100)
+    data = config("books", tokenizer="bpe", n_vocab=260)
+
+    class Bar:
+        def __init__(self, name: str, *, n_bytes: int | None = None) -> None:
+            self.is_last = name.startswith("tokenising")
+
+        def __enter__(self) -> Callable[[int], None]:
+            return self.done
+
+        def done(self, n_bytes: int) -> None:
+            if self.is_last and n_bytes > 500:
+                raise KeyboardInterrupt
+
+        def __exit__(self, *error: object) -> None:
+            return None
+
+    def made(folder: str) -> dict[str, bytes]:
+        measured = measure_text(data, say=quiet)
+        build_tokens(data, measured, make_tokenizer(data, measured, n_vocab=None, say=quiet), here / folder, say=quiet)
+        return {path.name: path.read_bytes() for path in (here / folder).iterdir()}
+
+    wanted = made("wanted")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fewshot.dataset.prepare.byte_bar", Bar)
+        with pytest.raises(KeyboardInterrupt):
+            made("data")
+    capsys.readouterr()
+    assert made("data") == wanted
+    assert capsys.readouterr().err.startswith("text-train: going on behind ")
 
 
 def test_the_size_of_the_text_is_that_of_the_training_part(tmp_path: Path) -> None:

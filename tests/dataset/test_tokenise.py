@@ -1,6 +1,7 @@
+"""Tokens are made once, reused while nothing changed, and gone on with where making them was stopped or killed."""
+
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -52,16 +53,6 @@ def test_each_document_is_followed_by_the_end_of_text_token(tmp_path: Path, code
     assert not shard.tokens().flags.writeable
     assert isinstance(shard.tokens(), np.memmap)
     assert is_whole(shard)
-
-
-@pytest.mark.parametrize(("n_vocab", "dtype", "itemsize"), [(65536, "uint16", 2), (65537, "uint32", 4)])
-def test_ids_take_two_bytes_as_long_as_the_vocabulary_fits(
-    tmp_path: Path, code_points: Callable, n_vocab: int, dtype: str, itemsize: int
-) -> None:
-    (shard,) = build_shards(Source(["ab"]), code_points(n_vocab=n_vocab), tmp_path, name="train")
-    assert shard.dtype == dtype
-    little_endian = b"".join(i.to_bytes(itemsize, "little") for i in (97, 98, n_vocab - 1))
-    assert shard.path.read_bytes() == little_endian
 
 
 def test_shards_together_hold_the_same_tokens_as_one(tmp_path: Path, code_points: Callable) -> None:
@@ -130,31 +121,8 @@ def test_damaged_files_are_made_again(tmp_path: Path, code_points: Callable, cap
     assert capsys.readouterr().err == "train: tokenising again: file damaged\n"
 
 
-def test_one_changed_bit_is_seen_when_shards_are_loaded_or_built_again(tmp_path: Path, code_points: Callable) -> None:
-    (shard,) = build_shards(Source(TEXTS), code_points(), tmp_path, name="train")
-    assert load_shards(tmp_path, name="train") == (shard,)
-    data = bytearray(shard.path.read_bytes())
-    data[3] ^= 1
-    shard.path.write_bytes(data)
-    assert not is_whole(shard)
-    with pytest.raises(BadFile, match=r"train-00000.bin is missing or differs from its recorded sha256"):
-        load_shards(tmp_path, name="train")
-    build_shards(Source(TEXTS), code_points(), tmp_path, name="train")
-    assert load_shards(tmp_path, name="train") == (shard,)
-
-
-def test_missing_token_files_and_indexes_say_so(tmp_path: Path, code_points: Callable) -> None:
-    (shard,) = build_shards(Source(TEXTS), code_points(), tmp_path, name="train")
-    gone = dataclasses.replace(shard, path=tmp_path / "gone.bin")
-    assert not is_whole(gone)
-    with pytest.raises(BadFile, match=r"gone.bin is missing or not 29 tokens long"):
-        gone.tokens()
-    with pytest.raises(BadFile, match=r"other.json is missing or damaged: start a new run"):
-        load_shards(tmp_path, name="other")
-
-
 @pytest.mark.parametrize("before", ["nothing", "an older build"])
-def test_an_interrupted_build_leaves_no_index_and_no_half_file(
+def test_an_interrupted_build_leaves_no_index_and_no_file_that_nothing_says_can_be_trusted(
     tmp_path: Path, code_points: Callable, before: str
 ) -> None:
     texts = ["abc", "defg", "hijkl"]
@@ -168,7 +136,7 @@ def test_an_interrupted_build_leaves_no_index_and_no_half_file(
         build_shards(Source(texts), code_points(fingerprint="older"), tmp_path, name="train", max_tokens_per_shard=5)
     with pytest.raises(KeyboardInterrupt):
         build_shards(interrupted, tokenizer, tmp_path, name="train", max_tokens_per_shard=5)
-    assert list(contents(tmp_path)) == ["train-00000.bin"]  # the second shard was open
+    assert contents(tmp_path) == {}
     shards = build_shards(Source(texts), tokenizer, tmp_path, name="train", max_tokens_per_shard=5)
     assert np.concatenate([shard.tokens() for shard in shards]).tolist() == ids(texts, tokenizer)
 
@@ -200,36 +168,6 @@ def test_progress_counts_bytes_up_to_all_of_them(tmp_path: Path, code_points: Ca
     seen: list[int] = []
     build_shards(Source(TEXTS), code_points(), tmp_path, name="train", on_progress=seen.append)
     assert seen == [5, 5 + 13, 5 + 13 + 13]
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"dtype": "uint12"},
-        {"dtype": "float64"},
-        {"dtype": 3},
-        {"n_tokens": -1},
-        {"n_bytes": None},
-        {"eot": "a"},
-        {"x": 1},
-    ],
-)
-def test_an_index_with_wrong_values_is_damaged(tmp_path: Path, code_points: Callable, change: dict) -> None:
-    build_shards(Source(TEXTS), code_points(), tmp_path, name="train")
-    index = json.loads((tmp_path / "train.json").read_text())
-    index["shards"][0].update(change)
-    (tmp_path / "train.json").write_text(json.dumps(index))
-    with pytest.raises(BadFile, match=r"train.json is missing or damaged: start a new run"):
-        load_shards(tmp_path, name="train")
-
-
-@pytest.mark.parametrize(
-    "text", ["[" * 100_000, '{"shards": ' + "[" * 600 + "]" * 600 + "}", '{"shards": [1' + "0" * 5000 + "]}"]
-)
-def test_an_index_that_is_a_bomb_is_damaged(tmp_path: Path, text: str) -> None:
-    (tmp_path / "train.json").write_text(text)
-    with pytest.raises(BadFile, match=r"train.json is missing or damaged: start a new run"):
-        load_shards(tmp_path, name="train")
 
 
 def test_shards_know_the_rule_by_which_their_documents_were_chosen(

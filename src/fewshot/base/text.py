@@ -9,6 +9,11 @@ import re
 CUT = re.compile(r"(?<=\S)[^\S\x1c-\x1f\x85]")
 
 
+def utf8_size(text: str) -> int:
+    """Return the bytes of `text` in UTF-8, without making them where all is ASCII."""
+    return len(text) if text.isascii() else len(text.encode())
+
+
 def without_surrogates(text: str) -> str:
     """Return `text` with lone surrogates, which no encoding can hold, replaced by U+FFFD, as tiktoken does."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -24,16 +24,18 @@ def stretches_of(path: Path) -> Iterator[tuple[str, bool]]:
     A text of blanks alone gives none. Raises `BadFile`, after what was good, for bytes that are not UTF-8 text.
     """
     waiting: str | None = None  # until it is known whether another follows
+    is_first = True
     try:
         for text in _cut(_blocks_of(path)):
             if waiting is not None:
                 yield waiting, True
+                is_first = False
             waiting = text
     except BadFile:
         if waiting is not None:
             yield waiting, False
         raise
-    if waiting is not None and not waiting.isspace():
+    if waiting is not None and not (is_first and waiting.isspace()):
         yield waiting, False
 
 
@@ -68,7 +70,7 @@ def _blocks_of(path: Path) -> Iterator[str]:
                 text, n_used = "\0", 0
             if "\0" in text or (is_first and data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))):
                 decode_text(data, path, first_line=n_lines + 1)  # says what is wrong
-            if is_first:
+            if is_first and text:
                 text, is_first = text.removeprefix("\ufeff"), False
             rest = data[n_used:]
             n_lines += data.count(b"\n", 0, n_used)

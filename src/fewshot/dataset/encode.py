@@ -15,6 +15,7 @@ from itertools import islice
 import numpy as np
 
 from fewshot.base.machine import n_cores
+from fewshot.base.text import utf8_size
 from fewshot.corpus.document import Document
 from fewshot.tokenizer.pieces import PIECE_CHARS, pieces
 from fewshot.tokenizer.vocab import Tokenizer
@@ -42,7 +43,7 @@ def pieces_of(documents: Iterable[tuple[str, Document]]) -> Iterator[Piece]:
         if not text:
             continue
         is_first = part not in goes_on
-        size = None if more or not is_first else len(text) if text.isascii() else len(text.encode())
+        size = None if more or not is_first else utf8_size(text)
         end = 0
         for piece in pieces(text):
             end += len(piece)

@@ -14,6 +14,7 @@ from pathlib import Path
 from fewshot.base.errors import BadFile, check
 from fewshot.base.machine import give_back_memory
 from fewshot.base.progress import byte_bar
+from fewshot.base.text import utf8_size
 from fewshot.corpus.document import Document
 from fewshot.corpus.sources import read_documents, text_path
 from fewshot.dataset.mixture import Mixture
@@ -193,7 +194,7 @@ def _train_bpe(sample: TextSample, ways: list[By], *, n_vocab: int) -> tuple[int
         nonlocal n_chars, n_bytes
         for text in sample.training_texts(ways):
             yield text
-            n_chars, n_bytes = n_chars + len(text), n_bytes + _n_bytes(text)
+            n_chars, n_bytes = n_chars + len(text), n_bytes + utf8_size(text)
             on_bytes(n_bytes)
 
     sample.limit_words(ways)
@@ -204,10 +205,6 @@ def _train_bpe(sample: TextSample, ways: list[By], *, n_vocab: int) -> tuple[int
     return n_chars, tokenizer
 
 
-def _n_bytes(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode())
-
-
 def _text(data: DataConfig, sizes: Sequence[TextSize]) -> Iterator[str]:
     """Yield all text of all sources in pieces."""
     n_done = 0
@@ -216,7 +213,7 @@ def _text(data: DataConfig, sizes: Sequence[TextSize]) -> Iterator[str]:
             for document in _read(source, data):
                 for piece in pieces(document.text):
                     yield piece
-                    n_done += _n_bytes(piece)
+                    n_done += utf8_size(piece)
                     on_bytes(n_done)
 
 

@@ -14,9 +14,8 @@ from fewshot.base.rng import seed_of
 from fewshot.dataset.split import VERSIONS, By
 from fewshot.tokenizer.pieces import PIECE_CHARS, pieces
 
-SAMPLE_BYTES = (
-    1 << 27
-)  # of text: training a BPE on it takes about a minute, and twice as much of it finds the same words
+# Of text: training a BPE on it takes about a minute, and twice as much of it finds the same words.
+SAMPLE_BYTES = 1 << 27
 # Characters of all different words together: training a BPE takes about 25 bytes for each of them, and 50 MB of books
 # have 2.6 million.
 WORD_CHARS = 24_000_000

@@ -100,7 +100,8 @@ def build_parts(
     }
     job = _Job(folder / f"{parts[0]}.unfinished.json", made_by, writers, on_progress or (lambda n_bytes: None))
     stream = job.take_up(read) or job.start(read)
-    job.write(encoded(stream, tokenizer, stored_type(dtype), n_threads=n_threads))
+    with contextlib.closing(encoded(stream, tokenizer, stored_type(dtype), n_threads=n_threads)) as batches:
+        job.write(batches)
     made = {part: writer.complete_shards() for part, writer in writers.items()}
     for part, shards in made.items():
         if not shards:
@@ -218,6 +219,8 @@ class _Job:
                 reached = self._reached()
                 if self.n_bytes - saved_bytes >= SAVE_BYTES or self._n_shards() > n_shards:
                     self._save(reached)
+                    for writer in self.writers.values():
+                        writer.cut()
                     saved_bytes, n_shards = self.n_bytes, self._n_shards()
             for writer in self.writers.values():
                 writer.finish()

@@ -73,6 +73,7 @@ class PartWriter:
         self._dtype, self._eot, self._tokenizer, self._rule = dtype, eot, tokenizer, rule
         self._max_tokens = max_tokens
         self._file: BinaryIO | None = None
+        self._to_cut: list[TokenShard] = []  # complete ones whose file goes on with a document of the next
         self.digest = TextDigest()
         self._set(PartState())
 
@@ -110,10 +111,12 @@ class PartWriter:
         """
         self.close()
         self._set(state)
+        self.digest, self._to_cut = TextDigest(), [*state.shards]
         kept = {shard.path for shard in state.shards} | ({self._path} if state.n_tokens else set())
         for path in sorted(self._folder.glob(f"{glob.escape(self._name)}-[0-9][0-9][0-9][0-9][0-9].bin")):
             if path not in kept:
                 path.unlink()
+        self.cut()
         if not all(map(is_whole, state.shards)):
             return False
         return not state.n_tokens or self._reopen()
@@ -161,14 +164,15 @@ class PartWriter:
         self._n_tokens, self._n_bytes, self._ids_digest = begun, self._begun_bytes, self._begun_digest
         shard = self._as_shard()
         following = self._folder / f"{self._name}-{len(self.shards) + 1:05}.bin"
-        with _naming(following):
-            file = following.open("w+b")
+        with _naming(self._path):
+            _to_disk(before)
+        with _naming(following), contextlib.ExitStack() as on_error:
+            file = on_error.enter_context(following.open("w+b"))
             for data in _blocks(before, begun * self._itemsize, end * self._itemsize):
                 file.write(data)
-        with _naming(self._path):
-            before.truncate(begun * self._itemsize)
-            _to_disk(before)
+            on_error.pop_all()
         before.close()
+        self._to_cut.append(shard)
         self._set(PartState(shards=(*self.shards, shard), n_tokens=end - begun, n_bytes=begun_bytes))
         self._file = file
         self._hash_ids(0, self._n_tokens)
@@ -192,8 +196,21 @@ class PartWriter:
             rule=self._rule,
         )
 
+    def cut(self) -> None:
+        """Cut complete shards to their own tokens; only once it is stored that they are complete.
+
+        Whoever takes up a state from before needs the tokens of the document that moved on, where they were.
+        """
+        while self._to_cut:
+            shard = self._to_cut.pop()
+            if shard.path.is_file() and shard.path.stat().st_size > shard.n_tokens * self._itemsize:
+                with _naming(shard.path), shard.path.open("r+b") as file:
+                    file.truncate(shard.n_tokens * self._itemsize)
+                    _to_disk(file)
+
     def finish(self) -> None:
         """Complete the open shard."""
+        self.cut()
         if self._file is not None:
             self.flush()
             shard = self._as_shard()
