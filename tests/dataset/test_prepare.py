@@ -159,8 +159,7 @@ def test_documents_are_never_all_held(
 ) -> None:
     n_documents, n_chars = 40, 200_000
     set_in_module(measure_text, "SAMPLE_BYTES", n_chars)
-    for of in (pieces, encoded):
-        set_in_module(of, "PIECE_CHARS", 2000)
+    set_in_module(encoded, "n_cores", lambda: 2)  # some pieces are held for each
     for number in range(n_documents):
         (tmp_path / f"{number}.txt").write_text("It was a dark night, said he. "[: 30 - number % 7] * (n_chars // 25))
     data = config(tmp_path, tokenizer=tokenizer, n_vocab=260 if tokenizer == "bpe" else None, val_by=val_by)
@@ -183,8 +182,9 @@ def test_a_long_text_is_never_held_and_has_the_tokens_of_the_whole(
 ) -> None:
     n_chars = 50_000
     set_in_module(measure_text, "SAMPLE_BYTES", n_chars)
-    for of in (pieces, encoded):  # some pieces for every processor of this machine are held
-        set_in_module(of, "PIECE_CHARS", 500)
+    set_in_module(encoded, "n_cores", lambda: 2)  # some pieces are held for each
+    for of in (pieces, encoded):
+        set_in_module(of, "PIECE_CHARS", 4000)
     for number in range(4):  # some are held out by document, some are not
         text = f"It was a dark night number {number}, said he, and so on. "
         (tmp_path / f"{number}.txt").write_text(text * (n_chars * 30 // len(text)))
@@ -208,7 +208,7 @@ def test_a_long_text_is_never_held_and_has_the_tokens_of_the_whole(
     set_in_module(read_documents, "LONG_BYTES", n_chars)
     set_in_module(stretches_of, "STRETCH_CHARS", n_chars)
     stretches, peak = made("stretches")
-    assert peak < 12 * n_chars
+    assert peak < 20 * n_chars
     if tokenizer == "bytes":  # a BPE is trained on another part of the text
         assert stretches == whole
 
