@@ -83,7 +83,7 @@ def test_only_a_few_pieces_are_taken_before_they_are_needed(code_points: Callabl
     for n_given in range(1, 50):
         next(batches)
         assert len(taken) <= n_given + 2 * 3 + 1
-    batches.close()  # type: ignore[attr-defined]
+    batches.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("encode")]
 
 

@@ -7,7 +7,7 @@ has to be started, stopped or missed. Only a few pieces are under way at a time.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -54,7 +54,7 @@ def pieces_of(documents: Iterable[tuple[str, Document]]) -> Iterator[Piece]:
 
 def encoded(
     pieces: Iterator[Piece], tokenizer: Tokenizer, dtype: np.dtype, *, n_threads: int | None = None
-) -> Iterator[Encoded]:
+) -> Generator[Encoded, None, None]:
     """Yield all pieces with their ids, in order, some at a time; `n_threads` is the number of processors if not given.
 
     A text that is a single batch is encoded without threads. Errors of the tokenizer and of `pieces` come through.
