@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -81,6 +81,19 @@ def test_damaged_text_is_refused_as_when_it_is_read_whole(
     assert str(refused.value) == str(whole.value)
     assert data.decode("utf-8", "replace").startswith("".join(text for text, _ in given))
     assert not given or not given[-1][1]  # nothing follows what was good
+
+
+def test_a_disk_that_fails_ends_the_text_before(tmp_path: Path, set_in_module: SetInModule) -> None:
+    def blocks(path: Path) -> Iterator[str]:
+        yield from ["one two", " three", " four"]
+        raise OSError("bad sector")
+
+    set_in_module(stretches_of, "STRETCH_CHARS", 3)
+    set_in_module(stretches_of, "_blocks_of", blocks)
+    given: list[tuple[str, bool]] = []
+    with pytest.raises(OSError, match="bad sector"):
+        given.extend(stretches_of(tmp_path))
+    assert given == [("one", True), (" two", True), (" three", False)]
 
 
 def test_a_long_file_is_never_held(tmp_path: Path, set_in_module: SetInModule) -> None:

@@ -116,6 +116,17 @@ def test_what_was_stopped_is_begun_anew_if_it_would_not_be_the_same(
     assert capsys.readouterr().err == f"a: tokenising from the beginning: {why}\n"
 
 
+@pytest.mark.usefixtures("often")
+def test_what_a_kill_after_the_last_index_left_is_cleared_away(tmp_path: Path, code_points: Callable) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        built(tmp_path, code_points(), read=partial(long_source, stop_at=40))
+    state = (tmp_path / "a.unfinished.json").read_bytes()
+    wanted = built(tmp_path, code_points())
+    (tmp_path / "a.unfinished.json").write_bytes(state)
+    assert built(tmp_path, code_points()) == wanted
+    assert "a.unfinished.json" not in wanted
+
+
 @pytest.mark.parametrize("damage", ["cut", "of another kind", "a shard changed", "a shard gone"])
 @pytest.mark.usefixtures("often")
 def test_a_damaged_beginning_is_not_gone_on_with(

@@ -21,7 +21,8 @@ STRETCH_CHARS = 1 << 22  # a stretch ends at the first place after so many that 
 def stretches_of(path: Path) -> Iterator[tuple[str, bool]]:
     """Yield the stretches of a text file, and whether another follows; together they are `read_text(path)`.
 
-    A text of blanks alone gives none. Raises `BadFile`, after what was good, for bytes that are not UTF-8 text.
+    A text of blanks alone gives none. Raises `BadFile`, after what was good, for bytes that are not UTF-8 text, and
+    whatever the system raises.
     """
     waiting: str | None = None  # until it is known whether another follows
     is_first = True
@@ -31,7 +32,7 @@ def stretches_of(path: Path) -> Iterator[tuple[str, bool]]:
                 yield waiting, True
                 is_first = False
             waiting = text
-    except BadFile:
+    except (BadFile, OSError):  # the disk may be damaged, too
         if waiting is not None:
             yield waiting, False
         raise

@@ -75,11 +75,13 @@ def build_parts(
     Raises `BadFile` if a part has no text at all.
     """
     check(max_tokens_per_shard >= 1, f"max_tokens_per_shard is {max_tokens_per_shard}, it must be at least 1")
+    unfinished = folder / f"{parts[0]}.unfinished.json"
     indexes = {part: folder / f"{part}.json" for part in parts}
     if all(index.exists() for index in indexes.values()):
         recorded = {part: read_index(index) for part, index in indexes.items()}
         stale = _why_stale(recorded, read, tokenizer, rule)
         if stale is None:
+            unfinished.unlink(missing_ok=True)  # of a process that was killed just before it did this
             return recorded
         note(f"{stale[0]}: tokenising again: {stale[1]}")
     for index in indexes.values():  # first of all, so that no index is ever beside files that it does not describe
@@ -98,7 +100,7 @@ def build_parts(
         )
         for part in parts
     }
-    job = _Job(folder / f"{parts[0]}.unfinished.json", made_by, writers, on_progress or (lambda n_bytes: None))
+    job = _Job(unfinished, made_by, writers, on_progress or (lambda n_bytes: None))
     stream = job.take_up(read) or job.start(read)
     with contextlib.closing(encoded(stream, tokenizer, stored_type(dtype), n_threads=n_threads)) as batches:
         job.write(batches)
