@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 from fewshot.base.errors import FewshotError
 
 T = TypeVar("T")
+WAIT = timedelta(minutes=10)
 WRITING = timedelta(hours=1)  # a process may wait for another that writes to a slow disk
 
 
@@ -57,16 +59,8 @@ def gather(value: T) -> list[T]:
     """Return the values of all processes, by rank; every process must call it."""
     if n_ranks() == 1:
         return [value]
-    _join()
+    join()
     return _all_values(value, None)
-
-
-def _join() -> None:
-    """Form the group of all processes, if it is not there yet."""
-    import torch.distributed
-
-    if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("gloo")
 
 
 def all_processes() -> Processes:
@@ -80,9 +74,47 @@ def own_channel() -> Processes:
         return ALONE
     import torch.distributed
 
-    _join()
+    join()
     group = torch.distributed.new_group(backend="gloo", timeout=WRITING)
     return Processes(rank(), n_ranks(), lambda value: _all_values(value, group))
+
+
+def join(device: str = "cpu") -> None:
+    """Form the group of all processes, if it is not there yet; on a GPU what lies there goes by NCCL.
+
+    A process that waits for another longer than `WAIT` raises: that one is gone, or hangs.
+    """
+    import torch.distributed
+
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=WAIT)
+
+
+def from_first(make: Callable[[], T]) -> T:
+    """Return what `make` returns on the first process, on all of them; however long that takes.
+
+    What it raises ends the first process, and with it the job.
+    """
+    if n_ranks() == 1:
+        return make()
+    import pickle
+
+    import torch.distributed
+
+    join()
+    store: Any = torch.distributed.distributed_c10d._get_default_store()
+    from_first.n_calls += 1  # type: ignore[attr-defined]
+    key = f"fewshot/from_first/{from_first.n_calls}"  # type: ignore[attr-defined]
+    if rank() == 0:
+        value = make()
+        store.set(key, pickle.dumps(value))
+        return value
+    while not store.check([key]):  # a collective would give up, and would not hear a signal
+        time.sleep(0.05)
+    return pickle.loads(store.get(key))
+
+
+from_first.n_calls = 0  # type: ignore[attr-defined]
 
 
 def finish() -> None:
