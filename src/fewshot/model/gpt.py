@@ -22,7 +22,8 @@ from fewshot.model.init import initialise
 from fewshot.model.layers import TransformerBlock
 from fewshot.model.loss import mean_cross_entropy
 from fewshot.model.memory import Memory
-from fewshot.model.positions import Positions, table_sizes
+from fewshot.model.coordinates import table_sizes
+from fewshot.model.positions import Positions
 
 
 class GPT(nn.Module):

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from fewshot.model.config import GPTConfig
-from fewshot.model.positions import table_sizes
+from fewshot.model.coordinates import table_sizes
 
 
 @torch.no_grad()

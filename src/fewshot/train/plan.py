@@ -14,10 +14,13 @@ from typing import Any
 from fewshot.base.config import cast
 from fewshot.base.errors import check
 from fewshot.base.machine import check_fits, in_bytes
+from fewshot.base.text import in_words
 from fewshot.dataset.prepare import DataConfig, Say
 from fewshot.model.config import GPTConfig
 from fewshot.model.machine import free_memory_bytes, matmul_flops_per_second
-from fewshot.model.plan import activation_bytes, n_block_parameters, n_parameters
+from fewshot.model.footprint.activations import activation_bytes
+from fewshot.model.footprint.memory import state_bytes
+from fewshot.model.footprint.parameters import n_parameters
 from fewshot.train.resolving.overrides import one_spelling, section
 from fewshot.train.resolving.resolve import EFFICIENCY, EXAMPLE, RunConfig, resolve
 from fewshot.train.schedule import count_steps, whole_rows
@@ -48,15 +51,6 @@ class RunPlan:
     def n_bytes(self) -> int:
         """Everything together."""
         return self.state_bytes + self.row_bytes + self.batch_bytes
-
-
-def state_bytes(model: GPTConfig, optimizer: str) -> int:
-    """Return bytes of weights, gradients and the optimizer's state.
-
-    Muon keeps one number for each weight of the blocks, Adam two.
-    """
-    total = n_parameters(model)
-    return 16 * total - (0 if optimizer == "adamw" else 4 * n_block_parameters(model))
 
 
 def plan_run(config: RunConfig) -> RunPlan:
@@ -160,15 +154,3 @@ def _seconds(plan: RunPlan, config: RunConfig, device: str) -> float:
     dtype = choose_precision(config.loop.precision, device, d_model=config.model.d_model).dtype
     size = 768 if device == "cpu" else 4096  # what fills the processor
     return plan.flops / (EFFICIENCY * matmul_flops_per_second(device, size=size, dtype=dtype)) + plan.block_seconds
-
-
-UNITS = (("years", 365.25 * 24 * 3600), ("days", 24 * 3600), ("hours", 3600), ("minutes", 60))
-
-
-def in_words(seconds: float) -> str:
-    """Return a time in words, such as "about 6 minutes" or "about 1,200 years"."""
-    for unit, length in UNITS:
-        if seconds >= 2 * length:
-            n = seconds / length
-            return f"about {n:,.0f} {unit}" if n < 1e9 else f"about {n:.1e} {unit}"
-    return f"about {seconds:.0f} seconds" if seconds >= 10 else "a few seconds"

@@ -1,0 +1,82 @@
+"""What autograd holds of one micro-batch until its backward pass. In: a shape. Out: bytes a token.
+
+The residual stream is float32 always; what goes into a matrix product, or comes out of it, has the products' type.
+Attention weights are never stored. Under tensor parallelism the residual stream and the norms are on every process.
+"""
+
+from __future__ import annotations
+
+from fewshot.base.errors import check
+from fewshot.model.config import GPTConfig
+
+FLOAT32 = 4  # bytes
+RECOMPUTE = ("none", "selective", "full")  # what the backward pass computes again: nothing, feed-forward, whole blocks
+
+
+def recompute_name(value: str | bool) -> str:
+    """Return what is recomputed as a name: older configurations have true for "full" and false for "none"."""
+    name = {True: "full", False: "none"}[value] if isinstance(value, bool) else value
+    check(name in RECOMPUTE, f"recompute is {value!r}, allowed: {', '.join(RECOMPUTE)}")
+    return name
+
+
+def block_bytes(config: GPTConfig, *, size: int = FLOAT32, tp: int = 1) -> int:
+    """Return the bytes a token that a whole block holds.
+
+    `size` is that of a number in the products: 4, or 2 for bfloat16 under autocast. In units of numbers a token: two
+    inputs of norms, two outputs; q, k, v and the mixed values (4 W) with their log-sum-exp (H); both sides of the
+    feed-forward non-linearity (2 F). Narrow queries and keys are also held as they were before they were widened.
+    """
+    heads = config.n_heads // tp
+    narrow = 2 * heads * config.qk_width if config.qk_width < config.head_width else 0
+    attention = size * (config.d_model + 4 * heads * config.head_width + narrow) + FLOAT32 * heads
+    norms = FLOAT32 * (2 * config.d_model + 4)  # inputs, and a mean and a deviation each
+    return norms + attention + feed_forward_bytes(config, size=size, tp=tp) + _mask_bytes(config)
+
+
+def feed_forward_bytes(config: GPTConfig, *, size: int = FLOAT32, tp: int = 1) -> int:
+    """Return the bytes a token of the feed-forward part: its input and both sides of the non-linearity.
+
+    sigmoid(1.702 x) of a Sparse Transformer is a third side.
+    """
+    sides = 3 if config.block == "sparse-transformer" else 2
+    return size * (config.d_model + sides * (config.ff_width // tp))
+
+
+def _mask_bytes(config: GPTConfig) -> int:
+    """Return the bytes a token of the masks of dropout on the two residual additions."""
+    return 2 * config.d_model if config.dropout else 0
+
+
+def held_bytes(config: GPTConfig, *, recompute: str, size: int = FLOAT32, tp: int = 1) -> int:
+    """Return the bytes a token that a block holds from its forward to its backward pass."""
+    if recompute == "full":
+        return FLOAT32 * config.d_model  # its input
+    whole = block_bytes(config, size=size, tp=tp)
+    return whole - feed_forward_bytes(config, size=size, tp=tp) if recompute == "selective" else whole
+
+
+def backward_bytes(config: GPTConfig, *, recompute: str, size: int = FLOAT32, tp: int = 1) -> int:
+    """Return the bytes a token that the backward pass of one block takes beside what is held.
+
+    That is what was recomputed, and the gradients on both sides of the feed-forward non-linearity where the outer side
+    itself is not needed any more: a feed-forward width, and the stream's gradient.
+    """
+    again = block_bytes(config, size=size, tp=tp) - held_bytes(config, recompute=recompute, size=size, tp=tp)
+    return again + size * (config.ff_width // tp) + FLOAT32 * config.d_model
+
+
+def end_bytes(config: GPTConfig) -> int:
+    """Return the bytes a token after the blocks: the input of the last norm and the hidden states."""
+    return FLOAT32 * 2 * config.d_model
+
+
+def activation_bytes(config: GPTConfig, *, recompute: str | bool = "none", size: int = FLOAT32) -> int:
+    """Return the bytes of one sequence of n_ctx tokens on one process, up to the loss.
+
+    With recomputation one block as a whole is counted too, as the backward pass holds it.
+    """
+    name = recompute_name(recompute)
+    held = held_bytes(config, recompute=name, size=size)
+    again = block_bytes(config, size=size) - held if name != "none" else 0
+    return config.n_ctx * (config.n_layers * held + again + end_bytes(config))

@@ -1,0 +1,96 @@
+"""How a model is divided over processes. In: five numbers. Out: what each process has, or why that cannot be.
+
+pp divides the layers, tp the heads and the feed-forward width, fsdp weights, gradients and optimizer state, cp the
+sequence (and, like fsdp, the weights); dp divides nothing but the rows of a batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fewshot.model.config import GPTConfig
+
+SIZES = ("dp", "fsdp", "tp", "pp", "cp")  # in this order wherever a layout is written
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """The sizes of the dimensions that processes are arranged in."""
+
+    dp: int = 1  # copies of everything
+    fsdp: int = 1  # processes among which weights, gradients and optimizer state are divided
+    tp: int = 1  # processes among which heads and feed-forward width are divided
+    pp: int = 1  # stages of a pipeline
+    cp: int = 1  # processes among which a sequence is divided
+
+    @property
+    def n_processes(self) -> int:
+        """Processes that the layout takes."""
+        return math.prod(getattr(self, name) for name in SIZES)
+
+    @property
+    def n_shards(self) -> int:
+        """Processes among which one stage's weights are divided."""
+        return self.fsdp * self.cp
+
+    @property
+    def n_readers(self) -> int:
+        """Processes that read rows of their own."""
+        return self.dp * self.fsdp
+
+    @property
+    def text(self) -> str:
+        """The layout as "dp 1 x fsdp 64 x tp 8 x pp 2 x cp 1"."""
+        return " x ".join(f"{name} {getattr(self, name)}" for name in SIZES)
+
+    @property
+    def options(self) -> str:
+        """The layout as options of a command, those of 1 left out."""
+        given = [f"--parallel.{name} {getattr(self, name)}" for name in SIZES if getattr(self, name) > 1]
+        return " ".join(given) or "--parallel.dp 1"
+
+
+def why_not(layout: Layout, config: GPTConfig) -> str | None:
+    """Return why a model cannot be divided so, or None if it can."""
+    for name in ("n_heads", "ff_width"):
+        size = getattr(config, name)
+        if size % layout.tp:
+            said = "d_ff" if name == "ff_width" else name
+            return f"tp {layout.tp} does not divide {said} {size}"
+    if layout.pp > config.n_layers:
+        return f"pp {layout.pp} is above n_layers {config.n_layers}: each stage needs a layer"
+    if config.n_ctx % layout.cp:
+        return f"cp {layout.cp} does not divide n_ctx {config.n_ctx}"
+    return None
+
+
+def stage_layers(n_layers: int, pp: int) -> list[int]:
+    """Return how many layers each stage of a pipeline has: as even as can be, the later stages one more."""
+    ends = [n_layers * (stage + 1) // pp for stage in range(pp)]
+    return [end - start for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def divisors(n: int) -> list[int]:
+    """Return the divisors of a number, in order."""
+    small = [i for i in range(1, math.isqrt(n) + 1) if n % i == 0]
+    return sorted({*small, *(n // i for i in small)})
+
+
+def layouts(n_processes: int, *, given: dict[str, int]) -> Iterator[Layout]:
+    """Yield all layouts of so many processes that have the `given` sizes; cp is 1 unless it is given."""
+    given = {"cp": 1, **given}
+    fixed = math.prod(given.values())
+    if n_processes % fixed:
+        return
+    yield from _filled(n_processes // fixed, [name for name in SIZES if name not in given], given)
+
+
+def _filled(left: int, names: list[str], sizes: dict[str, int]) -> Iterator[Layout]:
+    if not names:
+        if left == 1:
+            yield Layout(**sizes)
+        return
+    for size in divisors(left) if len(names) > 1 else [left]:
+        yield from _filled(left // size, names[1:], {**sizes, names[0]: size})
