@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fewshot.base.errors import BadValue
-from fewshot.dataset.loader import load_batch, validation_batches
+from fewshot.dataset.loader import IGNORED, load_batch, validation_batches
 from fewshot.dataset.mixture import Mixture
 
 EOT = 59_999
@@ -37,14 +37,15 @@ def test_targets_are_the_tokens_one_place_further_on(mixture: Mixture) -> None:
     assert torch.equal((batch.targets - batch.tokens)[within], torch.ones(int(within.sum()), dtype=torch.int64))
 
 
-@pytest.mark.parametrize("world", [2, 3, 5])
-def test_ranks_together_read_what_one_process_reads(mixture: Mixture, world: int) -> None:
-    alone = load_batch(mixture, first_row=17, n_rows=13)
-    parts = [load_batch(mixture, first_row=17, n_rows=13, rank=rank, world=world) for rank in range(world)]
-    joined = torch.empty_like(alone.tokens)
-    for rank, part in enumerate(parts):
-        joined[rank::world] = part.tokens
-    assert torch.equal(joined, alone.tokens)
+@pytest.mark.parametrize("n_rows", [0, 3, 5])
+def test_rows_that_a_batch_is_padded_with_have_no_targets(mixture: Mixture, n_rows: int) -> None:
+    alone = load_batch(mixture, first_row=17, n_rows=5)
+    padded = load_batch(mixture, first_row=17, n_rows=n_rows, padded_to=5, with_documents=True)
+    assert torch.equal(padded.tokens[:n_rows], alone.tokens[:n_rows])
+    assert torch.equal(padded.targets[:n_rows], alone.targets[:n_rows])
+    assert padded.tokens.shape == padded.documents.shape == (5, 6)
+    assert (padded.targets[n_rows:] == IGNORED).all()
+    assert padded.first_row == 17
 
 
 def test_a_resumed_run_reads_on_where_it_stopped_whatever_its_batch_size(mixture: Mixture) -> None:
@@ -84,10 +85,7 @@ def test_validation_can_stop_early_and_number_documents(mixture: Mixture) -> Non
     ("wrong", "message"),
     [
         ({"first_row": -1}, "first_row is -1"),
-        ({"rank": 2, "world": 2}, "rank is 2, it must be at least 0 and below world, 2"),
-        ({"rank": -1}, "rank is -1"),
-        ({"world": 5}, "a batch of 4 rows is too small for 5 ranks"),
-        ({"n_rows": 0}, "a batch of 0 rows"),
+        ({"n_rows": -2}, "n_rows -2"),
     ],
 )
 def test_impossible_batches_are_refused(mixture: Mixture, wrong: dict, message: str) -> None:

@@ -112,6 +112,34 @@ def test_dropout_acts_on_the_embeddings_too() -> None:
     torch.testing.assert_close(seen[0][kept], 2 * embedded[kept])
 
 
+@pytest.mark.parametrize("pattern", ["dense", "banded(4)"])
+def test_what_is_dropped_of_a_row_depends_on_its_key_alone(pattern: str) -> None:
+    model = make(replace(SMALL, dropout=0.3, pattern=pattern)).train()
+    tokens, keys = torch.randint(17, (3, 12)), torch.tensor([5, 2**60, 9])
+    together = model.hidden(tokens, dropout_keys=keys)
+    for row in range(3):
+        part = slice(row, row + 1)
+        torch.testing.assert_close(model.hidden(tokens[part], dropout_keys=keys[part]), together[part])
+    assert not torch.allclose(model.hidden(tokens, dropout_keys=keys + 1), together, atol=0.1)
+
+
+def test_the_loss_of_parts_adds_up_to_the_loss_of_the_whole_and_targets_of_minus_one_count_nothing() -> None:
+    model, tokens = make(SMALL), torch.randint(17, (3, 12))
+    targets = tokens.roll(-1, 1)
+    whole = model.loss(tokens, targets)
+    whole.backward()
+    expected = [weight.grad.clone() for weight in model.parameters()]
+    model.zero_grad()
+    padded = torch.cat([targets[2:], torch.full_like(targets[2:], -1)])
+    parts = [
+        model.loss(tokens[:2], targets[:2], n_tokens=36),
+        model.loss(torch.cat([tokens[2:], tokens[:1]]), padded, n_tokens=36),
+    ]
+    sum(parts).backward()
+    torch.testing.assert_close(sum(parts), whole)
+    torch.testing.assert_close([weight.grad for weight in model.parameters()], expected)
+
+
 RECOMPUTED = [
     replace(SMALL, dropout=0.3, pattern="alternate(dense, banded(3))"),
     replace(SMALL, dropout=0.3, block="sparse-transformer", tied=False, d_qk=4, positions="rows(4)"),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -83,3 +85,12 @@ def test_a_fresh_model_is_nearly_uniform() -> None:
     tokens = torch.randint(170, (3, 60))
     loss = GPT(GPTConfig(**SHAPE)).loss(tokens[:, :-1], tokens[:, 1:])
     assert loss.item() == pytest.approx(torch.tensor(170.0).log().item(), abs=0.05)
+
+
+def test_with_a_seed_a_parameter_does_not_depend_on_which_others_there_are() -> None:
+    small = GPTConfig(n_layers=1, d_model=8, n_heads=2, n_ctx=5, n_vocab=11)
+    alone, beside = (dict(GPT(replace(small, n_layers=n), seed=3).named_parameters()) for n in (1, 2))
+    for name in ("wte.weight", "wpe.weight", "h.0.attn.c_attn.weight", "h.0.mlp.c_fc.weight"):
+        assert torch.equal(alone[name], beside[name]), name
+    assert not torch.equal(beside["h.0.mlp.c_fc.weight"], beside["h.1.mlp.c_fc.weight"])
+    assert not torch.equal(alone["wte.weight"], GPT(small, seed=4).wte.weight)

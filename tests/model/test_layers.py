@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from fewshot.kernels import native, reference, sdpa
+from fewshot.kernels.dropout import Dropout
 from fewshot.kernels.interface import Kernel
 from fewshot.model.config import GPTConfig
 from fewshot.model.layers import Attention, FeedForward, TransformerBlock, sigmoid_gelu
@@ -118,8 +119,11 @@ def test_the_kernel_is_handed_pattern_documents_and_dropout_only_in_training(tra
     config = GPTConfig(n_layers=1, d_model=D, n_heads=H, d_head=K, dropout=0.25)
     block = TransformerBlock(config, Banded(4), attend).train(training)
     documents = torch.zeros(B, T, dtype=torch.long)
-    block(torch.randn(B, T, D), None, documents)
-    assert asked == [((B, H, T, K), Banded(4), documents, 0.25 if training else 0.0)]
+    dropout = Dropout(0.25, torch.arange(B)) if training else None
+    block(torch.randn(B, T, D), None, documents, dropout)
+    ((shape, pattern, of_keys, on_weights),) = asked
+    assert (shape, pattern, of_keys) == ((B, H, T, K), Banded(4), documents)
+    assert (on_weights.probability if training else on_weights) == (0.25 if training else None)
 
 
 def test_the_sparse_transformer_drops_no_attention_weights() -> None:
@@ -130,20 +134,21 @@ def test_the_sparse_transformer_drops_no_attention_weights() -> None:
         return v
 
     config = GPTConfig(n_layers=1, d_model=D, n_heads=H, dropout=0.25, block="sparse-transformer", tied=False)
-    TransformerBlock(config, Dense(), attend).train()(torch.randn(B, T, D))
-    assert asked == [0.0]
+    TransformerBlock(config, Dense(), attend)(torch.randn(B, T, D), None, None, Dropout(0.25, torch.arange(B)))
+    assert asked == [None]
 
 
 @pytest.mark.parametrize("kind", ["pre-ln", "sparse-transformer"])
-def test_dropout_acts_on_both_residual_additions_in_training_alone(kind: str) -> None:
+def test_dropout_acts_on_both_residual_additions_where_it_is_given(kind: str) -> None:
     block, x = make_block(kind, dropout=0.5), torch.randn(B, T, D)
+    dropout = Dropout(0.5, torch.arange(B))
     torch.nn.init.zeros_(block.mlp.c_proj.weight)
     torch.nn.init.ones_(block.mlp.c_proj.bias)
     torch.nn.init.zeros_(block.attn.c_proj.weight)
     torch.nn.init.zeros_(block.attn.c_proj.bias)
-    added = block(x) - x  # the feed-forward part adds ones, of which half are dropped and half doubled
+    added = block(x, None, None, dropout) - x  # ones are added: half are dropped and half doubled
     assert torch.unique(added.round(decimals=4)).tolist() == [0.0, 2.0]
-    assert torch.unique((block.eval()(x) - x).round(decimals=4)).tolist() == [1.0]
+    assert torch.unique((block(x) - x).round(decimals=4)).tolist() == [1.0]
     torch.nn.init.zeros_(block.mlp.c_proj.bias)
     torch.nn.init.ones_(block.attn.c_proj.bias)
-    assert torch.unique((block.train()(x) - x).round(decimals=4)).tolist() == [0.0, 2.0]
+    assert torch.unique((block(x, None, None, dropout) - x).round(decimals=4)).tolist() == [0.0, 2.0]

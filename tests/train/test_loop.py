@@ -27,11 +27,12 @@ from fewshot.dataset.loader import load_batch, validation_batches
 from fewshot.dataset.pack import Packed
 from fewshot.dataset.prepare import load_tokens, training_mixture
 from fewshot.kernels import reference
+from fewshot.train.build import Setup
 from fewshot.train.loop import train
 from fewshot.train.metrics import write_line
 from fewshot.train.run import read_run_config, resume, start
 from fewshot.train.saving import validation_loss
-from fewshot.train.step import train_step
+from fewshot.train.step import compute_gradient, update
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -162,7 +163,7 @@ def test_a_stop_in_a_step_saves_it_and_leaves_validation_out(
 ) -> None:
     reports = start(tiny(loop={"validate_every": 4}), tmp_path / "run", say=quiet)
     done = [next(reports) for _ in range(3)]
-    set_in_module(train, "train_step", sends(number, train_step))
+    set_in_module(train, "compute_gradient", sends(number, compute_gradient))
     done += reports
     assert [report.step for report in done] == [1, 2, 3, 4]
     assert done[-1].val_loss is None
@@ -334,15 +335,13 @@ def test_a_good_checkpoint_is_not_pushed_out_and_is_named_as_the_way_out(
     for _ in range(4):
         next(reports)
     good = find_checkpoint(tmp_path / "run")
-    step = train_step
 
-    def breaks(model: Any, *args: Any, **kwargs: Any) -> Any:
-        figures = step(model, *args, **kwargs)
+    def breaks(setup: Setup, *args: Any) -> None:
+        update(setup, *args)
         with torch.no_grad():
-            model.h[1].mlp.c_fc.bias[3] = float("nan")
-        return figures
+            setup.model.h[1].mlp.c_fc.bias[3] = float("nan")
 
-    set_in_module(train, "train_step", breaks)
+    set_in_module(train, "update", breaks)
     with pytest.raises(Diverged, match=rf"in step 5 .*; the last good checkpoint is {good.path}; start again with"):
         list(reports)
     assert find_checkpoint(tmp_path / "run") == good

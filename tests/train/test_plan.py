@@ -172,9 +172,13 @@ def test_the_state_is_what_training_keeps(name: str, monkeypatch: pytest.MonkeyP
     assert state_bytes(config, name) == pytest.approx(kept, rel=0.05)
 
 
-@pytest.mark.parametrize("rows", [1, 3, 7])
+@pytest.mark.parametrize(("rows", "chosen"), [(1, 1), (3, 3), (7, 5), (20, 10)])
 def test_rows_are_chosen_from_what_the_weights_and_their_state_leave(
-    rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, set_in_module: Callable[[object, str, object], None]
+    rows: int,
+    chosen: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    set_in_module: Callable[[object, str, object], None],
 ) -> None:
     monkeypatch.undo()
     (tmp_path / "a.txt").write_text("the old river bends under a stone bridge.\n" * 40)
@@ -188,7 +192,7 @@ def test_rows_are_chosen_from_what_the_weights_and_their_state_leave(
     reports = start(given, tmp_path / "run", say=said.append)
     next(reports)
     reports.close()
-    assert read_run_config(tmp_path / "run").loop.micro_rows == rows
+    assert read_run_config(tmp_path / "run").loop.micro_rows == chosen  # a batch of 10 rows in parts of one size
     assert [line for line in said if line.startswith("plan: ")]
 
 

@@ -5,6 +5,7 @@ A batch depends on the mixture and on `first_row` alone: a run that resumes asks
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from fewshot.dataset.mixture import Mixture
 from fewshot.dataset.pack import Packed, document_numbers
 from fewshot.dataset.permute import permuted
 
+IGNORED = -1  # the target of a place that does not count
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
@@ -26,28 +29,26 @@ class Batch:
     tokens: Int[Tensor, "B T"]
     targets: Int[Tensor, "B T"]  # the tokens one place further on
     documents: Int[Tensor, "B T"] | None  # documents that ended before each token in its row; None if not wanted
+    first_row: int = 0  # the number of the first row in the mixture
 
 
 def load_batch(
-    mixture: Mixture, *, first_row: int, n_rows: int, rank: int = 0, world: int = 1, with_documents: bool = False
+    mixture: Mixture, *, first_row: int, n_rows: int, padded_to: int | None = None, with_documents: bool = False
 ) -> Batch:
-    """Return the training rows first_row to first_row + n_rows - 1, or one rank's share of them.
+    """Return the training rows first_row to first_row + n_rows - 1.
 
-    Rank r of `world` has every world-th row from the r-th on, so all ranks together read the same rows for any `world`.
-    Raises `BadValue` for a rank outside the world or without a row.
+    Then come rows whose targets are all -1, which count nothing, until there are `padded_to`: batches of one shape are
+    compiled once. `n_rows` may be 0, for a process that has nothing to do in the last part of a batch.
     """
-    check(first_row >= 0, f"first_row is {first_row}, it must be at least 0")
-    check(0 <= rank < world, f"rank is {rank}, it must be at least 0 and below world, {world}")
-    check(
-        n_rows >= world,
-        f"a batch of {n_rows} rows is too small for {world} ranks, each of which needs a row: use larger batches",
-    )
-    sources, inside = mixture.locate(np.arange(first_row + rank, first_row + n_rows, world))
-    rows = np.empty((len(sources), mixture.sources[0].n_ctx + 1), dtype=np.int64)
+    check(first_row >= 0 <= n_rows, f"first_row is {first_row} and n_rows {n_rows}: both must be at least 0")
+    sources, inside = mixture.locate(np.arange(first_row, first_row + n_rows))
+    rows = np.zeros((max(n_rows, padded_to or 0), mixture.sources[0].n_ctx + 1), dtype=np.int64)
     for source in np.unique(sources).tolist():
-        here = sources == source
+        here = np.flatnonzero(sources == source)
         rows[here] = mixture.sources[source].rows(inside[here])
-    return _batch(rows, mixture.sources[0].eot if with_documents else None)
+    batch = _batch(rows, mixture.sources[0].eot if with_documents else None)
+    batch.targets[n_rows:] = IGNORED
+    return dataclasses.replace(batch, first_row=first_row)
 
 
 def validation_batches(

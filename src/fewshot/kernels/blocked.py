@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from fewshot.kernels.dropout import Dropout
 from fewshot.kernels.interface import Requirements
 from fewshot.kernels.operator import make_operator, phases_by_head, positions_first, without_autocast
 from fewshot.kernels.reference import check_inputs
@@ -44,7 +45,7 @@ def attend(
     *,
     q_start: int = 0,
     documents: Int[Tensor, "B S"] | None = None,
-    dropout: float = 0.0,
+    dropout: Dropout | None = None,
 ) -> Float[Tensor, "B H T K"]:
     """Return attention as `interface.Attend` defines it."""
     assert not dropout, "supports() refuses dropout"

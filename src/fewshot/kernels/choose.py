@@ -11,6 +11,7 @@ from torch import Tensor
 from fewshot.base.errors import BadValue, KernelUnsupported, UnknownName
 from fewshot.kernels import blocked, flex, native, reference, sdpa, triton
 from fewshot.kernels.cost import time_kernels
+from fewshot.kernels.dropout import Dropout
 from fewshot.kernels.interface import Attend, Kernel, Requirements
 from fewshot.patterns.pattern import Pattern
 from fewshot.patterns.schedule import parse
@@ -104,7 +105,7 @@ def _attend_by_pattern(kernels: Mapping[Pattern, Attend]) -> Attend:
         *,
         q_start: int = 0,
         documents: Tensor | None = None,
-        dropout: float = 0.0,
+        dropout: Dropout | None = None,
     ) -> Tensor:
         return kernels[pattern](q, k, v, pattern, q_start=q_start, documents=documents, dropout=dropout)
 

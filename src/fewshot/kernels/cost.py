@@ -15,6 +15,7 @@ import torch
 from fewshot.base.errors import BadFile
 from fewshot.base.files import read_json, write_json
 from fewshot.base.machine import cache_folder, processor_name
+from fewshot.kernels.dropout import Dropout
 from fewshot.kernels.interface import Attend, Requirements
 
 LONGEST = 2048  # positions that are timed: on longer texts a sparse kernel only gains more
@@ -77,7 +78,9 @@ def _time(requirements: Requirements, kernels: Mapping[str, Attend], clock: Call
         for n in (n_queries, n_keys, n_keys, n_queries)
     )
     documents = torch.zeros(1, n_keys, dtype=torch.long, device=requirements.device) if requirements.documents else None
-    place: dict[str, Any] = {"q_start": n_keys - n_queries, "documents": documents, "dropout": requirements.dropout}
+    keys = torch.zeros(1, dtype=torch.long, device=requirements.device)
+    dropout = Dropout(requirements.dropout, keys) if requirements.dropout else None
+    place: dict[str, Any] = {"q_start": n_keys - n_queries, "documents": documents, "dropout": dropout}
 
     def milliseconds(attend: Attend) -> float:
         began = clock()

@@ -21,6 +21,7 @@ from torch.fx.experimental import _config as shapes
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from fewshot.kernels.compiler import compiler_problem
+from fewshot.kernels.dropout import Dropout
 from fewshot.kernels.interface import Requirements
 from fewshot.kernels.reference import check_inputs
 from fewshot.patterns.intervals import pairs_in_blocks
@@ -66,7 +67,7 @@ def attend(
     *,
     q_start: int = 0,
     documents: Int[Tensor, "B S"] | None = None,
-    dropout: float = 0.0,
+    dropout: Dropout | None = None,
 ) -> Float[Tensor, "B H T K"]:
     """Return attention as `interface.Attend` defines it."""
     assert not dropout, "supports() refuses dropout"

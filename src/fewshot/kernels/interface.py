@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from fewshot.kernels.dropout import Dropout
 from fewshot.patterns.pattern import Pattern
 
 
@@ -34,7 +35,7 @@ class Attend(Protocol):
 
     Query row t stands at position q_start + t, the S keys at 0, ..., S - 1; every query's own key is among them.
     Scores are scaled by 1/sqrt(K). `documents` numbers the document of each key position: a query reads only keys
-    of its own document. `dropout` falls on the attention weights; pass 0.0 outside training.
+    of its own document. `dropout` falls on the attention weights; pass None outside training.
     Raises BadValue if q_start + T exceeds S.
     """
 
@@ -47,7 +48,7 @@ class Attend(Protocol):
         *,
         q_start: int = 0,
         documents: Int[Tensor, "B S"] | None = None,
-        dropout: float = 0.0,
+        dropout: Dropout | None = None,
     ) -> Float[Tensor, "B H T K"]:
         """Return the values that each query reads, weighted by the softmax of its scores; in q's dtype."""
         ...

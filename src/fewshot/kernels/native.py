@@ -27,6 +27,7 @@ from torch import Tensor
 from fewshot.base.errors import BadFile
 from fewshot.base.files import read_text, sha256_file, write_text, written_whole
 from fewshot.base.machine import cache_folder, processor_features
+from fewshot.kernels.dropout import Dropout
 from fewshot.kernels.interface import Requirements
 from fewshot.kernels.operator import make_operator, phases_by_head, positions_first, ready
 from fewshot.kernels.reference import check_inputs
@@ -58,7 +59,7 @@ def attend(
     *,
     q_start: int = 0,
     documents: Int[Tensor, "B S"] | None = None,
-    dropout: float = 0.0,
+    dropout: Dropout | None = None,
 ) -> Float[Tensor, "B H T K"]:
     """Return attention as `interface.Attend` defines it."""
     assert not dropout, "supports() refuses dropout"

@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from fewshot.base.errors import BadValue
+from fewshot.kernels.dropout import Dropout
 from fewshot.kernels.interface import Requirements
 from fewshot.patterns.pattern import Pattern
 
@@ -30,7 +30,7 @@ def attend(
     *,
     q_start: int = 0,
     documents: Int[Tensor, "B S"] | None = None,
-    dropout: float = 0.0,
+    dropout: Dropout | None = None,
 ) -> Float[Tensor, "B H T K"]:
     """Return attention as `interface.Attend` defines it, in q's dtype.
 
@@ -41,7 +41,7 @@ def attend(
     readable = readable_keys(q, k, pattern, q_start=q_start, documents=documents)
     weights = scores.masked_fill(~readable, -torch.inf).softmax(dim=-1)
     if dropout:
-        weights = F.dropout(weights, dropout)
+        weights = dropout.of_weights(weights)
     return (weights @ v.to(dtype)).to(q.dtype)
 
 

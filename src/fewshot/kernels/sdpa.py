@@ -6,6 +6,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from fewshot.kernels import reference
+from fewshot.kernels.dropout import Dropout
 from fewshot.kernels.interface import Requirements
 from fewshot.kernels.reference import readable_keys
 from fewshot.patterns.pattern import Dense, Pattern
@@ -24,9 +26,14 @@ def attend(
     *,
     q_start: int = 0,
     documents: Int[Tensor, "B S"] | None = None,
-    dropout: float = 0.0,
+    dropout: Dropout | None = None,
 ) -> Float[Tensor, "B H T K"]:
-    """Return attention as `interface.Attend` defines it; dense attention without documents needs no mask."""
+    """Return attention as `interface.Attend` defines it; dense attention without documents needs no mask.
+
+    With dropout the weights are needed themselves: they are computed as `reference` does.
+    """
+    if dropout:  # torch would draw the zeros for all rows together
+        return reference.attend(q, k, v, pattern, q_start=q_start, documents=documents, dropout=dropout)
     n_queries, n_keys = q.shape[2], k.shape[2]
     unmasked = type(pattern) is Dense and documents is None
     is_causal = unmasked and q_start == 0 and n_queries == n_keys
@@ -34,4 +41,4 @@ def attend(
     readable = None
     if not (is_causal or reads_all):
         readable = readable_keys(q, k, pattern, q_start=q_start, documents=documents)
-    return F.scaled_dot_product_attention(q, k, v, readable, dropout_p=dropout, is_causal=is_causal)
+    return F.scaled_dot_product_attention(q, k, v, readable, is_causal=is_causal)

@@ -21,6 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from fewshot.base.errors import BadValue
+from fewshot.kernels.dropout import Dropout
 from fewshot.kernels.interface import Requirements
 from fewshot.kernels.operator import make_operator, positions_first, ready
 from fewshot.kernels.reference import check_inputs
@@ -95,7 +96,7 @@ def attend(
     *,
     q_start: int = 0,
     documents: Int[Tensor, "B S"] | None = None,
-    dropout: float = 0.0,
+    dropout: Dropout | None = None,
 ) -> Float[Tensor, "B H T K"]:
     """Return attention as `interface.Attend` defines it. Raises BadValue for heads of more than WIDEST columns."""
     assert not dropout, "supports() refuses dropout"

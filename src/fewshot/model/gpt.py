@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from fewshot.base.errors import BadValue, ContextTooLong
 from fewshot.kernels import sdpa
+from fewshot.kernels.dropout import Dropout
 from fewshot.kernels.interface import Attend
 from fewshot.model.cache import Cache
 from fewshot.model.config import GPTConfig
@@ -32,18 +33,17 @@ class GPT(nn.Module):
     Source: Radford et al. 2018 and 2019, Child et al. 2019, Brown et al. 2020 section 2.1.
     """
 
-    def __init__(self, config: GPTConfig, *, attend: Attend = sdpa.attend) -> None:
+    def __init__(self, config: GPTConfig, *, attend: Attend = sdpa.attend, seed: int | None = None) -> None:
         super().__init__()
         self.config = config
         schedule = config.schedule()
         self.wte = nn.Embedding(config.n_vocab, config.d_model)
         self.wpe = Positions(table_sizes(config.positions, n_ctx=config.n_ctx), config.d_model)
-        self.drop = nn.Dropout(config.inner_dropout)
         self.h = nn.ModuleList(TransformerBlock(config, schedule.for_layer(i), attend) for i in range(config.n_layers))
         self.ln_f = nn.LayerNorm(config.d_model) if config.block != "post-ln" else nn.Identity()
         self.lm_head = None if config.tied else nn.Linear(config.d_model, config.n_vocab, bias=False)
         self.recompute = False  # blocks in the backward pass, instead of storing their activations; training may set it
-        initialise(self, config)
+        initialise(self, config, seed=seed)
 
     @property
     def output_weight(self) -> Float[Tensor, "V D"]:
@@ -57,9 +57,10 @@ class GPT(nn.Module):
         documents: Int[Tensor, "B T"] | None = None,
         *,
         counts: Sequence[int] | None = None,
+        dropout_keys: Int[Tensor, " B"] | None = None,
     ) -> Float[Tensor, "B T D"]:
-        """Return hidden states after the last norm; memory, documents and counts as `read` has them."""
-        return self.read(self.wte(tokens), memory, documents, counts=counts)
+        """Return hidden states after the last norm; memory, documents, counts and keys as `read` has them."""
+        return self.read(self.wte(tokens), memory, documents, counts=counts, dropout_keys=dropout_keys)
 
     def read(
         self,
@@ -68,13 +69,16 @@ class GPT(nn.Module):
         documents: Int[Tensor, "B T"] | None = None,
         *,
         counts: Sequence[int] | None = None,
+        dropout_keys: Int[Tensor, " B"] | None = None,
     ) -> Float[Tensor, "B T D"]:
         """Return hidden states after the last norm, for inputs that are vectors, such as embedded tokens.
 
         With a cache as memory, the inputs continue what it holds and are added to it; where rows are padded at their
         ends, `counts` tells how many inputs of each are real. A `PrefixTreeMemory` takes a cache's place where texts
         branch, a `Prefix` stores the keys and values that the trees then follow. `documents` numbers each position's
-        document and keeps attention inside it. Raises ContextTooLong beyond n_ctx.
+        document and keeps attention inside it. What is dropped of a row in training depends on its number in
+        `dropout_keys` alone; without them they are drawn from torch's default generator. Raises ContextTooLong beyond
+        n_ctx.
         """
         n_positions = embedded.shape[1]
         if memory is not None and documents is not None:
@@ -82,15 +86,26 @@ class GPT(nn.Module):
         if memory is None and n_positions > self.config.n_ctx:
             raise ContextTooLong(n_positions, self.config.n_ctx, "the input")
         by_layer = [None] * len(self.h) if memory is None else memory.layer_memories(n_positions, counts)
-        x = self.drop(embedded + self._positions(n_positions, memory))
-        for block, layer_memory in zip(self.h, by_layer, strict=True):
+        dropout = self._dropout(len(embedded), dropout_keys)
+        x = embedded + self._positions(n_positions, memory)
+        if dropout is not None and self.config.inner_dropout > 0:
+            x = dropout.at(-1)(x)
+        for i, (block, layer_memory) in enumerate(zip(self.h, by_layer, strict=True)):
+            of_block = None if dropout is None else dropout.at(i)
             if self.recompute and layer_memory is None and torch.is_grad_enabled():
-                x = checkpoint(block, x, None, documents, use_reentrant=False)
+                x = checkpoint(block, x, None, documents, of_block, use_reentrant=False, preserve_rng_state=False)
             else:
-                x = block(x, layer_memory, documents)
+                x = block(x, layer_memory, documents, of_block)
         if memory is not None:
             memory.advance(n_positions, counts)
         return self.ln_f(x)
+
+    def _dropout(self, n_rows: int, keys: Int[Tensor, " B"] | None) -> Dropout | None:
+        """Return what is dropped of the rows of a batch; None outside training, and in a model without dropout."""
+        if not self.training or self.config.dropout == 0:
+            return None
+        keys = torch.randint(2**62, (n_rows,)) if keys is None else keys
+        return Dropout(self.config.dropout, keys.to(self.wpe.weight.device))
 
     def _positions(self, n_positions: int, memory: Memory | None) -> Float[Tensor, "*B T D"]:
         """Return embeddings of the next positions, row by row where the rows of a memory differ."""
@@ -110,10 +125,16 @@ class GPT(nn.Module):
         tokens: Int[Tensor, "B T"],
         targets: Int[Tensor, "B T"],
         documents: Int[Tensor, "B T"] | None = None,
+        *,
+        n_tokens: int | None = None,
+        dropout_keys: Int[Tensor, " B"] | None = None,
     ) -> Float[Tensor, ""]:
-        """Return mean cross-entropy in nats a token; never holds the logits of all positions."""
-        hidden = self.hidden(tokens, documents=documents)
-        return mean_cross_entropy(hidden.flatten(0, 1), self.output_weight, targets.flatten())
+        """Return the cross-entropy in nats, summed over the targets and divided by `n_tokens`, or by their number.
+
+        Targets of -1 do not count. Never holds the logits of all positions. Keys as `read` has them.
+        """
+        hidden = self.hidden(tokens, documents=documents, dropout_keys=dropout_keys)
+        return mean_cross_entropy(hidden.flatten(0, 1), self.output_weight, targets.flatten(), n_tokens=n_tokens)
 
     def new_cache(self, n_rows: int) -> Cache:
         """Return an empty cache for a batch of `n_rows`, on the model's device and in its type."""

@@ -13,16 +13,22 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from fewshot.base.rng import seed_of
 from fewshot.model.config import GPTConfig
 from fewshot.model.coordinates import table_sizes
 
 
 @torch.no_grad()
-def initialise(model: nn.Module, config: GPTConfig) -> None:
-    """Fill the parameters in place from torch's default generator; seed it before."""
+def initialise(model: nn.Module, config: GPTConfig, *, seed: int | None = None) -> None:
+    """Fill the parameters in place: each from a generator of its own that belongs to (seed, its name).
+
+    So a parameter's values do not depend on which others a process holds. Without a seed they are drawn one after the
+    other from torch's default generator.
+    """
     for name, parameter in model.named_parameters():
         if parameter.ndim >= 2:
-            nn.init.normal_(parameter, std=_std(name, parameter.shape[1], config))
+            draw = None if seed is None else torch.Generator().manual_seed(seed_of("weights", seed, name))
+            nn.init.normal_(parameter, std=_std(name, parameter.shape[1], config), generator=draw)
         elif name.endswith("bias"):
             nn.init.zeros_(parameter)
         else:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from fewshot.kernels.dropout import Dropout
 from fewshot.kernels.interface import Attend
 from fewshot.model.config import GPTConfig
 from fewshot.model.memory import LayerMemory
@@ -28,7 +29,7 @@ class Attention(nn.Module):
     def __init__(self, config: GPTConfig, pattern: Pattern, attend: Attend) -> None:
         super().__init__()
         self.n_heads, self.d_head, self.d_qk = config.n_heads, config.head_width, config.qk_width
-        self.dropout = config.inner_dropout
+        self.has_dropout = config.inner_dropout > 0
         self.pattern, self.attend = pattern, attend
         self.widths = [self.n_heads * width for width in (self.d_qk, self.d_qk, self.d_head)]
         self.c_attn = nn.Linear(config.d_model, sum(self.widths))
@@ -39,6 +40,7 @@ class Attention(nn.Module):
         x: Float[Tensor, "B T D"],
         memory: LayerMemory | None = None,
         documents: Int[Tensor, "B S"] | None = None,
+        dropout: Dropout | None = None,
     ) -> Float[Tensor, "B T D"]:
         """Attend from each of the T positions to those that the pattern allows, the cached ones included."""
         n_rows, n_positions, _ = x.shape
@@ -48,8 +50,8 @@ class Attention(nn.Module):
             q, k = F.pad(q * (self.d_head / self.d_qk) ** 0.5, (0, missing)), F.pad(k, (0, missing))
         q, k, v = (part.transpose(1, 2) for part in (q, k, v))
         if memory is None:
-            dropout = self.dropout if self.training else 0.0
-            mixed = self.attend(q, k, v, self.pattern, documents=documents, dropout=dropout)
+            on_weights = dropout.at(0) if dropout is not None and self.has_dropout else None
+            mixed = self.attend(q, k, v, self.pattern, documents=documents, dropout=on_weights)
         else:
             mixed = memory.attend(q, k, v, self.attend)
         return self.c_proj(mixed.transpose(1, 2).reshape(n_rows, n_positions, -1))
@@ -88,17 +90,21 @@ class TransformerBlock(nn.Module):
         self.attn = Attention(config, pattern, attend)
         self.ln_2 = nn.LayerNorm(config.d_model)
         self.mlp = FeedForward(config)
-        self.drop = nn.Dropout(config.dropout)
 
     def forward(
         self,
         x: Float[Tensor, "B T D"],
         memory: LayerMemory | None = None,
         documents: Int[Tensor, "B S"] | None = None,
+        dropout: Dropout | None = None,
     ) -> Float[Tensor, "B T D"]:
-        """Return the block's output."""
+        """Return the block's output; `dropout` is given in training alone, if there is any."""
         if self.norm_first:
-            x = x + self.drop(self.attn(self.ln_1(x), memory, documents))
-            return x + self.drop(self.mlp(self.ln_2(x)))
-        x = self.ln_1(x + self.drop(self.attn(x, memory, documents)))
-        return self.ln_2(x + self.drop(self.mlp(x)))
+            x = x + _dropped(self.attn(self.ln_1(x), memory, documents, dropout), dropout, 1)
+            return x + _dropped(self.mlp(self.ln_2(x)), dropout, 2)
+        x = self.ln_1(x + _dropped(self.attn(x, memory, documents, dropout), dropout, 1))
+        return self.ln_2(x + _dropped(self.mlp(x), dropout, 2))
+
+
+def _dropped(x: Float[Tensor, "B T D"], dropout: Dropout | None, place: int) -> Float[Tensor, "B T D"]:
+    return x if dropout is None else dropout.at(place)(x)

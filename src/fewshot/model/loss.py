@@ -16,46 +16,59 @@ from torch import Tensor
 from fewshot.base.errors import BadValue
 
 CHUNK_LOGITS = 2**24  # logits of one chunk: 64 MB in float32
+IGNORED = -1  # the target of a position that does not count
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
-    """Mean cross-entropy of `hidden @ weight.T`, with both gradients made in the forward pass."""
+    """Cross-entropy of `hidden @ weight.T`, with both gradients made in the forward pass."""
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype, with_gradient: bool
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        n_tokens: int,
+        dtype: torch.dtype,
+        with_gradient: bool,
     ) -> Tensor:
-        n, rows = len(targets), max(1, CHUNK_LOGITS // len(weight))
+        rows = max(1, CHUNK_LOGITS // len(weight))
         narrow = weight.to(dtype)
         total = torch.zeros((), device=hidden.device)
         grad_hidden = torch.empty_like(hidden) if with_gradient else None
         grad_weight = torch.zeros_like(weight) if with_gradient else None
-        for start in range(0, n, rows):
+        for start in range(0, len(targets), rows):
             part, goal = hidden[start : start + rows].to(dtype), targets[start : start + rows]
             logprobs = F.log_softmax((part @ narrow.T).float(), dim=-1)
-            total += F.nll_loss(logprobs, goal, reduction="sum")
+            total += F.nll_loss(logprobs, goal, ignore_index=IGNORED, reduction="sum")
             if grad_hidden is not None and grad_weight is not None:
-                error = logprobs.exp_()  # softmax minus one at the target, over n: the gradient of the mean
+                error = logprobs.exp_()  # softmax minus one at the target: the gradient of the sum
                 error[torch.arange(len(goal), device=goal.device), goal] -= 1.0
-                error = error.div_(n).to(dtype)
+                error = error.mul_((goal != IGNORED)[:, None] / n_tokens).to(dtype)
                 grad_hidden[start : start + rows] = error @ narrow
                 grad_weight += error.T @ part
         ctx.save_for_backward(grad_hidden, grad_weight)
-        return total / n
+        return total / n_tokens
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
         if torch.is_grad_enabled():  # create_graph=True: both gradients would count as constants, without a word
             raise BadValue("the chunked loss can be differentiated once; take torch's cross_entropy of model(tokens)")
         grad_hidden, grad_weight = ctx.saved_tensors
-        return grad_hidden * grads[0], grad_weight * grads[0], None, None, None
+        return grad_hidden * grads[0], grad_weight * grads[0], None, None, None, None
 
 
 def mean_cross_entropy(
-    hidden: Float[Tensor, "N D"], weight: Float[Tensor, "V D"], targets: Int[Tensor, " N"]
+    hidden: Float[Tensor, "N D"],
+    weight: Float[Tensor, "V D"],
+    targets: Int[Tensor, " N"],
+    *,
+    n_tokens: int | None = None,
 ) -> Float[Tensor, ""]:
-    """Return mean negative log-likelihood, in nats, of `targets` under `softmax(hidden @ weight.T)`.
+    """Return the mean negative log-likelihood, in nats, of `targets` under `softmax(hidden @ weight.T)`.
 
+    The mean is over `n_tokens`, as of a batch of which these are a part; None: over the targets, all of which count
+    then. Targets of -1 add nothing.
     Never holds more than `CHUNK_LOGITS` logits. Under autocast the products run in its type, the softmax and the sums
     in float32. Differentiable once: `create_graph` raises BadValue.
     """
@@ -63,4 +76,6 @@ def mean_cross_entropy(
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
     with torch.autocast(device, enabled=False):
         # Asked here: inside the function gradients are always off, and parameters always seem to need one.
-        return _ChunkedCrossEntropy.apply(hidden.to(weight.dtype), weight, targets, dtype, torch.is_grad_enabled())
+        return _ChunkedCrossEntropy.apply(
+            hidden.to(weight.dtype), weight, targets, n_tokens or len(targets), dtype, torch.is_grad_enabled()
+        )

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 
 from fewshot.base.errors import BadValue, KernelUnsupported
-from fewshot.base.rng import seed_of
 from fewshot.checkpoint.load import load_model, load_training
 from fewshot.checkpoint.manifest import Checkpoint
 from fewshot.dataset.mixture import Mixture
@@ -24,8 +23,8 @@ from fewshot.kernels.compiler import compiler_problem
 from fewshot.model.gpt import GPT
 from fewshot.model.machine import compile_blocks, machine_device, requirements_of
 from fewshot.train.optim import Optimizers
+from fewshot.train.precision import Precision, choose_precision
 from fewshot.train.resolving.resolve import RunConfig
-from fewshot.train.step import Precision, choose_precision
 
 MIN_COMPILED_WIDTH = 256  # on a CPU: narrower models gain nothing from the half minute that compiling takes (LOG.md)
 
@@ -49,9 +48,8 @@ def build(config: RunConfig, tokens: Tokens, *, checkpoint: Checkpoint | None = 
     validation = validation_rows(tokens, n_ctx=shape.n_ctx, say=say)
     precision = choose_precision(loop.precision, device, d_model=shape.d_model)
     kernels = _choose_kernels(config, device, precision.dtype)
-    torch.manual_seed(seed_of("weights", loop.seed))
     attend = kernels.attend
-    model = GPT(shape, attend=attend) if checkpoint is None else load_model(checkpoint, attend=attend)
+    model = GPT(shape, attend=attend, seed=loop.seed) if checkpoint is None else load_model(checkpoint, attend=attend)
     model = model.to(torch.device(device))
     model.recompute = loop.recompute
     problem = _why_not_compiled(config, device)

@@ -9,19 +9,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-import torch
-
 from fewshot.base.interrupt import polite_stop
-from fewshot.base.rng import seed_of
 from fewshot.checkpoint.folder import RunFolder
 from fewshot.checkpoint.manifest import Checkpoint
 from fewshot.checkpoint.save import prune
-from fewshot.dataset.loader import load_batch
 from fewshot.train.build import Setup
 from fewshot.train.metrics import MetricsFile, StepMetrics, write_line
 from fewshot.train.saving import Guard, Saver, counters_of
-from fewshot.train.schedule import batch_rows, count_steps, lr_fraction
-from fewshot.train.step import train_step
+from fewshot.train.schedule import count_steps, step_after
+from fewshot.train.step import compute_gradient, update
 
 
 def train(setup: Setup, run: RunFolder, *, resume: Checkpoint | None = None) -> Iterator[StepMetrics]:
@@ -31,19 +27,10 @@ def train(setup: Setup, run: RunFolder, *, resume: Checkpoint | None = None) -> 
     anything long, its line in metrics.jsonl after it. With `resume`, `setup` was built from that checkpoint; a
     validation that was due at that step and is not there is done first.
     """
-    model, optimizers, loop, schedule = setup.model, setup.optimizers, setup.config.loop, setup.config.schedule
-    n_ctx, n_steps = model.config.n_ctx, count_steps(schedule, n_ctx=model.config.n_ctx)
-    micro_rows = loop.micro_rows or 1  # `start` has resolved it
+    loop, schedule, n_ctx = setup.config.loop, setup.config.schedule, setup.config.model.n_ctx
+    n_steps = count_steps(schedule, n_ctx=n_ctx)
     guard = Guard(run=run, optimizer=setup.config.optimizer)
-    saver = Saver(
-        run=run,
-        model=model,
-        optimizers=optimizers,
-        validation=setup.validation,
-        loop=loop,
-        micro_rows=micro_rows,
-        guard=guard,
-    )
+    saver = Saver(run=run, setup=setup, guard=guard)
     step, rows, seconds, unlogged = 0, 0, 0.0, None
     written = MetricsFile(run.metrics)
     if resume is not None:
@@ -59,42 +46,30 @@ def train(setup: Setup, run: RunFolder, *, resume: Checkpoint | None = None) -> 
                 return
         while step < n_steps:
             began = time.perf_counter()
-            torch.manual_seed(seed_of("step", loop.seed, step))  # dropout belongs to the step, not to the process
-            model.train()
-            n_rows = batch_rows(schedule, rows * n_ctx, n_ctx=n_ctx)
-            batch = load_batch(setup.mixture, first_row=rows, n_rows=n_rows, with_documents=loop.document_masking)
-            rows, step = rows + n_rows, step + 1
-            fraction = lr_fraction(schedule, rows * n_ctx)
-            loss, norm = train_step(
-                model,
-                optimizers,
-                batch,
-                micro_rows=micro_rows,
-                clip=setup.config.optimizer.clip,
-                lr_fraction=fraction,
-                precision=setup.precision,
-            )
-            loss_nats, grad_norm = loss.item(), norm.item()
-            guard.check("the loss", loss_nats, step=step, updated=False)
-            guard.check("the gradient's norm", grad_norm, step=step, updated=False)
+            work = step_after(schedule, n_steps=step, n_rows=rows, n_ctx=n_ctx)
+            gradient = compute_gradient(setup, work)
+            rows, step = work.end_row, work.number
+            guard.check("the loss", gradient.loss, step=step, updated=False)
+            guard.check("the gradient's norm", gradient.norm, step=step, updated=False)
+            update(setup, work, gradient)
             elapsed = time.perf_counter() - began
             seconds += elapsed
             metrics = StepMetrics(
                 step=step,
                 n_steps=n_steps,
                 tokens=rows * n_ctx,
-                loss=loss_nats,
-                lr_fraction=fraction,
-                grad_norm=grad_norm,
+                loss=gradient.loss,
+                lr_fraction=work.lr_fraction,
+                grad_norm=gradient.norm,
                 seconds=seconds,
-                tokens_per_second=n_rows * n_ctx / elapsed,
+                tokens_per_second=work.n_rows * n_ctx / elapsed,
             )
             due = step == n_steps or step % loop.checkpoint_every == 0
-            path = saver.save(metrics, batch) if due or stop.asked else None  # before anything long
+            path = saver.save(metrics, work) if due or stop.asked else None  # before anything long
             if saver.validation_is_due(step, n_steps) and not stop.asked:
                 metrics = saver.validate(metrics, stop, path)
             if stop.asked and path is None:
-                path = saver.save(metrics, batch)
+                path = saver.save(metrics, work)
             if path is not None or metrics.val_loss is not None or step % loop.log_every == 0 or step == 1:
                 write_line(metrics, file)
             if path is not None:

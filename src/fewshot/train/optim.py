@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from fewshot.base.errors import DamagedCheckpoint, look_up
@@ -85,13 +86,31 @@ class Optimizers:
         self.parts = look_up("optimizer", config.name, OPTIMIZERS)(self.named, config)
         self.peaks = [[group["lr"] for group in part.param_groups] for part in self.parts]
 
+    def squared_norm(self) -> Float[Tensor, ""]:
+        """Return the square of the norm of all gradients together; squares in float32 would depend on their order."""
+        norms = [torch.linalg.vector_norm(gradient, dtype=torch.float64) for gradient in self._gradients()]
+        return torch.stack(norms).square().sum()
+
+    def clip(self, norm: float, largest: float) -> None:
+        """Scale all gradients, whose norm is `norm`, down to the `largest` norm."""
+        if norm > largest:
+            torch._foreach_mul_(self._gradients(), largest / norm)
+
+    def _gradients(self) -> list[Tensor]:
+        return [weight.grad for _, weight in self.named if weight.grad is not None]
+
     def step(self, lr_fraction: float) -> None:
         """Update the weights at this share of the peak learning rates, and drop the gradients."""
         for part, peaks in zip(self.parts, self.peaks, strict=True):
             for group, peak in zip(part.param_groups, peaks, strict=True):
                 group["lr"] = peak * lr_fraction
             part.step()
-            part.zero_grad(set_to_none=True)
+        self.zero_grad()
+
+    def zero_grad(self) -> None:
+        """Drop the gradients."""
+        for _, weight in self.named:
+            weight.grad = None
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the state as `parameter/entry` tensors: moments and step counts."""

@@ -21,16 +21,17 @@ from fewshot.model.machine import free_memory_bytes, matmul_flops_per_second
 from fewshot.model.footprint.activations import activation_bytes
 from fewshot.model.footprint.memory import state_bytes
 from fewshot.model.footprint.parameters import n_parameters
+from fewshot.train.precision import choose_precision, fitting_rows
 from fewshot.train.resolving.overrides import one_spelling, section
 from fewshot.train.resolving.resolve import EFFICIENCY, EXAMPLE, RunConfig, resolve
 from fewshot.train.schedule import count_steps, whole_rows
-from fewshot.train.step import choose_precision, fitting_rows
 
 MAX_DAYS = 30  # a run that takes longer needs a yes
 BLOCK_SECONDS = (
     0.5e-3  # that one block takes of a step however narrow it is: the calls themselves, forward and backward
 )
 CLOCKS = ("batch_tokens", "batch_start_tokens", "ramp_tokens", "warmup_tokens", "decay_tokens")
+FULL_TOKENS = 4096  # in one forward pass: more make its matrix products no faster on a CPU
 QUICK_FLOPS = 1e11  # seconds on any machine: not worth measuring its speed
 
 
@@ -135,10 +136,19 @@ def check_whole(config: RunConfig, *, device: str, sure: bool, say: Say) -> None
 
 
 def with_micro_rows(config: RunConfig, *, device: str) -> RunConfig:
-    """Return the configuration with `loop.micro_rows` filled in: as many as fit beside weights and optimizer."""
+    """Return the configuration with `loop.micro_rows` filled in: as many as fit beside weights and optimizer.
+
+    Every part of a batch is padded to so many rows: so there are no more than a batch has, in parts of about equal
+    size, and where batches grow at first no more than their smallest has, or `FULL_TOKENS`.
+    """
+    schedule, n_ctx = config.schedule, config.model.n_ctx
+    full, smallest = (whole_rows(n, n_ctx) for n in (schedule.batch_tokens, schedule.batch_start_tokens))
     free_bytes = free_memory_bytes(device) - state_bytes(config.model, config.optimizer.name)
     fitting = fitting_rows(config.model, free_bytes=free_bytes, recompute=config.loop.recompute)
-    loop = dataclasses.replace(config.loop, micro_rows=config.loop.micro_rows or fitting)
+    most = min(fitting, max(smallest, math.ceil(FULL_TOKENS / n_ctx)))
+    given = config.loop.micro_rows
+    rows = min(given, full) if given else math.ceil(full / math.ceil(full / most))
+    loop = dataclasses.replace(config.loop, micro_rows=rows)
     return dataclasses.replace(config, loop=loop)
 
 

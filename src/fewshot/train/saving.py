@@ -16,12 +16,14 @@ from fewshot.base.interrupt import StopRequest
 from fewshot.checkpoint.folder import RunFolder
 from fewshot.checkpoint.manifest import Checkpoint
 from fewshot.checkpoint.save import discard, save
-from fewshot.dataset.loader import Batch, validation_batches
+from fewshot.dataset.loader import load_batch, validation_batches
 from fewshot.dataset.pack import Packed
 from fewshot.model.gpt import GPT
-from fewshot.train.config import LoopConfig, OptimizerConfig
+from fewshot.train.build import Setup
+from fewshot.train.config import OptimizerConfig
 from fewshot.train.metrics import StepMetrics
-from fewshot.train.optim import Optimizers
+from fewshot.train.schedule import Step
+from fewshot.train.step import loss_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,47 +66,49 @@ class Saver:
     """Writes the checkpoints of one run, and validates its model."""
 
     run: RunFolder
-    model: GPT
-    optimizers: Optimizers
-    validation: Packed | None
-    loop: LoopConfig
-    micro_rows: int
+    setup: Setup
     guard: Guard
 
-    def save(self, metrics: StepMetrics, batch: Batch) -> Path:
+    def save(self, metrics: StepMetrics, step: Step) -> Path:
         """Write the checkpoint of this step and return its folder; weights of no use raise `Diverged`."""
-        loss, norm = loss_of_first_row(self.model, batch)
+        loss, norm = loss_of_first_row(self.setup, step)
         self.guard.check("the loss after the update", loss, step=metrics.step, updated=True)
         self.guard.check("the gradient's norm after the update", norm, step=metrics.step, updated=True)
         counters = {
-            "rows": metrics.tokens // self.model.config.n_ctx,
+            "rows": step.end_row,
             "tokens": metrics.tokens,
             "seconds": metrics.seconds,
             "report": asdict(metrics),  # its line in metrics.jsonl is written later
         }
         try:
             return save(
-                self.run.path, self.model, step=metrics.step, counters=counters, training=self.optimizers.tensors()
+                self.run.path,
+                self.setup.model,
+                step=metrics.step,
+                counters=counters,
+                training=self.setup.optimizers.tensors(),
             )
         except NotFinite as error:
             raise self.guard.diverged(str(error), step=metrics.step, updated=True) from None
 
     def validation_is_due(self, step: int, n_steps: int) -> bool:
         """Return whether the model is validated after this step."""
-        return self.validation is not None and (step == n_steps or step % self.loop.validate_every == 0)
+        is_due = step == n_steps or step % self.setup.config.loop.validate_every == 0
+        return self.setup.validation is not None and is_due
 
     def validate(self, metrics: StepMetrics, stop: StopRequest, path: Path | None = None) -> StepMetrics:
         """Return the metrics with the validation loss, or as they were if someone asks to stop meanwhile.
 
         A loss that is not finite deletes the checkpoint at `path`, which is of this very step.
         """
-        assert self.validation is not None
+        validation, loop = self.setup.validation, self.setup.config.loop
+        assert validation is not None
         loss = validation_loss(
-            self.model,
-            self.validation,
-            n_rows=self.micro_rows,
-            max_rows=self.loop.validate_rows,
-            document_masking=self.loop.document_masking,
+            self.setup.model,
+            validation,
+            n_rows=loop.micro_rows or 1,
+            max_rows=loop.validate_rows,
+            document_masking=loop.document_masking,
             stop=stop,
         )
         if loss is None:
@@ -112,8 +116,8 @@ class Saver:
         if path is not None and not math.isfinite(loss):
             discard(path)
         self.guard.check("the validation loss", loss, step=metrics.step, updated=True)
-        n_bytes = sum(shard.n_bytes for shard in self.validation.shards)
-        bits = loss * self.validation.n_tokens / n_bytes / math.log(2)
+        n_bytes = sum(shard.n_bytes for shard in validation.shards)
+        bits = loss * validation.n_tokens / n_bytes / math.log(2)
         return replace(metrics, val_loss=loss, val_bits_per_byte=bits)
 
     def unlogged(self, checkpoint: Checkpoint, rows: Iterable[Mapping[str, Any]]) -> StepMetrics | None:
@@ -141,18 +145,19 @@ def counters_of(checkpoint: Checkpoint) -> tuple[int, float]:
         raise DamagedCheckpoint(f"{checkpoint.path}: {error}") from None
 
 
-def loss_of_first_row(model: GPT, batch: Batch) -> tuple[float, float]:
-    """Return the loss of a batch's first row and its gradient's norm.
+def loss_of_first_row(setup: Setup, step: Step) -> tuple[float, float]:
+    """Return the loss of the first row of a step's batch and its gradient's norm, without dropout.
 
     They show whether the weights are of use: finite weights may be so huge that these are not finite.
     """
-    device = model.wte.weight.device
-    documents = None if batch.documents is None else batch.documents[:1].to(device)
-    model.eval()
+    model, masking = setup.model.eval(), setup.config.loop.document_masking
+    batch = load_batch(setup.mixture, first_row=step.first_row, n_rows=1, with_documents=masking)
     with torch.compiler.set_stance("force_eager"):  # another shape than in training: not worth compiling for
-        loss = model.loss(batch.tokens[:1].to(device), batch.targets[:1].to(device), documents)
-        gradients = torch.autograd.grad(loss, [weight for weight in model.parameters() if weight.requires_grad])
-    return loss.item(), torch.nn.utils.get_total_norm(gradients).item()
+        loss = loss_of(model, batch, n_tokens=batch.targets.numel())
+        loss.backward()
+    norm = setup.optimizers.squared_norm().sqrt()
+    setup.optimizers.zero_grad()
+    return loss.item(), norm.item()
 
 
 @torch.no_grad()
@@ -171,15 +176,13 @@ def validation_loss(
     """
     was_training = model.training
     model.eval()
-    device, total, count = model.wte.weight.device, 0.0, 0
+    total, count = 0.0, 0
     batches = validation_batches(validation, n_rows=min(n_rows, 64), max_rows=max_rows, with_documents=document_masking)
     with torch.compiler.set_stance("force_eager"):  # other shapes than in training: not worth compiling for
         for batch in batches:
             if stop is not None and stop.asked:
                 return None
-            documents = None if batch.documents is None else batch.documents.to(device)
-            loss = model.loss(batch.tokens.to(device), batch.targets.to(device), documents)
-            total += loss.item() * batch.targets.numel()
+            total += loss_of(model, batch, n_tokens=1).item()
             count += batch.targets.numel()
     model.train(was_training)
     return total / count

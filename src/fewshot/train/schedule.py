@@ -3,9 +3,32 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from fewshot.base.errors import check
 from fewshot.train.config import ScheduleConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One optimizer step, known before anything is computed."""
+
+    number: int  # from 1
+    first_row: int  # of the training mixture
+    n_rows: int  # rows of n_ctx tokens
+    lr_fraction: float  # of the peak learning rates
+
+    @property
+    def end_row(self) -> int:
+        """Return the first row of the step after it."""
+        return self.first_row + self.n_rows
+
+
+def step_after(schedule: ScheduleConfig, *, n_steps: int, n_rows: int, n_ctx: int) -> Step:
+    """Return the step that follows `n_steps` steps, which have read `n_rows` rows."""
+    rows = batch_rows(schedule, n_rows * n_ctx, n_ctx=n_ctx)
+    fraction = lr_fraction(schedule, (n_rows + rows) * n_ctx)
+    return Step(number=n_steps + 1, first_row=n_rows, n_rows=rows, lr_fraction=fraction)
 
 
 def lr_fraction(schedule: ScheduleConfig, tokens_seen: int) -> float:

@@ -1,85 +1,80 @@
-"""One optimizer step: forward, backward, clip, update, over as many micro-batches as memory asks for."""
+"""One optimizer step in two halves: the gradient of a batch, then the update.
+
+Between them stands one small all-reduce, so that all processes know the same loss and the same norm before any weight
+changes. A step is a function of (seed, step): nothing here depends on which process works which rows.
+"""
 
 from __future__ import annotations
 
-import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from fewshot.dataset.loader import Batch
-from fewshot.model.config import GPTConfig
+from fewshot.base.rng import seed_of
+from fewshot.dataset.loader import Batch, load_batch
 from fewshot.model.gpt import GPT
-from fewshot.model.plan import activation_bytes
-from fewshot.train.optim import Optimizers
+from fewshot.train.build import Setup
+from fewshot.train.schedule import Step
 
 
 @dataclass(frozen=True, kw_only=True)
-class Precision:
-    """The type of the matrix products: float32, or bfloat16 under autocast; and why it was taken."""
+class Gradient:
+    """What is known of a batch's gradient before the update."""
 
-    dtype: torch.dtype
-    reason: str
-
-    @property
-    def name(self) -> str:
-        """The type as the configuration has it."""
-        return str(self.dtype).removeprefix("torch.")
-
-    def autocast(self, device: str) -> contextlib.AbstractContextManager[object]:
-        """Return the context to run forward in."""
-        if self.dtype == torch.float32:
-            return contextlib.nullcontext()
-        return torch.autocast(device, dtype=self.dtype)
+    loss: float  # nats a token
+    norm: float  # of all gradients together, before clipping
+    stop: bool  # whether some process was asked to stop
 
 
-def choose_precision(wanted: str, device: str, *, d_model: int) -> Precision:
-    """Return `wanted` or, for "auto", bfloat16 if the processor has it and the matrices are large enough to gain."""
-    if wanted != "auto":
-        return Precision(dtype=getattr(torch, wanted), reason="as configured")
-    if device == "cuda":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-        dtype, reason = (torch.bfloat16, "the GPU has it") if fast else (torch.float32, "the GPU has no bfloat16")
-        return Precision(dtype=dtype, reason=reason)
-    if not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return Precision(dtype=torch.float32, reason="the processor has no bfloat16 instructions")
-    if d_model < MIN_BF16_WIDTH:
-        return Precision(dtype=torch.float32, reason=f"d_model {d_model} is too narrow to gain from bfloat16 on a CPU")
-    return Precision(dtype=torch.bfloat16, reason="the processor has it")
+def compute_gradient(setup: Setup, step: Step, *, stop: bool = False) -> Gradient:
+    """Leave the gradient of the step's batch in the parameters, and return its loss and norm over all processes."""
+    setup.model.train()
+    losses = torch.stack(list(_losses(setup, step)))
+    squares = setup.optimizers.squared_norm()
+    total, square, votes = torch.stack([losses.sum(), squares, losses.new_tensor(float(stop))]).tolist()
+    return Gradient(loss=total, norm=square**0.5, stop=votes > 0)
 
 
-MIN_BF16_WIDTH = 512
+def update(setup: Setup, step: Step, gradient: Gradient) -> None:
+    """Clip the gradient, change the weights and drop the gradient."""
+    setup.optimizers.clip(gradient.norm, setup.config.optimizer.clip)
+    setup.optimizers.step(step.lr_fraction)
 
 
-def fitting_rows(config: GPTConfig, *, free_bytes: int, recompute: bool) -> int:
-    """Return how many rows have activations that fit in a quarter of the free memory; at least 1."""
-    return max(1, free_bytes // 4 // activation_bytes(config, recompute=recompute))
-
-
-def train_step(
-    model: GPT,
-    optimizers: Optimizers,
-    batch: Batch,
-    *,
-    micro_rows: int,
-    clip: float,
-    lr_fraction: float,
-    precision: Precision,
-) -> tuple[Tensor, Tensor]:
-    """Update the model on one batch; returns the mean loss in nats a token, and the gradient's norm before clipping."""
-    device = model.wte.weight.device
-    n_rows = len(batch.tokens)
-    total = torch.zeros((), device=device)
-    for start in range(0, n_rows, micro_rows):
-        part = slice(start, start + micro_rows)
-        tokens = batch.tokens[part].to(device, non_blocking=True)
-        targets = batch.targets[part].to(device, non_blocking=True)
-        documents = None if batch.documents is None else batch.documents[part].to(device, non_blocking=True)
-        with precision.autocast(device.type):
-            loss = model.loss(tokens, targets, documents) * (len(tokens) / n_rows)
+def _losses(setup: Setup, step: Step) -> Iterator[torch.Tensor]:
+    """Yield each micro-batch's share of the loss, once its gradient has been added."""
+    n_tokens = step.n_rows * setup.config.model.n_ctx
+    for batch in micro_batches(setup, step):
+        with setup.precision.autocast(setup.model.wpe.weight.device.type):
+            loss = loss_of(setup.model, batch, n_tokens=n_tokens, seed=setup.config.loop.seed)
         loss.backward()
-        total += loss.detach()
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
-    optimizers.step(lr_fraction)
-    return total, norm
+        yield loss.detach().double()
+
+
+def micro_batches(setup: Setup, step: Step) -> Iterator[Batch]:
+    """Yield the batch in parts of `micro_rows` rows; the last is padded with rows that count nothing."""
+    loop = setup.config.loop
+    assert loop.micro_rows is not None, "start has resolved it"
+    for first in range(0, step.n_rows, loop.micro_rows):
+        yield load_batch(
+            setup.mixture,
+            first_row=step.first_row + first,
+            n_rows=min(loop.micro_rows, step.n_rows - first),
+            padded_to=loop.micro_rows,
+            with_documents=loop.document_masking,
+        )
+
+
+def loss_of(model: GPT, batch: Batch, *, n_tokens: int, seed: int = 0) -> torch.Tensor:
+    """Return a batch's share of the mean loss over `n_tokens` targets, in nats.
+
+    In training, dropout is keyed by (seed, row).
+    """
+    device = model.wpe.weight.device
+    keys = None
+    if model.training and model.config.dropout > 0:
+        keys = torch.tensor([seed_of("dropout", seed, batch.first_row + i) for i in range(len(batch.tokens))])
+    documents = None if batch.documents is None else batch.documents.to(device, non_blocking=True)
+    tokens, targets = (part.to(device, non_blocking=True) for part in (batch.tokens, batch.targets))
+    return model.loss(tokens, targets, documents, n_tokens=n_tokens, dropout_keys=keys)

@@ -13,7 +13,7 @@ from fewshot.base.errors import BadValue
 from fewshot.train.config import LoopConfig, OptimizerConfig, ScheduleConfig
 from fewshot.train.resolving.resolve import RunConfig, check_sections, data_config, resolve
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def test_committed_runs_and_the_demo_resolve_to_what_they_always_did() -> None:

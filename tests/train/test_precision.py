@@ -7,7 +7,7 @@ import torch
 
 from fewshot.model.config import GPTConfig
 from fewshot.model.plan import activation_bytes
-from fewshot.train.step import MIN_BF16_WIDTH, choose_precision, fitting_rows
+from fewshot.train.precision import MIN_BF16_WIDTH, choose_precision, fitting_rows
 
 WIDE = MIN_BF16_WIDTH
 
