@@ -18,7 +18,6 @@ COVERED_BY = {
     "base/dist.py": "train/test_run.py",  # one process, the only case there is
     "base/log.py": "corpus/test_sources.py",  # a line to standard error
     "base/progress.py": "dataset/test_prepare.py",
-    "base/text.py": "tokenizer/test_bpe.py",
     "bench/corpus.py": "bench/test_bench.py",
     "bench/harness.py": "evaluate/parity/test_windows.py",
     "checkpoint/data.py": "cli/test_contamination.py",

@@ -11,13 +11,16 @@ import pytest
 import torch
 
 from fewshot.base.errors import BadValue
+from fewshot.base.text import in_words
 from fewshot.dataset.prepare import DataConfig, SourceConfig
 from fewshot.model.config import GPTConfig
+from fewshot.model.footprint.activations import activation_bytes
+from fewshot.model.footprint.layout import Layout
+from fewshot.model.footprint.memory import state_bytes
 from fewshot.model.gpt import GPT
-from fewshot.model.plan import activation_bytes
 from fewshot.train.config import OptimizerConfig
 from fewshot.train.optim import OPTIMIZERS, Optimizers
-from fewshot.train.plan import MAX_DAYS, check_early, check_whole, in_words, is_sure, plan_run, state_bytes
+from fewshot.train.plan import MAX_DAYS, check_early, check_whole, is_sure, plan_run
 from fewshot.train.resolving.resolve import RunConfig, resolve
 from fewshot.train.run import read_run_config, start
 
@@ -151,11 +154,28 @@ def test_a_plan_holds_a_hand_worked_run() -> None:
     block = 4 * 16 + 16 * 48 + 48 + 16 * 16 + 16 + 16 * 64 + 64 + 64 * 16 + 16
     assert plan.n_parameters == 2 * block + 16 * (66 + 32 + 2)
     assert plan.state_bytes == 16 * plan.n_parameters
-    assert plan.row_bytes == activation_bytes(configured(given).model)
+    assert (plan.memory.activations, plan.work.n_micro) == (activation_bytes(configured(given).model), 20)
+    assert plan.n_bytes == plan.memory.peak + plan.batch_bytes
     assert plan.batch_bytes == 20 * 33 * 16
     assert (plan.n_steps, plan.flops) == (10, 6.0 * plan.n_parameters * 6400)
     rows = dataclasses.replace(configured(given).loop, micro_rows=7)
-    assert plan_run(dataclasses.replace(configured(given), loop=rows)).row_bytes == 7 * plan.row_bytes
+    wider = plan_run(dataclasses.replace(configured(given), loop=rows))
+    assert (wider.memory.activations, wider.work.n_micro) == (7 * plan.memory.activations, 3)
+
+
+def test_a_layout_divides_what_one_process_needs() -> None:
+    given = {"model": {**SHAPE, "n_vocab": 66}, "n_tokens": 6400, "schedule": {"batch_tokens": 640}}
+    alone = plan_run(configured(given))
+    divided = plan_run(configured(given), layout=Layout(fsdp=4, tp=2))
+    assert divided.work.n_micro == alone.work.n_micro / 4
+    assert divided.state_bytes < alone.state_bytes / 3.9
+    assert divided.memory.activations < alone.memory.activations
+
+
+@pytest.mark.parametrize(("spelled", "name"), [(True, "full"), (False, "none")])
+def test_recomputation_of_older_configurations_is_planned(spelled: bool, name: str) -> None:
+    given = {"model": SHAPE, "n_tokens": 6400, "loop": {"recompute": spelled}}
+    assert plan_run(configured(given)).work.recompute == name
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -194,19 +214,3 @@ def test_rows_are_chosen_from_what_the_weights_and_their_state_leave(
     reports.close()
     assert read_run_config(tmp_path / "run").loop.micro_rows == chosen  # a batch of 10 rows in parts of one size
     assert [line for line in said if line.startswith("plan: ")]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0.5, "a few seconds"),
-        (61, "about 61 seconds"),
-        (400, "about 7 minutes"),
-        (8000, "about 2 hours"),
-        (3e6, "about 35 days"),
-        (4e10, "about 1,268 years"),
-        (1e20, "about 3.2e+12 years"),
-    ],
-)
-def test_times_are_said_in_words(seconds: float, words: str) -> None:
-    assert in_words(seconds) == words

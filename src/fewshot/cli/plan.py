@@ -42,7 +42,9 @@ def run(args: argparse.Namespace) -> int:
         check(not given and args.mfu is None, "this needs --gpus N and --gpu NAME, which plan a run on a cluster")
         chosen = PRESETS if args.preset == "all" else {args.preset: look_up("preset", args.preset, PRESETS)}
         return _show_costs(chosen, n_tokens=int(args.n_tokens), as_json=args.json)
-    check(args.gpus is not None and args.gpu is not None, "give both --gpus N and --gpu NAME, such as --gpus 8 --gpu h100")
+    check(
+        args.gpus is not None and args.gpu is not None, "give both --gpus N and --gpu NAME, such as --gpus 8 --gpu h100"
+    )
     check(args.preset != "all", "a run is planned for one preset: give its name instead of all")
     return _show_run(args, look_up("preset", args.preset, PRESETS), given)
 

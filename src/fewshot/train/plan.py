@@ -16,16 +16,17 @@ from fewshot.base.errors import check
 from fewshot.base.machine import check_fits, in_bytes
 from fewshot.base.text import in_words
 from fewshot.dataset.prepare import DataConfig, Say
-from fewshot.model.config import GPTConfig
-from fewshot.model.machine import free_memory_bytes, matmul_flops_per_second
-from fewshot.model.footprint.activations import activation_bytes
-from fewshot.model.footprint.memory import state_bytes
+from fewshot.model.footprint.activations import recompute_name
+from fewshot.model.footprint.layout import Layout
+from fewshot.model.footprint.memory import Footprint, Work, footprint, state_bytes
 from fewshot.model.footprint.parameters import n_parameters
+from fewshot.model.machine import free_memory_bytes, matmul_flops_per_second
 from fewshot.train.precision import choose_precision, fitting_rows
 from fewshot.train.resolving.overrides import one_spelling, section
 from fewshot.train.resolving.resolve import EFFICIENCY, EXAMPLE, RunConfig, resolve
 from fewshot.train.schedule import count_steps, whole_rows
 
+ALONE = Layout()
 MAX_DAYS = 30  # a run that takes longer needs a yes
 BLOCK_SECONDS = (
     0.5e-3  # that one block takes of a step however narrow it is: the calls themselves, forward and backward
@@ -40,8 +41,9 @@ class RunPlan:
     """The least that one run needs."""
 
     n_parameters: int
-    state_bytes: int  # weights, gradients and what the optimizer keeps
-    row_bytes: int  # activations of one forward pass: of `loop.micro_rows`, or of one row where that is not given
+    layout: Layout
+    work: Work  # how a step is computed: of `loop.micro_rows`, or one row at a time where that is not given
+    memory: Footprint  # of one process: the fullest stage
     batch_bytes: int  # the tokens of one step
     n_tokens: int
     n_steps: int  # about: the batch taken at its full size
@@ -49,20 +51,39 @@ class RunPlan:
     block_seconds: float  # of all steps: what the calls take, however fast the processor is
 
     @property
+    def state_bytes(self) -> int:
+        """Weights, gradients and what the optimizer keeps, on one process."""
+        return self.memory.weights + self.memory.gradients + self.memory.optimizer
+
+    @property
+    def pass_bytes(self) -> int:
+        """All else that a step takes on one process: activations, the loss, copies, communication."""
+        return max(0, self.memory.peak - self.state_bytes)
+
+    @property
     def n_bytes(self) -> int:
-        """Everything together."""
-        return self.state_bytes + self.row_bytes + self.batch_bytes
+        """Everything together, on one process."""
+        return self.state_bytes + self.pass_bytes + self.batch_bytes
 
 
-def plan_run(config: RunConfig) -> RunPlan:
-    """Return what a run needs, by arithmetic."""
+def plan_run(config: RunConfig, *, device: str = "cpu", layout: Layout = ALONE) -> RunPlan:
+    """Return what a run needs, by arithmetic, on each process of a layout."""
     model, loop, n_tokens = config.model, config.loop, config.schedule.n_tokens
     n_rows = whole_rows(config.schedule.batch_tokens, model.n_ctx)
     n_steps = math.ceil(n_tokens / (n_rows * model.n_ctx))
+    micro_rows = min(loop.micro_rows or 1, n_rows)
+    work = Work(
+        micro_rows=micro_rows,
+        n_micro=math.ceil(n_rows / (micro_rows * layout.n_readers)),
+        recompute=recompute_name(loop.recompute),
+        precision=choose_precision(loop.precision, device, d_model=model.d_model).name,
+        optimizer=config.optimizer.name,
+    )
     return RunPlan(
         n_parameters=n_parameters(model),
-        state_bytes=state_bytes(model, config.optimizer.name),
-        row_bytes=min(loop.micro_rows or 1, n_rows) * activation_bytes(model, recompute=loop.recompute),
+        layout=layout,
+        work=work,
+        memory=footprint(model, layout, work),
         batch_bytes=n_rows * 2 * 8 * (model.n_ctx + 1),  # read and copied, 8 bytes a token
         n_tokens=n_tokens,
         n_steps=n_steps,
@@ -75,12 +96,12 @@ def check_memory(plan: RunPlan, free_bytes: int) -> None:
     """Raise BadValue if the run does not fit in memory, with what takes most of it and the way out."""
     ways_out = {
         plan.state_bytes: "take a smaller model (--preset, or lower model.n_layers, d_model, n_vocab)",
-        plan.row_bytes: "lower --loop.micro_rows or --model.n_ctx, or give --loop.recompute true",
+        plan.pass_bytes: "lower --loop.micro_rows or --model.n_ctx, or give --loop.recompute true",
         plan.batch_bytes: "lower --schedule.batch_tokens",
     }
     what = (
         f"training ({plan.n_parameters:,} parameters {in_bytes(plan.state_bytes)}, a forward pass "
-        f"{in_bytes(plan.row_bytes)}, a batch of tokens {in_bytes(plan.batch_bytes)})"
+        f"{in_bytes(plan.pass_bytes)}, a batch of tokens {in_bytes(plan.batch_bytes)})"
     )
     check_fits(plan.n_bytes, what, ways_out[max(ways_out)], free_bytes=free_bytes)
 
@@ -99,7 +120,7 @@ def in_one_line(plan: RunPlan, *, free_bytes: int, seconds: float) -> str:
     """Return the line that is printed before anything long begins."""
     return (
         f"plan: {plan.n_steps:,} steps, {in_words(seconds)}; memory: {in_bytes(plan.state_bytes)} for weights, "
-        f"gradients and optimizer, {in_bytes(plan.row_bytes)} for a forward pass, {in_bytes(free_bytes)} are free"
+        f"gradients and optimizer, {in_bytes(plan.pass_bytes)} for a forward pass, {in_bytes(free_bytes)} are free"
     )
 
 
@@ -118,7 +139,7 @@ def check_early(given: Mapping[str, Any], data: DataConfig, *, device: str) -> N
         given = {**given, "schedule": {**schedule, "n_tokens": max([1, *filter(None, clocks)])}}
     config = resolve(given, data, n_vocab=1, n_text_tokens=1, device=device, say=lambda line: None)
     if not is_sure(given):
-        plan = plan_run(config)
+        plan = plan_run(config, device=device)
         check_memory(plan, free_memory_bytes(device))
         if has_length:
             check_time(plan, _seconds(plan, config, device))
@@ -126,7 +147,7 @@ def check_early(given: Mapping[str, Any], data: DataConfig, *, device: str) -> N
 
 def check_whole(config: RunConfig, *, device: str, sure: bool, say: Say) -> None:
     """Tell `say` what the run needs; raise BadValue if it does not fit or takes too long, unless the user is `sure`."""
-    plan, free_bytes = plan_run(config), free_memory_bytes(device)
+    plan, free_bytes = plan_run(config, device=device), free_memory_bytes(device)
     seconds = _seconds(plan, config, device)
     if not sure:
         check_memory(plan, free_bytes)

@@ -1,7 +1,7 @@
 """What autograd holds of one micro-batch until its backward pass. In: a shape. Out: bytes a token.
 
 The residual stream is float32 always; what goes into a matrix product, or comes out of it, has the products' type.
-Attention weights are never stored. Under tensor parallelism the residual stream and the norms are on every process.
+Attention weights are stored where there is dropout on them, else never. Under tensor parallelism the residual stream and the norms are on every process.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from fewshot.base.errors import check
 from fewshot.model.config import GPTConfig
 
 FLOAT32 = 4  # bytes
+HASH = 3 * 8  # bytes a number while dropout draws: three of its 64-bit hash side by side
 RECOMPUTE = ("none", "selective", "full")  # what the backward pass computes again: nothing, feed-forward, whole blocks
 
 
@@ -29,9 +30,10 @@ def block_bytes(config: GPTConfig, *, size: int = FLOAT32, tp: int = 1) -> int:
     """
     heads = config.n_heads // tp
     narrow = 2 * heads * config.qk_width if config.qk_width < config.head_width else 0
-    attention = size * (config.d_model + 4 * heads * config.head_width + narrow) + FLOAT32 * heads
+    scores = 3 * config.n_ctx if config.inner_dropout else 1  # attention weights, what is dropped of them, the rest
+    attention = size * (config.d_model + 4 * heads * config.head_width + narrow) + FLOAT32 * heads * scores
     norms = FLOAT32 * (2 * config.d_model + 4)  # inputs, and a mean and a deviation each
-    return norms + attention + feed_forward_bytes(config, size=size, tp=tp) + _mask_bytes(config)
+    return norms + attention + feed_forward_bytes(config, size=size, tp=tp) + _dropped_bytes(config, size=size)
 
 
 def feed_forward_bytes(config: GPTConfig, *, size: int = FLOAT32, tp: int = 1) -> int:
@@ -43,9 +45,9 @@ def feed_forward_bytes(config: GPTConfig, *, size: int = FLOAT32, tp: int = 1) -
     return size * (config.d_model + sides * (config.ff_width // tp))
 
 
-def _mask_bytes(config: GPTConfig) -> int:
-    """Return the bytes a token of the masks of dropout on the two residual additions."""
-    return 2 * config.d_model if config.dropout else 0
+def _dropped_bytes(config: GPTConfig, *, size: int) -> int:
+    """Return the bytes a token of what dropout multiplies the two residual additions by."""
+    return size * 2 * config.d_model if config.dropout else 0
 
 
 def held_bytes(config: GPTConfig, *, recompute: str, size: int = FLOAT32, tp: int = 1) -> int:
@@ -63,7 +65,9 @@ def backward_bytes(config: GPTConfig, *, recompute: str, size: int = FLOAT32, tp
     itself is not needed any more: a feed-forward width, and the stream's gradient.
     """
     again = block_bytes(config, size=size, tp=tp) - held_bytes(config, recompute=recompute, size=size, tp=tp)
-    return again + size * (config.ff_width // tp) + FLOAT32 * config.d_model
+    hashed = max(config.d_model, config.n_heads // tp * config.n_ctx if config.inner_dropout else 0)
+    drawing = HASH * hashed if config.dropout else 0
+    return again + max(drawing, size * (config.ff_width // tp) + FLOAT32 * config.d_model)
 
 
 def end_bytes(config: GPTConfig) -> int:

@@ -23,7 +23,8 @@ from fewshot.model.footprint.layout import SIZES, Layout, layouts, why_not
 from fewshot.model.footprint.memory import OPTIMIZERS, PRODUCT_BYTES, Footprint, Work, checkpoint_bytes, footprint
 from fewshot.model.footprint.parameters import n_parameters
 
-RULE = "least tp, then least pp, then most free memory"  # the order of layouts; the first is taken
+# The order of layouts, of which the first is taken.
+RULE = "least recomputation, least tp, least pp, most free memory"
 MFU = 0.40  # an assumption: public runs of large models on A100 and H100 report 0.35 to 0.48
 N_PROPOSED = 3  # layouts in an error, and other layouts in a table
 MAX_GPUS = 2**24
@@ -208,9 +209,7 @@ def _candidates(config: GPTConfig, wishes: Wishes) -> Iterator[Choice]:
     """Yield every layout that can be, with its memory, least recomputation first."""
     names = RECOMPUTE if wishes.recompute is None else (recompute_name(wishes.recompute),)
     possible = [
-        layout
-        for layout in layouts(wishes.n_gpus, given=wishes.sizes)
-        if _problem(config, wishes, layout) is None
+        layout for layout in layouts(wishes.n_gpus, given=wishes.sizes) if _problem(config, wishes, layout) is None
     ]
     for name in names:
         for layout in possible:
@@ -224,9 +223,7 @@ def _fitting(config: GPTConfig, wishes: Wishes, gpu: Gpu) -> list[Choice]:
     for choice in _candidates(config, wishes):
         layout = choice.layout
         key = (RECOMPUTE.index(choice.work.recompute), layout.tp, layout.pp)
-        if choice.memory.peak <= gpu.usable_bytes and (
-            key not in best or choice.memory.peak < best[key].memory.peak
-        ):
+        if choice.memory.peak <= gpu.usable_bytes and (key not in best or choice.memory.peak < best[key].memory.peak):
             best[key] = choice
     return [best[key] for key in sorted(best)]
 
@@ -237,11 +234,14 @@ def _refusal(name: str, config: GPTConfig, wishes: Wishes, gpu: Gpu) -> str:
     fixed = math.prod(given.values())
     said = " x ".join(f"{key} {size}" for key, size in given.items())
     if wishes.n_gpus % fixed or (len(given) == len(SIZES) and fixed != wishes.n_gpus):
-        return f"{said} takes {fixed:,} GPUs or a multiple, but --gpus is {wishes.n_gpus:,}{_proposals(config, wishes, gpu)}"
+        problem = f"{said} takes {fixed:,} GPUs or a multiple, but --gpus is {wishes.n_gpus:,}"
+        return problem + _proposals(config, wishes, gpu)
     considered = list(_candidates(config, wishes))
     if not considered:
         problems = [_problem(config, wishes, layout) for layout in layouts(wishes.n_gpus, given=given)]
-        return f"{name} cannot be divided over {wishes.n_gpus:,} GPUs so: {problems[0]}{_proposals(config, wishes, gpu)}"
+        return (
+            f"{name} cannot be divided over {wishes.n_gpus:,} GPUs so: {problems[0]}{_proposals(config, wishes, gpu)}"
+        )
     least = min(considered, key=lambda choice: choice.memory.peak)
     kinds = sorted(least.memory.kinds.items(), key=lambda item: -item[1])[:3]
     most = ", ".join(f"{kind} {in_bytes(n)}" for kind, n in kinds)
@@ -255,7 +255,11 @@ def _refusal(name: str, config: GPTConfig, wishes: Wishes, gpu: Gpu) -> str:
 def _proposals(config: GPTConfig, wishes: Wishes, gpu: Gpu) -> str:
     """Return the layouts that fit instead, or from how many GPUs on the model does."""
     free: Wishes = dataclasses.replace(wishes, **dict.fromkeys(SIZES))
-    for tried in (free, dataclasses.replace(free, recompute=None), dataclasses.replace(free, recompute=None, micro_rows=1)):
+    for tried in (
+        free,
+        dataclasses.replace(free, recompute=None),
+        dataclasses.replace(free, recompute=None, micro_rows=1),
+    ):
         if fitting := _fitting(config, tried, gpu):
             listed = "; ".join(f"{choice.options} ({in_bytes(choice.memory.peak)})" for choice in fitting[:N_PROPOSED])
             return f"; what fits ({RULE}): {listed}"
