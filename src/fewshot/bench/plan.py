@@ -133,7 +133,9 @@ def _measured(config: GPTConfig, layout: Layout, work: Work) -> list[dict[str, i
             [sys.executable, *words], env=environment, capture_output=True, text=True, timeout=TIMEOUT, check=False
         )
         if done.returncode:
-            raise BadValue(f"the run that was to be measured ended with {done.returncode}: {done.stderr.strip()[-500:]}")
+            raise BadValue(
+                f"the run that was to be measured ended with {done.returncode}: {done.stderr.strip()[-500:]}"
+            )
         return [json.loads(path.read_text()) for path in sorted(folder.glob("measured.*"))]
 
 
@@ -145,5 +147,7 @@ def _plain(config: GPTConfig) -> dict[str, Any]:
 def _text(n_letters: int) -> str:
     """Return so many letters in words and paragraphs, the same each time."""
     words = [f"{seed_of('word', i):x}"[:6] for i in range(500)]
-    lines = [" ".join(words[seed_of("place", line, i) % 500] for i in range(20)) for line in range(n_letters // 140 + 1)]
+    lines = [
+        " ".join(words[seed_of("place", line, i) % 500] for i in range(20)) for line in range(n_letters // 140 + 1)
+    ]
     return "\n\n".join(lines)

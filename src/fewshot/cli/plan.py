@@ -1,7 +1,7 @@
 """Print what a model costs before it is built: parameters, training FLOPs and memory. Nothing is trained.
 
 With --gpus and --gpu: the whole run on that many GPUs, memory a GPU by kind, time and checkpoint size. A layout can be
-given as training takes it (--parallel.dp, fsdp, tp, pp, cp); sizes that are not given are chosen. Also:
+given as training takes it (--parallel.dp, fsdp, tp, pp); sizes that are not given are chosen. Also:
 --loop.micro_rows, --loop.recompute, --loop.precision, --optimizer.name, --schedule.batch_tokens, and fields of model.
 """
 

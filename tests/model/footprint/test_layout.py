@@ -16,7 +16,6 @@ CONFIG = GPTConfig(n_layers=6, d_model=24, n_heads=6, d_ff=40, n_ctx=32, n_vocab
         (Layout(tp=4), "tp 4 does not divide n_heads 6"),
         (Layout(tp=3), "tp 3 does not divide d_ff 40"),
         (Layout(pp=7), "pp 7 is above n_layers 6"),
-        (Layout(cp=3), "cp 3 does not divide n_ctx 32"),
     ],
 )
 def test_what_does_not_divide_the_model_is_named(layout: Layout, reason: str) -> None:
@@ -25,14 +24,22 @@ def test_what_does_not_divide_the_model_is_named(layout: Layout, reason: str) ->
     assert problem.startswith(reason)
 
 
+def test_heads_of_several_kinds_stay_in_whole_rounds() -> None:
+    config = GPTConfig(n_layers=1, d_model=24, n_heads=6, n_ctx=32, pattern="perhead(dense, banded(4))")
+    assert why_not(Layout(tp=3), config) is None
+    problem = why_not(Layout(tp=2), config)
+    assert problem is not None
+    assert problem.startswith("tp 2 leaves 3 heads for the 2 kinds of perhead")
+
+
 def test_what_divides_the_model_is_allowed() -> None:
-    assert why_not(Layout(dp=5, fsdp=7, tp=2, pp=6, cp=8), CONFIG) is None
+    assert why_not(Layout(dp=5, fsdp=7, tp=2, pp=6), CONFIG) is None
 
 
 def test_a_layout_has_the_product_of_its_sizes_as_processes_and_says_them() -> None:
-    layout = Layout(dp=2, fsdp=3, tp=5, pp=7, cp=11)
-    assert (layout.n_processes, layout.n_shards, layout.n_readers) == (2310, 33, 6)
-    assert layout.text == "dp 2 x fsdp 3 x tp 5 x pp 7 x cp 11"
+    layout = Layout(dp=2, fsdp=3, tp=5, pp=7)
+    assert (layout.n_processes, layout.n_readers) == (210, 6)
+    assert layout.text == "dp 2 x fsdp 3 x tp 5 x pp 7"
     assert Layout(fsdp=3, pp=2).options == "--parallel.fsdp 3 --parallel.pp 2"
 
 
@@ -41,6 +48,7 @@ def test_stages_hold_all_layers_as_evenly_as_can_be(n_layers: int, pp: int) -> N
     layers = stage_layers(n_layers, pp)
     assert (len(layers), sum(layers)) == (pp, n_layers)
     assert max(layers) - min(layers) <= 1
+    assert layers == sorted(layers)  # the first stage holds most micro-batches
 
 
 def test_all_divisors_come_in_order() -> None:
@@ -54,6 +62,6 @@ def test_layouts_are_all_that_have_the_given_sizes_and_the_number_of_processes()
     assert {(layout.dp, layout.fsdp, layout.pp) for layout in made} == expected
     assert len(made) == len(expected)
     assert {layout.tp for layout in made} == {2}
-    assert all(math.prod((layout.dp, layout.fsdp, layout.tp, layout.pp, layout.cp)) == 12 for layout in made)
+    assert all(math.prod((layout.dp, layout.fsdp, layout.tp, layout.pp)) == 12 for layout in made)
     assert list(layouts(12, given={"tp": 5})) == []
     assert list(layouts(12, given={"dp": 2, "fsdp": 2, "tp": 1, "pp": 1})) == []

@@ -1,7 +1,8 @@
 """What autograd holds of one micro-batch until its backward pass. In: a shape. Out: bytes a token.
 
 The residual stream is float32 always; what goes into a matrix product, or comes out of it, has the products' type.
-Attention weights are stored where there is dropout on them, else never. Under tensor parallelism the residual stream and the norms are on every process.
+Attention weights are stored where there is dropout on them, else never. Under tensor parallelism the residual stream
+and the norms are on every process.
 """
 
 from __future__ import annotations

@@ -40,7 +40,6 @@ class Wishes:
     fsdp: int | None = None
     tp: int | None = None
     pp: int | None = None
-    cp: int | None = None
     micro_rows: int = 1  # rows of one forward pass
     recompute: str | bool | None = None  # None: as little as fits
     precision: str = "bfloat16"
@@ -149,7 +148,7 @@ def plan_cluster(name: str, config: GPTConfig, wishes: Wishes) -> ClusterPlan:
     if not fitting:
         raise BadValue(_refusal(name, config, wishes, gpu))
     chosen = fitting[0]
-    free = {**dict.fromkeys(SIZES), "cp": wishes.cp}
+    free = dict.fromkeys(SIZES)
     others = [
         choice
         for choice in _fitting(config, dataclasses.replace(wishes, recompute=chosen.work.recompute, **free), gpu)

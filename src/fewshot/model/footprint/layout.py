@@ -1,7 +1,7 @@
-"""How a model is divided over processes. In: five numbers. Out: what each process has, or why that cannot be.
+"""How a model is divided over processes. In: four numbers. Out: what each process has, or why that cannot be.
 
-pp divides the layers, tp the heads and the feed-forward width, fsdp weights, gradients and optimizer state, cp the
-sequence (and, like fsdp, the weights); dp divides nothing but the rows of a batch.
+pp divides the layers, tp the heads and the feed-forward width, fsdp weights, gradients and optimizer state; dp divides
+nothing but the rows of a batch.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from fewshot.model.config import GPTConfig
 
-SIZES = ("dp", "fsdp", "tp", "pp", "cp")  # in this order wherever a layout is written
+SIZES = ("dp", "fsdp", "tp", "pp")  # in this order wherever a layout is written
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,17 +23,11 @@ class Layout:
     fsdp: int = 1  # processes among which weights, gradients and optimizer state are divided
     tp: int = 1  # processes among which heads and feed-forward width are divided
     pp: int = 1  # stages of a pipeline
-    cp: int = 1  # processes among which a sequence is divided
 
     @property
     def n_processes(self) -> int:
         """Processes that the layout takes."""
         return math.prod(getattr(self, name) for name in SIZES)
-
-    @property
-    def n_shards(self) -> int:
-        """Processes among which one stage's weights are divided."""
-        return self.fsdp * self.cp
 
     @property
     def n_readers(self) -> int:
@@ -42,7 +36,7 @@ class Layout:
 
     @property
     def text(self) -> str:
-        """The layout as "dp 1 x fsdp 64 x tp 8 x pp 2 x cp 1"."""
+        """The layout as "dp 1 x fsdp 64 x tp 8 x pp 2"."""
         return " x ".join(f"{name} {getattr(self, name)}" for name in SIZES)
 
     @property
@@ -61,15 +55,16 @@ def why_not(layout: Layout, config: GPTConfig) -> str | None:
             return f"tp {layout.tp} does not divide {said} {size}"
     if layout.pp > config.n_layers:
         return f"pp {layout.pp} is above n_layers {config.n_layers}: each stage needs a layer"
-    if config.n_ctx % layout.cp:
-        return f"cp {layout.cp} does not divide n_ctx {config.n_ctx}"
+    for pattern in config.patterns:
+        heads, kinds = config.n_heads // layout.tp, len(pattern.for_heads(config.n_heads))
+        if heads % kinds:
+            return f"tp {layout.tp} leaves {heads} heads for the {kinds} kinds of {pattern}"
     return None
 
 
 def stage_layers(n_layers: int, pp: int) -> list[int]:
     """Return how many layers each stage of a pipeline has: as even as can be, the later stages one more."""
-    ends = [n_layers * (stage + 1) // pp for stage in range(pp)]
-    return [end - start for start, end in zip([0, *ends], ends, strict=False)]
+    return [(n_layers + stage) // pp for stage in range(pp)]
 
 
 def divisors(n: int) -> list[int]:
@@ -79,8 +74,7 @@ def divisors(n: int) -> list[int]:
 
 
 def layouts(n_processes: int, *, given: dict[str, int]) -> Iterator[Layout]:
-    """Yield all layouts of so many processes that have the `given` sizes; cp is 1 unless it is given."""
-    given = {"cp": 1, **given}
+    """Yield all layouts of so many processes that have the `given` sizes."""
     fixed = math.prod(given.values())
     if n_processes % fixed:
         return

@@ -87,15 +87,17 @@ def loss_bytes(n_tokens: int, n_vocab: int, d_model: int, *, size: int) -> int:
     The gradients of hidden states and output matrix, and of a chunk the logits and their log-softmax in float32, or
     later the error in the products' type with the chunk's gradient of the matrix.
     """
-    chunk, matrix = min(n_tokens, max(1, CHUNK_LOGITS // n_vocab)) * n_vocab, n_vocab * d_model
-    errors = chunk * (FLOAT32 if size == FLOAT32 else FLOAT32 + size) + size * matrix
-    return FLOAT32 * (n_tokens * d_model + matrix) + max(2 * FLOAT32 * chunk, errors)
+    rows = max(1, CHUNK_LOGITS // n_vocab)
+    chunk, matrix = min(n_tokens, rows) * n_vocab, n_vocab * d_model
+    error = chunk * (FLOAT32 if size == FLOAT32 else FLOAT32 + size)
+    before = error if n_tokens > rows else 0  # the last chunk's is kept while the next one's logits are made
+    return FLOAT32 * (n_tokens * d_model + matrix) + max(2 * FLOAT32 * chunk + before, error + size * matrix)
 
 
 def footprint(config: GPTConfig, layout: Layout, work: Work) -> Footprint:
     """Return the bytes on a process of the fullest stage; the layout must fit the model (`why_not`)."""
     size = PRODUCT_BYTES[work.precision]
-    n_tokens = work.micro_rows * config.n_ctx // layout.cp
+    n_tokens = work.micro_rows * config.n_ctx
     block = block_counts(config, tp=layout.tp)
     held = held_bytes(config, recompute=work.recompute, size=size, tp=layout.tp)
     backward = n_tokens * backward_bytes(config, recompute=work.recompute, size=size, tp=layout.tp)
@@ -107,7 +109,7 @@ def footprint(config: GPTConfig, layout: Layout, work: Work) -> Footprint:
         counts = block.times(n_layers)
         counts += first_counts(config) if first else Counts()
         counts += last_counts(config, own_matrix=not (config.tied and first)) if last else Counts()
-        sharded = counts.times(1) if layout.n_shards == 1 else _shard(counts, layout.n_shards)
+        share = _share(counts, layout.fsdp)
         waiting = min(layout.pp - stage, work.n_micro)
         activations = n_tokens * (waiting * n_layers * held + (end_bytes(config) if last else 0))
         at_once = backward  # the work of a moment
@@ -116,18 +118,21 @@ def footprint(config: GPTConfig, layout: Layout, work: Work) -> Footprint:
             at_once += tied_gradient - n_tokens * end_bytes(config)
             loss = loss_bytes(n_tokens, config.n_vocab, config.d_model, size=size)
             at_once = max(at_once, loss, 2 * FLOAT32 * matrix)
-        gradients = FLOAT32 * sharded.total
-        copies, communication = _extra(config, layout, counts, block, size=size, last=last)
-        stays = FLOAT32 * sharded.total + optimizer_bytes(sharded, work.optimizer) + copies + communication
+        whole = work.n_micro > 1  # gradients are added over processes once a step, and until then lie here whole
+        gradients = FLOAT32 * (counts if whole else share).total
+        copies = (size * (counts.matrices + (matrix if last else 0))) if size < FLOAT32 else 0
+        communication = _gathered(layout, counts, block) + _passed_on(config, layout, work, first=first, last=last)
+        moments = optimizer_bytes(share, work.optimizer)
+        stays = FLOAT32 * share.total + moments + copies + communication
         moving = activations + at_once
         stages.append(
             Footprint(
                 stage=stage,
                 n_layers=n_layers,
                 n_parameters=counts.total,
-                weights=FLOAT32 * sharded.total,
+                weights=FLOAT32 * share.total,
                 gradients=gradients,
-                optimizer=optimizer_bytes(sharded, work.optimizer),
+                optimizer=moments,
                 copies=copies,
                 communication=communication,
                 activations=activations,
@@ -138,8 +143,10 @@ def footprint(config: GPTConfig, layout: Layout, work: Work) -> Footprint:
     return max(stages, key=lambda stage: stage.peak)
 
 
-def _shard(counts: Counts, n: int) -> Counts:
-    """Return what one of `n` processes holds of a stage."""
+def _share(counts: Counts, n: int) -> Counts:
+    """Return what one of `n` processes keeps of a stage."""
+    if n == 1:
+        return counts
     return Counts(
         matrices=math.ceil(counts.matrices / n),
         matrix_rows=math.ceil(counts.matrix_rows / n),
@@ -148,15 +155,23 @@ def _shard(counts: Counts, n: int) -> Counts:
     )
 
 
-def _extra(
-    config: GPTConfig, layout: Layout, counts: Counts, block: Counts, *, size: int, last: bool
-) -> tuple[int, int]:
-    """Return the bytes of copies in the products' type, and of communication.
+def _gathered(layout: Layout, counts: Counts, block: Counts) -> int:
+    """Return the bytes of weights gathered in float32, where several processes have a share or a copy of them.
 
-    One process alone copies the weights of all products. Where weights are divided they are gathered block by block,
-    the next while one is computed, and the gradient of a block waits for its sum in float32; embeddings stay gathered.
+    What is outside the blocks stays gathered, of the blocks one and the next; a block's gradient is laid out once more
+    to be added over the processes. A stage of a pipeline stays gathered from its first backward pass on.
     """
-    if layout.dp * layout.n_shards == 1:
-        return (size * (counts.matrices + (config.n_vocab * config.d_model if last else 0)) if size < FLOAT32 else 0), 0
-    ends = counts.tables
-    return 0, 2 * size * block.total + (size + FLOAT32) * block.total + (size + FLOAT32) * ends
+    if layout.n_readers == 1:
+        return 0
+    if layout.pp > 1:
+        return FLOAT32 * (counts.total + block.total)
+    return FLOAT32 * (counts.tables + 3 * block.total)
+
+
+def _passed_on(config: GPTConfig, layout: Layout, work: Work, *, first: bool, last: bool) -> int:
+    """Return the bytes that a stage sets aside for what it gets: of every micro-batch of a step, at its beginning.
+
+    These are hidden states from the stage before, and their gradients from the stage after.
+    """
+    n_sides = (not first) + (not last)
+    return n_sides * work.n_micro * work.micro_rows * config.n_ctx * config.d_model * FLOAT32

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import pytest
+
+from fewshot.base.errors import BadValue
+from fewshot.model import loss
+from fewshot.model.config import GPTConfig
+from fewshot.model.footprint.layout import Layout
+from fewshot.model.footprint.memory import (
+    CHUNK_LOGITS,
+    Work,
+    checkpoint_bytes,
+    footprint,
+    loss_bytes,
+    optimizer_bytes,
+    state_bytes,
+)
+from fewshot.model.footprint.parameters import Counts, n_parameters
+
+CONFIG = GPTConfig(n_layers=6, d_model=24, n_heads=6, d_ff=40, n_ctx=32, n_vocab=50)
+
+
+def test_the_chunk_of_the_loss_is_that_of_the_loss() -> None:
+    assert CHUNK_LOGITS == loss.CHUNK_LOGITS
+
+
+def test_the_loss_counts_the_chunk_before_only_where_there_is_more_than_one() -> None:
+    rows, n_vocab, d = 1024, 2**14, 8
+    gradients = 4 * d * (rows + n_vocab)
+    assert loss_bytes(rows, n_vocab, d, size=4) == gradients + 8 * 2**24
+    assert loss_bytes(2 * rows, n_vocab, d, size=4) == gradients + 4 * d * rows + 12 * 2**24
+
+
+def test_optimizers_keep_two_numbers_one_or_one_and_rows() -> None:
+    counts = Counts(matrices=100, matrix_rows=10, tables=50, vectors=7)
+    assert [optimizer_bytes(counts, name) for name in ("adamw", "muon", "normuon")] == [1256, 856, 896]
+    with pytest.raises(BadValue, match="optimizer is 'sgd', allowed: adamw, muon, normuon"):
+        optimizer_bytes(counts, "sgd")
+
+
+def test_state_and_checkpoint_are_multiples_of_the_parameters_for_adam() -> None:
+    n = n_parameters(CONFIG)
+    assert state_bytes(CONFIG, "adamw") == 16 * n
+    assert checkpoint_bytes(CONFIG, "adamw") == (4 * n, 8 * n)
+
+
+def test_fsdp_divides_weights_and_moments_and_gradients_only_of_a_single_pass() -> None:
+    alone, one_pass = footprint(CONFIG, Layout(), Work(n_micro=1)), footprint(CONFIG, Layout(fsdp=4), Work(n_micro=1))
+    several = footprint(CONFIG, Layout(fsdp=4), Work(n_micro=3))
+    assert one_pass.weights == several.weights == pytest.approx(alone.weights / 4, rel=0.001)
+    assert several.optimizer == pytest.approx(alone.optimizer / 4, rel=0.001)
+    assert one_pass.gradients == pytest.approx(alone.gradients / 4, rel=0.001)
+    assert several.gradients == alone.gradients  # whole until the last pass of a step
+
+
+def test_dp_divides_nothing_and_gathers() -> None:
+    alone, copied = footprint(CONFIG, Layout(), Work()), footprint(CONFIG, Layout(dp=4), Work())
+    assert (copied.weights, copied.optimizer, copied.activations) == (alone.weights, alone.optimizer, alone.activations)
+    assert copied.communication > alone.communication == 0
+
+
+def test_the_first_stage_of_a_pipeline_holds_the_most_passes() -> None:
+    alone = footprint(CONFIG, Layout(), Work(n_micro=8))
+    first = footprint(CONFIG, Layout(pp=3), Work(n_micro=8))
+    assert first.n_layers == 2
+    assert first.n_parameters < alone.n_parameters
+
+
+def test_products_in_bfloat16_copy_the_weights() -> None:
+    narrow, wide = (footprint(CONFIG, Layout(), Work(precision=name)) for name in ("bfloat16", "float32"))
+    assert wide.copies == 0
+    assert narrow.copies == 2 * (6 * (24 * 24 * 4 + 2 * 24 * 40) + 50 * 24)
+
+
+def test_the_peak_of_a_single_pass_is_without_gradients() -> None:
+    memory = footprint(CONFIG, Layout(), Work(n_micro=1))
+    assert memory.peak == sum(memory.kinds.values()) - memory.gradients
+    several = footprint(CONFIG, Layout(), Work(n_micro=2))
+    assert several.peak == sum(several.kinds.values())
