@@ -24,7 +24,7 @@ from fewshot.model.footprint.memory import OPTIMIZERS, PRODUCT_BYTES, Footprint,
 from fewshot.model.footprint.parameters import n_parameters
 
 # The order of layouts, of which the first is taken.
-RULE = "least recomputation, least tp, least pp, most free memory"
+RULE = "least tp, least pp, least recomputation, most free memory"
 MFU = 0.40  # an assumption: public runs of large models on A100 and H100 report 0.35 to 0.48
 N_PROPOSED = 3  # layouts in an error, and other layouts in a table
 MAX_GPUS = 2**24
@@ -148,10 +148,10 @@ def plan_cluster(name: str, config: GPTConfig, wishes: Wishes) -> ClusterPlan:
     if not fitting:
         raise BadValue(_refusal(name, config, wishes, gpu))
     chosen = fitting[0]
-    free = dict.fromkeys(SIZES)
+    free: dict[str, Any] = dict.fromkeys(SIZES)
     others = [
         choice
-        for choice in _fitting(config, dataclasses.replace(wishes, recompute=chosen.work.recompute, **free), gpu)
+        for choice in _fitting(config, dataclasses.replace(wishes, **free), gpu)
         if choice.layout != chosen.layout
     ]
     n_model = n_parameters(config)
@@ -221,7 +221,7 @@ def _fitting(config: GPTConfig, wishes: Wishes, gpu: Gpu) -> list[Choice]:
     best: dict[tuple[int, int, int], Choice] = {}
     for choice in _candidates(config, wishes):
         layout = choice.layout
-        key = (RECOMPUTE.index(choice.work.recompute), layout.tp, layout.pp)
+        key = (layout.tp, layout.pp, RECOMPUTE.index(choice.work.recompute))
         if choice.memory.peak <= gpu.usable_bytes and (key not in best or choice.memory.peak < best[key].memory.peak):
             best[key] = choice
     return [best[key] for key in sorted(best)]
@@ -253,7 +253,8 @@ def _refusal(name: str, config: GPTConfig, wishes: Wishes, gpu: Gpu) -> str:
 
 def _proposals(config: GPTConfig, wishes: Wishes, gpu: Gpu) -> str:
     """Return the layouts that fit instead, or from how many GPUs on the model does."""
-    free: Wishes = dataclasses.replace(wishes, **dict.fromkeys(SIZES))
+    anything: dict[str, Any] = dict.fromkeys(SIZES)
+    free = dataclasses.replace(wishes, **anything)
     for tried in (
         free,
         dataclasses.replace(free, recompute=None),
