@@ -39,16 +39,17 @@ NOT_OURS = [
 def test_a_name_that_the_program_does_not_write_is_no_checkpoint(tmp_path: Path, name: str) -> None:
     assert step_of(name) is None
     for entry in (name, checkpoint_name(5)):
-        (tmp_path / "checkpoints" / entry).mkdir(parents=True)
+        file(f"checkpoints/{entry}/manifest.json")(tmp_path)
     assert [path.name for path in RunFolder(tmp_path).checkpoint_folders()] == [checkpoint_name(5)]
 
 
-def test_checkpoints_are_folders_and_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+def test_checkpoints_are_folders_with_a_manifest_and_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     assert RunFolder(tmp_path).checkpoint_folders() == []
     for step in (100_000_000, 99_999_999, 3):
-        (tmp_path / "checkpoints" / checkpoint_name(step)).mkdir()
+        file(f"checkpoints/{checkpoint_name(step)}/manifest.json")(tmp_path)
     (tmp_path / "checkpoints" / checkpoint_name(4)).touch()
+    file(f"checkpoints/{checkpoint_name(5)}/model.safetensors")(tmp_path)  # the manifest is written last
     assert [step_of(path.name) for path in RunFolder(tmp_path).checkpoint_folders()] == [3, 99_999_999, 100_000_000]
     assert RunFolder(tmp_path / "none").checkpoint_folders() == []
 
@@ -62,7 +63,7 @@ def file(name: str, text: str = "mine") -> Callable[[Path], None]:
 
 
 TAKEN: dict[str, tuple[Callable[[Path], object], str]] = {
-    "weights": (lambda folder: (folder / "checkpoints" / checkpoint_name(0)).mkdir(parents=True), "a converted model"),
+    "weights": (file(f"checkpoints/{checkpoint_name(0)}/manifest.json"), "a converted model"),
     "a copy of weights": (file("checkpoints/step-00000160-best/model.safetensors"), r"\(it holds checkpoints\)"),
     "metrics": (file("metrics.jsonl", '{"epoch": 3}\n'), r"\(it holds metrics\.jsonl\)"),
     "a tokenizer": (file("tokenizer.json"), "not empty"),

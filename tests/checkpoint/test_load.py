@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from fewshot.base.errors import BadFile, DamagedCheckpoint
+from fewshot.checkpoint.folder import MANIFEST
 from fewshot.checkpoint.load import find_checkpoint, load_model, load_run, load_training
-from fewshot.checkpoint.manifest import MANIFEST, write_manifest
+from fewshot.checkpoint.manifest import write_manifest
 from fewshot.checkpoint.save import save
 from fewshot.corpus.document import Document
 from fewshot.dataset.shards import build_shards
@@ -57,20 +58,47 @@ def test_a_run_means_its_newest_checkpoint_and_a_checkpoint_itself(tmp_path: Pat
     assert find_checkpoint(newer).path == newer
 
 
-def test_deleting_a_damaged_checkpoint_as_told_gives_the_one_before_it(tmp_path: Path) -> None:
+def flip_a_bit(file: Path) -> str:
+    """Damage a file; returns what is said of it."""
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    return f"{file} is damaged: its sha256 is not the recorded one"
+
+
+def test_of_a_run_whose_newest_checkpoint_is_damaged_the_one_before_it_is_used_and_a_line_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for step in (1, 2):
         path = save(tmp_path, GPT(CONFIG), step=step)
-    weights = path / "model.safetensors"
-    data = bytearray(weights.read_bytes())
-    data[-1] ^= 1  # one flipped bit
-    weights.write_bytes(data)
-    message = f"{weights} is damaged: its sha256 is not the recorded one; delete {path} to use the checkpoint before it"
+    damage = flip_a_bit(path / "model.safetensors")
+    before = sorted(path.iterdir())
+    assert find_checkpoint(tmp_path).step == 1
+    assert capsys.readouterr().err == f"{damage}; using step 1\n"
+    assert sorted(path.iterdir()) == before  # it is left as it is
+    with pytest.raises(DamagedCheckpoint, match=f"^{re.escape(damage)}; give {tmp_path} to use its newest whole"):
+        find_checkpoint(path)
+
+
+def test_of_several_damaged_checkpoints_each_is_named_in_the_same_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [save(tmp_path, GPT(CONFIG), step=step) for step in (1, 2, 3)]
+    damages = [flip_a_bit(path / "model.safetensors") for path in paths[:0:-1]]
+    assert find_checkpoint(tmp_path).step == 1
+    assert capsys.readouterr().err == f"{'; '.join(damages)}; using step 1\n"
+    last = flip_a_bit(paths[0] / "model.safetensors")
+    message = f"{tmp_path} holds no checkpoint that is whole: {'; '.join([*damages, last])}"
     with pytest.raises(DamagedCheckpoint, match=f"^{re.escape(message)}$"):
         find_checkpoint(tmp_path)
-    for file in path.iterdir():
-        file.unlink()
-    path.rmdir()
+
+
+def test_a_folder_without_a_manifest_does_not_exist(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for step in (1, 2):
+        path = save(tmp_path, GPT(CONFIG), step=step)
+    (path / MANIFEST).unlink()
     assert find_checkpoint(tmp_path).step == 1
+    assert capsys.readouterr().err == ""
 
 
 def test_weights_without_moments_cannot_be_resumed_and_say_so(tmp_path: Path) -> None:
@@ -90,6 +118,7 @@ def damaged(run: Path, **changed: object) -> Path:
     """The checkpoint of a run, its manifest telling of another model."""
     path = find_checkpoint(run).path
     plain = json.loads((path / MANIFEST).read_text())
+    del plain["sha256"]  # of the manifest itself; older versions wrote none
     (path / MANIFEST).write_text(json.dumps(plain | {"model": plain["model"] | changed}))
     return path
 

@@ -2,13 +2,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fewshot.base.errors import DamagedCheckpoint
-from fewshot.checkpoint.manifest import MANIFEST, is_as_written, read_manifest, write_manifest
+from fewshot.checkpoint.folder import MANIFEST
+from fewshot.checkpoint.manifest import (
+    WEIGHTS,
+    is_as_written,
+    part_name,
+    parts_of,
+    read_manifest,
+    weights_digest,
+    write_manifest,
+)
 from fewshot.model.config import GPTConfig
 
 CONFIG = GPTConfig(n_layers=2, d_model=12, n_heads=3, n_ctx=7, n_vocab=11, pattern="alternate(dense, banded(4))")
@@ -34,6 +45,7 @@ def test_a_manifest_written_before_the_sparse_transformer_still_loads(folder: Pa
         "n_layers": 2, "d_model": 12, "n_heads": 3, "n_ctx": 7, "n_vocab": 11, "d_head": None, "d_ff": None,
         "pattern": "dense", "block": "pre-ln", "tied": True, "dropout": 0.0, "init_std": 0.02,
     }  # fmt: skip
+    del plain["sha256"]
     (folder / MANIFEST).write_text(json.dumps(plain))
     config = read_manifest(folder).config
     assert config == GPTConfig(n_layers=2, d_model=12, n_heads=3, n_ctx=7, n_vocab=11, init_std=0.02)
@@ -46,6 +58,44 @@ def test_every_file_is_recorded_with_its_sha256_and_size(folder: Path) -> None:
         "model.safetensors": {"sha256": hashlib.sha256(b"weights").hexdigest(), "size_bytes": 7},
         "training.safetensors": {"sha256": hashlib.sha256(b"moments").hexdigest(), "size_bytes": 7},
     }
+
+
+def test_any_byte_of_the_manifest_that_changes_is_noticed(folder: Path) -> None:
+    content = (folder / MANIFEST).read_bytes()
+    assert read_manifest(folder).step == 7
+    rng = random.Random(0)
+    for place in range(len(content)):
+        changed = bytearray(content)
+        changed[place] ^= rng.randrange(1, 256)
+        (folder / MANIFEST).write_bytes(changed)
+        with pytest.raises(DamagedCheckpoint, match=re.escape(str(folder / MANIFEST))):
+            read_manifest(folder)
+        (folder / MANIFEST).write_bytes(content[:place])
+        with pytest.raises(DamagedCheckpoint, match=re.escape(str(folder / MANIFEST))):
+            read_manifest(folder)
+
+
+def test_weights_in_parts_are_known_by_all_their_files_in_any_order() -> None:
+    one_file = {"model.safetensors": "ab", "training.safetensors": "cd"}
+    assert weights_digest(one_file) == "ab"
+    parts = {"model-00001-of-00002.safetensors": "ab", "model-00002-of-00002.safetensors": "ef"}
+    exchanged = dict(zip(parts, reversed(parts.values()), strict=True))
+    digest = hashlib.sha256(b"ab\nef").hexdigest()
+    assert weights_digest(parts) == weights_digest({**exchanged, "training.safetensors": "cd"}) == digest
+    assert weights_digest({**parts, "model-00002-of-00002.safetensors": "e0"}) != digest
+
+
+def test_the_parts_of_a_file_are_known_by_their_names() -> None:
+    parts = [part_name(WEIGHTS, number, 3) for number in range(3)]
+    assert parts == [f"model-0000{number}-of-00003.safetensors" for number in (1, 2, 3)]
+    assert part_name(WEIGHTS, 0, 1) == WEIGHTS
+    others = [
+        "training-00001-of-00003.safetensors",
+        "model-1-of-3.safetensors",
+        "model.safetensors.old",
+        "xmodel.safetensors",
+    ]
+    assert parts_of(WEIGHTS, [*others, *reversed(parts), WEIGHTS]) == [*parts, WEIGHTS]
 
 
 def damage(file: Path, data: bytes | None) -> None:
@@ -76,7 +126,7 @@ def test_a_damaged_checkpoint_is_refused_with_a_way_out(
         read_manifest(folder)
     error: Any = str(caught.value)
     assert error.startswith(f"{folder}/{message}")
-    assert error.endswith(f"; delete {folder} to use the checkpoint before it")
+    assert error.endswith("; put back another copy of it")  # it lies in no run
     assert "\n" not in error
 
 
@@ -130,6 +180,9 @@ WRONG_KINDS = {
 @pytest.mark.parametrize("what", WRONG_KINDS)
 def test_a_value_of_another_kind_is_damage_and_one_line(folder: Path, what: str) -> None:
     plain = json.loads((folder / MANIFEST).read_text())
+    del plain["sha256"]  # so that it is the value that is refused
+    (folder / MANIFEST).write_text(json.dumps(plain))
+    read_manifest(folder)
     (folder / MANIFEST).write_text(json.dumps(WRONG_KINDS[what](plain)))
     with pytest.raises(DamagedCheckpoint) as caught:
         read_manifest(folder)

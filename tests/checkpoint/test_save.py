@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import errno
 import os
+import random
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,11 +12,24 @@ import pytest
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
+from several_processes import cut_along, in_processes
 
-from fewshot.base.errors import BadValue, NotFinite
+from fewshot.base.dist import ALONE, Processes
+from fewshot.base.errors import BadFile, BadValue, DamagedCheckpoint, NotFinite
 from fewshot.checkpoint.folder import RunFolder, checkpoint_name
-from fewshot.checkpoint.load import find_checkpoint, load_model
-from fewshot.checkpoint.save import check_finite, prune, save, write_tensors
+from fewshot.checkpoint.load import find_checkpoint, load_model, load_training
+from fewshot.checkpoint.manifest import TRAINING, WEIGHTS, read_manifest
+from fewshot.checkpoint.pieces import Piece, whole, whole_pieces
+from fewshot.checkpoint.save import (
+    Content,
+    check_content,
+    check_finite,
+    prune,
+    save,
+    share_of,
+    write_checkpoint,
+    write_tensors,
+)
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
 
@@ -169,3 +185,154 @@ def test_who_may_read_a_checkpoint_is_what_the_umask_says(tmp_path: Path, mask: 
     finally:
         os.umask(before)
     assert {file.stat().st_mode & 0o777 for file in path.iterdir()} == {mode}
+
+
+# ---- several processes
+
+
+def held_by(model: GPT, moments: dict[str, torch.Tensor], n_ranks: int) -> list[dict[str, list[Piece]]]:
+    """What each process holds of a model: tensors cut in turns along their first or last dimension, scalars on all."""
+    held: list[dict[str, list[Piece]]] = [{WEIGHTS: [], TRAINING: []} for _ in range(n_ranks)]
+    for file, tensors in {WEIGHTS: model.state_dict(), TRAINING: moments}.items():
+        for number, (name, tensor) in enumerate(tensors.items()):
+            parts = cut_along(name, tensor, -(number % 2) % max(tensor.ndim, 1), n_ranks) if tensor.ndim else []
+            for rank in range(n_ranks):
+                held[rank][file].append(parts[rank] if parts else whole(name, tensor))
+    return held
+
+
+def moments_of(model: GPT) -> dict[str, torch.Tensor]:
+    moments = {f"{name}/exp_avg": torch.randn_like(weight) for name, weight in model.state_dict().items()}
+    return moments | {f"{name}/step": torch.tensor(7.0) for name in model.state_dict()}
+
+
+def save_together(run: Path, held: list[dict[str, list[Piece]]], step: int) -> list[Path | Exception]:
+    def write(processes: Processes) -> Path:
+        content: Content = held[processes.rank]
+        check_content(content, processes=processes)
+        share = share_of(content, processes=processes)
+        return write_checkpoint(run, share, step=step, config=CONFIG, counters={}, processes=processes)
+
+    return in_processes(len(held), write)
+
+
+def test_four_processes_write_what_one_reads_as_if_it_were_from_one(tmp_path: Path) -> None:
+    model = GPT(CONFIG).eval()
+    moments = moments_of(model)
+    paths = save_together(tmp_path, held_by(model, moments, 4), step=5)
+    assert paths == [RunFolder(tmp_path).checkpoint(5)] * 4
+    checkpoint = find_checkpoint(tmp_path)
+    assert sorted(checkpoint.files) == [
+        f"{file}-0000{n}-of-00004.safetensors" for file in ("model", "training") for n in (1, 2, 3, 4)
+    ]
+    loaded, tokens = load_model(checkpoint), torch.arange(7)[None]
+    assert torch.equal(loaded(tokens), model(tokens))
+    training = load_training(checkpoint)
+    assert training.keys() == moments.keys()
+    assert all(torch.equal(training[name], tensor) for name, tensor in moments.items())
+    assert sorted(file.stat().st_mode & 0o777 for file in checkpoint.path.iterdir()) == [0o644] * 9
+
+
+def test_what_several_processes_hold_is_written_once_and_shared_out_evenly(tmp_path: Path) -> None:
+    tensors = {f"t{number}": torch.zeros(100) for number in range(8)}
+    shares = in_processes(4, lambda processes: share_of({WEIGHTS: whole_pieces(tensors)}, processes=processes))
+    written = [[piece.name for piece in share[WEIGHTS]] for share in shares]
+    assert sorted(name for names in written for name in names) == sorted(tensors)
+    assert [len(names) for names in written] == [2, 2, 2, 2]
+    large = {"large": torch.zeros(1000), **tensors}
+    shares = in_processes(2, lambda processes: share_of({WEIGHTS: whole_pieces(large)}, processes=processes))
+    assert [[piece.name for piece in share[WEIGHTS]] for share in shares] == [["large"], sorted(tensors)]
+
+
+def test_a_layout_that_leaves_an_element_to_nobody_is_a_fault_at_once(tmp_path: Path) -> None:
+    pieces = cut_along("a", torch.zeros(8), 0, 4)
+    with pytest.raises(AssertionError, match=r"a of shape \(8,\): 6 elements held"):
+        share_of({WEIGHTS: pieces[:3]}, processes=ALONE)
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+@pytest.mark.parametrize("where", ["h.1.mlp.c_proj.weight", "ln_f.weight/exp_avg"])
+def test_a_nan_on_one_process_is_raised_on_all_and_nothing_is_written(tmp_path: Path, rank: int, where: str) -> None:
+    model = GPT(CONFIG)
+    moments = moments_of(model)
+    save_together(tmp_path, held_by(model, moments, 4), step=1)
+    before = content(tmp_path)
+    held = held_by(model, moments, 4)
+    (piece,) = [piece for pieces in held[rank].values() for piece in pieces if piece.name == where]
+    piece.tensor.view(-1)[-1:] = NAN
+    outcomes = save_together(tmp_path, held, step=2)
+    assert [type(outcome) for outcome in outcomes] == [NotFinite] * 4
+    assert all(str(outcome).startswith(f"{where} is not finite: it goes from nan") for outcome in outcomes)
+    assert content(tmp_path) == before
+
+
+@pytest.mark.parametrize("rank", [0, 3])
+@pytest.mark.parametrize("function", ["write_tensors", "describe", "write_manifest"])
+def test_a_full_disk_on_one_process_is_raised_on_all_and_leaves_no_litter(
+    tmp_path: Path, set_in_module: Callable[[object, str, object], None], rank: int, function: str
+) -> None:
+    model = GPT(CONFIG)
+    save_together(tmp_path, held_by(model, moments_of(model), 4), step=1)
+    before, through = content(tmp_path), vars(sys.modules[save.__module__])[function]
+
+    def full(path: Path, *args: object, **kwargs: object) -> object:
+        if function == "write_manifest" or f"-0000{rank + 1}-of" in path.name:
+            no_space()
+        return through(path, *args, **kwargs)
+
+    set_in_module(save, function, full)
+    outcomes = save_together(tmp_path, held_by(model, moments_of(model), 4), step=2)
+    assert [getattr(outcome, "errno", outcome) for outcome in outcomes] == [errno.ENOSPC] * 4
+    assert content(tmp_path) == before
+    assert names(RunFolder(tmp_path).checkpoints) == ["step-00000001"]
+
+
+def test_a_process_that_sees_another_disk_is_told_by_all(tmp_path: Path) -> None:
+    def write(processes: Processes) -> Path:
+        share = {WEIGHTS: [whole(f"a{processes.rank}", torch.zeros(3))]}
+        run = tmp_path / "shared"
+        is_dir = Path.is_dir
+        if processes.rank == 1:
+            threading.current_thread().elsewhere = True  # type: ignore[attr-defined]
+            Path.is_dir = lambda self: not hasattr(threading.current_thread(), "elsewhere") and is_dir(self)  # type: ignore[method-assign]
+        try:
+            return write_checkpoint(run, share, step=1, config=CONFIG, counters={}, processes=processes)
+        finally:
+            if processes.rank == 1:
+                Path.is_dir = is_dir  # type: ignore[method-assign]
+
+    outcomes = in_processes(2, write)
+    assert [type(outcome) for outcome in outcomes] == [BadFile, BadFile]
+    assert "process 1 does not see" in str(outcomes[0])
+    assert names(tmp_path / "shared" / "checkpoints") == []
+
+
+@pytest.mark.parametrize("n_ranks", [1, 4])
+@pytest.mark.parametrize(
+    ("n_flips", "n_cuts"), [(40, 10), pytest.param(300, 50, marks=pytest.mark.slow)], ids=["few", "many"]
+)
+def test_every_byte_that_flips_and_every_file_that_is_cut_is_noticed_and_named(
+    tmp_path: Path, n_ranks: int, n_flips: int, n_cuts: int
+) -> None:
+    model, rng = GPT(CONFIG), random.Random(n_ranks)
+    if n_ranks == 1:
+        save(tmp_path, model, step=1, training=moments_of(model))
+    else:
+        save_together(tmp_path, held_by(model, moments_of(model), n_ranks), step=1)
+    path = RunFolder(tmp_path).checkpoint(1)
+    files = sorted(path.iterdir())
+    assert len(files) == 2 * n_ranks + 1
+    for number in range(n_flips + n_cuts):
+        file = files[number % len(files)]
+        whole_file = file.read_bytes()
+        damaged = bytearray(whole_file)
+        if number < n_flips:
+            damaged[rng.randrange(len(damaged))] ^= rng.randrange(1, 256)
+        else:
+            del damaged[rng.randrange(len(damaged)) :]
+        file.write_bytes(damaged)
+        with pytest.raises(DamagedCheckpoint) as caught:
+            read_manifest(path)
+        assert str(caught.value).startswith(str(file)), str(caught.value)
+        file.write_bytes(whole_file)
+    assert read_manifest(path).step == 1

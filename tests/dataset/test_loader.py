@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fewshot.base.errors import BadValue
-from fewshot.dataset.loader import IGNORED, load_batch, validation_batches
+from fewshot.dataset.loader import IGNORED, load_batch, ValidationBatches
 from fewshot.dataset.mixture import Mixture
 
 EOT = 59_999
@@ -68,17 +68,17 @@ def test_document_numbers_are_given_only_on_request(mixture: Mixture) -> None:
 def test_validation_reads_every_row_once_in_order(mixture: Mixture, n_rows: int) -> None:
     packed = mixture.sources[0]
     assert packed.n_rows == 61
-    batches = list(validation_batches(packed, n_rows=n_rows))
+    batches = list(ValidationBatches(packed, n_rows=n_rows))
     rows = torch.cat([torch.cat([b.tokens, b.targets[:, -1:]], dim=1) for b in batches])
     assert rows.tolist() == packed.rows(np.arange(61)).tolist()
     assert [len(b.tokens) for b in batches] == [n_rows] * (61 // n_rows) + [61 % n_rows] * (61 % n_rows > 0)
 
 
 def test_validation_can_stop_early_and_number_documents(mixture: Mixture) -> None:
-    batches = list(validation_batches(mixture.sources[0], n_rows=4, max_rows=10, with_documents=True))
+    batches = list(ValidationBatches(mixture.sources[0], n_rows=4, max_rows=10, with_documents=True))
     assert [len(b.tokens) for b in batches] == [4, 4, 2]
     assert all(b.documents is not None and b.documents.shape == b.tokens.shape for b in batches)
-    assert sum(len(b.tokens) for b in validation_batches(mixture.sources[0], n_rows=4, max_rows=1000)) == 61
+    assert sum(len(b.tokens) for b in ValidationBatches(mixture.sources[0], n_rows=4, max_rows=1000)) == 61
 
 
 @pytest.mark.parametrize(
@@ -96,16 +96,16 @@ def test_impossible_batches_are_refused(mixture: Mixture, wrong: dict, message: 
 @pytest.mark.parametrize(("wrong", "message"), [({"n_rows": 0}, "n_rows is 0"), ({"max_rows": 0}, "max_rows is 0")])
 def test_impossible_validation_is_refused_at_the_call(mixture: Mixture, wrong: dict, message: str) -> None:
     with pytest.raises(BadValue, match=message):
-        validation_batches(mixture.sources[0], **({"n_rows": 4} | wrong))
+        ValidationBatches(mixture.sources[0], **({"n_rows": 4} | wrong))
 
 
 def test_some_validation_rows_lie_scattered_over_all_the_text_and_are_always_the_same(pack: Callable) -> None:
     packed = pack(["".join(chr(1000 + i) for i in range(600))], n_ctx=6)
-    few = [batch.tokens[:, 0] for batch in validation_batches(packed, n_rows=4, max_rows=20)]
+    few = [batch.tokens[:, 0] for batch in ValidationBatches(packed, n_rows=4, max_rows=20)]
     starts = torch.cat(few)
     assert len(starts) == len(set(starts.tolist())) == 20
     assert starts.min() < 1150
     assert starts.max() > 1450
     assert torch.equal(
-        starts, torch.cat([batch.tokens[:, 0] for batch in validation_batches(packed, n_rows=9, max_rows=20)])
+        starts, torch.cat([batch.tokens[:, 0] for batch in ValidationBatches(packed, n_rows=9, max_rows=20)])
     )

@@ -262,7 +262,7 @@ def supports(need):
     return None
 
 
-def attend(q, k, v, pattern, *, q_start=0, documents=None, dropout=0.0):
+def attend(q, k, v, pattern, *, q_start=0, documents=None, dropout=None):
     (H, T), S = q.shape[1:3], k.shape[2]
     check(q_start + T <= S, f"queries reach position {q_start + T - 1}, keys end before")
     heads, queries, keys = torch.arange(H)[:, None, None], q_start + torch.arange(T)[:, None], torch.arange(S)
@@ -271,7 +271,7 @@ def attend(q, k, v, pattern, *, q_start=0, documents=None, dropout=0.0):
         allowed = allowed & (documents[:, None, q_start : q_start + T, None] == documents[:, None, None, :])
     scores = (q.double() @ k.double().transpose(-1, -2)) / q.shape[-1] ** 0.5
     weights = torch.softmax(scores.masked_fill(~allowed, -torch.inf), dim=-1)
-    return (torch.dropout(weights, dropout, True) @ v.double()).to(q.dtype)
+    return ((dropout.of_weights(weights) if dropout else weights) @ v.double()).to(q.dtype)
 '''
     copy.write("kernels/double.py", code)
     copy.insert("kernels/choose.py", "from fewshot.kernels.cost", "from fewshot.kernels import double\n")

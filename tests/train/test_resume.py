@@ -10,12 +10,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from fewshot.checkpoint.folder import RunFolder
 from fewshot.checkpoint.load import find_checkpoint
+from fewshot.train.run import resume, start
 
 SETTINGS = [
     *("--model.n_layers", "2", "--model.d_model", "16", "--model.n_heads", "2", "--model.n_ctx", "16"),
@@ -64,17 +67,19 @@ def same_weights_and_moments(a: Path, b: Path) -> None:
 
 
 @pytest.fixture
-def text(tmp_path: Path) -> Path:
-    words = random.Random(0).choices(["the", "cat", "sat", "on", "a", "mat", "and", "was", "happy"], k=1500)
+def words(tmp_path: Path) -> Path:
+    chosen = random.Random(0).choices(["the", "cat", "sat", "on", "a", "mat", "and", "was", "happy"], k=1500)
     path = tmp_path / "text.txt"
-    path.write_text(" ".join(words))
+    path.write_text(" ".join(chosen))
     return path
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "normuon"])
-def test_a_run_killed_at_three_random_steps_ends_with_the_same_bits(tmp_path: Path, text: Path, optimizer: str) -> None:
+def test_a_run_killed_at_three_random_steps_ends_with_the_same_bits(
+    tmp_path: Path, words: Path, optimizer: str
+) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    given = ["--text", str(text), *SETTINGS, "--optimizer.name", optimizer]
+    given = ["--text", str(words), *SETTINGS, "--optimizer.name", optimizer]
     assert ended(fewshot("train", *given, "--out", str(whole))) == 0
     n_steps = steps_done(whole)[-1]
     process = fewshot("train", *given, "--out", str(killed))
@@ -92,9 +97,9 @@ def test_a_run_killed_at_three_random_steps_ends_with_the_same_bits(tmp_path: Pa
     assert steps_done(killed) == steps_done(whole) == list(range(1, n_steps + 1))
 
 
-def test_ctrl_c_stops_after_a_whole_step_with_a_checkpoint_and_says_how_to_go_on(tmp_path: Path, text: Path) -> None:
+def test_ctrl_c_stops_after_a_whole_step_with_a_checkpoint_and_says_how_to_go_on(tmp_path: Path, words: Path) -> None:
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    given = ["--text", str(text), *SETTINGS, "--loop.checkpoint_every", "1000"]
+    given = ["--text", str(words), *SETTINGS, "--loop.checkpoint_every", "1000"]
     assert ended(fewshot("train", *given, "--out", str(whole))) == 0
     process = fewshot("train", *given, "--out", str(stopped))
     wait_for_step(stopped, 5, process)
@@ -108,9 +113,9 @@ def test_ctrl_c_stops_after_a_whole_step_with_a_checkpoint_and_says_how_to_go_on
     same_weights_and_moments(whole, stopped)
 
 
-def test_recomputation_changes_no_bit_and_may_be_switched_on_when_a_run_goes_on(tmp_path: Path, text: Path) -> None:
+def test_recomputation_changes_no_bit_and_may_be_switched_on_when_a_run_goes_on(tmp_path: Path, words: Path) -> None:
     whole, recomputed = tmp_path / "whole", tmp_path / "recomputed"
-    given = ["--text", str(text), *SETTINGS]
+    given = ["--text", str(words), *SETTINGS]
     assert ended(fewshot("train", *given, "--out", str(whole))) == 0
     process = fewshot("train", *given, "--out", str(recomputed))
     wait_for_step(recomputed, 8, process)
@@ -118,3 +123,28 @@ def test_recomputation_changes_no_bit_and_may_be_switched_on_when_a_run_goes_on(
     ended(process)
     assert ended(fewshot("resume", str(recomputed), "--loop.recompute", "true")) == 0
     same_weights_and_moments(whole, recomputed)
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "training.safetensors", "manifest.json"])
+def test_a_run_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before_and_ends_the_same(
+    tmp_path: Path, tiny: Any, file: str
+) -> None:
+    given = tiny(loop={"checkpoint_every": 2, "keep_checkpoints": 2, "validate_every": 3})
+    list(start(given, tmp_path / "whole", say=str))
+    reports = start(given, tmp_path / "run", say=str)
+    for _ in range(7):
+        next(reports)
+    reports.close()  # type: ignore[attr-defined]
+    damaged = RunFolder(tmp_path / "run").checkpoint(6) / file
+    damaged.write_bytes(damaged.read_bytes()[:-7])
+    said: list[str] = []
+    steps = [report.step for report in resume(tmp_path / "run", say=said.append)]
+    assert steps == [5, 6, 7, 8, 9, 10]
+    (line,) = [line for line in said if str(damaged) in line]
+    assert line.endswith("; going on from step 4 instead")
+    same_weights_and_moments(tmp_path / "whole", tmp_path / "run")
+    rows = [map(json.loads, (tmp_path / run / "metrics.jsonl").read_text().splitlines()) for run in ("whole", "run")]
+    figures = [[(row["step"], row["loss"], row["val_loss"]) for row in part] for part in rows]
+    assert figures[0] == figures[1]
+    names = sorted(path.name for path in RunFolder(tmp_path / "run").checkpoints.iterdir())
+    assert names == ["step-00000008", "step-00000010"]

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch.nn.functional import cross_entropy
 
 from fewshot.base.errors import BadValue, check
 from fewshot.checkpoint.folder import RunFolder
-from fewshot.dataset.loader import load_batch, validation_batches
+from fewshot.dataset.loader import IGNORED, ValidationBatches, load_batch
 from fewshot.dataset.mixture import Mixture
 from fewshot.dataset.pack import Packed
 from fewshot.dataset.prepare import load_tokens, training_mixture
@@ -111,7 +112,7 @@ class _Peer:
         began = time.perf_counter()
         batch = load_batch(self.mixture, first_row=self.step * self.n_rows, n_rows=self.n_rows)
         logits = self.model(batch.tokens).logits
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.targets.flatten())
+        loss = cross_entropy(logits.flatten(0, 1), batch.targets.flatten())
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -123,11 +124,8 @@ class _Peer:
     def validation_loss(self, validation: Packed) -> float:
         """Return nats a token over all validation rows."""
         self.model.eval()
-        total = count = 0.0
-        for batch in validation_batches(validation, n_rows=64):
-            logits = self.model(batch.tokens).logits
-            total += torch.nn.functional.cross_entropy(
-                logits.flatten(0, 1), batch.targets.flatten(), reduction="sum"
-            ).item()
-            count += batch.targets.numel()
-        return total / count
+        total, batches = 0.0, ValidationBatches(validation, n_rows=64)
+        for batch in batches:
+            logits, targets = self.model(batch.tokens).logits.flatten(0, 1), batch.targets.flatten()
+            total += cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum").item()
+        return total / batches.n_targets

@@ -19,6 +19,7 @@ from fewshot.base.errors import BadFile, BadValue
 from fewshot.base.files import remove_litter, write_text
 from fewshot.base.lock import LOCK, is_empty
 
+MANIFEST = "manifest.json"  # in the folder of a checkpoint; one without it does not exist
 CONVERTED = "a converted model, which can be used, but training cannot start from it yet"
 
 
@@ -97,7 +98,9 @@ class RunFolder:
     def checkpoint_folders(self) -> list[Path]:
         """Return the folders of the checkpoints that are there, oldest first; their content is not verified."""
         inside = self.checkpoints.iterdir() if self.checkpoints.is_dir() else iter(())
-        steps = {path: step for path in inside if (step := step_of(path.name)) is not None and path.is_dir()}
+        steps = {
+            path: step for path in inside if (step := step_of(path.name)) is not None and (path / MANIFEST).is_file()
+        }
         return sorted(steps, key=lambda path: steps[path])
 
     def read_config(self) -> dict[str, Any]:

@@ -1,19 +1,23 @@
-"""Runs and checkpoints in, models out; a file is used only if its sha256 agrees with the manifest."""
+"""Runs and checkpoints in, models out; a file is used only if its sha256 agrees with the manifest.
+
+Of a run whose newest checkpoint is damaged the newest whole one is used, which a line tells.
+"""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
+from fewshot.base.dist import ALONE, Processes
 from fewshot.base.errors import BadFile, DamagedCheckpoint
 from fewshot.base.files import read_json, sha256_file
-from fewshot.checkpoint.folder import RunFolder, step_of
-from fewshot.checkpoint.manifest import MANIFEST, TRAINING, WEIGHTS, Checkpoint, read_manifest
+from fewshot.base.log import note
+from fewshot.checkpoint.folder import MANIFEST, RunFolder, step_of
+from fewshot.checkpoint.manifest import TRAINING, WEIGHTS, Checkpoint, parts_of, read_manifest, verify
+from fewshot.checkpoint.pieces import whole_pieces
+from fewshot.checkpoint.reader import PieceReader
 from fewshot.kernels import sdpa
 from fewshot.kernels.choose import choose_for
 from fewshot.kernels.interface import Attend
@@ -43,38 +47,63 @@ def load_run(folder: Path, *, attend: Attend | None = None) -> tuple[GPT, Tokeni
 
 
 def find_checkpoint(path: Path) -> Checkpoint:
-    """Return the verified checkpoint at `path`: a checkpoint folder, or a run folder, whose newest one is meant."""
+    """Return the verified checkpoint at `path`: a checkpoint folder, or a run folder, whose newest whole one is meant.
+
+    Damage of a checkpoint that was named itself raises `DamagedCheckpoint`.
+    """
     if not path.exists():
         raise BadFile(f"{path} does not exist; a run folder (made by fewshot train) is needed")
     if (path / MANIFEST).is_file():
         return read_manifest(path)
-    run = RunFolder(path)
-    checkpoints = run.checkpoint_folders()
-    if not checkpoints and run.config.is_file() and not run.checkpoints.is_dir():
+    checkpoint, damage = newest_whole(RunFolder(path))
+    if damage:
+        note(f"{damage}; using step {checkpoint.step:,}")
+    return checkpoint
+
+
+def newest_whole(run: RunFolder, *, processes: Processes = ALONE) -> tuple[Checkpoint, str]:
+    """Return the newest checkpoint of a run whose files are all whole, and what is wrong with the newer ones, if any.
+
+    Damaged ones are left where they are. A run without a whole checkpoint raises `DamagedCheckpoint`. Of
+    several processes each must call this, and reads a share of the files.
+    """
+    checkpoints, path, damage = run.checkpoint_folders(), run.path, list[str]()
+    for folder in reversed(checkpoints):
+        try:
+            checkpoint = verify(folder, processes=processes)
+        except DamagedCheckpoint as error:
+            damage.append(str(error))
+            continue
+        if checkpoint.step == step_of(folder.name):
+            return checkpoint, "; ".join(damage)
+        damage.append(f"{folder} holds step {checkpoint.step:,}, not the step in its name")
+    if damage:
+        raise DamagedCheckpoint(f"{path} holds no checkpoint that is whole: {'; '.join(damage)}")
+    if run.config.is_file() and not run.checkpoints.is_dir():
         raise DamagedCheckpoint(f"{path} holds no checkpoint yet: its training goes on with 'fewshot resume {path}'")
-    if not checkpoints:
-        others = sorted(other.name for other in run.checkpoints.glob("[!.]*"))
-        held = f"; it holds {', '.join(others[:3])}, of which none is named step-N with eight digits" if others else ""
-        raise DamagedCheckpoint(f"{path} holds no checkpoint (looked for {run.checkpoints}/step-*){held}")
-    newest = read_manifest(checkpoints[-1])
-    if newest.step != step_of(newest.path.name):
-        raise DamagedCheckpoint(
-            f"{newest.path} holds step {newest.step:,}, not the step in its name: rename it, or move it away"
-        )
-    return newest
+    others = sorted(other.name for other in run.checkpoints.glob("[!.]*"))
+    wanted = f"a folder named step-N with eight digits, and {MANIFEST} in it"
+    held = f"; it holds {', '.join(others[:3])}, of which none is {wanted}" if others else ""
+    raise DamagedCheckpoint(f"{path} holds no checkpoint (looked for {run.checkpoints}/step-*){held}")
 
 
 def load_model(checkpoint: Checkpoint, *, attend: Attend = sdpa.attend, device: str = "cpu") -> GPT:
-    """Return the model with its weights, in evaluation mode; weights of another shape raise `DamagedCheckpoint`."""
-    config, weights = checkpoint.config, read_tensors(checkpoint.path / WEIGHTS)
-    n_layers = len({name.split(".")[1] for name in weights if name.startswith("h.")})
+    """Return the model with its weights, in evaluation mode; weights of another shape raise `DamagedCheckpoint`.
+
+    The checkpoint may have been written by any number of processes.
+    """
+    config, reader = checkpoint.config, PieceReader(checkpoint, WEIGHTS)
     try:
+        n_layers = len({name.split(".")[1] for name in reader.shapes if name.startswith("h.")})
         if n_layers != config.n_layers:  # before that many are made
-            raise RuntimeError(f"they have {n_layers} layers, not {config.n_layers}")
+            raise DamagedCheckpoint(f"they have {n_layers} layers, not {config.n_layers}")
         model = GPT(config, attend=attend)
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
+        pieces = whole_pieces(model.state_dict())
+        if unknown := sorted(reader.shapes.keys() - {piece.name for piece in pieces}):
+            raise DamagedCheckpoint(f"it has no {', '.join(unknown[:3])}")
+        reader.fill(pieces)
+    except DamagedCheckpoint as error:
+        reason = str(error).removeprefix(f"{checkpoint.path}: ")
         raise DamagedCheckpoint(
             f"{checkpoint.path}: the weights do not fit the model in {MANIFEST}: {reason}"
         ) from None
@@ -82,19 +111,15 @@ def load_model(checkpoint: Checkpoint, *, attend: Attend = sdpa.attend, device: 
 
 
 def load_training(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """Return the optimizer's tensors; a converted model has none and raises `BadFile`."""
-    path = checkpoint.path / TRAINING
-    if not path.is_file():
+    """Return the optimizer's tensors, whole; a converted model has none and raises `BadFile`."""
+    return open_training(checkpoint).tensors()
+
+
+def open_training(checkpoint: Checkpoint) -> PieceReader:
+    """Return the reader of the optimizer's tensors; a converted model has none and raises `BadFile`."""
+    if not parts_of(TRAINING, checkpoint.files):
         raise BadFile(f"{checkpoint.path} holds weights only: it can generate text, but its training cannot be resumed")
-    return read_tensors(path)
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file; one that cannot be read as such raises `DamagedCheckpoint`."""
-    try:
-        return load_file(path)
-    except (SafetensorError, UnicodeError) as error:
-        raise DamagedCheckpoint(f"{os.fsencode(path).decode(errors='replace')} cannot be read: {error}") from None
+    return PieceReader(checkpoint, TRAINING)
 
 
 def _tokenizer_file(folder: Path) -> Path:

@@ -23,10 +23,9 @@ def run(args: argparse.Namespace) -> int:
     """Convert a folder of another format to a run, or a run to that format."""
     from fewshot.base.errors import BadFile
     from fewshot.base.lock import hold
-    from fewshot.checkpoint.folder import RunFolder
+    from fewshot.checkpoint.folder import MANIFEST, RunFolder
     from fewshot.checkpoint.formats.table import FORMATS, check_convertible, format_of
     from fewshot.checkpoint.load import load_run
-    from fewshot.checkpoint.manifest import MANIFEST
     from fewshot.checkpoint.save import save
 
     needed = " or ".join(["a run", *(row.description for row in FORMATS.values())]) + " is needed"

@@ -51,27 +51,50 @@ def load_batch(
     return dataclasses.replace(batch, first_row=first_row)
 
 
-def validation_batches(
-    packed: Packed, *, n_rows: int, max_rows: int | None = None, with_documents: bool = False
-) -> Iterator[Batch]:
-    """Yield batches of `n_rows` rows, the last one maybe smaller: every row once, in order, or `max_rows` of them.
+class ValidationBatches:
+    """Batches of `n_rows` rows: every row of `packed` once, in order, or `max_rows` of them.
 
-    Rows that are chosen are scattered over all the text, and the same each time.
+    Rows that are chosen are scattered over all the text, and the same each time. The last batch is padded as
+    `load_batch` pads, and so are those beyond it.
     """
-    check(n_rows >= 1, f"n_rows is {n_rows}, a batch has at least 1 row")
-    check(max_rows is None or max_rows >= 1, f"max_rows is {max_rows}, it must be at least 1 or None for all rows")
-    rows = np.arange(packed.n_rows)
-    if max_rows is not None and max_rows < packed.n_rows:
-        rows = np.sort(permuted(np.arange(max_rows), packed.n_rows, "validation"))
-    eot = packed.eot if with_documents else None
-    return (_batch(packed.rows(rows[i : i + n_rows]), eot) for i in range(0, len(rows), n_rows))
+
+    def __init__(
+        self, packed: Packed, *, n_rows: int, max_rows: int | None = None, with_documents: bool = False
+    ) -> None:
+        check(n_rows >= 1, f"n_rows is {n_rows}, a batch has at least 1 row")
+        check(max_rows is None or max_rows >= 1, f"max_rows is {max_rows}, it must be at least 1 or None for all rows")
+        self._packed, self._n_rows = packed, n_rows
+        self._eot = packed.eot if with_documents else None
+        self._rows = np.arange(packed.n_rows)
+        if max_rows is not None and max_rows < packed.n_rows:
+            self._rows = np.sort(permuted(np.arange(max_rows), packed.n_rows, "validation"))
+
+    @property
+    def n_targets(self) -> int:
+        """How many tokens all batches predict."""
+        return len(self._rows) * self._packed.n_ctx
+
+    def __len__(self) -> int:
+        return -(-len(self._rows) // self._n_rows)
+
+    def __getitem__(self, number: int) -> Batch:
+        rows = self._rows[number * self._n_rows : (number + 1) * self._n_rows]
+        tokens = np.zeros((self._n_rows, self._packed.n_ctx + 1), dtype=np.int64)
+        if len(rows):
+            tokens[: len(rows)] = self._packed.rows(rows)
+        batch = _batch(tokens, self._eot)
+        batch.targets[len(rows) :] = IGNORED
+        return batch
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (self[number] for number in range(len(self)))
 
 
 def _batch(rows: np.ndarray, eot: int | None) -> Batch:
     """Return rows of n_ctx + 1 tokens as a batch, with document numbers if `eot` is given."""
-    tokens = np.ascontiguousarray(rows[:, :-1])
+    tokens, targets = rows[:, :-1].copy(), rows[:, 1:].copy()  # of a single row both would be views of the same memory
     return Batch(
         tokens=torch.from_numpy(tokens),
-        targets=torch.from_numpy(np.ascontiguousarray(rows[:, 1:])),
+        targets=torch.from_numpy(targets),
         documents=None if eot is None else torch.from_numpy(document_numbers(tokens, eot)),
     )

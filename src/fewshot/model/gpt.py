@@ -23,7 +23,7 @@ from fewshot.model.coordinates import table_sizes
 from fewshot.model.init import initialise
 from fewshot.model.layers import TransformerBlock
 from fewshot.model.loss import mean_cross_entropy
-from fewshot.model.memory import Memory
+from fewshot.model.memory import LayerMemory, Memory
 from fewshot.model.positions import Positions
 
 
@@ -85,27 +85,44 @@ class GPT(nn.Module):
             raise BadValue("document masking and a cache cannot be used together: decode one document at a time")
         if memory is None and n_positions > self.config.n_ctx:
             raise ContextTooLong(n_positions, self.config.n_ctx, "the input")
-        by_layer = [None] * len(self.h) if memory is None else memory.layer_memories(n_positions, counts)
-        dropout = self._dropout(len(embedded), dropout_keys)
-        x = embedded + self._positions(n_positions, memory)
-        if dropout is not None and self.config.inner_dropout > 0:
-            x = dropout.at(-1)(x)
-        for i, (block, layer_memory) in enumerate(zip(self.h, by_layer, strict=True)):
-            of_block = None if dropout is None else dropout.at(i)
-            if self.recompute and layer_memory is None and torch.is_grad_enabled():
-                x = checkpoint(block, x, None, documents, of_block, use_reentrant=False, preserve_rng_state=False)
-            else:
-                x = block(x, layer_memory, documents, of_block)
+        by_layer = None if memory is None else memory.layer_memories(n_positions, counts)
+        dropout = self.dropout(len(embedded), dropout_keys)
+        x = self.with_positions(embedded, dropout, memory)
+        x = self.through_blocks(x, by_layer, documents=documents, dropout=dropout)
         if memory is not None:
             memory.advance(n_positions, counts)
         return self.ln_f(x)
 
-    def _dropout(self, n_rows: int, keys: Int[Tensor, " B"] | None) -> Dropout | None:
+    def with_positions(
+        self, embedded: Float[Tensor, "B T D"], dropout: Dropout | None = None, memory: Memory | None = None
+    ) -> Float[Tensor, "B T D"]:
+        """Return what the first block reads."""
+        x = embedded + self._positions(embedded.shape[1], memory)
+        return x if dropout is None or self.config.inner_dropout == 0 else dropout.at(-1)(x)
+
+    def through_blocks(
+        self,
+        x: Float[Tensor, "B T D"],
+        by_layer: Sequence[LayerMemory | None] | None = None,
+        *,
+        documents: Int[Tensor, "B T"] | None = None,
+        dropout: Dropout | None = None,
+    ) -> Float[Tensor, "B T D"]:
+        """Return what the last block gives, before the last norm."""
+        for i, (block, memory) in enumerate(zip(self.h, by_layer or [None] * len(self.h), strict=True)):
+            of_block = None if dropout is None else dropout.at(i)
+            if self.recompute and memory is None and torch.is_grad_enabled():
+                x = checkpoint(block, x, None, documents, of_block, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x = block(x, memory, documents, of_block)
+        return x
+
+    def dropout(self, n_rows: int, keys: Int[Tensor, " B"] | None) -> Dropout | None:
         """Return what is dropped of the rows of a batch; None outside training, and in a model without dropout."""
         if not self.training or self.config.dropout == 0:
             return None
         keys = torch.randint(2**62, (n_rows,)) if keys is None else keys
-        return Dropout(self.config.dropout, keys.to(self.wpe.weight.device))
+        return Dropout(self.config.dropout, keys.to(next(self.parameters()).device))
 
     def _positions(self, n_positions: int, memory: Memory | None) -> Float[Tensor, "*B T D"]:
         """Return embeddings of the next positions, row by row where the rows of a memory differ."""

@@ -5,6 +5,7 @@ Parameters carry GPT-2's names. The attention kernel is handed in; the block kno
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -29,7 +30,7 @@ class Attention(nn.Module):
     def __init__(self, config: GPTConfig, pattern: Pattern, attend: Attend) -> None:
         super().__init__()
         self.n_heads, self.d_head, self.d_qk = config.n_heads, config.head_width, config.qk_width
-        self.has_dropout = config.inner_dropout > 0
+        self.has_dropout, self.first_head = config.inner_dropout > 0, 0
         self.pattern, self.attend = pattern, attend
         self.widths = [self.n_heads * width for width in (self.d_qk, self.d_qk, self.d_head)]
         self.c_attn = nn.Linear(config.d_model, sum(self.widths))
@@ -50,7 +51,9 @@ class Attention(nn.Module):
             q, k = F.pad(q * (self.d_head / self.d_qk) ** 0.5, (0, missing)), F.pad(k, (0, missing))
         q, k, v = (part.transpose(1, 2) for part in (q, k, v))
         if memory is None:
-            on_weights = dropout.at(0) if dropout is not None and self.has_dropout else None
+            on_weights = None
+            if dropout is not None and self.has_dropout:
+                on_weights = replace(dropout.at(0), first_head=self.first_head)
             mixed = self.attend(q, k, v, self.pattern, documents=documents, dropout=on_weights)
         else:
             mixed = memory.attend(q, k, v, self.attend)

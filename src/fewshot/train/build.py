@@ -1,20 +1,23 @@
 """A resolved configuration, tokens and maybe a checkpoint in, everything that the training loop needs out.
 
-The only place that knows the order in which that is made: data, kernels, model, optimizers. Writes nothing, so that
-what cannot work is refused before anything is written.
+The only place that knows the order in which that is made: data, kernels, model, its cut over the processes, compiler,
+FSDP, optimizers. Writes nothing, so that what cannot work is refused before anything is written.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.distributed.fsdp import FSDPModule
 
 from fewshot.base.errors import BadValue, KernelUnsupported
-from fewshot.checkpoint.load import load_model, load_training
-from fewshot.checkpoint.manifest import Checkpoint
+from fewshot.checkpoint.load import open_training
+from fewshot.checkpoint.manifest import WEIGHTS, Checkpoint
+from fewshot.checkpoint.reader import PieceReader
 from fewshot.dataset.mixture import Mixture
 from fewshot.dataset.pack import Packed
 from fewshot.dataset.prepare import Say, Tokens, training_mixture, validation_rows
@@ -23,6 +26,11 @@ from fewshot.kernels.compiler import compiler_problem
 from fewshot.model.gpt import GPT
 from fewshot.model.machine import compile_blocks, machine_device, requirements_of
 from fewshot.train.optim import Optimizers
+from fewshot.train.parallel.exact import reduce_in_order
+from fewshot.train.parallel.heads import check_heads, share_heads
+from fewshot.train.parallel.mesh import Layout, joined
+from fewshot.train.parallel.sharded import shard
+from fewshot.train.parallel.stages import Pipeline, Stage, check_stages, keep_stage
 from fewshot.train.precision import Precision, choose_precision
 from fewshot.train.resolving.resolve import RunConfig
 
@@ -31,33 +39,25 @@ MIN_COMPILED_WIDTH = 256  # on a CPU: narrower models gain nothing from the half
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """Everything that one run is trained with."""
+    """Everything that one process trains its part of a run with."""
 
     config: RunConfig  # "auto" replaced by what was chosen: kernel, precision, compile
     mixture: Mixture
     validation: Packed | None
     precision: Precision
-    model: GPT
+    model: GPT  # what this process holds of it
     optimizers: Optimizers
+    layout: Layout = dataclasses.field(default_factory=Layout)
+    groups: Sequence[FSDPModule] = ()  # what FSDP gathers together; empty without it
+    pipeline: Pipeline | None = None
 
 
-def build(config: RunConfig, tokens: Tokens, *, checkpoint: Checkpoint | None = None, say: Say) -> Setup:
-    """Return what the run is trained with, new or as it was at `checkpoint`; `say` is told what was chosen."""
-    shape, loop, device = config.model, config.loop, machine_device()
-    mixture = training_mixture(config.data, tokens, n_ctx=shape.n_ctx, seed=loop.seed)
-    validation = validation_rows(tokens, n_ctx=shape.n_ctx, say=say)
-    precision = choose_precision(loop.precision, device, d_model=shape.d_model)
+def decide(config: RunConfig, *, say: Say) -> RunConfig:
+    """Return the configuration with every "auto" replaced by what suits this machine; `say` is told what and why."""
+    device, loop = machine_device(), config.loop
+    precision = choose_precision(loop.precision, device, d_model=config.model.d_model)
     kernels = _choose_kernels(config, device, precision.dtype)
-    attend = kernels.attend
-    model = GPT(shape, attend=attend, seed=loop.seed) if checkpoint is None else load_model(checkpoint, attend=attend)
-    model = model.to(torch.device(device))
-    model.recompute = loop.recompute
     problem = _why_not_compiled(config, device)
-    if problem is None:
-        compile_blocks(model)
-    optimizers = Optimizers(model, config.optimizer)
-    if checkpoint is not None:
-        optimizers.load_tensors(load_training(checkpoint))
     say("; ".join(kernels.reasons))
     say(_device_line(device, precision, problem, recompute=loop.recompute))
     names = set(kernels.names.values())
@@ -66,13 +66,52 @@ def build(config: RunConfig, tokens: Tokens, *, checkpoint: Checkpoint | None = 
         "precision": precision.name,
         "compile": "never" if problem else "always",
     }
+    return dataclasses.replace(config, loop=dataclasses.replace(loop, **chosen))
+
+
+def check_layout(config: RunConfig, layout: Layout) -> None:
+    """Raise `BadValue` if the model cannot be cut as the layout asks."""
+    check_heads(config.model, layout.tp)
+    check_stages(config.model, layout.pp)
+
+
+def build(
+    config: RunConfig, tokens: Tokens, *, layout: Layout | None = None, checkpoint: Checkpoint | None = None, say: Say
+) -> Setup:
+    """Return what the run is trained with, new or as it was at `checkpoint`; `config` is decided.
+
+    With several processes each calls this and gets its part; they wait for each other here.
+    """
+    shape, loop, device = config.model, config.loop, machine_device()
+    mixture = training_mixture(config.data, tokens, n_ctx=shape.n_ctx, seed=loop.seed)
+    validation = validation_rows(tokens, n_ctx=shape.n_ctx, say=say)
+    precision = choose_precision(loop.precision, device, d_model=shape.d_model)
+    layout = joined(layout or Layout(), device)
+    model = GPT(shape, attend=_choose_kernels(config, device, precision.dtype).attend, seed=loop.seed)
+    model.recompute = loop.recompute
+    keep_stage(model, layout)
+    share_heads(model, layout)
+    model.to(torch.device(device))
+    if loop.compile == "always":
+        compile_blocks(model)
+    stage = Stage(model, layout) if layout.pp > 1 else None
+    groups = shard(model, layout, root=stage)
+    if layout.exact:
+        reduce_in_order(groups)
+    optimizers = Optimizers(model, config.optimizer, layout, dtype=precision.dtype)
+    if checkpoint is not None:
+        PieceReader(checkpoint, WEIGHTS).fill(optimizers.weights())
+        open_training(checkpoint).fill(optimizers.state())
     return Setup(
-        config=dataclasses.replace(config, loop=dataclasses.replace(loop, **chosen)),
+        config=config,
         mixture=mixture,
         validation=validation,
         precision=precision,
         model=model,
         optimizers=optimizers,
+        layout=layout,
+        groups=groups,
+        pipeline=Pipeline(stage, layout, torch.device(device)) if stage is not None else None,
     )
 
 

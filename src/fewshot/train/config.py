@@ -71,11 +71,29 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ParallelConfig:
+    """Over how many processes a run is spread; started by torchrun. The sizes multiply to the number of processes."""
+
+    dp: int = 1  # copies of the model, each with other rows of the batch
+    fsdp: int | None = None  # processes that share the weights and have other rows; None: all that are left
+    tp: int = 1  # processes that share the heads and the feed-forward units of every block
+    pp: int = 1  # stages of consecutive blocks
+    # add gradients in one order whatever the number of processes: the same bits on 1, 2, 4 ... (dp and fsdp alone)
+    exact: bool = False
+
+    def __post_init__(self) -> None:
+        check_counts(self, "dp", "tp", "pp")
+        check(self.fsdp is None or self.fsdp >= 1, f"fsdp is {self.fsdp}, must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
 class LoopConfig:
     """How the training loop runs: seed, memory, precision, validation, checkpoints, log."""
 
     seed: int = 0  # seed of the weights, the order of rows and dropout
-    micro_rows: int | None = None  # rows in one forward pass; None: as many as fit in a quarter of the free memory
+    # rows in one forward pass, to which every part of a batch is padded; None: equal parts of a batch that fit in a
+    # quarter of the free memory, where batches grow no more than the smallest has or 4,096 tokens
+    micro_rows: int | None = None
     precision: str = "auto"  # of the matrix products: "auto", "float32" or "bfloat16"
     compile: str = "auto"  # whether the blocks are compiled: "auto", "always" or "never"
     # the attention kernel: "auto", a name from KERNELS in kernels/choose.py, or one name per pattern

@@ -9,12 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+from fewshot.base.dist import from_first
 from fewshot.base.interrupt import polite_stop
 from fewshot.checkpoint.folder import RunFolder
 from fewshot.checkpoint.manifest import Checkpoint
-from fewshot.checkpoint.save import prune
+from fewshot.checkpoint.writer import Writer
 from fewshot.train.build import Setup
-from fewshot.train.metrics import MetricsFile, StepMetrics, write_line
+from fewshot.train.metrics import StepMetrics, open_metrics, write_line
 from fewshot.train.saving import Guard, Saver, counters_of
 from fewshot.train.schedule import count_steps, step_after
 from fewshot.train.step import compute_gradient, update
@@ -23,26 +24,27 @@ from fewshot.train.step import compute_gradient, update
 def train(setup: Setup, run: RunFolder, *, resume: Checkpoint | None = None) -> Iterator[StepMetrics]:
     """Train the model in place and yield the metrics of every step; the run folder is complete when it ends.
 
-    Ctrl-C ends the iteration after a whole step and a checkpoint, without validation. A checkpoint is written before
-    anything long, its line in metrics.jsonl after it. With `resume`, `setup` was built from that checkpoint; a
-    validation that was due at that step and is not there is done first.
+    Ctrl-C ends the iteration after a whole step and a checkpoint, without validation. Writing of a checkpoint begins
+    before anything long and goes on beside it. Its line in metrics.jsonl may come before or after it is whole: resuming
+    drops the lines after the checkpoint that it goes on from, and writes that one's own if it is not there. With
+    `resume`, `setup` was built from that checkpoint; a validation that was due at that step and is not there is done
+    first.
     """
-    loop, schedule, n_ctx = setup.config.loop, setup.config.schedule, setup.config.model.n_ctx
+    loop, schedule, layout, n_ctx = setup.config.loop, setup.config.schedule, setup.layout, setup.config.model.n_ctx
     n_steps = count_steps(schedule, n_ctx=n_ctx)
-    guard = Guard(run=run, optimizer=setup.config.optimizer)
-    saver = Saver(run=run, setup=setup, guard=guard)
-    step, rows, seconds, unlogged = 0, 0, 0.0, None
-    written = MetricsFile(run.metrics)
+    writer = Writer(run, keep=loop.keep_checkpoints)
+    guard = Guard(run=run, optimizer=setup.config.optimizer, settle=writer.wait)
+    saver = Saver(run=run, setup=setup, guard=guard, writer=writer)
+    step, rows, seconds = 0, 0, 0.0
     if resume is not None:
-        step, (rows, seconds), unlogged = resume.step, counters_of(resume), saver.unlogged(resume, written.rows)
-    written.keep_until(step if unlogged is None else step - 1)
-    del written  # of a long run it is large
-    with polite_stop() as stop, run.metrics.open("a", encoding="utf-8") as file:
+        step, (rows, seconds) = resume.step, counters_of(resume)
+    unlogged = from_first(lambda: saver.keep_metrics_until(step, resume))
+    with polite_stop() as stop, writer, open_metrics(run.metrics) as file:
         if unlogged is not None:
             metrics = saver.validate(unlogged, stop) if saver.validation_is_due(step, n_steps) else unlogged
             write_line(metrics, file)
             yield metrics
-            if stop.asked:
+            if layout.any(stop.asked):
                 return
         while step < n_steps:
             began = time.perf_counter()
@@ -65,15 +67,15 @@ def train(setup: Setup, run: RunFolder, *, resume: Checkpoint | None = None) -> 
                 tokens_per_second=work.n_rows * n_ctx / elapsed,
             )
             due = step == n_steps or step % loop.checkpoint_every == 0
-            path = saver.save(metrics, work) if due or stop.asked else None  # before anything long
-            if saver.validation_is_due(step, n_steps) and not stop.asked:
+            stopping = layout.any(stop.asked)
+            path = saver.save(metrics, work) if due or stopping else None  # before anything long
+            if saver.validation_is_due(step, n_steps) and not stopping:
                 metrics = saver.validate(metrics, stop, path)
-            if stop.asked and path is None:
+                stopping = layout.any(stop.asked)
+            if stopping and path is None:
                 path = saver.save(metrics, work)
             if path is not None or metrics.val_loss is not None or step % loop.log_every == 0 or step == 1:
                 write_line(metrics, file)
-            if path is not None:
-                prune(run.path, keep=loop.keep_checkpoints)
             yield metrics
-            if stop.asked and path is not None:
+            if stopping:
                 return

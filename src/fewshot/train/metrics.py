@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 from fewshot.base.config import from_plain
+from fewshot.base.dist import rank
 from fewshot.base.errors import BadFile, FewshotError
 from fewshot.base.files import decode_text, parse_json, read_bytes, to_json, written_whole
 
@@ -55,6 +57,11 @@ class MetricsFile:
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a metrics.jsonl as `MetricsFile` reads them."""
     return MetricsFile(path).rows
+
+
+def open_metrics(path: Path) -> TextIO:
+    """Open a metrics.jsonl to add lines; of several processes only the first one's lines are written."""
+    return path.open("a", encoding="utf-8") if rank() == 0 else Path(os.devnull).open("w", encoding="utf-8")
 
 
 def write_line(metrics: StepMetrics, file: TextIO) -> None:

@@ -1,7 +1,7 @@
-"""NorMuon, an optimizer for matrices: Muon with a second moment for each neuron, which torch's Muon lacks.
+"""Muon and NorMuon, optimizers for matrices, also for matrices that are cut over processes, which torch's cannot take.
 
-The momentum of a matrix is replaced by the nearest orthogonal matrix (Newton-Schulz iteration, Jordan et al. 2024),
-then every output neuron's row is divided by the running root mean square of its updates (Li et al. 2025).
+The momentum of a matrix is replaced by the nearest orthogonal matrix (Newton-Schulz iteration, Jordan et al. 2024);
+in NorMuon every output neuron's row is then divided by the running root mean square of its updates (Li et al. 2025).
 """
 
 from __future__ import annotations
@@ -13,14 +13,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from fewshot.train.parallel.owners import Owners
+
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic that drives singular values towards 1 fastest
 ITERATIONS = 5
 
 
-def orthogonalise(matrix: Float[Tensor, "N R C"]) -> Float[Tensor, "N R C"]:
-    """Return about U V^T of each matrix U S V^T, with singular values from 0.7 to 1.2; computed in bfloat16."""
+def orthogonalise(matrix: Float[Tensor, "N R C"], dtype: torch.dtype) -> Float[Tensor, "N R C"]:
+    """Return about U V^T of each matrix U S V^T, with singular values from 0.7 to 1.2; computed in `dtype`.
+
+    bfloat16 is good enough, but makes of a difference in the last digit of a gradient one in the third of an update.
+    """
     a, b, c = COEFFICIENTS
-    x = matrix.bfloat16()
+    x = matrix.to(dtype)
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
@@ -30,11 +35,12 @@ def orthogonalise(matrix: Float[Tensor, "N R C"]) -> Float[Tensor, "N R C"]:
     return (x.mT if tall else x).to(matrix.dtype)
 
 
-class NorMuon(torch.optim.Optimizer):
-    """NorMuon. Groups carry `pieces`, the equal blocks of rows that a matrix is cut into: 3 for query, key and value.
+class Muon(torch.optim.Optimizer):
+    """Muon, or with `beta2` NorMuon. Groups carry `pieces`, the equal blocks of rows that a matrix is cut into.
 
-    An update has 0.2 times the root mean square of lr * sqrt(larger side), so learning rates and weight decay are
-    on AdamW's scale.
+    These are 3 for query, key and value. An update has 0.2 times the root mean square of lr * sqrt(larger side), so
+    learning rates and weight decay are on AdamW's scale. Parameters are this process's parts of matrices, as `owners`
+    has them; without owners they are whole.
     """
 
     def __init__(
@@ -43,31 +49,51 @@ class NorMuon(torch.optim.Optimizer):
         *,
         lr: float,
         momentum: float,
-        beta2: float,
         weight_decay: float,
+        beta2: float | None = None,
+        dtype: torch.dtype = torch.bfloat16,
+        owners: Owners | None = None,
     ) -> None:
         defaults = {"lr": lr, "momentum": momentum, "beta2": beta2, "weight_decay": weight_decay, "pieces": 1}
         super().__init__(groups, defaults)
+        self._owners, self._dtype = owners, dtype
+        for number, (weight, group) in enumerate(self._weights()):
+            state = self.state[weight]
+            state["momentum"] = torch.zeros_like(weight)
+            if beta2 is not None and (owners is None or owners.is_mine(number)):
+                n_rows = self._shape(number, weight)[0]
+                state["second"] = weight.new_zeros(group["pieces"], n_rows // group["pieces"], 1)
+
+    def _weights(self) -> list[tuple[nn.Parameter, dict[str, Any]]]:
+        return [(weight, group) for group in self.param_groups for weight in group["params"]]
+
+    def _shape(self, number: int, weight: Tensor) -> tuple[int, ...]:
+        """Return the shape of the whole matrix."""
+        return tuple(weight.shape) if self._owners is None else self._owners.shape(number)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Update every matrix that has a gradient."""
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._update(parameter, group)
+        """Update every matrix; each has a gradient."""
+        weights = self._weights()
+        updates = []
+        for weight, group in weights:
+            assert weight.grad is not None
+            momentum = self.state[weight]["momentum"].lerp_(weight.grad, 1 - group["momentum"])
+            updates.append(weight.grad.lerp(momentum, group["momentum"]))  # Nesterov's look ahead
+        wholes = dict(enumerate(updates)) if self._owners is None else self._owners.gather(updates)
+        directions = {number: self._direction(whole, *weights[number]) for number, whole in wholes.items()}
+        shared = list(directions.values()) if self._owners is None else self._owners.scatter(directions, updates)
+        for number, ((weight, group), direction) in enumerate(zip(weights, shared, strict=True)):
+            weight.mul_(1 - group["lr"] * group["weight_decay"])
+            weight.sub_(direction, alpha=group["lr"] * 0.2 * max(self._shape(number, weight)) ** 0.5)
 
-    def _update(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
-        assert parameter.grad is not None
-        state, gradient = self.state[parameter], parameter.grad.view(group["pieces"], -1, parameter.shape[1])
-        if not state:
-            state["momentum"] = torch.zeros_like(gradient)
-            state["second"] = torch.zeros_like(gradient[..., :1])
-        momentum = state["momentum"].lerp_(gradient, 1 - group["momentum"])
-        update = orthogonalise(gradient.lerp(momentum, group["momentum"]))  # Nesterov's look ahead
-        norm = update.norm(dim=(-2, -1), keepdim=True)
-        second = state["second"].lerp_(update.square().mean(-1, keepdim=True), 1 - group["beta2"])
-        update = update / (second.sqrt() + 1e-8)
-        update *= norm / update.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-8)
-        parameter.mul_(1 - group["lr"] * group["weight_decay"])
-        parameter.sub_(update.view(parameter.shape), alpha=group["lr"] * 0.2 * max(parameter.shape) ** 0.5)
+    def _direction(self, update: Tensor, weight: nn.Parameter, group: dict[str, Any]) -> Tensor:
+        """Return the orthogonalised update of a whole matrix; NorMuon's has rows of equal size."""
+        shape = update.shape
+        update = orthogonalise(update.view(group["pieces"], -1, shape[1]), self._dtype)
+        if group["beta2"] is not None:
+            norm = update.norm(dim=(-2, -1), keepdim=True)
+            second = self.state[weight]["second"].lerp_(update.square().mean(-1, keepdim=True), 1 - group["beta2"])
+            update = update / (second.sqrt() + 1e-8)
+            update *= norm / update.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-8)
+        return update.view(shape)

@@ -1,139 +1,163 @@
-"""Optimizers by name. In: a model and `OptimizerConfig`. Out: steps; state as named tensors, for the checkpoint."""
+"""Optimizers by name. In: a model's parts and `OptimizerConfig`. Out: steps; state as pieces, for the checkpoint.
+
+They work on what this process holds, as plain tensors; only Muon looks at whole matrices.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from fewshot.base.errors import DamagedCheckpoint, look_up
+from fewshot.base.errors import look_up
+from fewshot.checkpoint.pieces import Piece, whole
+from fewshot.model.config import GPTConfig
+from fewshot.model.gpt import GPT
 from fewshot.train.config import OptimizerConfig
-from fewshot.train.muon import NorMuon
+from fewshot.train.muon import Muon
+from fewshot.train.parallel.mesh import Layout
+from fewshot.train.parallel.owners import Owners
+from fewshot.train.parallel.parts import Part, parts_of
 
-Named = list[tuple[str, nn.Parameter]]
+Parts = Sequence[Part]
+Maker = Callable[[Parts, OptimizerConfig, GPTConfig, Layout, torch.dtype], list[torch.optim.Optimizer]]
 
 
-def _adamw(named: Named, config: OptimizerConfig) -> torch.optim.Optimizer:
+def _adamw(parts: Parts, config: OptimizerConfig, layout: Layout) -> list[torch.optim.Optimizer]:
     """Return Adam with decoupled weight decay on matrices only (only biases and gains are vectors)."""
-    matrices = [parameter for _, parameter in named if parameter.ndim >= 2]
-    vectors = [parameter for _, parameter in named if parameter.ndim < 2]
+    held = [part.local for part in parts if part.local.numel()]
     groups = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
+        {"params": [weight for weight in held if weight.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [weight for weight in held if weight.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
-        lr=config.lr,
-        betas=(config.beta1, config.beta2),
-        eps=config.eps,
-        fused=True,
-    )
+    groups = [group for group in groups if group["params"]]
+    if not groups:
+        return []
+    # Where shards end decides what the fused one's last digits are.
+    how = {"foreach": False} if layout.exact else {"fused": True}
+    betas = (config.beta1, config.beta2)
+    adamw = torch.optim.AdamW(groups, lr=config.lr, betas=betas, eps=config.eps, **how)
+    for weight in held:  # as it would itself at the first step, so that a checkpoint can be read into it
+        count = torch.zeros((), dtype=torch.float32, device=weight.device)
+        adamw.state[weight] = {
+            "step": count,
+            "exp_avg": torch.zeros_like(weight),
+            "exp_avg_sq": torch.zeros_like(weight),
+        }
+    return [adamw]
 
 
-def _only_adamw(named: Named, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
-    return [_adamw(named, config)]
+def _only_adamw(
+    parts: Parts, config: OptimizerConfig, model: GPTConfig, layout: Layout, dtype: torch.dtype
+) -> list[torch.optim.Optimizer]:
+    return _adamw(parts, config, layout)
 
 
-def _hidden_matrices(named: Named) -> tuple[Named, Named]:
-    """Return the blocks' matrices, and everything else: embeddings, output matrix, norms and biases."""
-    hidden = [(name, parameter) for name, parameter in named if name.startswith("h.") and parameter.ndim == 2]
-    chosen = {name for name, _ in hidden}
-    return hidden, [(name, parameter) for name, parameter in named if name not in chosen]
+def _is_hidden_matrix(part: Part) -> bool:
+    """Return whether a parameter is one of the blocks' matrices, not an embedding, output matrix, norm or bias."""
+    return part.name.startswith("h.") and len(part.shape) == 2
 
 
-def _muon_and_adamw(named: Named, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
-    """Return torch's Muon on the blocks' matrices, AdamW on the rest."""
-    hidden, rest = _hidden_matrices(named)
-    muon = torch.optim.Muon(
-        [parameter for _, parameter in hidden],
+def _with_muon(
+    parts: Parts,
+    config: OptimizerConfig,
+    model: GPTConfig,
+    layout: Layout,
+    dtype: torch.dtype,
+    *,
+    beta2: float | None = None,
+) -> list[torch.optim.Optimizer]:
+    """Return Muon on the blocks' matrices, or with `beta2` NorMuon, which takes query, key and value each by itself."""
+    matrices = [part for part in parts if _is_hidden_matrix(part)]
+    joint = [part for part in matrices if part.name.endswith("c_attn.weight") and beta2 is not None]
+    names = {part.name for part in joint}
+    single = [part for part in matrices if part.name not in names]
+    groups = [
+        {"params": [part.local for part in group], "pieces": n} for group, n in ((joint, 3), (single, 1)) if group
+    ]
+    owners = Owners([*joint, *single], model, layout) if layout.n_processes > 1 else None
+    muon = Muon(
+        groups,
         lr=config.matrix_lr,
         momentum=config.momentum,
+        beta2=beta2,
         weight_decay=config.weight_decay,
-        adjust_lr_fn="match_rms_adamw",
+        dtype=dtype,
+        owners=owners,
     )
-    return [muon, _adamw(rest, config)]
+    return [muon, *_adamw([part for part in parts if not _is_hidden_matrix(part)], config, layout)]
 
 
-def _normuon_and_adamw(named: Named, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
-    """Return NorMuon on the blocks' matrices, query, key and value each by itself; AdamW on the rest."""
-    hidden, rest = _hidden_matrices(named)
-    joint = [parameter for name, parameter in hidden if name.endswith("c_attn.weight")]
-    single = [parameter for name, parameter in hidden if not name.endswith("c_attn.weight")]
-    normuon = NorMuon(
-        [{"params": joint, "pieces": 3}, {"params": single}],
-        lr=config.matrix_lr,
-        momentum=config.momentum,
-        beta2=config.beta2,
-        weight_decay=config.weight_decay,
-    )
-    return [normuon, _adamw(rest, config)]
+def _with_normuon(
+    parts: Parts, config: OptimizerConfig, model: GPTConfig, layout: Layout, dtype: torch.dtype
+) -> list[torch.optim.Optimizer]:
+    return _with_muon(parts, config, model, layout, dtype, beta2=config.beta2)
 
 
-OPTIMIZERS: dict[str, Callable[[Named, OptimizerConfig], list[torch.optim.Optimizer]]] = {
-    "adamw": _only_adamw,
-    "muon": _muon_and_adamw,
-    "normuon": _normuon_and_adamw,
-}
+OPTIMIZERS: dict[str, Maker] = {"adamw": _only_adamw, "muon": _with_muon, "normuon": _with_normuon}
 
 
 class Optimizers:
-    """The optimizers of one model, stepped together; each keeps its own peak learning rate."""
+    """The optimizers of one model, stepped together; each keeps its own peak learning rate.
 
-    def __init__(self, model: nn.Module, config: OptimizerConfig) -> None:
-        self.named = list(model.named_parameters())
-        self.parts = look_up("optimizer", config.name, OPTIMIZERS)(self.named, config)
-        self.peaks = [[group["lr"] for group in part.param_groups] for part in self.parts]
+    `dtype` is that of the matrix products.
+    """
+
+    def __init__(
+        self,
+        model: GPT,
+        config: OptimizerConfig,
+        layout: Layout | None = None,
+        *,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        layout = layout or Layout()
+        self.parts = parts_of(model, layout)
+        make = look_up("optimizer", config.name, OPTIMIZERS)
+        self._optimizers = make(self.parts, config, model.config, layout, dtype)
+        self._peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in self._optimizers]
 
     def squared_norm(self) -> Float[Tensor, ""]:
-        """Return the square of the norm of all gradients together; squares in float32 would depend on their order."""
-        norms = [torch.linalg.vector_norm(gradient, dtype=torch.float64) for gradient in self._gradients()]
-        return torch.stack(norms).square().sum()
+        """Return the square of the norm of the gradients that this process owns; squares are added in float64."""
+        gradients = [part.gradient for part in self.parts if part.owned]
+        norms = [
+            torch.linalg.vector_norm(gradient, dtype=torch.float64) for gradient in gradients if gradient is not None
+        ]
+        return torch.stack(norms).square().sum() if norms else torch.zeros((), dtype=torch.float64)
 
     def clip(self, norm: float, largest: float) -> None:
         """Scale all gradients, whose norm is `norm`, down to the `largest` norm."""
         if norm > largest:
-            torch._foreach_mul_(self._gradients(), largest / norm)
-
-    def _gradients(self) -> list[Tensor]:
-        return [weight.grad for _, weight in self.named if weight.grad is not None]
+            gradients = [gradient for part in self.parts if (gradient := part.gradient) is not None]
+            torch._foreach_mul_(gradients, largest / norm)
 
     def step(self, lr_fraction: float) -> None:
         """Update the weights at this share of the peak learning rates, and drop the gradients."""
-        for part, peaks in zip(self.parts, self.peaks, strict=True):
-            for group, peak in zip(part.param_groups, peaks, strict=True):
+        for part in self.parts:
+            part.local.grad = part.gradient
+        for optimizer, peaks in zip(self._optimizers, self._peaks, strict=True):
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * lr_fraction
-            part.step()
+            optimizer.step()
         self.zero_grad()
 
     def zero_grad(self) -> None:
         """Drop the gradients."""
-        for _, weight in self.named:
-            weight.grad = None
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return the state as `parameter/entry` tensors: moments and step counts."""
-        return {
-            f"{name}/{entry}": torch.as_tensor(value)
-            for part in self.parts
-            for name, parameter in self.named
-            for entry, value in part.state.get(parameter, {}).items()
-        }
-
-    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore the state that `tensors` gave; a parameter without its state raises `DamagedCheckpoint`."""
-        entries: dict[str, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            name, entry = key.rsplit("/", 1)
-            entries.setdefault(name, {})[entry] = value
         for part in self.parts:
-            mine = {id(parameter) for group in part.param_groups for parameter in group["params"]}
-            for name, parameter in self.named:
-                if id(parameter) not in mine:
-                    continue
-                if name not in entries:
-                    raise DamagedCheckpoint(
-                        f"the checkpoint has no optimizer state for {name}: was the optimizer changed?"
-                    )
-                part.state[parameter] = {key: value.to(parameter.device) for key, value in entries[name].items()}
+            part.local.grad = part.parameter.grad = None
+
+    def weights(self) -> list[Piece]:
+        """Return the weights that this process holds; other processes may hold copies."""
+        return [piece for part in self.parts for piece in part.pieces(part.local.detach(), part.name)]
+
+    def state(self) -> list[Piece]:
+        """Return the moments and step counts that this process holds, as pieces of tensors `parameter/entry`."""
+        pieces: list[Piece] = []
+        for part, optimizer in [(part, optimizer) for part in self.parts for optimizer in self._optimizers]:
+            for entry, value in optimizer.state.get(part.local, {}).items():
+                cut = value.shape == part.local.shape and entry != "second"  # like its parameter
+                name = f"{part.name}/{entry}"
+                pieces += part.pieces(value, name) if cut else [whole(name, value)]
+        return pieces

@@ -156,11 +156,12 @@ def check_whole(config: RunConfig, *, device: str, sure: bool, say: Say) -> None
     say(in_one_line(plan, free_bytes=free_bytes, seconds=seconds))
 
 
-def with_micro_rows(config: RunConfig, *, device: str) -> RunConfig:
+def with_micro_rows(config: RunConfig, *, device: str, n_data: int = 1) -> RunConfig:
     """Return the configuration with `loop.micro_rows` filled in: as many as fit beside weights and optimizer.
 
     Every part of a batch is padded to so many rows: so there are no more than a batch has, in parts of about equal
-    size, and where batches grow at first no more than their smallest has, or `FULL_TOKENS`.
+    size, a part or more for each of the `n_data` processes that share it, and where batches grow at first no more than
+    their smallest has, or `FULL_TOKENS`.
     """
     schedule, n_ctx = config.schedule, config.model.n_ctx
     full, smallest = (whole_rows(n, n_ctx) for n in (schedule.batch_tokens, schedule.batch_start_tokens))
@@ -168,7 +169,7 @@ def with_micro_rows(config: RunConfig, *, device: str) -> RunConfig:
     fitting = fitting_rows(config.model, free_bytes=free_bytes, recompute=config.loop.recompute)
     most = min(fitting, max(smallest, math.ceil(FULL_TOKENS / n_ctx)))
     given = config.loop.micro_rows
-    rows = min(given, full) if given else math.ceil(full / math.ceil(full / most))
+    rows = min(given, full) if given else math.ceil(full / max(n_data, math.ceil(full / most)))
     loop = dataclasses.replace(config.loop, micro_rows=rows)
     return dataclasses.replace(config, loop=loop)
 

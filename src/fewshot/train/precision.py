@@ -23,9 +23,9 @@ class Precision:
         """The type as the configuration has it."""
         return str(self.dtype).removeprefix("torch.")
 
-    def autocast(self, device: str) -> contextlib.AbstractContextManager[object]:
+    def autocast(self, device: str, *, enabled: bool = True) -> contextlib.AbstractContextManager[object]:
         """Return the context to run forward in."""
-        if self.dtype == torch.float32:
+        if self.dtype == torch.float32 or not enabled:
             return contextlib.nullcontext()
         return torch.autocast(device, dtype=self.dtype)
 

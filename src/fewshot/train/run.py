@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from fewshot.base.config import from_plain, lay_over, to_plain, write_yaml
-from fewshot.base.dist import n_ranks
+from fewshot.base.dist import all_processes, from_first, n_ranks, rank
 from fewshot.base.errors import BadValue
 from fewshot.base.lock import hold
 from fewshot.checkpoint.folder import RunFolder
-from fewshot.checkpoint.load import find_checkpoint
+from fewshot.checkpoint.load import newest_whole
 from fewshot.checkpoint.manifest import Checkpoint
 from fewshot.corpus.sources import check_paths
-from fewshot.dataset.prepare import DataConfig, Say, build_tokens, load_tokens, make_tokenizer, measure_text
+from fewshot.dataset.prepare import DataConfig, Say, Tokens, build_tokens, load_tokens, make_tokenizer, measure_text
 from fewshot.model.machine import machine_device
-from fewshot.train.build import Setup, build
+from fewshot.train.build import build, check_layout, decide
+from fewshot.train.config import ParallelConfig
 from fewshot.train.loop import train
 from fewshot.train.metrics import StepMetrics
+from fewshot.train.parallel.mesh import layout_of
 from fewshot.train.plan import check_early, check_whole, is_sure, with_micro_rows
 from fewshot.train.resolving.resolve import RunConfig, check_sections, data_config, resolve, section, wanted_vocab
 from fewshot.train.schedule import count_steps
@@ -33,6 +37,10 @@ MAY_CHANGE = (
     "loop.precision",
     "loop.recompute",
     "loop.validate_every",
+    "parallel.dp",
+    "parallel.fsdp",
+    "parallel.pp",
+    "parallel.tp",
 )
 
 
@@ -40,43 +48,47 @@ def start(given: Mapping[str, Any], run: Path, *, say: Say) -> Iterator[StepMetr
     """Make a new run in the folder `run` from what was given and train it; yield the metrics of every step.
 
     `given` is a partial configuration: the sections of `RunConfig`, with `text` (paths) and `n_tokens` as
-    short-cuts. Values that it does not hold are chosen, and `say` is told which and why.
+    short-cuts. Values that it does not hold are chosen, and `say` is told which and why. Under torchrun every process
+    calls this; the first one alone reads text and writes files that are not its own part of a checkpoint.
     """
-    _check_is_one_process()
-    RunFolder(run).check_is_new()  # before a lock is put there, too
-    check_sections(given)
-    data = data_config(given)
-    check_early(given, data, device=machine_device())
-    _check_text(data, run)
-    with hold(run, doing="fewshot train"):
+    layout_of(from_plain(ParallelConfig, section(given, "parallel"), where="parallel"))
+    if rank() == 0:
+        RunFolder(run).check_is_new()  # before a lock is put there, too
+        check_sections(given)
+        data = data_config(given)
+        check_early(given, data, device=machine_device())
+        _check_text(data, run)
+    with _held(run, doing="fewshot train"):
         yield from start_held(given, run, say=say)
 
 
 def start_held(given: Mapping[str, Any], run: Path, *, say: Say) -> Iterator[StepMetrics]:
     """Do what `start` does, in a folder that the caller holds."""
-    folder = RunFolder(run)
-    with folder.making():
-        setup = _prepare(given, folder, say)
+    folder, say = RunFolder(run), _said_once(say)
+    with folder.making() if rank() == 0 else contextlib.nullcontext():
+        config, tokens = from_first(lambda: _prepare(given, folder, say))
+        setup = build(config, tokens, layout=layout_of(config.parallel), say=say)
+        if rank() == 0:
+            write_yaml(folder.config, to_plain(config))
     yield from train(setup, folder)
 
 
 def resume(run: Path, *, say: Say, overrides: Mapping[str, Any] | None = None) -> Iterator[StepMetrics]:
-    """Go on with the run in `run` from its newest checkpoint, or from its beginning if it has none yet."""
-    _check_is_one_process()
-    overrides = overrides or {}
-    given = set(overrides) - {"loop"} | {f"loop.{key}" for key in section(overrides, "loop")}
-    if refused := sorted(given - set(MAY_CHANGE)):
-        raise BadValue(f"{', '.join(refused)} cannot change when a run is resumed; only {', '.join(MAY_CHANGE)} can")
+    """Go on with the run in `run` from its newest checkpoint, or from its beginning if it has none yet.
+
+    Any number of processes, in any layout, goes on with what any other has done.
+    """
+    overrides, say = overrides or {}, _said_once(say)
+    _check_may_change(overrides)
     folder = RunFolder(run)
     folder.check_can_go_on()
-    with hold(run, doing="fewshot resume"):
-        plain = folder.read_config()
-        stored, config = (_run_config(layered, folder) for layered in (plain, lay_over(plain, overrides)))
-        checkpoint = _newest_checkpoint(folder)
-        tokens = load_tokens(config.data, folder.data)
+    with _held(run, doing="fewshot resume"):
+        config = from_first(lambda: _decided_again(folder, overrides, say))
+        layout = layout_of(config.parallel)
+        checkpoint = _newest_checkpoint(folder, say)
+        tokens = from_first(lambda: load_tokens(config.data, folder.data))
         say(_where_it_stands(run, checkpoint, count_steps(config.schedule, n_ctx=config.model.n_ctx)))
-        setup = build(config, tokens, checkpoint=checkpoint, say=say)
-        _store_choices(stored, setup.config, folder)
+        setup = build(config, tokens, layout=layout, checkpoint=checkpoint, say=say)
         yield from train(setup, folder, resume=checkpoint)
 
 
@@ -85,7 +97,7 @@ def read_run_config(run: Path) -> RunConfig:
     return _run_config(RunFolder(run).read_config(), RunFolder(run))
 
 
-def _prepare(given: Mapping[str, Any], run: RunFolder, say: Say) -> Setup:
+def _prepare(given: Mapping[str, Any], run: RunFolder, say: Say) -> tuple[RunConfig, Tokens]:
     """Make everything of a run but its training: its tokens, its tokenizer and its configuration, in this order."""
     data, device = data_config(given), machine_device()
     sizes = measure_text(data, say=say)
@@ -93,20 +105,50 @@ def _prepare(given: Mapping[str, Any], run: RunFolder, say: Say) -> Setup:
     tokens = build_tokens(data, sizes, tokenizer, run.data, say=say)
     n_text_tokens = sum(shard.n_tokens for shards in tokens.training for shard in shards)
     config = resolve(given, data, n_vocab=tokenizer.n_vocab, n_text_tokens=n_text_tokens, device=device, say=say)
+    layout = layout_of(config.parallel)
+    check_layout(config, layout)
     check_whole(config, device=device, sure=is_sure(given), say=say)
-    setup = build(with_micro_rows(config, device=device), tokens, say=say)
     tokenizer.save(run.tokenizer)
-    write_yaml(run.config, to_plain(setup.config))
-    return setup
+    return decide(with_micro_rows(config, device=device, n_data=layout.n_data), say=say), tokens
 
 
-def _check_is_one_process() -> None:
-    """Raise `BadValue` under torchrun: its processes would all write the same run."""
-    if n_ranks() > 1:
-        raise BadValue(
-            f"training in several processes is not supported yet, and this is one of {n_ranks()} (WORLD_SIZE): "
-            "start fewshot once, without torchrun"
-        )
+def _decided_again(run: RunFolder, overrides: Mapping[str, Any], say: Say) -> RunConfig:
+    """Return the configuration that a run goes on with; what was chosen anew is stored in config.yaml."""
+    plain = run.read_config()
+    stored, config = (_run_config(layered, run) for layered in (plain, lay_over(plain, overrides)))
+    if "parallel" not in overrides:
+        config = dataclasses.replace(config, parallel=_layout_here(stored.parallel, say))
+    check_layout(config, layout_of(config.parallel))
+    config = decide(config, say=say)
+    _store_choices(stored, config, run)
+    return config
+
+
+def _layout_here(stored: ParallelConfig, say: Say) -> ParallelConfig:
+    """Return the layout that a run had, or, where the processes are not as many, one that spreads it over all."""
+    n, sizes = n_ranks(), [stored.dp, stored.fsdp or 1, stored.tp, stored.pp]
+    if math.prod(sizes) == n or (stored.fsdp is None and n % math.prod(sizes) == 0):
+        return stored
+    say(f"parallel: fsdp over {n} processes; the run had {math.prod(sizes)} (--parallel.fsdp, tp, pp)")
+    return ParallelConfig(exact=stored.exact)
+
+
+def _check_may_change(overrides: Mapping[str, Any]) -> None:
+    """Raise `BadValue` for what cannot change when a run is resumed."""
+    given = {name for name in overrides if name not in ("loop", "parallel")}
+    given |= {f"{name}.{key}" for name in ("loop", "parallel") for key in section(overrides, name)}
+    if refused := sorted(given - set(MAY_CHANGE)):
+        raise BadValue(f"{', '.join(refused)} cannot change when a run is resumed; only {', '.join(MAY_CHANGE)} can")
+
+
+def _held(run: Path, *, doing: str) -> contextlib.AbstractContextManager[None]:
+    """Return the block in which the first process holds the run's folder, for all of them."""
+    return hold(run, doing=doing) if rank() == 0 else contextlib.nullcontext()
+
+
+def _said_once(say: Say) -> Say:
+    """Return `say` for the first process, silence for the others."""
+    return say if rank() == 0 else lambda line: None
 
 
 def _check_text(data: DataConfig, run: Path) -> None:
@@ -121,11 +163,17 @@ def _run_config(plain: Mapping[str, Any], run: RunFolder) -> RunConfig:
     return from_plain(RunConfig, plain, where=str(run.config))
 
 
-def _newest_checkpoint(run: RunFolder) -> Checkpoint | None:
-    """Return the newest checkpoint; None only if there is nothing that might be one."""
+def _newest_checkpoint(run: RunFolder, say: Say) -> Checkpoint | None:
+    """Return the newest whole checkpoint; None only if there is nothing that might be one. Every process must call it.
+
+    `say` is told if newer ones are damaged.
+    """
     if not run.checkpoint_folders() and not any(run.checkpoints.glob("[!.]*")):
         return None
-    return find_checkpoint(run.path)
+    checkpoint, damage = newest_whole(run, processes=all_processes())
+    if damage:
+        say(f"{damage}; going on from step {checkpoint.step:,} instead")
+    return checkpoint
 
 
 def _where_it_stands(run: Path, checkpoint: Checkpoint | None, n_steps: int) -> str:

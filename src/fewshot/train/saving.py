@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from fewshot.base.config import cast, from_plain
 from fewshot.base.errors import BadValue, DamagedCheckpoint, Diverged, NotFinite
 from fewshot.base.interrupt import StopRequest
 from fewshot.checkpoint.folder import RunFolder
-from fewshot.checkpoint.manifest import Checkpoint
-from fewshot.checkpoint.save import discard, save
-from fewshot.dataset.loader import load_batch, validation_batches
-from fewshot.dataset.pack import Packed
-from fewshot.model.gpt import GPT
+from fewshot.checkpoint.manifest import TRAINING, WEIGHTS, Checkpoint
+from fewshot.checkpoint.writer import Writer
+from fewshot.dataset.loader import Batch, ValidationBatches, load_batch
 from fewshot.train.build import Setup
 from fewshot.train.config import OptimizerConfig
-from fewshot.train.metrics import StepMetrics
+from fewshot.train.metrics import MetricsFile, StepMetrics
+from fewshot.train.parallel.sharded import micro_batches_of
 from fewshot.train.schedule import Step
-from fewshot.train.step import loss_of
+from fewshot.train.step import Gradient, gradient_of, losses_of, totals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +32,7 @@ class Guard:
 
     run: RunFolder
     optimizer: OptimizerConfig
+    settle: Callable[[], None] = lambda: None  # waits for the checkpoint that is being written
 
     def check(self, what: str, value: float, *, step: int, updated: bool) -> None:
         """Raise `Diverged` unless `value`, which is `what` of this step, is a finite number.
@@ -43,6 +44,7 @@ class Guard:
 
     def diverged(self, what: str, *, step: int, updated: bool) -> Diverged:
         """Return the error that tells `what` is not finite in this step, before or after the weights were `updated`."""
+        self.settle()
         checkpoints = self.run.checkpoint_folders()
         last = f"the last good checkpoint is {checkpoints[-1]}" if checkpoints else "there is no earlier checkpoint"
         where = "" if checkpoints else f", in a new folder or after deleting {self.run.path}"
@@ -68,25 +70,30 @@ class Saver:
     run: RunFolder
     setup: Setup
     guard: Guard
+    writer: Writer
 
     def save(self, metrics: StepMetrics, step: Step) -> Path:
-        """Write the checkpoint of this step and return its folder; weights of no use raise `Diverged`."""
-        loss, norm = loss_of_first_row(self.setup, step)
-        self.guard.check("the loss after the update", loss, step=metrics.step, updated=True)
-        self.guard.check("the gradient's norm after the update", norm, step=metrics.step, updated=True)
+        """Start to write the checkpoint of this step and return its folder; weights of no use raise `Diverged`.
+
+        What training changes after this call is not in it. `writer` waits for it.
+        """
+        after = gradient_of_first_row(self.setup, step)
+        self.guard.check("the loss after the update", after.loss, step=metrics.step, updated=True)
+        self.guard.check("the gradient's norm after the update", after.norm, step=metrics.step, updated=True)
         counters = {
             "rows": step.end_row,
             "tokens": metrics.tokens,
             "seconds": metrics.seconds,
             "report": asdict(metrics),  # its line in metrics.jsonl is written later
         }
+        content = {WEIGHTS: self.setup.optimizers.weights(), TRAINING: self.setup.optimizers.state()}
         try:
-            return save(
-                self.run.path,
-                self.setup.model,
+            return self.writer.start(
+                content,
                 step=metrics.step,
+                config=self.setup.config.model,
                 counters=counters,
-                training=self.setup.optimizers.tensors(),
+                is_final=not self.validation_is_due(metrics.step, metrics.n_steps),
             )
         except NotFinite as error:
             raise self.guard.diverged(str(error), step=metrics.step, updated=True) from None
@@ -101,24 +108,25 @@ class Saver:
 
         A loss that is not finite deletes the checkpoint at `path`, which is of this very step.
         """
-        validation, loop = self.setup.validation, self.setup.config.loop
+        validation = self.setup.validation
         assert validation is not None
-        loss = validation_loss(
-            self.setup.model,
-            validation,
-            n_rows=loop.micro_rows or 1,
-            max_rows=loop.validate_rows,
-            document_masking=loop.document_masking,
-            stop=stop,
-        )
+        loss = validation_loss(self.setup, stop)
         if loss is None:
             return metrics
         if path is not None and not math.isfinite(loss):
-            discard(path)
+            self.writer.discard()
         self.guard.check("the validation loss", loss, step=metrics.step, updated=True)
+        self.writer.keep()
         n_bytes = sum(shard.n_bytes for shard in validation.shards)
         bits = loss * validation.n_tokens / n_bytes / math.log(2)
         return replace(metrics, val_loss=loss, val_bits_per_byte=bits)
+
+    def keep_metrics_until(self, step: int, checkpoint: Checkpoint | None) -> StepMetrics | None:
+        """Drop the lines of metrics.jsonl that come after `step`; return what `unlogged` does of its checkpoint."""
+        written = MetricsFile(self.run.metrics)
+        unlogged = None if checkpoint is None else self.unlogged(checkpoint, written.rows)
+        written.keep_until(step if unlogged is None else step - 1)
+        return unlogged
 
     def unlogged(self, checkpoint: Checkpoint, rows: Iterable[Mapping[str, Any]]) -> StepMetrics | None:
         """Return the metrics of a checkpoint's step if the process ended before `rows` had their line or validation."""
@@ -145,44 +153,44 @@ def counters_of(checkpoint: Checkpoint) -> tuple[int, float]:
         raise DamagedCheckpoint(f"{checkpoint.path}: {error}") from None
 
 
-def loss_of_first_row(setup: Setup, step: Step) -> tuple[float, float]:
-    """Return the loss of the first row of a step's batch and its gradient's norm, without dropout.
+def gradient_of_first_row(setup: Setup, step: Step) -> Gradient:
+    """Return the loss of the first row of a step's batch and its gradient's norm, in float32 and without dropout.
 
     They show whether the weights are of use: finite weights may be so huge that these are not finite.
     """
-    model, masking = setup.model.eval(), setup.config.loop.document_masking
-    batch = load_batch(setup.mixture, first_row=step.first_row, n_rows=1, with_documents=masking)
+    setup.model.eval()
+    masking = setup.config.loop.document_masking
+
+    def batch_of(number: int) -> Batch:
+        n_rows = 1 if number == 0 else 0
+        return load_batch(setup.mixture, first_row=step.first_row, n_rows=n_rows, padded_to=1, with_documents=masking)
+
     with torch.compiler.set_stance("force_eager"):  # another shape than in training: not worth compiling for
-        loss = loss_of(model, batch, n_tokens=batch.targets.numel())
-        loss.backward()
-    norm = setup.optimizers.squared_norm().sqrt()
+        gradient = gradient_of(setup, batch_of, 1, n_tokens=setup.config.model.n_ctx)
     setup.optimizers.zero_grad()
-    return loss.item(), norm.item()
+    return gradient
 
 
-@torch.no_grad()
-def validation_loss(
-    model: GPT,
-    validation: Packed,
-    *,
-    n_rows: int,
-    max_rows: int | None = None,
-    document_masking: bool = False,
-    stop: StopRequest | None = None,
-) -> float | None:
+def validation_loss(setup: Setup, stop: StopRequest | None = None) -> float | None:
     """Return mean nats a token over the validation rows, each token predicted once; None if stopped.
 
-    Computed in float32, `n_rows` rows at a time.
+    Computed in float32, `micro_rows` rows at a time, by all processes together.
     """
-    was_training = model.training
-    model.eval()
-    total, count = 0.0, 0
-    batches = validation_batches(validation, n_rows=min(n_rows, 64), max_rows=max_rows, with_documents=document_masking)
+    loop, layout = setup.config.loop, setup.layout
+    assert setup.validation is not None
+    setup.model.eval()
+    batches = ValidationBatches(
+        setup.validation,
+        n_rows=min(loop.micro_rows or 1, 64),
+        max_rows=loop.validate_rows,
+        with_documents=loop.document_masking,
+    )
+    mine = micro_batches_of(layout, len(batches))
+    losses: list[Tensor] = []
     with torch.compiler.set_stance("force_eager"):  # other shapes than in training: not worth compiling for
-        for batch in batches:
-            if stop is not None and stop.asked:
+        for first in range(0, len(mine), layout.pp):  # all stages are busy
+            if stop is not None and layout.any(stop.asked):
                 return None
-            total += loss_of(model, batch, n_tokens=1).item()
-            count += batch.targets.numel()
-    model.train(was_training)
-    return total / count
+            losses += losses_of(setup, batches.__getitem__, mine[first : first + layout.pp], n_tokens=1, backward=False)
+    total, _ = totals(setup, losses, mine)
+    return total / batches.n_targets

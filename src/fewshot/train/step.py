@@ -1,39 +1,68 @@
 """One optimizer step in two halves: the gradient of a batch, then the update.
 
-Between them stands one small all-reduce, so that all processes know the same loss and the same norm before any weight
-changes. A step is a function of (seed, step): nothing here depends on which process works which rows.
+Between them stands one small exchange, so that all processes know the same loss and the same norm before any weight
+changes. A step is a function of (seed, step): what it computes does not depend on which process works which rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from fewshot.base.rng import seed_of
 from fewshot.dataset.loader import Batch, load_batch
 from fewshot.model.gpt import GPT
 from fewshot.train.build import Setup
+from fewshot.train.parallel.exact import add_up_in_order, squares_by_row
+from fewshot.train.parallel.sharded import add_up, micro_batches_of
+from fewshot.train.parallel.stages import add_tied_gradients
 from fewshot.train.schedule import Step
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gradient:
-    """What is known of a batch's gradient before the update."""
+    """What is known of a batch's gradient before the update; the same on all processes."""
 
     loss: float  # nats a token
     norm: float  # of all gradients together, before clipping
-    stop: bool  # whether some process was asked to stop
 
 
-def compute_gradient(setup: Setup, step: Step, *, stop: bool = False) -> Gradient:
-    """Leave the gradient of the step's batch in the parameters, and return its loss and norm over all processes."""
+def compute_gradient(setup: Setup, step: Step) -> Gradient:
+    """Leave the gradient of the step's batch in the parameters; return its loss and norm."""
     setup.model.train()
-    losses = torch.stack(list(_losses(setup, step)))
-    squares = setup.optimizers.squared_norm()
-    total, square, votes = torch.stack([losses.sum(), squares, losses.new_tensor(float(stop))]).tolist()
-    return Gradient(loss=total, norm=square**0.5, stop=votes > 0)
+    loop = setup.config.loop
+    rows = loop.micro_rows
+    assert rows is not None, "start has resolved it"
+
+    def micro_batch(number: int) -> Batch:
+        return load_batch(
+            setup.mixture,
+            first_row=step.first_row + number * rows,
+            n_rows=max(0, min(rows, step.n_rows - number * rows)),
+            padded_to=rows,
+            with_documents=loop.document_masking,
+        )
+
+    n_tokens = step.n_rows * setup.config.model.n_ctx
+    return gradient_of(setup, micro_batch, math.ceil(step.n_rows / rows), n_tokens=n_tokens)
+
+
+def gradient_of(setup: Setup, batch_of: Callable[[int], Batch], n: int, *, n_tokens: int) -> Gradient:
+    """Leave the gradient of the mean loss over `n` batches, which have `n_tokens` targets together, in the parameters.
+
+    `batch_of` is also asked for some beyond the last, which are to count nothing.
+    """
+    mine = micro_batches_of(setup.layout, n)
+    losses = losses_of(setup, batch_of, mine, n_tokens=n_tokens, backward=True)
+    add_tied_gradients(setup.model, setup.layout)
+    exact = setup.layout.exact
+    squares = squares_by_row(setup.optimizers.parts) if exact else setup.optimizers.squared_norm()[None]
+    loss, square = totals(setup, losses, mine, squares)
+    return Gradient(loss=loss, norm=math.sqrt(square))
 
 
 def update(setup: Setup, step: Step, gradient: Gradient) -> None:
@@ -42,39 +71,60 @@ def update(setup: Setup, step: Step, gradient: Gradient) -> None:
     setup.optimizers.step(step.lr_fraction)
 
 
-def _losses(setup: Setup, step: Step) -> Iterator[torch.Tensor]:
-    """Yield each micro-batch's share of the loss, once its gradient has been added."""
-    n_tokens = step.n_rows * setup.config.model.n_ctx
-    for batch in micro_batches(setup, step):
-        with setup.precision.autocast(setup.model.wpe.weight.device.type):
-            loss = loss_of(setup.model, batch, n_tokens=n_tokens, seed=setup.config.loop.seed)
-        loss.backward()
-        yield loss.detach().double()
+def losses_of(
+    setup: Setup, batch_of: Callable[[int], Batch], mine: Sequence[int], *, n_tokens: int, backward: bool
+) -> list[Tensor]:
+    """Return the losses of the batches with these numbers, each divided by `n_tokens`; `backward` adds gradients.
 
-
-def micro_batches(setup: Setup, step: Step) -> Iterator[Batch]:
-    """Yield the batch in parts of `micro_rows` rows; the last is padded with rows that count nothing."""
-    loop = setup.config.loop
-    assert loop.micro_rows is not None, "start has resolved it"
-    for first in range(0, step.n_rows, loop.micro_rows):
-        yield load_batch(
-            setup.mixture,
-            first_row=step.first_row + first,
-            n_rows=min(loop.micro_rows, step.n_rows - first),
-            padded_to=loop.micro_rows,
-            with_documents=loop.document_masking,
-        )
-
-
-def loss_of(model: GPT, batch: Batch, *, n_tokens: int, seed: int = 0) -> torch.Tensor:
-    """Return a batch's share of the mean loss over `n_tokens` targets, in nats.
-
-    In training, dropout is keyed by (seed, row).
+    Every process calls it with equally many numbers. A model in evaluation mode computes in float32.
     """
-    device = model.wpe.weight.device
-    keys = None
-    if model.training and model.config.dropout > 0:
-        keys = torch.tensor([seed_of("dropout", seed, batch.first_row + i) for i in range(len(batch.tokens))])
+    model, seed = setup.model, setup.config.loop.seed
+    device = next(model.parameters()).device.type
+
+    def loss_of_batch(number: int) -> Tensor:
+        with setup.precision.autocast(device, enabled=model.training):
+            return loss_of(model, batch_of(number), n_tokens=n_tokens, seed=seed)
+
+    if setup.pipeline is not None:
+        batches = [batch_of(number) for number in mine]
+        keys = [dropout_keys(model, batch, seed) for batch in batches]
+        with setup.precision.autocast(device, enabled=model.training):
+            return setup.pipeline.losses(batches, keys, n_tokens=n_tokens, backward=backward)
+    if not backward:
+        with torch.no_grad():
+            return [loss_of_batch(number) for number in mine]
+    if setup.layout.exact:
+        return list(add_up_in_order(loss_of_batch, mine, setup.optimizers.parts))
+    return list(add_up(loss_of_batch, mine, setup.groups))
+
+
+def loss_of(model: GPT, batch: Batch, *, n_tokens: int, seed: int = 0) -> Tensor:
+    """Return a batch's share of the mean loss over `n_tokens` targets, in nats."""
+    device = next(model.parameters()).device
     documents = None if batch.documents is None else batch.documents.to(device, non_blocking=True)
     tokens, targets = (part.to(device, non_blocking=True) for part in (batch.tokens, batch.targets))
+    keys = dropout_keys(model, batch, seed)
     return model.loss(tokens, targets, documents, n_tokens=n_tokens, dropout_keys=keys)
+
+
+def dropout_keys(model: GPT, batch: Batch, seed: int) -> Tensor | None:
+    """Return what the dropout of each row depends on, its number in the run; None if there is no dropout."""
+    if not model.training or model.config.dropout == 0:
+        return None
+    return torch.tensor([seed_of("dropout", seed, batch.first_row + i) for i in range(len(batch.tokens))])
+
+
+def totals(
+    setup: Setup, losses: Sequence[Tensor], mine: Sequence[int], others: Tensor | None = None
+) -> tuple[float, float]:
+    """Return the sum of the losses of all processes, and that of `others`, a vector of one length everywhere.
+
+    One exchange. Each loss is counted by one process and all are added in the order of their numbers.
+    """
+    n = len(mine) * setup.layout.n_data
+    by_number = torch.zeros(n, dtype=torch.float64)
+    if setup.layout.counts_loss:
+        by_number[list(mine)] = torch.stack(list(losses)).double().cpu()
+    joined = by_number if others is None else torch.cat([by_number, others.double().cpu()])
+    added = setup.layout.total(joined)
+    return float(added[:n].sum()), float(added[n:].sum())

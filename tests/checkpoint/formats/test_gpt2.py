@@ -67,7 +67,6 @@ def test_mingpt_computes_the_same_logits_and_the_same_at_every_stage(
     model = from_gpt2_state(weights, n_heads=3)
     first = model.h[0]
     stages = {
-        "x": model.drop,
         "ln1": first.ln_1,
         "qkv": first.attn.c_attn,
         "yProj": first.attn.c_proj,
@@ -79,7 +78,7 @@ def test_mingpt_computes_the_same_logits_and_the_same_at_every_stage(
         "block2": model.h[2],
         "ln_f": model.ln_f,
     }
-    inputs = {"y": first.attn.c_proj, "gelu": first.mlp.c_proj, "attnResid": first.ln_2}
+    inputs = {"x": first, "y": first.attn.c_proj, "gelu": first.mlp.c_proj, "attnResid": first.ln_2}
     seen: dict[str, Tensor] = {}
     for name, module in stages.items():
         module.register_forward_hook(lambda m, given, made, name=name: seen.update({name: made}))

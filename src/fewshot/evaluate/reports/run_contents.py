@@ -9,12 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fewshot.base.errors import BadFile
-from fewshot.base.files import read_json
+from fewshot.base.errors import BadFile, FewshotError
 from fewshot.base.log import note
 from fewshot.checkpoint.data import read_data_config
 from fewshot.checkpoint.folder import RunFolder
-from fewshot.checkpoint.manifest import MANIFEST, WEIGHTS, Checkpoint
+from fewshot.checkpoint.manifest import Checkpoint, read_unverified
 from fewshot.dataset.prepare import Tokens, load_validation, validation_rows
 from fewshot.evaluate.models.gpt import GPTLanguageModel
 from fewshot.evaluate.reports.figures import Metrics
@@ -71,9 +70,9 @@ def _weights_by_step(checkpoint: Checkpoint) -> dict[int, str]:
     weights = {checkpoint.step: checkpoint.weights}
     for path in RunFolder(checkpoint.path.parent.parent).checkpoint_folders():
         try:
-            manifest = read_json(path / MANIFEST)
-            weights.setdefault(manifest["step"], manifest["files"][WEIGHTS]["sha256"])
-        except (BadFile, KeyError, TypeError):  # a damaged one is no reason not to report on the others
+            other = read_unverified(path)
+            weights.setdefault(other.step, other.weights)
+        except FewshotError:  # a damaged one is no reason not to report on the others
             continue
     return weights
 

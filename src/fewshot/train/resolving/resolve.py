@@ -20,19 +20,20 @@ from fewshot.model.machine import matmul_flops_per_second
 from fewshot.model.plan import n_parameters
 from fewshot.model.presets import PRESETS, PUBLISHED, SPARSE_TRANSFORMERS
 from fewshot.tokenizer.bpe import check_size
-from fewshot.train.config import LoopConfig, OptimizerConfig, ScheduleConfig
+from fewshot.train.config import LoopConfig, OptimizerConfig, ParallelConfig, ScheduleConfig
 from fewshot.train.optim import OPTIMIZERS
 from fewshot.train.resolving.overrides import MODEL_SIZES, SPELLINGS, at_home, one_spelling, paths, section
 from fewshot.train.resolving.recipes import Recipe, optimizer_for, recipe_for, schedule_for
 from fewshot.train.schedule import about_clocks, whole_rows
 
-SECTIONS = ("preset", *SPELLINGS, "data", "model", "schedule", "optimizer", "loop", "yes")
+SECTIONS = ("preset", *SPELLINGS, "data", "model", "schedule", "optimizer", "loop", "parallel", "yes")
 KINDS: dict[str, Any] = {
     "data": DataConfig,
     "model": GPTConfig,
     "schedule": ScheduleConfig,
     "optimizer": OptimizerConfig,
     "loop": LoopConfig,
+    "parallel": ParallelConfig,
 }
 SIZES = ("tiny-1m", "tiny-4m", "tiny-10m", "tiny-30m", "gpt3-small")  # what may be chosen where no model is named
 TOKENS_PER_PARAMETER = 20  # compute-optimal: Hoffmann et al. 2022
@@ -51,6 +52,7 @@ class RunConfig:
     schedule: ScheduleConfig
     optimizer: OptimizerConfig
     loop: LoopConfig
+    parallel: ParallelConfig = dataclasses.field(default_factory=ParallelConfig)
 
     def __post_init__(self) -> None:
         alike = self.model.qk_width == self.model.head_width
@@ -148,6 +150,7 @@ def resolve(
         schedule=_schedule(section(given, "schedule"), recipe, n_tokens=n_tokens, n_ctx=model.n_ctx, say=say),
         optimizer=from_plain(OptimizerConfig, lay_over(optimizer, section(given, "optimizer")), where="optimizer"),
         loop=from_plain(LoopConfig, section(given, "loop"), where="loop"),
+        parallel=from_plain(ParallelConfig, section(given, "parallel"), where="parallel"),
     )
     say(f"model: {_name_of(model, preset)}; {n_model:,} parameters, {model.n_layers} layers, attention {model.pattern}")
     say(
