@@ -107,7 +107,7 @@ class Marks:
 
     def after_update(self, setup: Setup) -> None:
         """Note the moments, and the most that the step held."""
-        self.measured["optimizer"] = sum(_local(tensor).nbytes for tensor in setup.optimizers.tensors().values())
+        self.measured["optimizer"] = sum(piece.tensor.nbytes for piece in setup.optimizers.state())
         self.measured["peak"] = resident("VmHWM") - self.base
 
 
