@@ -14,12 +14,14 @@ from typing import Any
 
 import torch
 
+from fewshot.base.config import from_plain
 from fewshot.model import gpt
 from fewshot.model.config import GPTConfig
 from fewshot.train import loop, run
 from fewshot.train.build import Setup
 from fewshot.train.config import OptimizerConfig
 from fewshot.train.optim import Optimizers
+from fewshot.train.parallel import stages
 
 N_STEPS = 2  # the second is measured: the first makes the moments
 # Every block of 64 KB and more is mapped by itself and unmapped when freed; smaller ones are too few to matter.
@@ -29,10 +31,13 @@ QUIET = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "
 def measure_run(given: dict[str, Any], folder: Path) -> dict[str, int]:
     """Train for two steps in a new folder and return bytes by kind, in the last step, on this process.
 
-    `weights`, `gradients` and `optimizer` are sums over tensors. `held`, what the first forward pass leaves when its
-    loss begins, and `peak`, the most at one moment, are resident memory beyond that before a model was there.
+    `weights` and `moments` are sums over tensors; so are `gradients`, but under FSDP, which keeps them elsewhere until
+    they are added, they are what more is resident when the second loss of the step begins than when the first does.
+    `activations` is what the first forward pass adds until its loss begins; a stage without a loss has none. `peak` is
+    the most that is resident at a moment, beyond what was before there was a model; `beside` is the part of it that is
+    there between two steps and is neither weights nor moments, such as places for what other processes send.
     """
-    _warm_up()
+    _warm_up(given)
     marks = Marks()
     originals = run.build, loop.compute_gradient, loop.update, gpt.mean_cross_entropy
 
@@ -54,27 +59,33 @@ def measure_run(given: dict[str, Any], folder: Path) -> dict[str, int]:
         marks.before_loss()
         return originals[3](*args, **kwargs)
 
-    names = ((run, "build"), (loop, "compute_gradient"), (loop, "update"), (gpt, "mean_cross_entropy"))
-    for (module, name), wrapper in zip(names, (build, compute_gradient, update, loss), strict=True):
+    replaced = (
+        (run, "build", build),
+        (loop, "compute_gradient", compute_gradient),
+        (loop, "update", update),
+        (gpt, "mean_cross_entropy", loss),
+        (stages, "mean_cross_entropy", loss),
+    )
+    for module, name, wrapper in replaced:
         setattr(module, name, wrapper)
-    try:
-        reports = run.start(given, folder, say=lambda line: None)
-        for _ in range(N_STEPS):
-            next(reports)
-        return marks.measured
-    finally:
-        for (module, name), original in zip(names, originals, strict=True):
-            setattr(module, name, original)
+    reports = run.start(given, folder, say=lambda line: None)
+    for _ in range(N_STEPS):
+        next(reports)
+    return marks.measured
 
 
-def _warm_up() -> None:
-    """Load what the first step loads: libraries and their code would count as memory of the run."""
-    model = gpt.GPT(GPTConfig(n_layers=1, d_model=64, n_heads=2, n_ctx=64, n_vocab=97))
+def _warm_up(given: dict[str, Any]) -> None:
+    """Load what the first step loads: code, and kernels for these sizes, would count as memory of the run."""
+    config = from_plain(GPTConfig, {**given["model"], "n_layers": 1}, where="model")
+    loop = given["loop"]
+    model = gpt.GPT(config)
+    model.recompute = loop["recompute"]
     optimizers = Optimizers(model, OptimizerConfig())
-    tokens = torch.randint(97, (2, 64))
-    for enabled in (False, True):
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
-            model.loss(tokens, tokens).backward()
+    tokens = torch.randint(config.n_vocab, (loop["micro_rows"], config.n_ctx))
+    for _ in range(2):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=loop["precision"] == "bfloat16"):
+            loss = model.loss(tokens, tokens)
+        loss.backward()
     optimizers.step(1.0)
 
 
@@ -83,6 +94,7 @@ class Marks:
 
     def __init__(self) -> None:
         self.base = self.started = 0
+        self.losses: list[int] = []
         self.measured: dict[str, int] = {}
 
     def before_model(self) -> None:
@@ -92,23 +104,28 @@ class Marks:
     def before_step(self) -> None:
         """Start the high-water mark again."""
         Path("/proc/self/clear_refs").write_text("5")
-        self.started = resident("VmRSS")
-        self.measured = {}
+        self.started, self.losses = resident("VmRSS"), []
 
     def before_loss(self) -> None:
-        """Note what the first forward pass of a step holds; a stage of a pipeline may have no loss."""
-        self.measured.setdefault("held", resident("VmRSS") - self.started)
+        """Note what there is when a loss begins; a stage of a pipeline may have none."""
+        self.losses.append(resident("VmRSS"))
 
     def after_gradient(self, setup: Setup) -> None:
         """Note the tensors that last."""
         weights = list(setup.model.parameters())
-        self.measured["weights"] = sum(_local(weight).nbytes for weight in weights)
-        self.measured["gradients"] = sum(_local(weight.grad).nbytes for weight in weights if weight.grad is not None)
+        gradients = [_local(weight.grad).nbytes for weight in weights if weight.grad is not None]
+        self.measured = {
+            "weights": sum(_local(weight).nbytes for weight in weights),
+            "gradients": self.losses[1] - self.losses[0] if setup.groups and self.losses else sum(gradients),
+            "moments": sum(piece.tensor.nbytes for piece in setup.optimizers.state()),
+        }
+        if self.losses:
+            self.measured["activations"] = self.losses[0] - self.started
 
     def after_update(self, setup: Setup) -> None:
-        """Note the moments, and the most that the step held."""
-        self.measured["optimizer"] = sum(piece.tensor.nbytes for piece in setup.optimizers.state())
+        """Note the most that the step held, and what stays of it that is neither weights nor moments."""
         self.measured["peak"] = resident("VmHWM") - self.base
+        self.measured["beside"] = self.started - self.base - self.measured["weights"] - self.measured["moments"]
 
 
 def _local(tensor: torch.Tensor) -> torch.Tensor:

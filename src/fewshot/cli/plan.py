@@ -132,9 +132,12 @@ def _print_run(plan: ClusterPlan) -> None:
         f"{plan.name}, {plan.n_parameters:,} parameters, on {plan.n_gpus:,} x {plan.gpu} "
         f"({in_bytes(plan.memory_bytes)}, {plan.peak_flops / 1e12:,.0f} TFLOP/s in bfloat16)"
     )
-    print(f"layout: {plan.chosen.layout.text}; {work.optimizer}, {work.precision}, recompute {work.recompute}")
+    print(
+        f"layout: {plan.chosen.layout.text}; {work.optimizer}, {work.precision}, "
+        f"{'blocks are recomputed' if work.recompute else 'no recomputation'}"
+    )
     print(f"options: {plan.chosen.options}")
-    where = "" if plan.chosen.layout.pp == 1 else f", stage {memory.stage + 1} of {plan.chosen.layout.pp}"
+    where = "" if plan.chosen.layout.pp == 1 else f", stage {memory.stage + 1}/{plan.chosen.layout.pp}"
     rows = [(name, in_bytes(n)) for name, n in memory.kinds.items()]
     print_table(
         ("kind", "bytes"),
@@ -143,10 +146,10 @@ def _print_run(plan: ClusterPlan) -> None:
     )
     print(
         f"time: {in_words(plan.seconds)} for {plan.n_tokens:,} tokens in {plan.n_steps:,} steps of "
-        f"{plan.batch_tokens:,}, if the GPUs reach {plan.mfu:.0%} of their peak (--mfu; an assumption)"
+        f"{plan.batch_tokens:,}, if the GPUs reach {plan.mfu:.0%} of their stated peak (an assumption: --mfu)"
     )
     print(
-        f"a step: {work.n_micro:,} forward passes of {work.micro_rows} rows"
+        f"a step: {work.n_micro:,} forward passes (--loop.micro_rows {work.micro_rows})"
         + (f", the pipeline idle for {plan.idle:.0%} of it" if plan.idle else "")
     )
     weights, moments = plan.checkpoint_weight_bytes, plan.checkpoint_optimizer_bytes

@@ -7,26 +7,25 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fewshot.base.config import cast
+from fewshot.base.dist import n_local_ranks
 from fewshot.base.errors import check
 from fewshot.base.machine import check_fits, in_bytes
 from fewshot.base.text import in_words
 from fewshot.dataset.prepare import DataConfig, Say
-from fewshot.model.footprint.activations import recompute_name
-from fewshot.model.footprint.layout import Layout
-from fewshot.model.footprint.memory import Footprint, Work, footprint, state_bytes
+from fewshot.model.footprint.memory import Footprint, Work, stage_footprints
 from fewshot.model.footprint.parameters import n_parameters
 from fewshot.model.machine import free_memory_bytes, matmul_flops_per_second
+from fewshot.train.parallel.mesh import Layout, layout_of
 from fewshot.train.precision import choose_precision, fitting_rows
 from fewshot.train.resolving.overrides import one_spelling, section
 from fewshot.train.resolving.resolve import EFFICIENCY, EXAMPLE, RunConfig, resolve
 from fewshot.train.schedule import count_steps, whole_rows
 
-ALONE = Layout()
 MAX_DAYS = 30  # a run that takes longer needs a yes
 BLOCK_SECONDS = (
     0.5e-3  # that one block takes of a step however narrow it is: the calls themselves, forward and backward
@@ -38,12 +37,12 @@ QUICK_FLOPS = 1e11  # seconds on any machine: not worth measuring its speed
 
 @dataclass(frozen=True, kw_only=True)
 class RunPlan:
-    """The least that one run needs."""
+    """The least that one run needs of the memory that its processes on one device share."""
 
     n_parameters: int
-    layout: Layout
+    n_processes: int  # of the whole run
     work: Work  # how a step is computed: of `loop.micro_rows`, or one row at a time where that is not given
-    memory: Footprint  # of one process: the fullest stage
+    memories: tuple[Footprint, ...]  # of the processes that share a memory: on a CPU those of a machine, else one
     batch_bytes: int  # the tokens of one step
     n_tokens: int
     n_steps: int  # about: the batch taken at its full size
@@ -52,44 +51,55 @@ class RunPlan:
 
     @property
     def state_bytes(self) -> int:
-        """Weights, gradients and what the optimizer keeps, on one process."""
-        return self.memory.weights + self.memory.gradients + self.memory.optimizer
+        """Weights, gradients and what the optimizer keeps."""
+        return sum(_state_of(memory) for memory in self.memories)
 
     @property
     def pass_bytes(self) -> int:
-        """All else that a step takes on one process: activations, the loss, copies, communication."""
-        return max(0, self.memory.peak - self.state_bytes)
+        """All else that a step takes: activations, the loss, copies, communication."""
+        return sum(max(0, memory.peak - _state_of(memory)) for memory in self.memories)
 
     @property
     def n_bytes(self) -> int:
-        """Everything together, on one process."""
+        """Everything together."""
         return self.state_bytes + self.pass_bytes + self.batch_bytes
 
 
-def plan_run(config: RunConfig, *, device: str = "cpu", layout: Layout = ALONE) -> RunPlan:
-    """Return what a run needs, by arithmetic, on each process of a layout."""
-    model, loop, n_tokens = config.model, config.loop, config.schedule.n_tokens
+def _state_of(memory: Footprint) -> int:
+    return memory.weights + memory.gradients + memory.moments
+
+
+def plan_run(config: RunConfig, *, device: str = "cpu") -> RunPlan:
+    """Return what a run needs, by arithmetic, where processes are as many and laid out as they are now."""
+    model, loop, n_tokens, layout = config.model, config.loop, config.schedule.n_tokens, layout_of(config.parallel)
     n_rows = whole_rows(config.schedule.batch_tokens, model.n_ctx)
     n_steps = math.ceil(n_tokens / (n_rows * model.n_ctx))
     micro_rows = min(loop.micro_rows or 1, n_rows)
     work = Work(
         micro_rows=micro_rows,
-        n_micro=math.ceil(n_rows / (micro_rows * layout.n_readers)),
-        recompute=recompute_name(loop.recompute),
+        n_micro=math.ceil(n_rows / (micro_rows * layout.n_data)),
+        recompute=loop.recompute,
         precision=choose_precision(loop.precision, device, d_model=model.d_model).name,
         optimizer=config.optimizer.name,
     )
     return RunPlan(
         n_parameters=n_parameters(model),
-        layout=layout,
+        n_processes=layout.n_processes,
         work=work,
-        memory=footprint(model, layout, work),
+        memories=_sharing(stage_footprints(model, layout, work), layout, device),
         batch_bytes=n_rows * 2 * 8 * (model.n_ctx + 1),  # read and copied, 8 bytes a token
         n_tokens=n_tokens,
         n_steps=n_steps,
         flops=6.0 * n_parameters(model) * n_tokens,
         block_seconds=n_steps * model.n_layers * BLOCK_SECONDS,
     )
+
+
+def _sharing(stages: Sequence[Footprint], layout: Layout, device: str) -> tuple[Footprint, ...]:
+    """Return what the processes take that share the memory of one device: the first machine, or the fullest GPU."""
+    if device != "cpu":
+        return (max(stages, key=lambda stage: stage.peak),)
+    return tuple(stages[layout.place(rank)["pp"]] for rank in range(n_local_ranks()))
 
 
 def check_memory(plan: RunPlan, free_bytes: int) -> None:
@@ -101,7 +111,7 @@ def check_memory(plan: RunPlan, free_bytes: int) -> None:
     }
     what = (
         f"training ({plan.n_parameters:,} parameters {in_bytes(plan.state_bytes)}, a forward pass "
-        f"{in_bytes(plan.pass_bytes)}, a batch of tokens {in_bytes(plan.batch_bytes)})"
+        f"{in_bytes(plan.pass_bytes)}, a batch of tokens {in_bytes(plan.batch_bytes)}{_together(plan)})"
     )
     check_fits(plan.n_bytes, what, ways_out[max(ways_out)], free_bytes=free_bytes)
 
@@ -120,8 +130,14 @@ def in_one_line(plan: RunPlan, *, free_bytes: int, seconds: float) -> str:
     """Return the line that is printed before anything long begins."""
     return (
         f"plan: {plan.n_steps:,} steps, {in_words(seconds)}; memory: {in_bytes(plan.state_bytes)} for weights, "
-        f"gradients and optimizer, {in_bytes(plan.pass_bytes)} for a forward pass, {in_bytes(free_bytes)} are free"
+        f"gradients and optimizer, {in_bytes(plan.pass_bytes)} for a forward pass{_together(plan)}, "
+        f"{in_bytes(free_bytes)} are free"
     )
+
+
+def _together(plan: RunPlan) -> str:
+    """Return of how many processes a plan's bytes are; nothing if of one."""
+    return f", of {len(plan.memories)} processes together" if len(plan.memories) > 1 else ""
 
 
 def check_early(given: Mapping[str, Any], data: DataConfig, *, device: str) -> None:
@@ -156,20 +172,21 @@ def check_whole(config: RunConfig, *, device: str, sure: bool, say: Say) -> None
     say(in_one_line(plan, free_bytes=free_bytes, seconds=seconds))
 
 
-def with_micro_rows(config: RunConfig, *, device: str, n_data: int = 1) -> RunConfig:
+def with_micro_rows(config: RunConfig, *, device: str) -> RunConfig:
     """Return the configuration with `loop.micro_rows` filled in: as many as fit beside weights and optimizer.
 
     Every part of a batch is padded to so many rows: so there are no more than a batch has, in parts of about equal
-    size, a part or more for each of the `n_data` processes that share it, and where batches grow at first no more than
-    their smallest has, or `FULL_TOKENS`.
+    size, a part or more for each of the processes that share it, and where batches grow at first no more than their
+    smallest has, or `FULL_TOKENS`.
     """
     schedule, n_ctx = config.schedule, config.model.n_ctx
     full, smallest = (whole_rows(n, n_ctx) for n in (schedule.batch_tokens, schedule.batch_start_tokens))
-    free_bytes = free_memory_bytes(device) - state_bytes(config.model, config.optimizer.name)
+    plan = plan_run(config, device=device)
+    free_bytes = (free_memory_bytes(device) - plan.state_bytes) // len(plan.memories)  # for each process
     fitting = fitting_rows(config.model, free_bytes=free_bytes, recompute=config.loop.recompute)
     most = min(fitting, max(smallest, math.ceil(FULL_TOKENS / n_ctx)))
     given = config.loop.micro_rows
-    rows = min(given, full) if given else math.ceil(full / max(n_data, math.ceil(full / most)))
+    rows = min(given, full) if given else math.ceil(full / max(layout_of(config.parallel).n_data, math.ceil(full / most)))
     loop = dataclasses.replace(config.loop, micro_rows=rows)
     return dataclasses.replace(config, loop=loop)
 
@@ -180,9 +197,13 @@ def is_sure(given: Mapping[str, Any]) -> bool:
 
 
 def _seconds(plan: RunPlan, config: RunConfig, device: str) -> float:
-    """Return about how long the run takes, by the measured speed of this machine's matrix products."""
+    """Return about how long the run takes, by the measured speed of this machine's matrix products.
+
+    As if all processes were as fast as this one: on a CPU, as if each had cores of its own.
+    """
     if plan.flops <= QUICK_FLOPS:
         return plan.block_seconds
     dtype = choose_precision(config.loop.precision, device, d_model=config.model.d_model).dtype
     size = 768 if device == "cpu" else 4096  # what fills the processor
-    return plan.flops / (EFFICIENCY * matmul_flops_per_second(device, size=size, dtype=dtype)) + plan.block_seconds
+    rate = plan.n_processes * matmul_flops_per_second(device, size=size, dtype=dtype)
+    return plan.flops / (EFFICIENCY * rate) + plan.block_seconds

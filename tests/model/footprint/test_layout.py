@@ -38,7 +38,7 @@ def test_what_divides_the_model_is_allowed() -> None:
 
 def test_a_layout_has_the_product_of_its_sizes_as_processes_and_says_them() -> None:
     layout = Layout(dp=2, fsdp=3, tp=5, pp=7)
-    assert (layout.n_processes, layout.n_readers) == (210, 6)
+    assert (layout.n_processes, layout.n_data) == (210, 6)
     assert layout.text == "dp 2 x fsdp 3 x tp 5 x pp 7"
     assert Layout(fsdp=3, pp=2).options == "--parallel.fsdp 3 --parallel.pp 2"
 

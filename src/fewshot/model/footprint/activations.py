@@ -7,19 +7,10 @@ and the norms are on every process.
 
 from __future__ import annotations
 
-from fewshot.base.errors import check
 from fewshot.model.config import GPTConfig
 
 FLOAT32 = 4  # bytes
 HASH = 3 * 8  # bytes a number while dropout draws: three of its 64-bit hash side by side
-RECOMPUTE = ("none", "selective", "full")  # what the backward pass computes again: nothing, feed-forward, whole blocks
-
-
-def recompute_name(value: str | bool) -> str:
-    """Return what is recomputed as a name: older configurations have true for "full" and false for "none"."""
-    name = {True: "full", False: "none"}[value] if isinstance(value, bool) else value
-    check(name in RECOMPUTE, f"recompute is {value!r}, allowed: {', '.join(RECOMPUTE)}")
-    return name
 
 
 def block_bytes(config: GPTConfig, *, size: int = FLOAT32, tp: int = 1) -> int:
@@ -34,16 +25,10 @@ def block_bytes(config: GPTConfig, *, size: int = FLOAT32, tp: int = 1) -> int:
     scores = 3 * config.n_ctx if config.inner_dropout else 1  # attention weights, what is dropped of them, the rest
     attention = size * (config.d_model + 4 * heads * config.head_width + narrow) + FLOAT32 * heads * scores
     norms = FLOAT32 * (2 * config.d_model + 4)  # inputs, and a mean and a deviation each
-    return norms + attention + feed_forward_bytes(config, size=size, tp=tp) + _dropped_bytes(config, size=size)
-
-
-def feed_forward_bytes(config: GPTConfig, *, size: int = FLOAT32, tp: int = 1) -> int:
-    """Return the bytes a token of the feed-forward part: its input and both sides of the non-linearity.
-
-    sigmoid(1.702 x) of a Sparse Transformer is a third side.
-    """
+    # sigmoid(1.702 x) of a Sparse Transformer is a third side
     sides = 3 if config.block == "sparse-transformer" else 2
-    return size * (config.d_model + sides * (config.ff_width // tp))
+    feed_forward = size * (config.d_model + sides * (config.ff_width // tp))
+    return norms + attention + feed_forward + _dropped_bytes(config, size=size)
 
 
 def _dropped_bytes(config: GPTConfig, *, size: int) -> int:
@@ -51,15 +36,12 @@ def _dropped_bytes(config: GPTConfig, *, size: int) -> int:
     return size * 2 * config.d_model if config.dropout else 0
 
 
-def held_bytes(config: GPTConfig, *, recompute: str, size: int = FLOAT32, tp: int = 1) -> int:
-    """Return the bytes a token that a block holds from its forward to its backward pass."""
-    if recompute == "full":
-        return FLOAT32 * config.d_model  # its input
-    whole = block_bytes(config, size=size, tp=tp)
-    return whole - feed_forward_bytes(config, size=size, tp=tp) if recompute == "selective" else whole
+def held_bytes(config: GPTConfig, *, recompute: bool, size: int = FLOAT32, tp: int = 1) -> int:
+    """Return the bytes a token that a block holds from its forward to its backward pass; recomputed, its input."""
+    return FLOAT32 * config.d_model if recompute else block_bytes(config, size=size, tp=tp)
 
 
-def backward_bytes(config: GPTConfig, *, recompute: str, size: int = FLOAT32, tp: int = 1) -> int:
+def backward_bytes(config: GPTConfig, *, recompute: bool, size: int = FLOAT32, tp: int = 1) -> int:
     """Return the bytes a token that the backward pass of one block takes beside what is held.
 
     That is what was recomputed, and the gradients on both sides of the feed-forward non-linearity where the outer side
@@ -76,12 +58,11 @@ def end_bytes(config: GPTConfig) -> int:
     return FLOAT32 * 2 * config.d_model
 
 
-def activation_bytes(config: GPTConfig, *, recompute: str | bool = "none", size: int = FLOAT32) -> int:
+def activation_bytes(config: GPTConfig, *, recompute: bool = False, size: int = FLOAT32) -> int:
     """Return the bytes of one sequence of n_ctx tokens on one process, up to the loss.
 
     With recomputation one block as a whole is counted too, as the backward pass holds it.
     """
-    name = recompute_name(recompute)
-    held = held_bytes(config, recompute=name, size=size)
-    again = block_bytes(config, size=size) - held if name != "none" else 0
+    held = held_bytes(config, recompute=recompute, size=size)
+    again = block_bytes(config, size=size) - held
     return config.n_ctx * (config.n_layers * held + again + end_bytes(config))

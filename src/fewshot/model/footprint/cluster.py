@@ -1,7 +1,8 @@
 """A whole training run on many GPUs: memory by kind, time, checkpoint. In: a shape, a GPU, wishes. Out: a plan.
 
-Refuses what cannot fit, with the reason and the layouts that do. The time rests on an assumed share of the GPUs' peak
-(MFU); how fast the network is is not considered.
+Refuses what cannot fit, with the reason and the layouts that do. The memory is arithmetic that was compared with runs
+on CPUs (bench/plan.py), not on GPUs. The time rests on an assumed share of the GPUs' stated peak (MFU); how fast the
+network is is not considered.
 """
 
 from __future__ import annotations
@@ -17,17 +18,16 @@ from fewshot.base.config import cast
 from fewshot.base.errors import BadValue, check, look_up
 from fewshot.base.machine import in_bytes
 from fewshot.model.config import GPTConfig
-from fewshot.model.footprint.activations import RECOMPUTE, recompute_name
-from fewshot.model.footprint.gpus import GPUS, Gpu
+from fewshot.model.footprint.gpus import GPUS, USABLE, Gpu
 from fewshot.model.footprint.layout import SIZES, Layout, layouts, why_not
 from fewshot.model.footprint.memory import OPTIMIZERS, PRODUCT_BYTES, Footprint, Work, checkpoint_bytes, footprint
 from fewshot.model.footprint.parameters import n_parameters
 
 # The order of layouts, of which the first is taken.
-RULE = "least tp, least pp, least recomputation, most free memory"
-MFU = 0.40  # an assumption: public runs of large models on A100 and H100 report 0.35 to 0.48
+RULE = "least tp, least pp, no recomputation, most free memory"
+MFU = 0.40  # an assumption: public trainers report .33 to .48 for large models on H100
 N_PROPOSED = 3  # layouts in an error, and other layouts in a table
-MAX_GPUS = 2**24
+MAX_GPUS = 2**17  # of more, with many divisors, comparing all layouts takes long
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class Wishes:
     tp: int | None = None
     pp: int | None = None
     micro_rows: int = 1  # rows of one forward pass
-    recompute: str | bool | None = None  # None: as little as fits
+    recompute: bool | None = None  # None: only if nothing fits without
     precision: str = "bfloat16"
     optimizer: str = "adamw"
     mfu: float = MFU
@@ -58,8 +58,6 @@ class Wishes:
         check(self.micro_rows >= 1, f"loop.micro_rows is {self.micro_rows}, must be at least 1")
         check(0 < self.mfu <= 1, f"mfu is {self.mfu}, must be above 0 and at most 1")
         check(self.batch_tokens >= 1, f"schedule.batch_tokens is {self.batch_tokens}, must be at least 1")
-        if self.recompute is not None:
-            recompute_name(self.recompute)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -87,10 +85,7 @@ def wishes_from(given: Mapping[str, Any], *, mfu: float | None, **others: Any) -
         for key, value in values.items():
             look_up(f"field of {section} in a plan", key, dict.fromkeys(FIELDS[section]))
             field = "optimizer" if section == "optimizer" else key
-            hint = hints[field]
-            if field == "recompute" and isinstance(value, bool):
-                hint = bool
-            chosen[field] = cast(value, hint, f"{section}.{key}")
+            chosen[field] = cast(value, hints[field], f"{section}.{key}")
     return Wishes(**chosen)
 
 
@@ -105,7 +100,7 @@ class Choice:
     @property
     def options(self) -> str:
         """The options of a training run that make it."""
-        recompute = "" if self.work.recompute == "none" else f" --loop.recompute {self.work.recompute}"
+        recompute = " --loop.recompute true" if self.work.recompute else ""
         return f"{self.layout.options} --loop.micro_rows {self.work.micro_rows}{recompute}"
 
 
@@ -138,7 +133,14 @@ class ClusterPlan:
         for choice, shown in zip([self.chosen, *self.others], [plain["chosen"], *plain["others"]], strict=True):
             shown["options"] = choice.options
             shown["free_bytes"] = self.usable_bytes - choice.memory.peak
-        return {**plain, "rule": RULE}
+        assumptions = {
+            "mfu": self.mfu,
+            "peak_flops_per_gpu": self.peak_flops,
+            "usable_share_of_memory": USABLE,
+            "network": "not considered",
+            "memory": "by arithmetic; compared with runs on CPUs, not on GPUs",
+        }
+        return {**plain, "rule": RULE, "assumptions": assumptions}
 
 
 def plan_cluster(name: str, config: GPTConfig, wishes: Wishes) -> ClusterPlan:
@@ -183,10 +185,10 @@ def _n_rows(config: GPTConfig, wishes: Wishes) -> int:
     return max(1, round(wishes.batch_tokens / config.n_ctx))
 
 
-def _work(config: GPTConfig, wishes: Wishes, layout: Layout, recompute: str) -> Work:
+def _work(config: GPTConfig, wishes: Wishes, layout: Layout, *, recompute: bool) -> Work:
     return Work(
         micro_rows=wishes.micro_rows,
-        n_micro=math.ceil(_n_rows(config, wishes) / (layout.n_readers * wishes.micro_rows)),
+        n_micro=math.ceil(_n_rows(config, wishes) / (layout.n_data * wishes.micro_rows)),
         recompute=recompute,
         precision=wishes.precision,
         optimizer=wishes.optimizer,
@@ -195,7 +197,7 @@ def _work(config: GPTConfig, wishes: Wishes, layout: Layout, recompute: str) -> 
 
 def _problem(config: GPTConfig, wishes: Wishes, layout: Layout) -> str | None:
     """Return why a layout cannot be, whatever the memory is."""
-    rows, needed = _n_rows(config, wishes), layout.n_readers * wishes.micro_rows
+    rows, needed = _n_rows(config, wishes), layout.n_data * wishes.micro_rows
     if needed > rows:
         return (
             f"dp {layout.dp} x fsdp {layout.fsdp} read {needed:,} rows at once, {wishes.micro_rows} each, but a batch "
@@ -206,22 +208,21 @@ def _problem(config: GPTConfig, wishes: Wishes, layout: Layout) -> str | None:
 
 def _candidates(config: GPTConfig, wishes: Wishes) -> Iterator[Choice]:
     """Yield every layout that can be, with its memory, least recomputation first."""
-    names = RECOMPUTE if wishes.recompute is None else (recompute_name(wishes.recompute),)
     possible = [
         layout for layout in layouts(wishes.n_gpus, given=wishes.sizes) if _problem(config, wishes, layout) is None
     ]
-    for name in names:
+    for recompute in (False, True) if wishes.recompute is None else (wishes.recompute,):
         for layout in possible:
-            work = _work(config, wishes, layout, name)
+            work = _work(config, wishes, layout, recompute=recompute)
             yield Choice(layout=layout, work=work, memory=footprint(config, layout, work))
 
 
 def _fitting(config: GPTConfig, wishes: Wishes, gpu: Gpu) -> list[Choice]:
     """Return the layouts that fit, in the order of `RULE`; of several that differ in dp and fsdp alone the freest."""
-    best: dict[tuple[int, int, int], Choice] = {}
+    best: dict[tuple[int, int, bool], Choice] = {}
     for choice in _candidates(config, wishes):
         layout = choice.layout
-        key = (layout.tp, layout.pp, RECOMPUTE.index(choice.work.recompute))
+        key = (layout.tp, layout.pp, choice.work.recompute)
         if choice.memory.peak <= gpu.usable_bytes and (key not in best or choice.memory.peak < best[key].memory.peak):
             best[key] = choice
     return [best[key] for key in sorted(best)]
@@ -245,9 +246,9 @@ def _refusal(name: str, config: GPTConfig, wishes: Wishes, gpu: Gpu) -> str:
     kinds = sorted(least.memory.kinds.items(), key=lambda item: -item[1])[:3]
     most = ", ".join(f"{kind} {in_bytes(n)}" for kind, n in kinds)
     return (
-        f"{name} does not fit {wishes.n_gpus:,} x {wishes.gpu}: {least.layout.text} with recompute "
-        f"{least.work.recompute} needs {in_bytes(least.memory.peak)} a GPU ({most}), {in_bytes(gpu.usable_bytes)} are "
-        f"usable{_proposals(config, wishes, gpu)}"
+        f"{name} does not fit {wishes.n_gpus:,} x {wishes.gpu}: {least.layout.text} "
+        f"{'with' if least.work.recompute else 'without'} recomputation needs {in_bytes(least.memory.peak)} a GPU "
+        f"({most}), {in_bytes(gpu.usable_bytes)} are usable{_proposals(config, wishes, gpu)}"
     )
 
 

@@ -1,6 +1,7 @@
-"""GPUs by name: memory and peak rate of bfloat16 products, as their makers state them.
+"""GPUs by name: memory and peak rate of bfloat16 products, as their makers are said to state them.
 
-Dense rates: data sheets that state the rate with 2:4 sparsity are halved. A model reaches a share of it (MFU).
+The figures come from public pages that cite the data sheets named here, not from the sheets, and none was measured:
+a plan calls them assumptions. Dense rates: those stated with 2:4 sparsity are halved. A model reaches a share (MFU).
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ class Layout:
         return math.prod(getattr(self, name) for name in SIZES)
 
     @property
-    def n_readers(self) -> int:
-        """Processes that read rows of their own."""
+    def n_data(self) -> int:
+        """Over how many processes the rows of a batch are spread."""
         return self.dp * self.fsdp
 
     @property

@@ -23,24 +23,25 @@ CHUNK_LOGITS = 2**24  # as model/loss.py has it, which needs torch; a test compa
 
 @dataclass(frozen=True, kw_only=True)
 class Footprint:
-    """Bytes on one process, the fullest stage of a pipeline."""
+    """Bytes on one process of a stage, at the moment when it holds the most."""
 
     stage: int  # from 0
     n_layers: int  # of the stage
     n_parameters: int  # of them or of parts of them, held here
     weights: int
     gradients: int
-    optimizer: int  # moments
+    moments: int
     copies: int  # weights in the type of the products
     communication: int  # gathered weights and gradients on their way
     activations: int  # of all micro-batches whose backward pass is still to come
-    work: int  # logits of the loss, or the backward pass of a block
-    peak: int  # the most at one moment; gradients count only where an earlier micro-batch has left some
+    work: int  # the loss, or the backward pass of a block
+    peak: int  # their sum; of a step of one micro-batch less, as its gradients come while its activations go
+    before_loss: int  # what a forward pass leaves when its loss begins: activations, copies, gathered weights
 
     @property
     def kinds(self) -> dict[str, int]:
         """The kinds by name."""
-        names = ("weights", "gradients", "optimizer", "copies", "communication", "activations", "work")
+        names = ("weights", "gradients", "moments", "copies", "communication", "activations", "work")
         return {name: getattr(self, name) for name in names}
 
 
@@ -50,9 +51,22 @@ class Work:
 
     micro_rows: int = 1  # rows of one forward pass
     n_micro: int = 2  # forward passes of one step on one process
-    recompute: str = "none"
+    recompute: bool = False  # blocks, in the backward pass
     precision: str = "bfloat16"
     optimizer: str = "adamw"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Moment:
+    """Bytes that come and go within a step, at one moment of it."""
+
+    copies: int
+    communication: int
+    work: int
+
+    @property
+    def total(self) -> int:
+        return self.copies + self.communication + self.work
 
 
 def optimizer_bytes(counts: Counts, optimizer: str) -> int:
@@ -64,83 +78,110 @@ def optimizer_bytes(counts: Counts, optimizer: str) -> int:
     return FLOAT32 * (2 * (counts.total - counts.matrices) + counts.matrices + rows)
 
 
-def state_bytes(config: GPTConfig, optimizer: str) -> int:
-    """Return the bytes of weights, gradients and moments on one process that holds the whole model."""
-    counts = _whole_counts(config)
-    return 2 * FLOAT32 * counts.total + optimizer_bytes(counts, optimizer)
-
-
 def checkpoint_bytes(config: GPTConfig, optimizer: str) -> tuple[int, int]:
     """Return the bytes of a checkpoint: weights, and the moments beside them."""
-    counts = _whole_counts(config)
-    return FLOAT32 * counts.total, optimizer_bytes(counts, optimizer)
-
-
-def _whole_counts(config: GPTConfig) -> Counts:
     ends = first_counts(config) + last_counts(config, own_matrix=not config.tied)
-    return block_counts(config).times(config.n_layers) + ends
+    counts = block_counts(config).times(config.n_layers) + ends
+    return FLOAT32 * counts.total, optimizer_bytes(counts, optimizer)
 
 
 def loss_bytes(n_tokens: int, n_vocab: int, d_model: int, *, size: int) -> int:
     """Return the most bytes that the chunked loss takes beside its input.
 
-    The gradients of hidden states and output matrix, and of a chunk the logits and their log-softmax in float32, or
-    later the error in the products' type with the chunk's gradient of the matrix.
+    The gradients of hidden states and output matrix; in a narrower type copies of that matrix and of a chunk's hidden
+    states; and of a chunk the logits and their log-softmax in float32, or later the error in the products' type with
+    the chunk's gradient of the matrix.
     """
     rows = max(1, CHUNK_LOGITS // n_vocab)
     chunk, matrix = min(n_tokens, rows) * n_vocab, n_vocab * d_model
-    error = chunk * (FLOAT32 if size == FLOAT32 else FLOAT32 + size)
+    narrow = size < FLOAT32
+    copies = size * (matrix + min(n_tokens, rows) * d_model) if narrow else 0
+    error = chunk * (FLOAT32 + size if narrow else FLOAT32)
     before = error if n_tokens > rows else 0  # the last chunk's is kept while the next one's logits are made
-    return FLOAT32 * (n_tokens * d_model + matrix) + max(2 * FLOAT32 * chunk + before, error + size * matrix)
+    return copies + FLOAT32 * (n_tokens * d_model + matrix) + max(2 * FLOAT32 * chunk + before, error + size * matrix)
 
 
 def footprint(config: GPTConfig, layout: Layout, work: Work) -> Footprint:
     """Return the bytes on a process of the fullest stage; the layout must fit the model (`why_not`)."""
-    size = PRODUCT_BYTES[work.precision]
-    n_tokens = work.micro_rows * config.n_ctx
+    return max(stage_footprints(config, layout, work), key=lambda stage: stage.peak)
+
+
+def stage_footprints(config: GPTConfig, layout: Layout, work: Work) -> list[Footprint]:
+    """Return the bytes on a process of each stage of a pipeline; of a layout without one there is a single stage."""
+    return [_stage(config, layout, work, i, n) for i, n in enumerate(stage_layers(config.n_layers, layout.pp))]
+
+
+def _stage(config: GPTConfig, layout: Layout, work: Work, stage: int, n_layers: int) -> Footprint:
+    """Return the bytes on a process of one stage."""
+    size, n_tokens = PRODUCT_BYTES[work.precision], work.micro_rows * config.n_ctx
+    first, last = stage == 0, stage == layout.pp - 1
     block = block_counts(config, tp=layout.tp)
+    counts = block.times(n_layers)
+    counts += first_counts(config) if first else Counts()
+    counts += last_counts(config, own_matrix=not (config.tied and first)) if last else Counts()
+    share = _share(counts, layout.fsdp)
     held = held_bytes(config, recompute=work.recompute, size=size, tp=layout.tp)
+    waiting = min(layout.pp - stage, work.n_micro)
+    arrived = 0 if first else FLOAT32 * config.d_model  # what came from the stage before is already counted with it
+    activations = n_tokens * (waiting * (n_layers * held - arrived) + (end_bytes(config) if last else 0))
+    moments = _moments_of_step(config, layout, work, counts, first=first, last=last)
+    fullest = max(moments, key=lambda moment: moment.total)
+    # Gradients are added over processes once a step, with its last micro-batch, and until then lie here whole.
+    gradients = FLOAT32 * (counts if work.n_micro > 1 else share).total
+    kept = FLOAT32 * share.total + optimizer_bytes(share, work.optimizer)
+    moving = activations + fullest.work
+    at_once = gradients + moving if work.n_micro > 1 else max(gradients, moving)
+    return Footprint(
+        stage=stage,
+        n_layers=n_layers,
+        n_parameters=counts.total,
+        weights=FLOAT32 * share.total,
+        gradients=gradients,
+        moments=optimizer_bytes(share, work.optimizer),
+        copies=fullest.copies,
+        communication=fullest.communication,
+        activations=activations,
+        work=fullest.work,
+        peak=kept + fullest.copies + fullest.communication + at_once,
+        before_loss=activations + moments[-1].copies + _gathered(layout, counts, block, n_blocks=1) if last else 0,
+    )
+
+
+def _moments_of_step(
+    config: GPTConfig, layout: Layout, work: Work, counts: Counts, *, first: bool, last: bool
+) -> list[_Moment]:
+    """Return the moments of which one is the fullest: a block's backward pass and, where there is one, the loss last."""
+    size, n_tokens = PRODUCT_BYTES[work.precision], work.micro_rows * config.n_ctx
+    block = block_counts(config, tp=layout.tp)
     backward = n_tokens * backward_bytes(config, recompute=work.recompute, size=size, tp=layout.tp)
+    # the gradient of a feed-forward matrix, in a narrower type there too before it is added
     backward += config.d_model * (config.ff_width // layout.tp) * (FLOAT32 if size == FLOAT32 else FLOAT32 + size)
+    passed_on = _passed_on(config, layout, work, first=first, last=last)
+    narrow = size if size < FLOAT32 else 0
+    copies = narrow * counts.matrices  # autocast keeps them until the forward pass ends, autograd until they are used
+    again = narrow * block.matrices if work.recompute and layout.pp == 1 else copies
+    tied_gradient = 0
+    if last:
+        backward -= n_tokens * end_bytes(config)
+        tied_gradient = FLOAT32 * config.n_vocab * config.d_model if config.tied and first else 0
+    in_backward = _Moment(
+        copies=again,
+        communication=passed_on + _gathered(layout, counts, block, n_blocks=2),
+        work=backward + tied_gradient,  # of the output matrix: it waits for the embedding's
+    )
+    if not last:
+        return [in_backward]
     matrix = config.n_vocab * config.d_model
-    stages = []
-    for stage, n_layers in enumerate(stage_layers(config.n_layers, layout.pp)):
-        first, last = stage == 0, stage == layout.pp - 1
-        counts = block.times(n_layers)
-        counts += first_counts(config) if first else Counts()
-        counts += last_counts(config, own_matrix=not (config.tied and first)) if last else Counts()
-        share = _share(counts, layout.fsdp)
-        waiting = min(layout.pp - stage, work.n_micro)
-        activations = n_tokens * (waiting * n_layers * held + (end_bytes(config) if last else 0))
-        at_once = backward  # the work of a moment
-        if last:
-            tied_gradient = FLOAT32 * matrix if config.tied and first else 0  # waits for the embedding's
-            at_once += tied_gradient - n_tokens * end_bytes(config)
-            loss = loss_bytes(n_tokens, config.n_vocab, config.d_model, size=size)
-            at_once = max(at_once, loss, 2 * FLOAT32 * matrix)
-        whole = work.n_micro > 1  # gradients are added over processes once a step, and until then lie here whole
-        gradients = FLOAT32 * (counts if whole else share).total
-        copies = (size * (counts.matrices + (matrix if last else 0))) if size < FLOAT32 else 0
-        communication = _gathered(layout, counts, block) + _passed_on(config, layout, work, first=first, last=last)
-        moments = optimizer_bytes(share, work.optimizer)
-        stays = FLOAT32 * share.total + moments + copies + communication
-        moving = activations + at_once
-        stages.append(
-            Footprint(
-                stage=stage,
-                n_layers=n_layers,
-                n_parameters=counts.total,
-                weights=FLOAT32 * share.total,
-                gradients=gradients,
-                optimizer=moments,
-                copies=copies,
-                communication=communication,
-                activations=activations,
-                work=at_once,
-                peak=stays + (gradients + moving if work.n_micro > 1 else max(gradients, moving)),
-            )
-        )
-    return max(stages, key=lambda stage: stage.peak)
+    in_loss = _Moment(
+        copies=copies,
+        communication=passed_on + _gathered(layout, counts, block, n_blocks=1),
+        # its backward pass multiplies both gradients, that of the matrix and that of the hidden states, by one number
+        work=max(
+            loss_bytes(n_tokens, config.n_vocab, config.d_model, size=size),
+            FLOAT32 * (2 * matrix + n_tokens * config.d_model),
+        ),
+    )
+    return [in_backward, in_loss]
 
 
 def _share(counts: Counts, n: int) -> Counts:
@@ -155,23 +196,24 @@ def _share(counts: Counts, n: int) -> Counts:
     )
 
 
-def _gathered(layout: Layout, counts: Counts, block: Counts) -> int:
+def _gathered(layout: Layout, counts: Counts, block: Counts, *, n_blocks: int) -> int:
     """Return the bytes of weights gathered in float32, where several processes have a share or a copy of them.
 
-    What is outside the blocks stays gathered, of the blocks one and the next; a block's gradient is laid out once more
-    to be added over the processes. A stage of a pipeline stays gathered from its first backward pass on.
+    What is outside the blocks stays gathered, of the blocks the last one and in the backward pass the next one too. A
+    stage of a pipeline stays gathered from its first backward pass on, and a gradient is laid out to be added.
     """
-    if layout.n_readers == 1:
+    if layout.n_data == 1:
         return 0
     if layout.pp > 1:
         return FLOAT32 * (counts.total + block.total)
-    return FLOAT32 * (counts.tables + 3 * block.total)
+    return FLOAT32 * (counts.tables + n_blocks * block.total)
 
 
 def _passed_on(config: GPTConfig, layout: Layout, work: Work, *, first: bool, last: bool) -> int:
-    """Return the bytes that a stage sets aside for what it gets: of every micro-batch of a step, at its beginning.
+    """Return the bytes of what a stage gets and sends: hidden states and their gradients.
 
-    These are hidden states from the stage before, and their gradients from the stage after.
+    There is a place for each micro-batch of a step, for what comes from either side, from the first step on; what goes
+    to the stage before is there too until it has arrived.
     """
     n_sides = (not first) + (not last)
-    return n_sides * work.n_micro * work.micro_rows * config.n_ctx * config.d_model * FLOAT32
+    return (n_sides * work.n_micro + (not first)) * work.micro_rows * config.n_ctx * config.d_model * FLOAT32
