@@ -15,8 +15,7 @@ from fewshot.base.text import in_words
 from fewshot.dataset.prepare import DataConfig, SourceConfig
 from fewshot.model.config import GPTConfig
 from fewshot.model.footprint.activations import activation_bytes
-from fewshot.model.footprint.layout import Layout
-from fewshot.model.footprint.memory import state_bytes
+from fewshot.model.footprint.memory import checkpoint_bytes
 from fewshot.model.gpt import GPT
 from fewshot.train.config import OptimizerConfig
 from fewshot.train.optim import OPTIMIZERS, Optimizers

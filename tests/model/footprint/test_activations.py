@@ -5,16 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fewshot.base.errors import BadValue
 from fewshot.model.config import GPTConfig
 from fewshot.model.footprint.activations import (
     activation_bytes,
     backward_bytes,
     block_bytes,
     end_bytes,
-    feed_forward_bytes,
     held_bytes,
-    recompute_name,
 )
 from fewshot.model.gpt import GPT
 from fewshot.model.plan import make_plan
@@ -70,38 +67,24 @@ def test_recomputation_keeps_the_inputs_of_all_blocks_and_one_block() -> None:
     # norms and their statistics, attention of width 8, log-sum-exp of 2 heads, feed-forward
     block = 4 * 10 + 4 + 4 * 8 + 2 + 2 * 30
     assert activation_bytes(SMALL) == 4 * 7 * (3 * block + 20)
-    assert activation_bytes(SMALL, recompute="full") == 4 * 7 * (3 * 10 + block - 10 + 20)
+    assert activation_bytes(SMALL, recompute=True) == 4 * 7 * (3 * 10 + block - 10 + 20)
     plan = make_plan("st-enwik8", PRESETS["st-enwik8"])
     assert plan.recomputed_bytes < plan.activation_bytes / 11
 
 
-def test_selective_recomputation_keeps_all_but_the_feed_forward_part() -> None:
-    part = 10 + 2 * 30
-    assert feed_forward_bytes(SMALL) == 4 * part
-    assert held_bytes(SMALL, recompute="selective") == block_bytes(SMALL) - 4 * part
-    assert backward_bytes(SMALL, recompute="selective") == 4 * (part + 30 + 10)
-    assert backward_bytes(SMALL, recompute="none") == 4 * (30 + 10)
+def test_the_backward_pass_of_a_block_has_its_recomputed_parts_and_the_gradients_beside_them() -> None:
+    assert backward_bytes(SMALL, recompute=False) == 4 * (30 + 10)
+    again = block_bytes(SMALL) - 4 * 10
+    assert backward_bytes(SMALL, recompute=True) == again + 4 * (30 + 10)
 
 
 def test_bfloat16_halves_what_goes_into_products_and_leaves_the_stream() -> None:
     stays = 4 * (2 * 10 + 4 + 2)  # inputs of norms and their statistics, log-sum-exp
     assert block_bytes(SMALL, size=2) - stays == (block_bytes(SMALL) - stays) / 2
     assert end_bytes(SMALL) == 4 * 20
-    assert held_bytes(SMALL, recompute="full", size=2) == 4 * 10
+    assert held_bytes(SMALL, recompute=True, size=2) == 4 * 10
 
 
 def test_tensor_parallelism_divides_heads_and_feed_forward_alone() -> None:
     shared = 4 * (4 * 10 + 4)  # the stream and the norms' outputs
     assert 2 * (block_bytes(SMALL, tp=2) - shared) == block_bytes(SMALL) - shared
-
-
-def test_older_spellings_of_recomputation_are_read_and_others_refused() -> None:
-    assert [recompute_name(value) for value in (True, False, "full", "selective", "none")] == [
-        "full",
-        "none",
-        "full",
-        "selective",
-        "none",
-    ]
-    with pytest.raises(BadValue, match="recompute is 'half', allowed: none, selective, full"):
-        recompute_name("half")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from fewshot.base.errors import BadValue
@@ -13,7 +15,7 @@ from fewshot.model.footprint.memory import (
     footprint,
     loss_bytes,
     optimizer_bytes,
-    state_bytes,
+    stage_footprints,
 )
 from fewshot.model.footprint.parameters import Counts, n_parameters
 
@@ -29,6 +31,8 @@ def test_the_loss_counts_the_chunk_before_only_where_there_is_more_than_one() ->
     gradients = 4 * d * (rows + n_vocab)
     assert loss_bytes(rows, n_vocab, d, size=4) == gradients + 8 * 2**24
     assert loss_bytes(2 * rows, n_vocab, d, size=4) == gradients + 4 * d * rows + 12 * 2**24
+    copies = 2 * d * (rows + n_vocab)  # of hidden states and matrix
+    assert loss_bytes(rows, n_vocab, d, size=2) == copies + gradients + 8 * 2**24
 
 
 def test_optimizers_keep_two_numbers_one_or_one_and_rows() -> None:
@@ -39,8 +43,8 @@ def test_optimizers_keep_two_numbers_one_or_one_and_rows() -> None:
 
 
 def test_state_and_checkpoint_are_multiples_of_the_parameters_for_adam() -> None:
-    n = n_parameters(CONFIG)
-    assert state_bytes(CONFIG, "adamw") == 16 * n
+    n, memory = n_parameters(CONFIG), footprint(CONFIG, Layout(), Work())
+    assert (memory.weights, memory.gradients, memory.moments) == (4 * n, 4 * n, 8 * n)
     assert checkpoint_bytes(CONFIG, "adamw") == (4 * n, 8 * n)
 
 
@@ -48,14 +52,14 @@ def test_fsdp_divides_weights_and_moments_and_gradients_only_of_a_single_pass() 
     alone, one_pass = footprint(CONFIG, Layout(), Work(n_micro=1)), footprint(CONFIG, Layout(fsdp=4), Work(n_micro=1))
     several = footprint(CONFIG, Layout(fsdp=4), Work(n_micro=3))
     assert one_pass.weights == several.weights == pytest.approx(alone.weights / 4, rel=0.001)
-    assert several.optimizer == pytest.approx(alone.optimizer / 4, rel=0.001)
+    assert several.moments == pytest.approx(alone.moments / 4, rel=0.001)
     assert one_pass.gradients == pytest.approx(alone.gradients / 4, rel=0.001)
     assert several.gradients == alone.gradients  # whole until the last pass of a step
 
 
 def test_dp_divides_nothing_and_gathers() -> None:
     alone, copied = footprint(CONFIG, Layout(), Work()), footprint(CONFIG, Layout(dp=4), Work())
-    assert (copied.weights, copied.optimizer, copied.activations) == (alone.weights, alone.optimizer, alone.activations)
+    assert (copied.weights, copied.moments, copied.activations) == (alone.weights, alone.moments, alone.activations)
     assert copied.communication > alone.communication == 0
 
 
@@ -69,7 +73,26 @@ def test_the_first_stage_of_a_pipeline_holds_the_most_passes() -> None:
 def test_products_in_bfloat16_copy_the_weights() -> None:
     narrow, wide = (footprint(CONFIG, Layout(), Work(precision=name)) for name in ("bfloat16", "float32"))
     assert wide.copies == 0
-    assert narrow.copies == 2 * (6 * (24 * 24 * 4 + 2 * 24 * 40) + 50 * 24)
+    assert narrow.copies == 2 * 6 * (24 * 24 * 4 + 2 * 24 * 40)
+
+
+def test_recomputation_has_the_copies_of_one_block_in_its_backward_pass_and_of_all_before_the_loss() -> None:
+    deep = dataclasses.replace(CONFIG, n_layers=1, d_ff=24000)  # the backward pass is the fullest moment
+    kept, again = (footprint(deep, Layout(), Work(recompute=value)) for value in (False, True))
+    assert again.copies == kept.copies == 2 * (24 * 24 * 4 + 2 * 24 * 24000)
+    two, recomputed = (
+        footprint(dataclasses.replace(deep, n_layers=2), Layout(), Work(recompute=value)) for value in (False, True)
+    )
+    assert (two.copies, recomputed.copies) == (2 * kept.copies, kept.copies)
+    assert recomputed.before_loss == 4 * 32 * 24 * (2 + 2) + 2 * kept.copies
+
+
+def test_a_stage_after_the_first_reads_what_has_arrived_and_counts_it_once() -> None:
+    first, second, third = stage_footprints(CONFIG, Layout(pp=3), Work(n_micro=4, precision="float32"))
+    stream = 4 * 32 * 24
+    assert first.activations == 3 * (second.activations + 2 * stream) / 2
+    assert (first.communication, second.communication, third.communication) == (4 * stream, 9 * stream, 5 * stream)
+    assert first.before_loss == second.before_loss == 0 < third.before_loss
 
 
 def test_the_peak_of_a_single_pass_is_without_gradients() -> None:
