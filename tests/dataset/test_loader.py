@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fewshot.base.errors import BadValue
-from fewshot.dataset.loader import IGNORED, load_batch, ValidationBatches
+from fewshot.dataset.loader import IGNORED, ValidationBatches, load_batch
 from fewshot.dataset.mixture import Mixture
 
 EOT = 59_999
@@ -70,15 +70,24 @@ def test_validation_reads_every_row_once_in_order(mixture: Mixture, n_rows: int)
     assert packed.n_rows == 61
     batches = list(ValidationBatches(packed, n_rows=n_rows))
     rows = torch.cat([torch.cat([b.tokens, b.targets[:, -1:]], dim=1) for b in batches])
-    assert rows.tolist() == packed.rows(np.arange(61)).tolist()
-    assert [len(b.tokens) for b in batches] == [n_rows] * (61 // n_rows) + [61 % n_rows] * (61 % n_rows > 0)
+    assert rows[:61].tolist() == packed.rows(np.arange(61)).tolist()
+    assert {len(b.tokens) for b in batches} == {n_rows}
+    assert torch.cat([b.targets for b in batches]).ne(IGNORED).all(dim=1).tolist() == [True] * 61 + [False] * (
+        len(rows) - 61
+    )
 
 
 def test_validation_can_stop_early_and_number_documents(mixture: Mixture) -> None:
-    batches = list(ValidationBatches(mixture.sources[0], n_rows=4, max_rows=10, with_documents=True))
-    assert [len(b.tokens) for b in batches] == [4, 4, 2]
+    batches = ValidationBatches(mixture.sources[0], n_rows=4, max_rows=10, with_documents=True)
+    assert sum(int(b.targets.ne(IGNORED).sum()) for b in batches) == batches.n_targets == 10 * mixture.sources[0].n_ctx
     assert all(b.documents is not None and b.documents.shape == b.tokens.shape for b in batches)
-    assert sum(len(b.tokens) for b in ValidationBatches(mixture.sources[0], n_rows=4, max_rows=1000)) == 61
+    assert (batches[3].targets == IGNORED).all()  # beyond the last
+    assert ValidationBatches(mixture.sources[0], n_rows=4, max_rows=1000).n_targets == 61 * mixture.sources[0].n_ctx
+
+
+def test_rows_that_do_not_count_have_tokens_all_the_same(mixture: Mixture) -> None:
+    batch = load_batch(mixture, first_row=3, n_rows=0, padded_to=1)
+    assert (batch.tokens.tolist(), batch.targets.tolist()) == ([[0] * 6], [[IGNORED] * 6])
 
 
 @pytest.mark.parametrize(
@@ -101,11 +110,13 @@ def test_impossible_validation_is_refused_at_the_call(mixture: Mixture, wrong: d
 
 def test_some_validation_rows_lie_scattered_over_all_the_text_and_are_always_the_same(pack: Callable) -> None:
     packed = pack(["".join(chr(1000 + i) for i in range(600))], n_ctx=6)
-    few = [batch.tokens[:, 0] for batch in ValidationBatches(packed, n_rows=4, max_rows=20)]
-    starts = torch.cat(few)
+
+    def first_tokens(n_rows: int) -> torch.Tensor:
+        batches = list(ValidationBatches(packed, n_rows=n_rows, max_rows=20))
+        return torch.cat([batch.tokens[:, 0] for batch in batches])[:20]
+
+    starts = first_tokens(4)
     assert len(starts) == len(set(starts.tolist())) == 20
     assert starts.min() < 1150
     assert starts.max() > 1450
-    assert torch.equal(
-        starts, torch.cat([batch.tokens[:, 0] for batch in ValidationBatches(packed, n_rows=9, max_rows=20)])
-    )
+    assert torch.equal(starts, first_tokens(9))

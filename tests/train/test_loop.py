@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -24,11 +25,10 @@ from fewshot.checkpoint.folder import RunFolder
 from fewshot.checkpoint.load import find_checkpoint, load_model
 from fewshot.checkpoint.manifest import write_manifest
 from fewshot.checkpoint.save import check_finite, save, write_tensors
-from fewshot.dataset.loader import load_batch, ValidationBatches
-from fewshot.dataset.pack import Packed
+from fewshot.dataset.loader import ValidationBatches, load_batch
 from fewshot.dataset.prepare import load_tokens, training_mixture
 from fewshot.kernels import reference
-from fewshot.train.build import Setup
+from fewshot.train.build import Setup, build
 from fewshot.train.loop import train
 from fewshot.train.metrics import write_line
 from fewshot.train.run import read_run_config, resume, start
@@ -195,6 +195,9 @@ def test_a_stop_in_a_validation_ends_it_with_the_step_saved(
     monkeypatch: pytest.MonkeyPatch,
     set_in_module: Callable[[object, str, object], None],
 ) -> None:
+    class Sending(ValidationBatches):
+        __getitem__ = sends(number, ValidationBatches.__getitem__)
+
     given = tiny(loop={"validate_every": 4, "micro_rows": 1})
     list(start(given, tmp_path / "whole", say=quiet))
     if where == "before":
@@ -203,7 +206,7 @@ def test_a_stop_in_a_validation_ends_it_with_the_step_saved(
         set_in_module(
             validation_loss,
             "ValidationBatches",
-            lambda *a, **k: map(sends(number, lambda b: b), ValidationBatches(*a, **k)),
+            Sending,
         )
     assert [report.step for report in start(given, tmp_path / "run", say=quiet)] == [1, 2, 3, 4]
     monkeypatch.undo()
@@ -379,7 +382,10 @@ def test_a_validation_loss_that_is_not_finite_takes_its_own_checkpoint_with_it(
 def test_validation_rows_are_read_in_packed_order(tmp_path: Path, tiny: Any) -> None:
     list(start(tiny(n_steps=1), tmp_path / "run", say=quiet))
     config = read_run_config(tmp_path / "run")
-    packed = Packed(load_tokens(config.data, RunFolder(tmp_path / "run").data).validation, 16)
-    model = load_model(find_checkpoint(tmp_path / "run"))
-    losses = {n: validation_loss(model, packed, n_rows=n) for n in (1, 3, 64)}
+    tokens = load_tokens(config.data, RunFolder(tmp_path / "run").data)
+    losses = {}
+    for n in (1, 3, 64):
+        loop = dataclasses.replace(config.loop, micro_rows=n)
+        setup = build(dataclasses.replace(config, loop=loop), tokens, say=quiet)
+        losses[n] = validation_loss(setup)
     assert losses[1] == pytest.approx(losses[3], rel=1e-6) == pytest.approx(losses[64], rel=1e-6)

@@ -119,20 +119,6 @@ def test_of_two_processes_that_go_on_at_once_one_does_and_no_line_is_lost(tmp_pa
     assert [row["step"] for row in rows] == list(range(1, 101))
 
 
-@pytest.mark.parametrize("command", ["train", "resume"])
-def test_several_processes_under_torchrun_are_refused(
-    command: str, stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "4")
-    monkeypatch.setenv("RANK", "2")
-    words = {"train": ["--text", str(tmp_path / "empty.txt"), "--out", str(tmp_path / "new")], "resume": [str(stopped)]}
-    before = content(stopped)
-    assert main([command, *words[command]]) == 2
-    assert "training in several processes is not supported yet, and this is one of 4" in capsys.readouterr().err
-    assert content(stopped) == before
-    assert not (tmp_path / "new").exists()
-
-
 # ---- nothing is overwritten
 
 

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -29,6 +29,7 @@ class _Stored:
     file: Path
     key: str
     ranges: Ranges
+    is_old: bool  # other shape in the file
 
 
 class PieceReader:
@@ -94,20 +95,29 @@ class PieceReader:
         with _told_as_damage(file):
             opened = self._opened[file] = safe_open(file, "pt")
             for key in opened.keys():  # noqa: SIM118
-                name, ranges = parse_key(key, opened.get_slice(key).get_shape())
+                in_file = parse_key(key, opened.get_slice(key).get_shape())
+                name, ranges = _as_today(*in_file)
                 rectangles = self._stored.setdefault(name, {})
                 if any(len(ranges) != len(other) for other in rectangles):
                     raise ValueError(f"{key} has {len(ranges)} dimensions, in another file it has not")
-                rectangles[ranges] = _Stored(file, key, ranges)
+                rectangles[ranges] = _Stored(file, key, ranges, ranges != in_file[1])
 
     def _read(self, stored: _Stored, shared: Ranges) -> Tensor:
         opened = self._opened[stored.file]
         with _told_as_damage(stored.file):
-            if shared == stored.ranges:  # a scalar too, which cannot be cut
+            place = within(shared, stored.ranges)
+            if shared == stored.ranges or stored.is_old:  # a scalar too, which cannot be cut
                 tensor: Tensor = opened.get_tensor(stored.key)
-            else:
-                tensor = opened.get_slice(stored.key)[within(shared, stored.ranges)]
-        return tensor
+                return tensor.view(sizes(stored.ranges))[place]
+            return cast(Tensor, opened.get_slice(stored.key)[place])
+
+
+def _as_today(name: str, ranges: Ranges) -> tuple[str, Ranges]:
+    """Return what a rectangle is called today: NorMuon once kept its momentum in blocks of rows."""
+    if name.endswith("/momentum") and len(ranges) == 3:
+        blocks, rows, columns = ranges
+        return f"{name}_buffer", ((0, blocks[1] * rows[1]), columns)
+    return name, ranges
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+from fewshot.base.dist import rank
 
 if TYPE_CHECKING:
     from fewshot.evaluate.compare import Comparison
@@ -62,7 +65,12 @@ def _that_fit(widths: Sequence[int], text: int, width: int) -> list[list[int]]:
 
 
 def followed(reports: Iterator[StepMetrics]) -> StepMetrics | None:
-    """Follow a training run to its end with a progress bar on standard error; return its last metrics."""
+    """Follow a training run to its end with a progress bar on standard error; return its last metrics.
+
+    Of several processes the first shows the bar.
+    """
+    if rank() > 0:
+        return (deque(reports, maxlen=1) or [None])[0]
     columns = (
         BarColumn(),
         MofNCompleteColumn(),

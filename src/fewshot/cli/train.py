@@ -4,11 +4,13 @@
   fewshot train --config runs/X.yaml --text PATH
   fewshot train --preset gpt3-small --text PATH --optimizer.lr 3e-4
 
-Any field of the configuration can be given as --section.field VALUE; sections are data, model, schedule, optimizer
-and loop. 'fewshot train --fields' prints every field (docs/configuration.md); the config.yaml of a run holds the values
-that it uses. The options above override the YAML file, and --section.field overrides both. The memory and time that the
-run needs are printed before it starts. Ctrl-C stops after the current step and writes a checkpoint, from which
-'fewshot resume RUN' continues.
+  torchrun --nproc-per-node 4 -m fewshot train --text PATH --parallel.fsdp 4     in several processes
+
+Any field of the configuration can be given as --section.field VALUE; sections are data, model, schedule, optimizer,
+loop and parallel. 'fewshot train --fields' prints every field (docs/configuration.md); the config.yaml of a run holds
+the values that it uses. The options above override the YAML file, and --section.field overrides both. The memory and
+time that the run needs are printed before it starts. Ctrl-C stops after the current step and writes a checkpoint, from
+which 'fewshot resume RUN' continues.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fewshot.base.config import from_overrides, read_yaml
+from fewshot.base.dist import finish, n_ranks, rank
 from fewshot.base.errors import check
 from fewshot.base.log import note
 
@@ -85,10 +88,16 @@ def new_folder(text: str) -> Path:
 
 
 def print_outcome(folder: Path, last: StepMetrics | None) -> int:
-    """Print where the run is and return the exit code: 130 if it was interrupted."""
+    """Print where the run is and return the exit code: 130 if it was interrupted.
+
+    Of several processes the first prints, and all return 0: to torchrun any other is the failure of one of them.
+    """
+    finish()
+    if n_ranks() > 1 and rank() > 0:
+        return 0
     if last is not None and last.step < last.n_steps:
         how = f"fewshot resume {shlex.quote(str(folder))}"
         note(f"stopped after step {last.step:,} of {last.n_steps:,}; continue with: {how}")
-        return 130
+        return 130 if n_ranks() == 1 else 0
     note(f"done: {folder}; try: fewshot generate {shlex.quote(str(folder))} 'Once upon a time'")
     return 0

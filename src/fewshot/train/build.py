@@ -51,6 +51,12 @@ class Setup:
     groups: Sequence[FSDPModule] = ()  # what FSDP gathers together; empty without it
     pipeline: Pipeline | None = None
 
+    @property
+    def micro_rows(self) -> int:
+        """How many rows go through the model together."""
+        assert self.config.loop.micro_rows is not None, "start has resolved it"
+        return self.config.loop.micro_rows
+
 
 def decide(config: RunConfig, *, say: Say) -> RunConfig:
     """Return the configuration with every "auto" replaced by what suits this machine; `say` is told what and why."""

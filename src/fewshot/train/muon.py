@@ -59,7 +59,7 @@ class Muon(torch.optim.Optimizer):
         self._owners, self._dtype = owners, dtype
         for number, (weight, group) in enumerate(self._weights()):
             state = self.state[weight]
-            state["momentum"] = torch.zeros_like(weight)
+            state["momentum_buffer"] = torch.zeros_like(weight)
             if beta2 is not None and (owners is None or owners.is_mine(number)):
                 n_rows = self._shape(number, weight)[0]
                 state["second"] = weight.new_zeros(group["pieces"], n_rows // group["pieces"], 1)
@@ -78,7 +78,7 @@ class Muon(torch.optim.Optimizer):
         updates = []
         for weight, group in weights:
             assert weight.grad is not None
-            momentum = self.state[weight]["momentum"].lerp_(weight.grad, 1 - group["momentum"])
+            momentum = self.state[weight]["momentum_buffer"].lerp_(weight.grad, 1 - group["momentum"])
             updates.append(weight.grad.lerp(momentum, group["momentum"]))  # Nesterov's look ahead
         wholes = dict(enumerate(updates)) if self._owners is None else self._owners.gather(updates)
         directions = {number: self._direction(whole, *weights[number]) for number, whole in wholes.items()}

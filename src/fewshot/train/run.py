@@ -83,11 +83,13 @@ def resume(run: Path, *, say: Say, overrides: Mapping[str, Any] | None = None) -
     folder = RunFolder(run)
     folder.check_can_go_on()
     with _held(run, doing="fewshot resume"):
-        config = from_first(lambda: _decided_again(folder, overrides, say))
+        stored, config = from_first(lambda: _as_it_was(folder, overrides, say))
         layout = layout_of(config.parallel)
+        check_layout(config, layout)
         checkpoint = _newest_checkpoint(folder, say)
         tokens = from_first(lambda: load_tokens(config.data, folder.data))
         say(_where_it_stands(run, checkpoint, count_steps(config.schedule, n_ctx=config.model.n_ctx)))
+        config = from_first(lambda: _decided_again(stored, config, folder, say))
         setup = build(config, tokens, layout=layout, checkpoint=checkpoint, say=say)
         yield from train(setup, folder, resume=checkpoint)
 
@@ -112,13 +114,17 @@ def _prepare(given: Mapping[str, Any], run: RunFolder, say: Say) -> tuple[RunCon
     return decide(with_micro_rows(config, device=device), say=say), tokens
 
 
-def _decided_again(run: RunFolder, overrides: Mapping[str, Any], say: Say) -> RunConfig:
-    """Return the configuration that a run goes on with; what was chosen anew is stored in config.yaml."""
+def _as_it_was(run: RunFolder, overrides: Mapping[str, Any], say: Say) -> tuple[RunConfig, RunConfig]:
+    """Return the configuration that a run had, and the one that it goes on with."""
     plain = run.read_config()
     stored, config = (_run_config(layered, run) for layered in (plain, lay_over(plain, overrides)))
     if "parallel" not in overrides:
         config = dataclasses.replace(config, parallel=_layout_here(stored.parallel, say))
-    check_layout(config, layout_of(config.parallel))
+    return stored, config
+
+
+def _decided_again(stored: RunConfig, config: RunConfig, run: RunFolder, say: Say) -> RunConfig:
+    """Return the configuration with every choice made anew where it was "auto"; config.yaml gets what changed."""
     config = decide(config, say=say)
     _store_choices(stored, config, run)
     return config

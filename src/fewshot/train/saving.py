@@ -181,7 +181,7 @@ def validation_loss(setup: Setup, stop: StopRequest | None = None) -> float | No
     setup.model.eval()
     batches = ValidationBatches(
         setup.validation,
-        n_rows=min(loop.micro_rows or 1, 64),
+        n_rows=min(setup.micro_rows, 64),
         max_rows=loop.validate_rows,
         with_documents=loop.document_masking,
     )

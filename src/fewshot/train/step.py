@@ -34,21 +34,21 @@ class Gradient:
 def compute_gradient(setup: Setup, step: Step) -> Gradient:
     """Leave the gradient of the step's batch in the parameters; return its loss and norm."""
     setup.model.train()
-    loop = setup.config.loop
-    rows = loop.micro_rows
-    assert rows is not None, "start has resolved it"
-
-    def micro_batch(number: int) -> Batch:
-        return load_batch(
-            setup.mixture,
-            first_row=step.first_row + number * rows,
-            n_rows=max(0, min(rows, step.n_rows - number * rows)),
-            padded_to=rows,
-            with_documents=loop.document_masking,
-        )
-
+    n = math.ceil(step.n_rows / setup.micro_rows)
     n_tokens = step.n_rows * setup.config.model.n_ctx
-    return gradient_of(setup, micro_batch, math.ceil(step.n_rows / rows), n_tokens=n_tokens)
+    return gradient_of(setup, lambda number: micro_batch(setup, step, number), n, n_tokens=n_tokens)
+
+
+def micro_batch(setup: Setup, step: Step, number: int) -> Batch:
+    """Return one of the equal parts of a step's batch; rows beyond its last do not count."""
+    rows = setup.micro_rows
+    return load_batch(
+        setup.mixture,
+        first_row=step.first_row + number * rows,
+        n_rows=max(0, min(rows, step.n_rows - number * rows)),
+        padded_to=rows,
+        with_documents=setup.config.loop.document_masking,
+    )
 
 
 def gradient_of(setup: Setup, batch_of: Callable[[int], Batch], n: int, *, n_tokens: int) -> Gradient:

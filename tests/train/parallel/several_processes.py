@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
 import fewshot.train.run as runs
 from fewshot.base.dist import finish, rank
