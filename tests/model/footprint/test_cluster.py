@@ -52,7 +52,7 @@ def test_what_cannot_fit_is_refused_with_the_reason(name: str) -> None:
 def test_options_of_training_become_wishes() -> None:
     given = {
         "parallel": {"tp": 8, "pp": "16"},
-        "loop": {"recompute": "true", "micro_rows": 2},
+        "loop": {"recompute": True, "micro_rows": 2},
         "optimizer": {"name": "muon"},
     }
     wishes = wishes_from(given, mfu=None, n_gpus=1024, gpu="h100", n_tokens=10**9, batch_tokens=10**6)
