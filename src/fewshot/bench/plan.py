@@ -29,7 +29,7 @@ SHAPES: dict[str, tuple[GPTConfig, Work]] = {
         Work(micro_rows=2),
     ),
     "wide": (
-        GPTConfig(n_layers=2, d_model=1024, n_heads=8, n_ctx=512, n_vocab=2048, tied=False),
+        GPTConfig(n_layers=2, d_model=768, n_heads=8, n_ctx=512, n_vocab=2048, tied=False),
         Work(micro_rows=2, precision="float32"),
     ),
     "many words": (

@@ -186,7 +186,9 @@ def with_micro_rows(config: RunConfig, *, device: str) -> RunConfig:
     fitting = fitting_rows(config.model, free_bytes=free_bytes, recompute=config.loop.recompute)
     most = min(fitting, max(smallest, math.ceil(FULL_TOKENS / n_ctx)))
     given = config.loop.micro_rows
-    rows = min(given, full) if given else math.ceil(full / max(layout_of(config.parallel).n_data, math.ceil(full / most)))
+    rows = (
+        min(given, full) if given else math.ceil(full / max(layout_of(config.parallel).n_data, math.ceil(full / most)))
+    )
     loop = dataclasses.replace(config.loop, micro_rows=rows)
     return dataclasses.replace(config, loop=loop)
 

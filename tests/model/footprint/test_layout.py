@@ -13,9 +13,9 @@ CONFIG = GPTConfig(n_layers=6, d_model=24, n_heads=6, d_ff=40, n_ctx=32, n_vocab
 @pytest.mark.parametrize(
     ("layout", "reason"),
     [
-        (Layout(tp=4), "tp 4 does not divide n_heads 6"),
-        (Layout(tp=3), "tp 3 does not divide d_ff 40"),
-        (Layout(pp=7), "pp 7 is above n_layers 6"),
+        (Layout(tp=4), "parallel.tp is 4, but model.n_heads 6 is not a multiple of it: lower --parallel.tp"),
+        (Layout(tp=3), "parallel.tp is 3, but model.d_ff 40 is not a multiple"),
+        (Layout(pp=7), "parallel.pp is 7, but the model has 6 layers: lower --parallel.pp"),
     ],
 )
 def test_what_does_not_divide_the_model_is_named(layout: Layout, reason: str) -> None:
@@ -29,7 +29,7 @@ def test_heads_of_several_kinds_stay_in_whole_rounds() -> None:
     assert why_not(Layout(tp=3), config) is None
     problem = why_not(Layout(tp=2), config)
     assert problem is not None
-    assert problem.startswith("tp 2 leaves 3 heads for the 2 kinds of perhead")
+    assert problem.startswith("parallel.tp is 2, which leaves 3 heads for the 2 kinds of perhead")
 
 
 def test_what_divides_the_model_is_allowed() -> None:

@@ -48,17 +48,29 @@ class Layout:
 
 def why_not(layout: Layout, config: GPTConfig) -> str | None:
     """Return why a model cannot be divided so, or None if it can."""
-    for name in ("n_heads", "ff_width"):
-        size = getattr(config, name)
-        if size % layout.tp:
-            said = "d_ff" if name == "ff_width" else name
-            return f"tp {layout.tp} does not divide {said} {size}"
-    if layout.pp > config.n_layers:
-        return f"pp {layout.pp} is above n_layers {config.n_layers}: each stage needs a layer"
+    return heads_problem(config, layout.tp) or stages_problem(config, layout.pp)
+
+
+def heads_problem(config: GPTConfig, tp: int) -> str | None:
+    """Return why heads or feed-forward units cannot be shared out evenly over `tp` processes, or None if they can."""
+    for name, n in (("n_heads", config.n_heads), ("d_ff", config.ff_width)):
+        if n % tp:
+            return f"parallel.tp is {tp}, but model.{name} {n} is not a multiple of it: lower --parallel.tp"
+    n_heads = config.n_heads // tp
     for pattern in config.patterns:
-        heads, kinds = config.n_heads // layout.tp, len(pattern.for_heads(config.n_heads))
-        if heads % kinds:
-            return f"tp {layout.tp} leaves {heads} heads for the {kinds} kinds of {pattern}"
+        n_kinds = len(pattern.by_head)
+        if n_heads % n_kinds:
+            return (
+                f"parallel.tp is {tp}, which leaves {n_heads} heads for the {n_kinds} kinds of {pattern}: "
+                "lower --parallel.tp, so that each process has whole rounds of them"
+            )
+    return None
+
+
+def stages_problem(config: GPTConfig, pp: int) -> str | None:
+    """Return why a model has too few blocks for `pp` stages, or None if it has enough."""
+    if config.n_layers < pp:
+        return f"parallel.pp is {pp}, but the model has {config.n_layers} layers: lower --parallel.pp"
     return None
 
 

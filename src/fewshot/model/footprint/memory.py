@@ -150,7 +150,7 @@ def _stage(config: GPTConfig, layout: Layout, work: Work, stage: int, n_layers: 
 def _moments_of_step(
     config: GPTConfig, layout: Layout, work: Work, counts: Counts, *, first: bool, last: bool
 ) -> list[_Moment]:
-    """Return the moments of which one is the fullest: a block's backward pass and, where there is one, the loss last."""
+    """Return the moments of which one is the fullest: a block's backward pass and last, if any, the loss."""
     size, n_tokens = PRODUCT_BYTES[work.precision], work.micro_rows * config.n_ctx
     block = block_counts(config, tp=layout.tp)
     backward = n_tokens * backward_bytes(config, recompute=work.recompute, size=size, tp=layout.tp)
