@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fewshot.base.errors import BadValue, look_up
+from fewshot.base.machine import in_bytes
 from fewshot.base.rng import seed_of
 from fewshot.bench.memory import QUIET
 from fewshot.model.config import GPTConfig
@@ -48,11 +49,19 @@ def measure(
 ) -> dict[str, Any]:
     """Return measured and planned bytes of every combination; each is a run of its own, one after the other."""
     rows = []
-    for shape, layout, again in itertools.product(shapes, layouts, recompute):
+    cells = list(itertools.product(shapes, layouts, recompute))
+    for shape, layout, again in cells:  # before anything is measured
+        look_up("shape", shape, SHAPES), look_up("layout", layout, LAYOUTS), look_up("recompute", again, RECOMPUTE)
+    for shape, layout, again in cells:
         row = compare(shape, layout, again)
         rows.append(row)
         said = ", ".join(f"{kind} {ratio:.3f}" for kind, ratio in row["ratios"].items())
         say(f"{shape}, {layout}, recompute {again}: planned / measured: {said}")
+    return summary(rows)
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return rows with how far the worst of them is off, and which ratios are outside of what is `ALLOWED`."""
     ratios = [(kind, ratio) for row in rows for kind, ratio in row["ratios"].items()]
     return {
         "rows": rows,
@@ -65,6 +74,22 @@ def measure(
             if abs(ratio - 1) > ALLOWED["peak" if kind == "peak" else "kind"]
         ],
     }
+
+
+def comparison_rows(result: dict[str, Any]) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Return the columns and the rows of a table of what `measure` found: of each run and kind planned / measured."""
+    kinds = ["weights", "gradients", "moments", "activations", "step", "peak"]
+    rows = [
+        (
+            row["shape"],
+            row["layout"],
+            row["recompute"],
+            *(f"{row['ratios'][kind]:.3f}" if kind in row["ratios"] else "" for kind in kinds),
+            in_bytes(row["measured"]["peak"]),
+        )
+        for row in result["rows"]
+    ]
+    return ["shape", "layout", "recompute", *kinds, "measured peak"], rows
 
 
 def compare(shape: str, layout: str, recompute: str) -> dict[str, Any]:

@@ -185,10 +185,8 @@ def with_micro_rows(config: RunConfig, *, device: str) -> RunConfig:
     free_bytes = (free_memory_bytes(device) - plan.state_bytes) // len(plan.memories)  # for each process
     fitting = fitting_rows(config.model, free_bytes=free_bytes, recompute=config.loop.recompute)
     most = min(fitting, max(smallest, math.ceil(FULL_TOKENS / n_ctx)))
-    given = config.loop.micro_rows
-    rows = (
-        min(given, full) if given else math.ceil(full / max(layout_of(config.parallel).n_data, math.ceil(full / most)))
-    )
+    given, n_parts = config.loop.micro_rows, max(layout_of(config.parallel).n_data, math.ceil(full / most))
+    rows = min(given, full) if given else math.ceil(full / n_parts)
     loop = dataclasses.replace(config.loop, micro_rows=rows)
     return dataclasses.replace(config, loop=loop)
 
