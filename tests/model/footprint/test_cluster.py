@@ -35,6 +35,11 @@ REFUSED = {
     "too few": (dataclasses.replace(LARGE, n_gpus=8), "gpt3-175b does not fit 8 x h100: "),
     "copies": (dataclasses.replace(LARGE, dp=1024), "76 GB are usable; what fits"),
     "no divisor": (dataclasses.replace(LARGE, tp=7), "tp 7 takes 7 GPUs or a multiple, but --gpus is 1,024"),
+    "too few for more than twice as many": (dataclasses.replace(LARGE, n_gpus=8), "on 128 GPUs it fits: --parallel."),
+    "more than rows": (
+        dataclasses.replace(LARGE, n_gpus=2**17, batch_tokens=8192),
+        "has 4; take fewer GPUs, or a larger --sch",
+    ),
     "heads": (dataclasses.replace(LARGE, tp=64), "parallel.tp is 64, but model.n_heads 96 is not a multiple of it"),
     "rows": (dataclasses.replace(LARGE, fsdp=1024, micro_rows=2), "read 2,048 rows at once, 2 each, but a batch"),
 }

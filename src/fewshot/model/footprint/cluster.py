@@ -150,12 +150,7 @@ def plan_cluster(name: str, config: GPTConfig, wishes: Wishes) -> ClusterPlan:
     if not fitting:
         raise BadValue(_refusal(name, config, wishes, gpu))
     chosen = fitting[0]
-    free: dict[str, Any] = dict.fromkeys(SIZES)
-    others = [
-        choice
-        for choice in _fitting(config, dataclasses.replace(wishes, **free), gpu)
-        if choice.layout != chosen.layout
-    ]
+    others = [choice for choice in _fitting(config, _freed(wishes), gpu) if choice.layout != chosen.layout]
     n_model = n_parameters(config)
     flops = 6.0 * n_model * wishes.n_tokens
     weights, moments = checkpoint_bytes(config, wishes.optimizer)
@@ -235,37 +230,44 @@ def _refusal(name: str, config: GPTConfig, wishes: Wishes, gpu: Gpu) -> str:
     said = " x ".join(f"{key} {size}" for key, size in given.items())
     if wishes.n_gpus % fixed or (len(given) == len(SIZES) and fixed != wishes.n_gpus):
         problem = f"{said} takes {fixed:,} GPUs or a multiple, but --gpus is {wishes.n_gpus:,}"
-        return problem + _proposals(config, wishes, gpu)
+        return problem + (_proposals(config, wishes, gpu) or "; change one of them")
     considered = list(_candidates(config, wishes))
     if not considered:
-        problems = [_problem(config, wishes, layout) for layout in layouts(wishes.n_gpus, given=given)]
-        return (
-            f"{name} cannot be divided over {wishes.n_gpus:,} GPUs so: {problems[0]}{_proposals(config, wishes, gpu)}"
-        )
+        tried = {"fsdp": wishes.n_gpus // fixed, **given}  # as training takes what is left
+        problem = next(_problem(config, wishes, layout) for layout in layouts(wishes.n_gpus, given=tried))
+        instead = _proposals(config, wishes, gpu) or "; take fewer GPUs, or a larger --schedule.batch_tokens"
+        return f"{name} cannot be divided over {wishes.n_gpus:,} GPUs so: {problem}{instead}"
     least = min(considered, key=lambda choice: choice.memory.peak)
     kinds = sorted(least.memory.kinds.items(), key=lambda item: -item[1])[:3]
     most = ", ".join(f"{kind} {in_bytes(n)}" for kind, n in kinds)
     return (
         f"{name} does not fit {wishes.n_gpus:,} x {wishes.gpu}: {least.layout.text} "
         f"{'with' if least.work.recompute else 'without'} recomputation needs {in_bytes(least.memory.peak)} a GPU "
-        f"({most}), {in_bytes(gpu.usable_bytes)} are usable{_proposals(config, wishes, gpu)}"
+        f"({most}), {in_bytes(gpu.usable_bytes)} are usable"
+        f"{_proposals(config, wishes, gpu) or _with_more_gpus(config, wishes, gpu)}"
     )
 
 
 def _proposals(config: GPTConfig, wishes: Wishes, gpu: Gpu) -> str:
-    """Return the layouts that fit instead, or from how many GPUs on the model does."""
-    anything: dict[str, Any] = dict.fromkeys(SIZES)
-    free = dataclasses.replace(wishes, **anything)
-    for tried in (
-        free,
-        dataclasses.replace(free, recompute=None),
-        dataclasses.replace(free, recompute=None, micro_rows=1),
-    ):
+    """Return layouts of as many GPUs that fit instead, with as little as can be of the wishes given up; or nothing."""
+    for tried in (_freed(wishes), _freed(wishes, recompute=None), _freed(wishes, recompute=None, micro_rows=1)):
         if fitting := _fitting(config, tried, gpu):
             listed = "; ".join(f"{choice.options} ({in_bytes(choice.memory.peak)})" for choice in fitting[:N_PROPOSED])
             return f"; what fits ({RULE}): {listed}"
-    n = tried.n_gpus
-    while (n := 2 * n) <= 64 * wishes.n_gpus:
-        if fitting := _fitting(config, dataclasses.replace(tried, n_gpus=n), gpu):
-            return f"; from {n:,} GPUs on it fits: {fitting[0].options} ({in_bytes(fitting[0].memory.peak)})"
+    return ""
+
+
+def _with_more_gpus(config: GPTConfig, wishes: Wishes, gpu: Gpu) -> str:
+    """Return from how many GPUs on a model that needs more memory fits, doubling their number; else another way out."""
+    n = wishes.n_gpus
+    while (n := 2 * n) <= min(64 * wishes.n_gpus, MAX_GPUS):
+        tried = _freed(wishes, recompute=None, micro_rows=1, n_gpus=n)
+        if fitting := _fitting(config, tried, gpu):
+            return f"; on {n:,} GPUs it fits: {fitting[0].options} ({in_bytes(fitting[0].memory.peak)})"
     return "; take a GPU with more memory, or a smaller model"
+
+
+def _freed(wishes: Wishes, **changed: Any) -> Wishes:
+    """Return wishes for any layout, with other values `changed`."""
+    anything: dict[str, Any] = dict.fromkeys(SIZES)
+    return dataclasses.replace(wishes, **anything, **changed)
