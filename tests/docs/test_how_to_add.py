@@ -391,11 +391,17 @@ def add_text_format(copy: Copy) -> Check:
 
 
 def add_optimizer(copy: Copy) -> Check:
-    optimizer = '''def _sgd(named: Named, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
+    optimizer = '''def _sgd(
+    parts: Parts, config: OptimizerConfig, model: GPTConfig, layout: Layout, dtype: torch.dtype
+) -> list[torch.optim.Optimizer]:
     """Return gradient descent with momentum; weight decay on matrices only."""
-    matrices = {"params": [p for _, p in named if p.ndim >= 2], "weight_decay": config.weight_decay}
-    vectors = {"params": [p for _, p in named if p.ndim < 2]}
-    return [torch.optim.SGD([matrices, vectors], lr=config.lr, momentum=config.momentum)]
+    held = [part.local for part in parts]
+    matrices = {"params": [weight for weight in held if weight.ndim >= 2], "weight_decay": config.weight_decay}
+    vectors = {"params": [weight for weight in held if weight.ndim < 2]}
+    sgd = torch.optim.SGD([matrices, vectors], lr=config.lr, momentum=config.momentum)
+    for weight in held:
+        sgd.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+    return [sgd]
 
 
 '''

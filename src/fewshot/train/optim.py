@@ -39,7 +39,7 @@ def _adamw(parts: Parts, config: OptimizerConfig, layout: Layout) -> list[torch.
     how = {"foreach": False} if layout.exact else {"fused": True}
     betas = (config.beta1, config.beta2)
     adamw = torch.optim.AdamW(groups, lr=config.lr, betas=betas, eps=config.eps, **how)
-    for weight in held:  # as it would itself at the first step, so that a checkpoint can be read into it
+    for weight in held:  # as it would itself at the first step
         count = torch.zeros((), dtype=torch.float32, device=weight.device)
         adamw.state[weight] = {
             "step": count,
@@ -96,7 +96,12 @@ def _with_normuon(
     return _with_muon(parts, config, model, layout, dtype, beta2=config.beta2)
 
 
-OPTIMIZERS: dict[str, Maker] = {"adamw": _only_adamw, "muon": _with_muon, "normuon": _with_normuon}
+# The state of each is there from the start, so that a checkpoint can be read into it.
+OPTIMIZERS: dict[str, Maker] = {
+    "adamw": _only_adamw,
+    "muon": _with_muon,
+    "normuon": _with_normuon,
+}
 
 
 class Optimizers:
