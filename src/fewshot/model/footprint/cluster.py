@@ -229,8 +229,8 @@ def _refusal(name: str, config: GPTConfig, wishes: Wishes, gpu: Gpu) -> str:
     fixed = math.prod(given.values())
     said = " x ".join(f"{key} {size}" for key, size in given.items())
     if wishes.n_gpus % fixed or (len(given) == len(SIZES) and fixed != wishes.n_gpus):
-        problem = f"{said} takes {fixed:,} GPUs or a multiple, but --gpus is {wishes.n_gpus:,}"
-        return problem + (_proposals(config, wishes, gpu) or "; change one of them")
+        mismatch = f"{said} takes {fixed:,} GPUs or a multiple, but --gpus is {wishes.n_gpus:,}"
+        return mismatch + (_proposals(config, wishes, gpu) or "; change one of them")
     considered = list(_candidates(config, wishes))
     if not considered:
         tried = {"fsdp": wishes.n_gpus // fixed, **given}  # as training takes what is left

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from fewshot.base.errors import check
 from fewshot.model.config import GPTConfig
 from fewshot.model.footprint.activations import FLOAT32, backward_bytes, end_bytes, held_bytes
 from fewshot.model.footprint.layout import Layout, stage_layers
@@ -70,9 +69,11 @@ class _Moment:
 
 
 def optimizer_bytes(counts: Counts, optimizer: str) -> int:
-    """Return the bytes of moments: Adam has two for a number, Muon one, NorMuon one and one for each row."""
-    check(optimizer in OPTIMIZERS, f"optimizer is {optimizer!r}, allowed: {', '.join(OPTIMIZERS)}")
-    if optimizer == "adamw":
+    """Return the bytes of moments: Adam has two for a number, Muon one, NorMuon one and one for each row.
+
+    Of an optimizer that is not known here: two.
+    """
+    if optimizer not in ("muon", "normuon"):
         return 2 * FLOAT32 * counts.total
     rows = counts.matrix_rows if optimizer == "normuon" else 0
     return FLOAT32 * (2 * (counts.total - counts.matrices) + counts.matrices + rows)
