@@ -6,6 +6,7 @@ later would count as used, so the environment must make it give memory back at o
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
@@ -75,15 +76,19 @@ def measure_run(given: dict[str, Any], folder: Path) -> dict[str, int]:
 
 
 def _warm_up(given: dict[str, Any]) -> None:
-    """Load what the first step loads: code, and kernels for these sizes, would count as memory of the run."""
-    config = from_plain(GPTConfig, {**given["model"], "n_layers": 1}, where="model")
-    loop = given["loop"]
+    """Load what the first step loads: code, and kernels for these sizes, would count as memory of the run.
+
+    A block has the sizes that it has under tensor parallelism.
+    """
+    config, tp = from_plain(GPTConfig, given["model"], where="model"), given.get("parallel", {}).get("tp", 1)
+    share = {"n_heads": config.n_heads // tp, "d_head": config.head_width, "d_ff": config.ff_width // tp}
+    config, how = dataclasses.replace(config, n_layers=1, **share), given["loop"]
     model = gpt.GPT(config)
-    model.recompute = loop["recompute"]
+    model.recompute = how["recompute"]
     optimizers = Optimizers(model, OptimizerConfig())
-    tokens = torch.randint(config.n_vocab, (loop["micro_rows"], config.n_ctx))
+    tokens = torch.randint(config.n_vocab, (how["micro_rows"], config.n_ctx))
     for _ in range(2):
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=loop["precision"] == "bfloat16"):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=how["precision"] == "bfloat16"):
             loss = model.loss(tokens, tokens)
         loss.backward()
     optimizers.step(1.0)
