@@ -15,7 +15,7 @@ from fewshot.checkpoint.load import find_checkpoint, load_model, load_run, load_
 from fewshot.checkpoint.manifest import write_manifest
 from fewshot.checkpoint.save import save
 from fewshot.corpus.document import Document
-from fewshot.dataset.shards import build_shards
+from fewshot.dataset.tokenise import build_shards
 from fewshot.kernels import reference
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT

@@ -12,7 +12,7 @@ import pytest
 
 from fewshot.corpus.document import Document
 from fewshot.dataset.pack import Packed
-from fewshot.dataset.shards import build_shards
+from fewshot.dataset.tokenise import build_shards
 
 
 @dataclass(frozen=True)

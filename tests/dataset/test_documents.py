@@ -8,7 +8,8 @@ import pytest
 from fewshot.base.errors import BadFile, BadValue
 from fewshot.corpus.document import Document
 from fewshot.dataset.documents import documents_of_shards
-from fewshot.dataset.shards import TokenShard, build_shards
+from fewshot.dataset.shards import TokenShard
+from fewshot.dataset.tokenise import build_shards
 from fewshot.tokenizer.bpe import train_bpe
 from fewshot.tokenizer.bytes import Bytes
 from fewshot.tokenizer.chars import train_chars

@@ -10,7 +10,7 @@ import pytest
 from fewshot.base.errors import BadValue
 from fewshot.corpus.document import Document
 from fewshot.dataset.pack import Packed, document_numbers
-from fewshot.dataset.shards import build_shards
+from fewshot.dataset.tokenise import build_shards
 
 TEXTS = ["a" * 3, "b", "cdefghijk", "lm", "nopqrstuvwx"]
 EOT = 59_999

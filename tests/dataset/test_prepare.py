@@ -15,9 +15,14 @@ import pytest
 
 from fewshot.base.errors import BadFile, BadValue
 from fewshot.cli.main import main
+from fewshot.corpus.sources import read_documents
+from fewshot.corpus.stretches import stretches_of
+from fewshot.dataset.encode import encoded
 from fewshot.dataset.prepare import DataConfig, SourceConfig, build_tokens, load_tokens, make_tokenizer, measure_text
 from fewshot.tokenizer.bytes import Bytes
+from fewshot.tokenizer.pieces import pieces
 
+SetInModule = Callable[[object, str, object], None]
 SHAPE = [
     *("--model.n_layers", "1", "--model.d_model", "16", "--model.n_heads", "2", "--model.n_ctx", "16"),
     *("--data.tokenizer", "chars", "--schedule.batch_tokens", "32", "--loop.compile", "never", "--n_tokens", "64"),
@@ -112,10 +117,11 @@ def test_whole_documents_are_held_out_where_ten_are_expected(
     text = tmp_path / "a.jsonl"
     text.write_text("".join(json.dumps({"text": f"{number:03} of the tale"}) + "\n" for number in range(n_documents)))
     data = config(text, val_fraction=val_fraction, val_by=val_by)
-    (size,) = measure_text(data, say=quiet)
+    measured = measure_text(data, say=quiet)
+    (size,) = measured.sizes
     assert (size.n_documents, size.n_bytes, size.held_out_by) == (n_documents, 15 * n_documents, expected)
     said: list[str] = []
-    tokens = build_tokens(data, [size], Bytes(), tmp_path / "data", say=said.append)
+    tokens = build_tokens(data, measured, Bytes(), tmp_path / "data", say=said.append)
     (training,), (validation,) = tokens.training[0], tokens.validation
     if expected == "tail":
         assert (training.n_documents, validation.n_documents) == (n_documents, n_documents)
@@ -140,34 +146,111 @@ def test_skipped_files_are_told_once(here: Path) -> None:
     Path("books/empty.txt").touch()
     said: list[str] = []
     data = config("books", tokenizer="bpe", n_vocab=260)
-    sizes = measure_text(data, say=said.append)
-    tokenizer = make_tokenizer(data, sizes, n_vocab=None, say=said.append)
-    build_tokens(data, sizes, tokenizer, here / "data", say=said.append)
+    measured = measure_text(data, say=said.append)
+    tokenizer = make_tokenizer(data, measured, n_vocab=None, say=said.append)
+    build_tokens(data, measured, tokenizer, here / "data", say=said.append)
     assert [line for line in said if "empty.txt" in line] == ["skipped: books/empty.txt is empty"]
 
 
 @pytest.mark.parametrize("tokenizer", ["bytes", "chars", "bpe"])
 @pytest.mark.parametrize("val_by", ["tail", "document"])
-def test_documents_are_never_all_held(tmp_path: Path, tokenizer: str, val_by: str) -> None:
+def test_documents_are_never_all_held(
+    tmp_path: Path, set_in_module: Callable[[object, str, object], None], tokenizer: str, val_by: str
+) -> None:
     n_documents, n_chars = 40, 200_000
+    set_in_module(measure_text, "SAMPLE_BYTES", n_chars)
+    set_in_module(encoded, "n_cores", lambda: 2)  # some pieces are held for each
     for number in range(n_documents):
         (tmp_path / f"{number}.txt").write_text("It was a dark night, said he. "[: 30 - number % 7] * (n_chars // 25))
     data = config(tmp_path, tokenizer=tokenizer, n_vocab=260 if tokenizer == "bpe" else None, val_by=val_by)
     measure_text(data, say=quiet)  # what is loaded once is no matter
     tracemalloc.start()
     try:
-        sizes = measure_text(data, say=quiet)
-        made = make_tokenizer(data, sizes, n_vocab=None, say=quiet)
-        build_tokens(data, sizes, made, tmp_path / "data", say=quiet)
+        measured = measure_text(data, say=quiet)
+        made = make_tokenizer(data, measured, n_vocab=None, say=quiet)
+        build_tokens(data, measured, made, tmp_path / "data", say=quiet)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert peak < 12 * n_chars  # all documents together are 36 n_chars
 
 
+@pytest.mark.parametrize("tokenizer", ["bytes", "bpe"])
+@pytest.mark.parametrize("val_by", ["tail", "document"])
+def test_a_long_text_is_never_held_and_has_the_tokens_of_the_whole(
+    tmp_path: Path, set_in_module: SetInModule, tokenizer: str, val_by: str
+) -> None:
+    n_chars = 50_000
+    set_in_module(measure_text, "SAMPLE_BYTES", n_chars)
+    set_in_module(encoded, "n_cores", lambda: 2)  # some pieces are held for each
+    for of in (pieces, encoded):
+        set_in_module(of, "PIECE_CHARS", 4000)
+    for number in range(4):  # some are held out by document, some are not
+        text = f"It was a dark night number {number}, said he, and so on. "
+        (tmp_path / f"{number}.txt").write_text(text * (n_chars * 30 // len(text)))
+    data = config(
+        tmp_path, tokenizer=tokenizer, n_vocab=260 if tokenizer == "bpe" else None, val_by=val_by, val_fraction=0.5
+    )
+
+    def made(folder: str) -> tuple[dict[str, bytes], int]:
+        tracemalloc.start()
+        try:
+            measured = measure_text(data, say=quiet)
+            trained = make_tokenizer(data, measured, n_vocab=None, say=quiet)
+            build_tokens(data, measured, trained, tmp_path / folder, say=quiet)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        return {path.name: path.read_bytes() for path in (tmp_path / folder).glob("*.bin")}, peak
+
+    whole, peak = made("whole")
+    assert peak > 25 * n_chars  # 30 n_chars are in a text
+    set_in_module(read_documents, "LONG_BYTES", n_chars)
+    set_in_module(stretches_of, "STRETCH_CHARS", n_chars)
+    stretches, peak = made("stretches")
+    assert peak < 20 * n_chars
+    if tokenizer == "bytes":  # a BPE is trained on another part of the text
+        assert stretches == whole
+
+
+def test_tokens_whose_making_was_stopped_are_gone_on_with(
+    here: Path, set_in_module: SetInModule, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_in_module(encoded, "PIECE_CHARS", 100)
+    data = config("books", tokenizer="bpe", n_vocab=260)
+
+    class Bar:
+        def __init__(self, name: str, *, n_bytes: int | None = None) -> None:
+            self.is_last = name.startswith("tokenising")
+
+        def __enter__(self) -> Callable[[int], None]:
+            return self.done
+
+        def done(self, n_bytes: int) -> None:
+            if self.is_last and n_bytes > 500:
+                raise KeyboardInterrupt
+
+        def __exit__(self, *error: object) -> None:
+            return None
+
+    def made(folder: str) -> dict[str, bytes]:
+        measured = measure_text(data, say=quiet)
+        build_tokens(data, measured, make_tokenizer(data, measured, n_vocab=None, say=quiet), here / folder, say=quiet)
+        return {path.name: path.read_bytes() for path in (here / folder).iterdir()}
+
+    wanted = made("wanted")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fewshot.dataset.prepare.byte_bar", Bar)
+        with pytest.raises(KeyboardInterrupt):
+            made("data")
+    capsys.readouterr()
+    assert made("data") == wanted
+    assert capsys.readouterr().err.startswith("text-train: going on behind ")
+
+
 def test_the_size_of_the_text_is_that_of_the_training_part(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x" * 999 + "é")
-    (size,) = measure_text(config(tmp_path / "a.txt"), say=quiet)
+    (size,) = measure_text(config(tmp_path / "a.txt"), say=quiet).sizes
     assert (size.n_documents, size.n_bytes, size.n_training_chars) == (1, 1001, 900)
 
 
@@ -175,11 +258,11 @@ def test_the_size_of_the_text_is_that_of_the_training_part(tmp_path: Path) -> No
 @pytest.mark.parametrize("more", ["x", "é" * 100])
 def test_text_that_grows_between_two_passes_is_refused(here: Path, val_by: str, more: str) -> None:
     data = config("books", val_by=val_by)
-    sizes = measure_text(data, say=quiet)
+    measured = measure_text(data, say=quiet)
     with Path("books/00.txt").open("a", encoding="utf-8") as file:
         file.write(more)
     with pytest.raises(BadFile, match="the text of source 'text' changed while it was read"):
-        build_tokens(data, sizes, Bytes(), here / "data", say=quiet)
+        build_tokens(data, measured, Bytes(), here / "data", say=quiet)
     build_tokens(data, measure_text(data, say=quiet), Bytes(), here / "data", say=quiet)
 
 
@@ -293,13 +376,13 @@ def test_every_pass_tells_its_bar_all_its_bytes(
 
     set_in_module(measure_text, "byte_bar", Bar)
     data = config("books", tokenizer=kind)
-    sizes = measure_text(data, say=quiet)
-    tokenizer = make_tokenizer(data, sizes, n_vocab=None, say=quiet)
-    build_tokens(data, sizes, tokenizer, here / "data", say=quiet)
-    n_bytes = sizes[0].n_bytes
+    measured = measure_text(data, say=quiet)
+    tokenizer = make_tokenizer(data, measured, n_vocab=None, say=quiet)
+    build_tokens(data, measured, tokenizer, here / "data", say=quiet)
+    n_bytes = measured.sizes[0].n_bytes
     assert {name: (done[0], done[-1]) for name, done in seen.items()} == {
         "reading text": (0, n_bytes),
-        "reading for the tokenizer": (n_bytes, sizes[0].n_training_chars if kind == "bpe" else n_bytes),
+        "reading for the tokenizer": (n_bytes, measured.sizes[0].n_training_chars if kind == "bpe" else n_bytes),
         "tokenising text": (n_bytes, n_bytes),
     }
     assert all(done[1:] == sorted(done[1:]) for done in seen.values())

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import pytest
 
-from fewshot.base.errors import BadValue
+from fewshot.base.errors import BadFile, BadValue
 from fewshot.corpus.document import Document
-from fewshot.dataset.split import VERSIONS, part_chars, rule_name, split
+from fewshot.dataset.split import VERSIONS, By, Content, Part, content_digest, divide, n_training_chars, rule_name
+
+
+def split(whole: Iterable[Document], *, part: Part, **options: Any) -> Iterator[Document]:
+    return (document for owner, document in divide(whole, **options) if owner == part)
 
 
 def documents(n: int, length: int) -> list[Document]:
@@ -86,12 +92,49 @@ def test_the_rule_by_document_draws_what_it_drew_when_its_version_was_given() ->
     assert held_out(whole) == [f"text {i}" for i in (5, 6, 7, 10, 11, 12, 14, 18, 24, 26, 28)]
 
 
-def test_part_chars_counts_what_split_gives() -> None:
+def content(text: str) -> Content:
+    digest = content_digest()
+    digest.update(text.encode())
+    return Content(len(text), digest.hexdigest())
+
+
+def test_the_number_of_training_characters_is_what_is_given_to_training() -> None:
     for by in VERSIONS:
         for document in documents(50, 7):
-            parts = [list(split([document], part=part, val_fraction=0.3, by=by)) for part in ("train", "val")]
-            counts = tuple(sum(len(d.text) for d in part) for part in parts)
-            assert part_chars(document, val_fraction=0.3, by=by) == counts
+            n_given = sum(len(d.text) for d in split([document], part="train", val_fraction=0.3, by=by))
+            assert n_training_chars(document, content(document.text), val_fraction=0.3, by=by) == n_given
+
+
+def in_stretches(text: str, n_chars: int, **fields: str) -> list[Document]:
+    starts = range(0, len(text), n_chars)
+    return [
+        Document(text=text[i : i + n_chars], more=i + n_chars < len(text), **{"id": "long", "source": "test", **fields})
+        for i in starts
+    ]
+
+
+@pytest.mark.parametrize("by", ["tail", "document"])
+@pytest.mark.parametrize("n_chars", [1, 3, 5, 9, 10])  # a cut inside of a stretch, between two, and after the last
+@pytest.mark.parametrize("val_fraction", [0, 0.3, 0.5])
+def test_stretches_are_divided_like_the_whole_text(by: By, n_chars: int, val_fraction: float) -> None:
+    for number in range(12):
+        text, key = f"{number:02} äöü {number:03}", f"{number}.txt"
+        options: dict[str, Any] = {"val_fraction": val_fraction, "by": by}
+        (whole,) = in_stretches(text, 100, key=key)
+        stretches = in_stretches(text, n_chars, key=key)
+        for part in ("train", "val"):
+            wanted = [d.text for d in split([whole], part=part, **options)]
+            given = list(split(stretches, part=part, **options, long={"long": content(text)}))
+            assert ["".join(d.text for d in given)] == (wanted or [""])
+            assert [d.more for d in given] == [True] * (len(given) - 1) + [False] * bool(given)
+
+
+@pytest.mark.parametrize("by", ["tail", "document"])
+@pytest.mark.parametrize("now", ["0123456789", "01234567", "012345", ""])
+def test_a_long_text_that_changed_since_it_was_measured_is_refused(by: By, now: str) -> None:
+    before = {"long": content("012345678")} if now else {}
+    with pytest.raises(BadFile, match="long changed while it was read: start again when nothing writes to it"):
+        list(divide(in_stretches(now or "0123456", 3), val_fraction=0.3, by=by, long=before))
 
 
 @pytest.mark.parametrize("by", ["tail", "document"])
@@ -114,10 +157,9 @@ def test_split_is_streaming() -> None:
     [
         ({"val_fraction": 1.0}, "val_fraction is 1.0"),
         ({"val_fraction": -0.1}, "val_fraction is -0.1"),
-        ({"part": "vall"}, "unknown part 'vall'; nearest: 'val'"),
         ({"by": "head"}, "unknown way to split 'head'"),
     ],
 )
 def test_wrong_values_are_named_at_the_call(wrong: dict, message: str) -> None:
     with pytest.raises(BadValue, match=message):
-        split([], **({"part": "train", "val_fraction": 0.1, "by": "tail"} | wrong))
+        divide([], **({"val_fraction": 0.1, "by": "tail"} | wrong))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewshot.corpus.document import Document
-from fewshot.dataset.shards import build_shards
+from fewshot.dataset.tokenise import build_shards
 from fewshot.tokenizer.bpe import LONG_WORD, MIN_PAIR_COUNT, _short_words, train_bpe
 from fewshot.tokenizer.bytes import Bytes
 from fewshot.tokenizer.chars import train_chars

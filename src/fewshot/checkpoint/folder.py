@@ -32,6 +32,7 @@ class RunFolder:
     data/                    the run's text as token shards
     checkpoints/step-N/      weights and training state after N steps
     metrics.jsonl            the figures of the steps, a line each
+    receipt.jsonl            what each step has read, a line each, with a hash of all samples so far
     evaluations/             results of evaluations, a folder for each checkpoint
     report.html
     .unfinished              there while a new run or model is being made
@@ -70,6 +71,11 @@ class RunFolder:
     def metrics(self) -> Path:
         """The figures of the steps."""
         return self.path / "metrics.jsonl"
+
+    @property
+    def receipt(self) -> Path:
+        """What every step has read."""
+        return self.path / "receipt.jsonl"
 
     @property
     def evaluations(self) -> Path:

@@ -61,14 +61,17 @@ def find_checkpoint(path: Path) -> Checkpoint:
     return checkpoint
 
 
-def newest_whole(run: RunFolder, *, processes: Processes = ALONE) -> tuple[Checkpoint, str]:
+def newest_whole(run: RunFolder, *, before: int | None = None, processes: Processes = ALONE) -> tuple[Checkpoint, str]:
     """Return the newest checkpoint of a run whose files are all whole, and what is wrong with the newer ones, if any.
 
-    Damaged ones are left where they are. A run without a whole checkpoint raises `DamagedCheckpoint`. Of
-    several processes each must call this, and reads a share of the files.
+    With `before`, those of this step and later are passed over. Damaged ones are left where they are. A run without a
+    whole checkpoint raises `DamagedCheckpoint`. Of several processes each must call this, and reads a share of the
+    files.
     """
     checkpoints, path, damage = run.checkpoint_folders(), run.path, list[str]()
     for folder in reversed(checkpoints):
+        if before is not None and (step_of(folder.name) or 0) >= before:
+            continue
         try:
             checkpoint = verify(folder, processes=processes)
         except DamagedCheckpoint as error:

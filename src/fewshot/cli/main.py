@@ -24,6 +24,7 @@ COMMANDS = {
     "demo": "run everything once on built-in data and check the results",
     "train": "train a model on text",
     "resume": "continue a run that was stopped",
+    "replay": "compute a step of a run again and compare it with the log",
     "generate": "write text with a trained model",
     "evaluate": "measure zero-, one- and few-shot accuracy",
     "contamination": "find which test questions are in the training text, and score without them",

@@ -12,6 +12,7 @@ import argparse
 from pathlib import Path
 
 from fewshot.base.config import from_overrides
+from fewshot.base.errors import check
 from fewshot.base.log import note
 from fewshot.cli.train import print_outcome
 
@@ -21,11 +22,28 @@ TAKES_OVERRIDES = True
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the run folder."""
     parser.add_argument("folder", type=Path, metavar="RUN", help="the folder of the run")
+    parser.add_argument(
+        "--verify", action="store_true", help="check that every step so far has read its own batch, and train nothing"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Resume the run."""
+    """Resume the run, or check what it has read."""
+    if args.verify:
+        return _verify(args)
     from fewshot.cli.show import followed
     from fewshot.train.run import resume
 
     return print_outcome(args.folder, followed(resume(args.folder, say=note, overrides=from_overrides(args.overrides))))
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from fewshot.train.replay import verify_run
+
+    check(not args.overrides, "--verify trains nothing: give it no --section.field")
+    found = verify_run(args.folder)
+    print(
+        f"steps {found.first_step:,} to {found.last_step:,} have read {found.n_rows:,} rows, each its own batch; "
+        f"{found.n_repeated:,} of them in a later pass over the text; checkpoints that agree: {found.n_checkpoints}"
+    )
+    return 0

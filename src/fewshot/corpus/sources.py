@@ -1,7 +1,8 @@
 """Files and folders become documents.
 
 In: paths of text, JSON lines and Parquet, plain or compressed. Out: a stream of `Document`, one file or one record
-each. It does not know whether a text is good, repeated or needed: it only refuses what it cannot read.
+each, or a long file in stretches. It does not know whether a text is good, repeated or needed: it only refuses what it
+cannot read.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ from fewshot.base.log import note
 from fewshot.base.text import without_surrogates
 from fewshot.corpus.document import Document
 from fewshot.corpus.folder import READ_BEFORE, files_of, is_new
+from fewshot.corpus.stretches import LONG_BYTES, stretches_of
 
 Records = Iterator[tuple[str, str]]  # "#" and the record's number, or "" for a whole file; and the text
 MAX_SKIP_LINES = 10  # per folder; the rest is counted
 BLOCK_BYTES = 1 << 16  # of compressed input held at a time
 ROWS_AT_ONCE = 32  # of a Parquet file: each may be a book
+PARQUET_BUFFER = 1 << 20  # bytes; without a buffer, a column of all rows that were written together is held
 
 
 @dataclass(frozen=True)
@@ -45,21 +48,23 @@ def read_documents(
     field_option: str = "text_field",
     source: str = "text",
     on_skip: Callable[[str], None] = note,
+    in_stretches: bool = False,
 ) -> Iterator[Document]:
     """Yield the documents of files and folders, in the order given; folders recursively and sorted by path.
 
     One document a text file; one a line of .jsonl or .json and one a row of .parquet, from `text_field`; errors tell
     the user to name another by `field_option`. Blank records are left out. A path named here that cannot be read
     raises `BadFile`; a file of a folder that cannot be read is left out with a line to `on_skip`, and a folder without
-    any document raises. Records are streamed.
+    any document raises. Records are streamed. With `in_stretches`, a text file of more than `LONG_BYTES` comes as
+    several documents, all but the last with `more`, so that it is never held as a whole.
     """
     given, field = check_paths(paths), _Field(text_field, field_option)
     seen: set[tuple[int, int]] = set()
     for path in given:
         if path.is_dir():
-            yield from _read_folder(path, field, source, on_skip, seen)
+            yield from _read_folder(path, field, source, on_skip, seen, in_stretches)
         elif is_new(path, seen):
-            yield from _read_file(path, path.parent, field, source)
+            yield from _read_file(path, path.parent, field, source, in_stretches)
         else:
             on_skip(f"{path} is given twice and read once")
 
@@ -91,7 +96,12 @@ def text_path(path: Path | str) -> Path:
 
 
 def _read_folder(
-    folder: Path, field: _Field, source: str, on_skip: Callable[[str], None], seen: set[tuple[int, int]]
+    folder: Path,
+    field: _Field,
+    source: str,
+    on_skip: Callable[[str], None],
+    seen: set[tuple[int, int]],
+    in_stretches: bool,
 ) -> Iterator[Document]:
     not_read: Counter[str] = Counter()
     files = list(files_of(folder, not_read, seen))
@@ -103,8 +113,8 @@ def _read_folder(
     for path in known:
         n_before = n_documents
         try:
-            for document in _read_file(path, folder, field, source):
-                n_documents += 1
+            for document in _read_file(path, folder, field, source, in_stretches):
+                n_documents += not document.more
                 yield document
         except BadFile as error:
             n_skipped += 1
@@ -117,7 +127,7 @@ def _read_folder(
         raise BadFile(f"{folder} holds no readable document ({len(files):,} files); readable: {', '.join(SUFFIXES)}")
 
 
-def _read_file(path: Path, root: Path, field: _Field, source: str) -> Iterator[Document]:
+def _read_file(path: Path, root: Path, field: _Field, source: str, in_stretches: bool) -> Iterator[Document]:
     """Yield the documents of one file; their keys are its path below `root`, composed (NFC).
 
     Some systems store names decomposed: keys must not depend on that.
@@ -126,9 +136,16 @@ def _read_file(path: Path, root: Path, field: _Field, source: str) -> Iterator[D
     key = unicodedata.normalize("NFC", _encodable(path.relative_to(root).as_posix()))
     n_documents = 0
     try:
-        if path.stat().st_size == 0:
+        n_bytes = path.stat().st_size
+        if n_bytes == 0:
             raise BadFile(f"{name} is empty")
-        for number, text in _reader(path)(path, field):
+        reader = _reader(path)
+        if in_stretches and n_bytes > LONG_BYTES and reader is _read_text_file:
+            for text, more in stretches_of(path):
+                n_documents += 1
+                yield Document(id=name, text=text, source=source, key=key, more=more)
+            return
+        for number, text in reader(path, field):
             if text and not text.isspace():
                 n_documents += 1
                 yield Document(id=name + number, text=text, source=source, key=key + number)
@@ -168,7 +185,7 @@ def _read_zstd(path: Path, field: _Field) -> Records:
 def _read_parquet(path: Path, field: _Field) -> Records:
     parquet, arrow = _extra("pyarrow.parquet", path), _extra("pyarrow", path)
     try:
-        with parquet.ParquetFile(path) as file:
+        with parquet.ParquetFile(path, buffer_size=PARQUET_BUFFER) as file:
             if field.name not in file.schema_arrow.names:
                 raise _no_field(str(path), field, file.schema_arrow.names)
             number = 0

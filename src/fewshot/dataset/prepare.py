@@ -1,24 +1,28 @@
 """From paths to tokens: which text a run reads, its tokenizer, its training mixture and its validation rows.
 
-The text is streamed: once to be measured, once more if a tokenizer is trained, and once for each part that is
-tokenised. One document at a time is held.
+The text is streamed twice: to be measured, when what a BPE is trained on is kept, and to be tokenised. Only a tokenizer
+of characters reads it once more. A document at a time is held, and of a long one a stretch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from fewshot.base.errors import BadFile, check
+from fewshot.base.machine import give_back_memory
 from fewshot.base.progress import byte_bar
+from fewshot.base.text import utf8_size
 from fewshot.corpus.document import Document
 from fewshot.corpus.sources import read_documents, text_path
 from fewshot.dataset.mixture import Mixture
 from fewshot.dataset.pack import Packed
-from fewshot.dataset.shards import TokenShard, build_shards, load_shards
-from fewshot.dataset.split import VERSIONS, By, Part, part_chars, rule_name, split
+from fewshot.dataset.sample import SAMPLE_BYTES, TextSample
+from fewshot.dataset.shards import TokenShard, load_shards
+from fewshot.dataset.split import VERSIONS, By, Content, Part, content_digest, divide, n_training_chars, rule_name
+from fewshot.dataset.tokenise import build_parts
 from fewshot.tokenizer.bpe import train_bpe
 from fewshot.tokenizer.bytes import Bytes
 from fewshot.tokenizer.chars import train_chars
@@ -86,62 +90,95 @@ class TextSize:
     n_bytes: int  # of all text, in UTF-8
     n_training_chars: int
     held_out_by: By
+    long: Mapping[str, Content] = field(default_factory=dict)  # by id: the texts that come in stretches
 
 
-def measure_text(data: DataConfig, *, say: Say) -> tuple[TextSize, ...]:
+@dataclass(frozen=True)
+class Measured:
+    """What the first pass through the text gives."""
+
+    sizes: tuple[TextSize, ...]  # of each source
+    sample: TextSample | None  # what a BPE is trained on; None if none is trained
+
+
+def measure_text(data: DataConfig, *, say: Say) -> Measured:
     """Return the size of every source and how its validation text is held out; reads each once, a document at a time.
 
-    Only this pass tells `say` what is left out. Raises if text cannot be read, or a part would be empty.
+    Keeps what a BPE is trained on, at most `SAMPLE_BYTES`. Only this pass tells `say` what is left out. Raises if text
+    cannot be read, or a part would be empty.
     """
     if data.tokenizer not in MADE_HERE:
         if not Path(data.tokenizer).exists():
             raise BadFile(f"data.tokenizer: {data.tokenizer} does not exist: give {', '.join(MADE_HERE)} or a path")
         load_tokenizer(Path(data.tokenizer))  # one that is missing or damaged must not wait for hours of reading
-    return tuple(_measure(source, data, say) for source in data.sources)
+    sample = TextSample(SAMPLE_BYTES) if data.tokenizer == "bpe" else None
+    return Measured(tuple(_measure(number, data, sample, say) for number in range(len(data.sources))), sample)
 
 
-def _measure(source: SourceConfig, data: DataConfig, say: Say) -> TextSize:
-    n_documents = n_bytes = 0
-    n_chars: dict[By, tuple[int, int]] = dict.fromkeys(VERSIONS, (0, 0))  # training and validation
+def _measure(number: int, data: DataConfig, sample: TextSample | None, say: Say) -> TextSize:
+    source = data.sources[number]
+    n_documents = n_bytes = n_chars = start = 0  # start: of this stretch in its text
+    n_training: dict[By, int] = dict.fromkeys(VERSIONS, 0)
+    long: dict[str, Content] = {}
+    digest = content_digest()
     with byte_bar(f"reading {source.name}") as on_bytes:
         for document in _read(source, data, on_skip=say):
-            n_documents += 1
-            n_bytes += _n_bytes(document.text)
+            text = document.text
+            encoded = text.encode()
+            digest.update(encoded)
+            n_bytes += len(encoded)
             on_bytes(n_bytes)
-            for by, (n_train, n_val) in n_chars.items():
-                train, val = part_chars(document, val_fraction=data.val_fraction, by=by)
-                n_chars[by] = n_train + train, n_val + val
+            if sample and (start or document.more):
+                sample.add_stretch(text, start, source=number)
+            if document.more:
+                start += len(text)
+                continue
+            content = Content(start + len(text), digest.hexdigest())
+            training: dict[By, int] = {
+                by: n_training_chars(document, content, val_fraction=data.val_fraction, by=by) for by in VERSIONS
+            }
+            if start:
+                long[document.id] = content
+            if sample and start:
+                sample.end_long(training)
+            elif sample:
+                sample.add(text, training, source=number)
+            n_documents += 1
+            n_chars += content.n_chars
+            for by, n in training.items():
+                n_training[by] += n
+            start, digest = 0, content_digest()
     enough = n_documents * data.val_fraction >= MIN_HELD_OUT
     held_out_by: By = data.val_by or ("document" if enough else "tail")  # type: ignore[assignment]
-    n_train, n_val = n_chars[held_out_by]
-    for part, n in (("training", n_train), ("validation", n_val)):
+    n_train = n_training[held_out_by]
+    for part, n in (("training", n_train), ("validation", n_chars - n_train)):
         check(
             n > 0 or (part == "validation" and data.val_fraction == 0),
-            f"source {source.name!r}: of {n_train + n_val:,} characters in {n_documents:,} documents none is {part} "
+            f"source {source.name!r}: of {n_chars:,} characters in {n_documents:,} documents none is {part} "
             f"text, with val_fraction {data.val_fraction} by {held_out_by}: give more text, or --data.val_fraction 0",
         )
-    return TextSize(n_documents, n_bytes, n_train, held_out_by)
+    return TextSize(n_documents, n_bytes, n_train, held_out_by, long)
 
 
-def _n_bytes(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode())
-
-
-def make_tokenizer(data: DataConfig, sizes: Sequence[TextSize], *, n_vocab: int | None, say: Say) -> Tokenizer:
+def make_tokenizer(data: DataConfig, measured: Measured, *, n_vocab: int | None, say: Say) -> Tokenizer:
     """Return the tokenizer that `data` names: trained on the text, or loaded; `n_vocab` is the preset's size.
 
-    `sizes` are those that `measure_text` gave. A BPE sees the training text alone; the characters are those of all
+    `measured` is what `measure_text` gave; its sample is empty afterwards. A BPE sees the training text alone, and of
+    more than `SAMPLE_BYTES` a part that is spread over all of it, which `say` is told; the characters are those of all
     text, so that the held-out one can be read.
     """
     if data.tokenizer == "bytes":
         return Bytes()
     if data.tokenizer == "chars":
-        return train_chars(_text(data, sizes, None))
+        return train_chars(_text(data, measured.sizes))
     if data.tokenizer != "bpe":
         return load_tokenizer(Path(data.tokenizer))
-    n_chars = sum(size.n_training_chars for size in sizes)
+    assert measured.sample is not None
+    n_chars = sum(size.n_training_chars for size in measured.sizes)
     wanted = data.n_vocab or n_vocab or _vocab_for(n_chars)
-    tokenizer = train_bpe(_text(data, sizes, "train"), n_vocab=wanted)
+    n_seen, tokenizer = _train_bpe(measured.sample, [size.held_out_by for size in measured.sizes], n_vocab=wanted)
+    if not measured.sample.is_whole:
+        say(f"tokenizer: trained on {n_seen:,} of the {n_chars:,} characters of text, spread over all of it")
     if data.n_vocab is None:
         why = "the preset's size" if n_vocab else f"chosen for {n_chars:,} characters of text"
         fewer = f"; {wanted:,} were wanted, but no more pairs occur twice" if tokenizer.n_vocab < wanted else ""
@@ -149,15 +186,34 @@ def make_tokenizer(data: DataConfig, sizes: Sequence[TextSize], *, n_vocab: int 
     return tokenizer
 
 
-def _text(data: DataConfig, sizes: Sequence[TextSize], part: Part | None) -> Iterator[str]:
-    """Yield all text of all sources, or that of one part, in pieces."""
+def _train_bpe(sample: TextSample, ways: list[By], *, n_vocab: int) -> tuple[int, Tokenizer]:
+    """Return how many characters a BPE was trained on, and the BPE."""
+    n_chars = n_bytes = 0
+
+    def texts() -> Iterator[str]:
+        nonlocal n_chars, n_bytes
+        for text in sample.training_texts(ways):
+            yield text
+            n_chars, n_bytes = n_chars + len(text), n_bytes + utf8_size(text)
+            on_bytes(n_bytes)
+
+    sample.limit_words(ways)
+    with byte_bar("reading for the tokenizer", n_bytes=sample.n_bytes) as on_bytes:
+        tokenizer = train_bpe(texts(), n_vocab=n_vocab)
+    sample.clear()
+    give_back_memory()
+    return n_chars, tokenizer
+
+
+def _text(data: DataConfig, sizes: Sequence[TextSize]) -> Iterator[str]:
+    """Yield all text of all sources in pieces."""
     n_done = 0
     with byte_bar("reading for the tokenizer", n_bytes=sum(size.n_bytes for size in sizes)) as on_bytes:
-        for source, size in zip(data.sources, sizes, strict=True):
-            for document in _part_of(source, data, size.held_out_by, part) if part else _read(source, data):
+        for source in data.sources:
+            for document in _read(source, data):
                 for piece in pieces(document.text):
                     yield piece
-                    n_done += _n_bytes(piece)
+                    n_done += utf8_size(piece)
                     on_bytes(n_done)
 
 
@@ -178,37 +234,30 @@ def _read(
         field_option="--data.text_field",
         source=source.name,
         on_skip=on_skip,
+        in_stretches=True,
     )
 
 
-def _part_of(source: SourceConfig, data: DataConfig, by: By, part: Part) -> Iterator[Document]:
-    """Yield one part of a source, streamed."""
-    return split(_read(source, data), part=part, val_fraction=data.val_fraction, by=by)
-
-
-def build_tokens(
-    data: DataConfig, sizes: Sequence[TextSize], tokenizer: Tokenizer, folder: Path, *, say: Say
-) -> Tokens:
+def build_tokens(data: DataConfig, measured: Measured, tokenizer: Tokenizer, folder: Path, *, say: Say) -> Tokens:
     """Tokenise every source, or reuse the shards in `folder` if text, tokenizer and split are still the same.
 
-    `sizes` are those that `measure_text` gave.
+    `measured` is what `measure_text` gave. If an earlier call was stopped, this one goes on with its shards.
     """
     training: list[tuple[TokenShard, ...]] = []
     validation: list[TokenShard] = []
-    for source, size in zip(data.sources, sizes, strict=True):
+    for source, size in zip(data.sources, measured.sizes, strict=True):
         by = size.held_out_by
-        parts: dict[Part, tuple[TokenShard, ...]] = {}
+        names: dict[Part, str] = {part: f"{source.name}-{part}" for part in _parts(data)}
         with byte_bar(f"tokenising {source.name}", n_bytes=size.n_bytes) as on_bytes:
-            for part in _parts(data):
-                n_before = sum(shard.n_bytes for shards in parts.values() for shard in shards)
-                parts[part] = build_shards(
-                    partial(_part_of, source, data, by, part),
-                    tokenizer,
-                    folder,
-                    name=f"{source.name}-{part}",
-                    rule=rule_name(by),
-                    on_progress=lambda done, before=n_before: on_bytes(before + done),  # type: ignore[misc]
-                )
+            made = build_parts(
+                partial(_divided, source, size, data, names),
+                tokenizer,
+                folder,
+                parts=tuple(names.values()),
+                rule=rule_name(by),
+                on_progress=on_bytes,
+            )
+        parts = {part: made[name] for part, name in names.items()}
         n_bytes = sum(shard.n_bytes for shards in parts.values() for shard in shards)
         if n_bytes != size.n_bytes:  # then a text may be in both parts, or in none
             raise BadFile(
@@ -226,6 +275,14 @@ def build_tokens(
         )
         say(f"source {source.name}: {size.n_documents:,} documents, {n_tokens:,} training tokens; {held_out}")
     return Tokens(tuple(training), tuple(validation))
+
+
+def _divided(
+    source: SourceConfig, size: TextSize, data: DataConfig, names: Mapping[Part, str]
+) -> Iterator[tuple[str, Document]]:
+    """Yield the documents of a source, or pieces of them, each with the name of its part; streamed."""
+    divided = divide(_read(source, data), val_fraction=data.val_fraction, by=size.held_out_by, long=size.long)
+    return ((names[part], document) for part, document in divided)
 
 
 def _parts(data: DataConfig) -> tuple[Part, ...]:

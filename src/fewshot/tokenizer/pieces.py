@@ -6,13 +6,11 @@ training `tokenizers` on a whole text takes 75 to 95 bytes a character.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
+from fewshot.base.text import CUT
+
 PIECE_CHARS = 1 << 15  # a piece is cut at the first place after so many that allows it
-# In GPT-2's split a word may begin with a blank, but none reaches from something else into a blank; blanks before a
-# word belong together. U+001C to U+001F and U+0085 are blanks to Python, and not to every regular expression.
-CUT = re.compile(r"(?<=\S)[^\S\x1c-\x1f\x85]")
 
 
 def pieces(text: str) -> Iterator[str]:

@@ -16,7 +16,8 @@ from fewshot.checkpoint.manifest import Checkpoint
 from fewshot.checkpoint.writer import Writer
 from fewshot.train.build import Setup
 from fewshot.train.metrics import StepMetrics, open_metrics, write_line
-from fewshot.train.saving import Guard, Saver, counters_of
+from fewshot.train.receipt import Receipt
+from fewshot.train.saving import Guard, Saver, chain_of, counters_of
 from fewshot.train.schedule import count_steps, step_after
 from fewshot.train.step import compute_gradient, update
 
@@ -38,8 +39,14 @@ def train(setup: Setup, run: RunFolder, *, resume: Checkpoint | None = None) -> 
     step, rows, seconds = 0, 0, 0.0
     if resume is not None:
         step, (rows, seconds) = resume.step, counters_of(resume)
-    unlogged = from_first(lambda: saver.keep_metrics_until(step, resume))
-    with polite_stop() as stop, writer, open_metrics(run.metrics) as file:
+    unlogged = from_first(lambda: saver.keep_lines_until(step, resume))
+    chain = None if resume is None else chain_of(resume)
+    with (
+        polite_stop() as stop,
+        writer,
+        open_metrics(run.metrics) as file,
+        Receipt(run, setup.mixture, chain) as receipt,
+    ):
         if unlogged is not None:
             metrics = saver.validate(unlogged, stop) if saver.validation_is_due(step, n_steps) else unlogged
             write_line(metrics, file)
@@ -54,6 +61,7 @@ def train(setup: Setup, run: RunFolder, *, resume: Checkpoint | None = None) -> 
             guard.check("the loss", gradient.loss, step=step, updated=False)
             guard.check("the gradient's norm", gradient.norm, step=step, updated=False)
             update(setup, work, gradient)
+            receipt.add(work, gradient)
             elapsed = time.perf_counter() - began
             seconds += elapsed
             metrics = StepMetrics(
@@ -68,12 +76,12 @@ def train(setup: Setup, run: RunFolder, *, resume: Checkpoint | None = None) -> 
             )
             due = step == n_steps or step % loop.checkpoint_every == 0
             stopping = layout.any(stop.asked)
-            path = saver.save(metrics, work) if due or stopping else None  # before anything long
+            path = saver.save(metrics, work, receipt.chain) if due or stopping else None  # before anything long
             if saver.validation_is_due(step, n_steps) and not stopping:
                 metrics = saver.validate(metrics, stop, path)
                 stopping = layout.any(stop.asked)
             if stopping and path is None:
-                path = saver.save(metrics, work)
+                path = saver.save(metrics, work, receipt.chain)
             if path is not None or metrics.val_loss is not None or step % loop.log_every == 0 or step == 1:
                 write_line(metrics, file)
             yield metrics

@@ -102,9 +102,9 @@ def read_run_config(run: Path) -> RunConfig:
 def _prepare(given: Mapping[str, Any], run: RunFolder, say: Say) -> tuple[RunConfig, Tokens]:
     """Make everything of a run but its training: its tokens, its tokenizer and its configuration, in this order."""
     data, device = data_config(given), machine_device()
-    sizes = measure_text(data, say=say)
-    tokenizer = make_tokenizer(data, sizes, n_vocab=wanted_vocab(given), say=say)
-    tokens = build_tokens(data, sizes, tokenizer, run.data, say=say)
+    measured = measure_text(data, say=say)
+    tokenizer = make_tokenizer(data, measured, n_vocab=wanted_vocab(given), say=say)
+    tokens = build_tokens(data, measured, tokenizer, run.data, say=say)
     n_text_tokens = sum(shard.n_tokens for shards in tokens.training for shard in shards)
     config = resolve(given, data, n_vocab=tokenizer.n_vocab, n_text_tokens=n_text_tokens, device=device, say=say)
     layout = layout_of(config.parallel)

@@ -22,6 +22,7 @@ from fewshot.train.build import Setup
 from fewshot.train.config import OptimizerConfig
 from fewshot.train.metrics import MetricsFile, StepMetrics
 from fewshot.train.parallel.sharded import micro_batches_of
+from fewshot.train.receipt import keep_until
 from fewshot.train.schedule import Step
 from fewshot.train.step import Gradient, gradient_of, losses_of, totals
 
@@ -72,7 +73,7 @@ class Saver:
     guard: Guard
     writer: Writer
 
-    def save(self, metrics: StepMetrics, step: Step) -> Path:
+    def save(self, metrics: StepMetrics, step: Step, chain: str) -> Path:
         """Start to write the checkpoint of this step and return its folder; weights of no use raise `Diverged`.
 
         What training changes after this call is not in it. `writer` waits for it.
@@ -84,6 +85,7 @@ class Saver:
             "rows": step.end_row,
             "tokens": metrics.tokens,
             "seconds": metrics.seconds,
+            "chain": chain,  # of the samples that were read: see receipt.py
             "report": asdict(metrics),  # its line in metrics.jsonl is written later
         }
         content = {WEIGHTS: self.setup.optimizers.weights(), TRAINING: self.setup.optimizers.state()}
@@ -121,8 +123,9 @@ class Saver:
         bits = loss * validation.n_tokens / n_bytes / math.log(2)
         return replace(metrics, val_loss=loss, val_bits_per_byte=bits)
 
-    def keep_metrics_until(self, step: int, checkpoint: Checkpoint | None) -> StepMetrics | None:
-        """Drop the lines of metrics.jsonl that come after `step`; return what `unlogged` does of its checkpoint."""
+    def keep_lines_until(self, step: int, checkpoint: Checkpoint | None) -> StepMetrics | None:
+        """Drop what the run's files say of steps after `step`; return what `unlogged` does of its checkpoint."""
+        keep_until(self.run.receipt, step)
         written = MetricsFile(self.run.metrics)
         unlogged = None if checkpoint is None else self.unlogged(checkpoint, written.rows)
         written.keep_until(step if unlogged is None else step - 1)
@@ -151,6 +154,12 @@ def counters_of(checkpoint: Checkpoint) -> tuple[int, float]:
         return cast(rows, int, "counters.rows"), cast(seconds, float, "counters.seconds")
     except BadValue as error:
         raise DamagedCheckpoint(f"{checkpoint.path}: {error}") from None
+
+
+def chain_of(checkpoint: Checkpoint) -> str | None:
+    """Return the hash of all samples that were read when a checkpoint was written; older versions wrote none."""
+    chain = checkpoint.counters.get("chain")
+    return None if chain is None else str(chain)
 
 
 def gradient_of_first_row(setup: Setup, step: Step) -> Gradient:
