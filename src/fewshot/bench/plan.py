@@ -18,7 +18,7 @@ from fewshot.base.rng import seed_of
 from fewshot.bench.memory import QUIET
 from fewshot.model.config import GPTConfig
 from fewshot.model.footprint.layout import Layout
-from fewshot.model.footprint.memory import Footprint, Work, footprint
+from fewshot.model.footprint.memory import Footprint, Work, stage_footprints
 
 # Small, and large enough that what Python and its libraries take beside the run does not count.
 SHAPES: dict[str, tuple[GPTConfig, Work]] = {
@@ -97,8 +97,12 @@ def compare(shape: str, layout: str, recompute: str) -> dict[str, Any]:
     (config, how), divided = look_up("shape", shape, SHAPES), look_up("layout", layout, LAYOUTS)
     again = look_up("recompute", recompute, RECOMPUTE)
     work = Work(micro_rows=how.micro_rows, n_micro=2, recompute=again, precision=how.precision)
-    measured = max(_measured(config, divided, work), key=lambda process: process["peak"])
-    kinds, planned = _by_kind(measured), planned_kinds(footprint(config, divided, work))
+    processes = _measured(config, divided, work)
+    fullest = max(range(len(processes)), key=lambda rank: processes[rank]["peak"])
+    stages = stage_footprints(config, divided, work)
+    measured, stage = processes[fullest], stages[fullest * divided.pp // divided.n_processes]
+    kinds = _by_kind(measured)
+    planned = {**planned_kinds(stage), "peak": max(stage.peak for stage in stages)}
     return {
         "shape": shape,
         "layout": layout,

@@ -93,6 +93,13 @@ def test_a_stage_after_the_first_reads_what_has_arrived_and_counts_it_once() -> 
     assert first.before_loss == second.before_loss == 0 < third.before_loss
 
 
+def test_gradients_and_the_activations_of_all_micro_batches_are_never_there_together() -> None:
+    as_many, more = (stage_footprints(CONFIG, Layout(pp=3), Work(n_micro=n))[0] for n in (3, 4))
+    assert more.activations == as_many.activations
+    assert sum(as_many.kinds.values()) - as_many.peak == min(as_many.gradients, as_many.activations // 3)
+    assert more.peak == sum(more.kinds.values())
+
+
 def test_the_peak_of_a_single_pass_is_without_gradients() -> None:
     memory = footprint(CONFIG, Layout(), Work(n_micro=1))
     assert memory.peak == sum(memory.kinds.values()) - memory.gradients

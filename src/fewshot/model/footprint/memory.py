@@ -34,7 +34,7 @@ class Footprint:
     communication: int  # gathered weights and gradients on their way
     activations: int  # of all micro-batches whose backward pass is still to come
     work: int  # the loss, or the backward pass of a block
-    peak: int  # their sum; of a step of one micro-batch less, as its gradients come while its activations go
+    peak: int  # their sum; less if activations of all of a step's micro-batches wait, as gradients come while they go
     before_loss: int  # what a forward pass leaves when its loss begins: activations, copies, gathered weights
 
     @property
@@ -130,8 +130,10 @@ def _stage(config: GPTConfig, layout: Layout, work: Work, stage: int, n_layers: 
     # Gradients are added over processes once a step, with its last micro-batch, and until then lie here whole.
     gradients = FLOAT32 * (counts if work.n_micro > 1 else share).total
     kept = FLOAT32 * share.total + optimizer_bytes(share, work.optimizer)
-    moving = activations + fullest.work
-    at_once = gradients + moving if work.n_micro > 1 else max(gradients, moving)
+    at_once = gradients + activations + fullest.work
+    if waiting == work.n_micro:  # no gradients at the first backward pass, and one micro-batch less at the second
+        later = (activations // waiting * (waiting - 1) + fullest.work) if waiting > 1 else 0
+        at_once = max(activations + fullest.work, gradients + later)
     return Footprint(
         stage=stage,
         n_layers=n_layers,
