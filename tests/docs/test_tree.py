@@ -25,6 +25,7 @@ COVERED_BY = {
     "cli/bench.py": "bench/test_bench.py",
     "cli/lm_eval.py": "cli/test_readme.py",
     "cli/main.py": "cli/test_commands.py",
+    "cli/replay.py": "cli/test_commands.py",
     "cli/resume.py": "cli/test_commands.py",
     "cli/tokenizer.py": "cli/test_commands.py",
     "cli/train.py": "cli/test_commands.py",

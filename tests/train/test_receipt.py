@@ -54,11 +54,11 @@ def test_a_run_that_was_stopped_has_a_line_for_each_step_and_repeats_are_counted
     assert [entry.step for entry in read_receipt(finished / "receipt.jsonl")] == list(range(1, N_STEPS + 1))
     config = read_run_config(finished)
     mixture = training_mixture(config.data, load_tokens(config.data, finished / "data"), n_ctx=16, seed=0)
-    found = verify_run(finished)
-    assert (found.first_step, found.last_step, found.n_rows) == (1, N_STEPS, 4 * N_STEPS)
+    verified = verify_run(finished)
+    assert (verified.first_step, verified.last_step, verified.n_rows) == (1, N_STEPS, 4 * N_STEPS)
     samples = np.stack(mixture.locate(np.arange(4 * N_STEPS)), axis=1)
-    assert found.n_repeated == 4 * N_STEPS - len(np.unique(samples, axis=0)) > 0
-    assert found.n_checkpoints == 2
+    assert verified.n_repeated == 4 * N_STEPS - len(np.unique(samples, axis=0)) > 0
+    assert verified.n_checkpoints == 2
     assert find_checkpoint(finished).counters["chain"] == read_receipt(finished / "receipt.jsonl")[-1].chain
 
 
@@ -138,5 +138,5 @@ def test_a_run_of_an_older_version_goes_on_with_a_receipt_of_its_own(copy: Path,
     with pytest.raises(BadFile, match="has no lines"):
         verify_run(copy)
     list(resume(copy, say=quiet))
-    found = verify_run(copy)
-    assert (found.first_step, found.last_step) == (81, 90)
+    verified = verify_run(copy)
+    assert (verified.first_step, verified.last_step) == (81, 90)

@@ -41,9 +41,9 @@ def _verify(args: argparse.Namespace) -> int:
     from fewshot.train.replay import verify_run
 
     check(not args.overrides, "--verify trains nothing: give it no --section.field")
-    found = verify_run(args.folder)
+    receipt = verify_run(args.folder)
     print(
-        f"steps {found.first_step:,} to {found.last_step:,} have read {found.n_rows:,} rows, each its own batch; "
-        f"{found.n_repeated:,} of them in a later pass over the text; checkpoints that agree: {found.n_checkpoints}"
+        f"steps {receipt.first_step:,} to {receipt.last_step:,} have read {receipt.n_rows:,} rows, each its own batch; "
+        f"{receipt.n_repeated:,} of them in a later pass over the text; checkpoints that agree: {receipt.n_checkpoints}"
     )
     return 0

@@ -32,7 +32,7 @@ def matrix(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         for layout in LAYOUTS:
             runs.train([f"{kind}-{layout}" for kind in MATRIX], n_steps=50)
 
-    return trained(shared_folder(tmp_path_factory, "layout_matrix"), train)
+    return trained(shared_folder(tmp_path_factory, "layout_matrix"), train, saved_every=50)
 
 
 @pytest.fixture(scope="session")

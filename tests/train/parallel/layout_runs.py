@@ -42,7 +42,7 @@ Report = dict[str, Any]  # what one process saw of a run
 Sections = dict[str, dict[str, Any]]
 
 
-def config_of(text: Path, *, n_steps: int = N_STEPS, **sections: dict[str, Any]) -> dict[str, Any]:
+def config_of(text: Path, *, n_steps: int, saved_every: int, **sections: dict[str, Any]) -> dict[str, Any]:
     """Return a run of about two epochs whose batches grow from 4 rows to 8, cut raggedly into micro-batches of 3."""
     n_tokens = 23 * 16 + (n_steps - 4) * 8 * 16  # the first four steps have 4, 5, 6 and 8 rows
     base = {
@@ -60,14 +60,14 @@ def config_of(text: Path, *, n_steps: int = N_STEPS, **sections: dict[str, Any])
         "loop": {"compile": "never", "kernel": "sdpa", "precision": "float32", "micro_rows": 3},
     }
     base["model"]["pattern"] = "alternate(dense, banded(5))"
-    base["loop"] |= {"log_every": 1, "checkpoint_every": SAVED_EVERY, "keep_checkpoints": 99, "validate_rows": 8}
+    base["loop"] |= {"log_every": 1, "checkpoint_every": saved_every, "keep_checkpoints": 99, "validate_rows": 8}
     return lay_over(base, sections)
 
 
-def write_text(path: Path) -> Path:
-    """Write documents of about 40 characters, which make about 40 rows to train on."""
+def write_text(path: Path, *, n_documents: int = 18) -> Path:
+    """Write documents of about 40 characters; 18 make about 40 rows to train on."""
     words = ["the", "cat", "sat", "on", "a", "mat", "and", "was", "happy"]
-    lines = [" ".join(random.Random(i).choices(words, k=9)) for i in range(18)]
+    lines = [" ".join(random.Random(i).choices(words, k=9)) for i in range(n_documents)]
     path.write_text("".join(f'{{"text": "{line}"}}\n' for line in lines))
     return path
 
@@ -120,6 +120,7 @@ class Runs:
 
     folder: Path
     reports: dict[str, list[Report]] = field(default_factory=dict)  # by run, by process
+    saved_every: int = SAVED_EVERY  # steps
 
     def path(self, name: str) -> Path:
         """Return the run's folder."""
@@ -137,7 +138,8 @@ class Runs:
         parallel = {"dp": 1, "fsdp": 1, "tp": 1, "pp": 1, **LAYOUTS[layout][1]}
         case: dict[str, Any] = {"run": str(self.path(name)), "count": layout in ("fsdp2", "tp2", "pp2", "dp2")}
         if ">" not in name:
-            given = config_of(self.folder / "text.jsonl", n_steps=n_steps, **{**KINDS, **MATRIX}[start])
+            how = {**KINDS, **MATRIX}[start]
+            given = config_of(self.folder / "text.jsonl", n_steps=n_steps, saved_every=self.saved_every, **how)
             return {**case, "given": lay_over(given, {**OTHERWISE.get(name, {}), "parallel": parallel})}
         go_back(self.path(start), self.path(name), n_checkpoints=name.count(">"))
         return {**case, "overrides": {"parallel": parallel}}
@@ -203,9 +205,9 @@ TRAINED = [
 ]
 
 
-def trained(folder: Path, train: Callable[[Runs], Any]) -> Runs:
+def trained(folder: Path, train: Callable[[Runs], Any], *, saved_every: int = SAVED_EVERY) -> Runs:
     """Return what `train` has done in a folder, by this process or another; if it failed, it is not tried again."""
-    runs, result = Runs(folder), folder / "reports.json"
+    runs, result = Runs(folder, saved_every=saved_every), folder / "reports.json"
     with alone(folder / "lock"):
         if not result.exists():
             write_text(folder / "text.jsonl")
@@ -257,6 +259,11 @@ def different_copies(reports: list[Report], what: str) -> list[str]:
         for key, sha in report[what].items():
             values.setdefault(key, set()).add(sha)
     return [key for key, shas in values.items() if len(shas) > 1]
+
+
+def rows_of(runs: Runs, name: str) -> dict[int, str]:
+    """Return the hash of every row that the processes of a run trained on together, by its number in the run."""
+    return {int(number): sha for report in runs.reports[name] for number, sha in report["rows"].items()}
 
 
 def initial_weights(run: Path) -> dict[str, Tensor]:

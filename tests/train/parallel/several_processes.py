@@ -16,8 +16,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import fewshot.train.loop as loop
 import fewshot.train.run as runs
+import fewshot.train.step as step
 from fewshot.base.dist import finish, rank
 from fewshot.checkpoint.pieces import Piece
+from fewshot.dataset.loader import Batch
 from fewshot.train.build import Setup
 
 
@@ -60,12 +62,17 @@ class Exchanges(TorchDispatchMode):
         self._phase = self.steps[-1]["rest"] = Counter()
 
 
-COMPUTE_GRADIENT, UPDATE, TRAIN = loop.compute_gradient, loop.update, loop.train
+COMPUTE_GRADIENT, UPDATE, TRAIN, LOAD_BATCH = loop.compute_gradient, loop.update, loop.train, step.load_batch
 
 
 def train_case(case: dict[str, Any]) -> dict[str, Any]:
     """Train a run, new (`given`) or resumed, and return what this process saw of it."""
-    seen: dict[str, Any] = {}
+    seen: dict[str, Any] = {"rows": {}}
+
+    def load_batch(*args: Any, first_row: int, n_rows: int, **named: Any) -> Batch:
+        batch = LOAD_BATCH(*args, first_row=first_row, n_rows=n_rows, **named)
+        seen["rows"] |= {str(first_row + i): sha(batch.tokens[i])[:16] for i in range(n_rows)}
+        return batch
 
     def train(setup: Setup, *others: Any, **named: Any) -> Iterator[Any]:
         held = setup.optimizers
@@ -78,7 +85,7 @@ def train_case(case: dict[str, Any]) -> dict[str, Any]:
             return runs.start(case["given"], Path(case["run"]), say=lambda line: None)
         return runs.resume(Path(case["run"]), say=lambda line: None, overrides=case.get("overrides"))
 
-    runs.train = train
+    runs.train, step.load_batch = train, load_batch
     try:
         if case.get("count"):
             with Exchanges() as counted:
@@ -88,9 +95,10 @@ def train_case(case: dict[str, Any]) -> dict[str, Any]:
         else:
             metrics = list(steps())
     finally:
-        runs.train, loop.compute_gradient, loop.update = TRAIN, COMPUTE_GRADIENT, UPDATE
+        runs.train, loop.compute_gradient, loop.update, step.load_batch = TRAIN, COMPUTE_GRADIENT, UPDATE, LOAD_BATCH
     losses, norms = [m.loss for m in metrics], [m.grad_norm for m in metrics]
-    return {"losses": losses, "norms": norms, "val_loss": metrics[-1].val_loss, **seen}
+    seconds = [m.seconds for m in metrics]
+    return {"losses": losses, "norms": norms, "val_loss": metrics[-1].val_loss, "seconds": seconds, **seen}
 
 
 def main(cases: list[dict[str, Any]], out: Path) -> None:

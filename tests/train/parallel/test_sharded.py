@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
-from layout_runs import BLOCKS, GROUPS, MICRO_BATCHES, Runs, check_agrees
+from layout_runs import (
+    BLOCKS,
+    GROUPS,
+    MICRO_BATCHES,
+    SAVED_EVERY,
+    TRAINED,
+    Runs,
+    check_agrees,
+    layout_of_run,
+    rows_of,
+)
 
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
@@ -28,6 +38,24 @@ def test_micro_batches_are_dealt_out_in_turn_equally_many_to_each(sizes: dict[st
     counted = [mine for layout, mine in zip(layouts, dealt, strict=True) if layout.counts_loss]
     assert sorted(number for mine in counted for number in mine if number < n) == list(range(n))
     assert sum(map(len, counted)) - n < max(1, layouts[0].n_data)
+
+
+@pytest.mark.parametrize("name", [name for names in TRAINED for name in names])
+def test_a_run_reads_each_row_once_and_the_same_rows_as_on_one_process(name: str, runs: Runs) -> None:
+    first_row = sum([4, 5, 6, 8, 8, 8, 8, 8][: name.count(">") * SAVED_EVERY])
+    assert rows_of(runs, name) == {
+        number: sha for number, sha in rows_of(runs, f"{name.rpartition('-')[0]}-1").items() if number >= first_row
+    }
+    assert sorted(rows_of(runs, name)) == list(range(first_row, 87))
+    layout = Layout(**layout_of_run(name))
+    n_readers = layout.n_processes // layout.n_data  # tensor-parallel processes and stages read the same rows
+    assert sum(len(report["rows"]) for report in runs.reports[name]) == (87 - first_row) * n_readers
+
+
+def test_a_run_is_longer_than_an_epoch_whose_rows_come_again(runs: Runs) -> None:
+    rows = rows_of(runs, "tied-1")
+    assert len(rows) == 87
+    assert len(set(rows.values())) < 45
 
 
 def test_one_process_has_no_groups_and_adds_gradients_up() -> None:
