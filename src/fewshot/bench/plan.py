@@ -38,7 +38,16 @@ SHAPES: dict[str, tuple[GPTConfig, Work]] = {
         Work(micro_rows=1, precision="float32"),
     ),
 }
-LAYOUTS = {"alone": Layout(), "fsdp2": Layout(fsdp=2), "tp2": Layout(tp=2), "pp2": Layout(pp=2)}
+LAYOUTS = {
+    "alone": Layout(),
+    "fsdp2": Layout(fsdp=2),
+    "tp2": Layout(tp=2),
+    "pp2": Layout(pp=2),
+    "dp2": Layout(dp=2),
+    "tp2-fsdp2": Layout(tp=2, fsdp=2),
+    "pp2-fsdp2": Layout(pp=2, fsdp=2),
+}
+USUAL = ("alone", "fsdp2", "tp2", "pp2")  # those that are compared if none is named
 RECOMPUTE = {"none": False, "full": True}
 TIMEOUT = 600  # seconds of one run
 ALLOWED = {"peak": 0.10, "kind": 0.15}  # how far a plan may be off

@@ -85,7 +85,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "plan", allow_abbrev=False, help="planned memory of training against measured, by kind, for shapes and layouts"
     )
     plan.add_argument("--shapes", nargs="+", metavar="NAME", help="an unknown name lists all (default: all)")
-    plan.add_argument("--layouts", nargs="+", metavar="NAME", help="an unknown name lists all (default: all)")
+    plan.add_argument(
+        "--layouts",
+        nargs="+",
+        metavar="NAME",
+        help="an unknown name lists all (default: one process, and two in the three ways)",
+    )
     plan.add_argument("--recompute", nargs="+", metavar="NAME", help="none, full, or both (default: both)")
     for bench in (attention, train, evaluate, meta, corpus, plan):
         bench.add_argument(
@@ -137,10 +142,10 @@ def run(args: argparse.Namespace) -> int:
         check(args.items >= args.peer_items >= 2, "--peer_items must be at least 2 and at most --items")
         result = measure_evaluation(args.data, args.vocabulary, items=args.items, peer_items=args.peer_items, say=note)
     elif args.bench == "plan":
-        from fewshot.bench.plan import LAYOUTS, RECOMPUTE, SHAPES, comparison_rows
+        from fewshot.bench.plan import RECOMPUTE, SHAPES, USUAL, comparison_rows
         from fewshot.bench.plan import measure as measure_memory
 
-        result = measure_memory(args.shapes or SHAPES, args.layouts or LAYOUTS, args.recompute or RECOMPUTE, say=note)
+        result = measure_memory(args.shapes or SHAPES, args.layouts or USUAL, args.recompute or RECOMPUTE, say=note)
     else:
         from fewshot.bench.corpus import encode_speed
 
