@@ -125,6 +125,11 @@ def test_a_run_reads_its_own_tokens_even_where_the_text_has_changed_moved_or_gon
     text.unlink()
     monkeypatch.chdir("/")
     assert main(["resume", str(run)]) == 0
+    capsys.readouterr()
+    assert main(["resume", str(run), "--verify"]) == 0
+    assert "each its own batch" in capsys.readouterr().out
+    assert main(["replay", str(run), "--step", "2"]) == 0
+    assert capsys.readouterr().out.startswith("step 2 has the bits of the log")
     shard = run / "data" / "text-train-00000.bin"
     shard.write_bytes(b"\x01" + shard.read_bytes()[1:])
     capsys.readouterr()

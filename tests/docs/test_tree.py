@@ -57,6 +57,7 @@ OF_NO_FILE = {
     "cli/test_outputs.py": "where commands may write",
     "cli/test_readme.py": "the commands of README.md",
     "cli/test_streams.py": "closed streams and full memory",
+    "train/parallel/test_faults.py": "processes that are killed or told to stop",
     "dataset/test_taken_up.py": "tokenising that was stopped ends with the same bytes",
     "docs/test_bad_days.py": "docs/bad-days.md",
     "docs/test_docs.py": "the pages of docs/",

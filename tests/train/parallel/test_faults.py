@@ -1,0 +1,144 @@
+"""One process of several is killed, or all are told to stop: the run goes on and ends with the same bits."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from fewshot.checkpoint.load import find_checkpoint, open_training
+from fewshot.checkpoint.manifest import WEIGHTS
+from fewshot.checkpoint.reader import PieceReader
+
+N_STEPS = 60
+SETTINGS = [
+    *("--model.n_layers", "2", "--model.d_model", "16", "--model.n_heads", "2", "--model.n_ctx", "16"),
+    *("--model.dropout", "0.1", "--data.tokenizer", "chars"),
+    *("--schedule.n_tokens", str(N_STEPS * 128), "--schedule.batch_tokens", "128"),
+    *("--schedule.batch_start_tokens", "128", "--schedule.ramp_tokens", "0", "--schedule.warmup_tokens", "320"),
+    *("--schedule.decay_tokens", str(N_STEPS * 128), "--optimizer.name", "normuon"),
+    *("--loop.checkpoint_every", "5", "--loop.log_every", "1", "--loop.validate_every", "20", "--loop.micro_rows", "2"),
+    *("--loop.compile", "never", "--loop.kernel", "sdpa", "--loop.precision", "float32", "--parallel.exact", "true"),
+]
+GONE_SECONDS = 60  # that the others may take to end when a process has died
+
+
+def fewshot(n: int, *words: str) -> subprocess.Popen[str]:
+    """Start a command in so many processes."""
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(n)] if n > 1 else []
+    return subprocess.Popen(
+        [sys.executable, *torchrun, "-m", "fewshot", *words],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def train(n: int, text: Path, run: Path) -> subprocess.Popen[str]:
+    return fewshot(n, "train", "--text", str(text), "--out", str(run), *SETTINGS)
+
+
+def ended_well(process: subprocess.Popen[str]) -> str:
+    """Wait for the end of a command and return what it said."""
+    said = process.communicate(timeout=240)[1]
+    assert process.returncode == 0, said
+    return said
+
+
+def tensors(run: Path) -> dict[str, Tensor]:
+    checkpoint = find_checkpoint(run)
+    assert checkpoint.step == N_STEPS
+    return PieceReader(checkpoint, WEIGHTS).tensors() | open_training(checkpoint).tensors()
+
+
+def last_step(run: Path) -> int:
+    path = run / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return max((json.loads(line)["step"] for line in lines if line.endswith("}")), default=0)
+
+
+def wait_until(claim: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    while process.poll() is None and not claim():
+        time.sleep(0.01)
+
+
+def children(process: subprocess.Popen[str]) -> list[int]:
+    """Return the processes that torchrun has started."""
+    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def whole(text: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
+    """The weights and moments of a run of one process that nothing has happened to."""
+    run = tmp_path_factory.mktemp("faults") / "whole"
+    process = train(1, text, run)
+    ended_well(process)
+    return tensors(run)
+
+
+def killed_and_resumed(text: Path, run: Path, *, n_kills: int, seed: int) -> list[str]:
+    """Train with four processes of which one is killed, so many times; return what each time was said."""
+    draw, process, said = random.Random(seed), train(4, text, run), list[str]()
+    for number in range(n_kills):
+        step = last_step(run) + draw.randint(1, N_STEPS // n_kills)
+        wait_until(lambda: last_step(run) >= step, process)  # noqa: B023
+        time.sleep(draw.random() / 10)
+        pids = children(process)
+        if process.poll() is None and pids:
+            os.kill(draw.choice(pids), signal.SIGKILL)
+        said.append(process.communicate(timeout=GONE_SECONDS)[1])
+        assert not any(is_alive(pid) for pid in pids), number
+        process = fewshot(4, "resume", str(run)) if (run / "config.yaml").exists() else train(4, text, run)
+    return [*said, ended_well(process)]
+
+
+@pytest.mark.parametrize("n_kills", [1, pytest.param(10, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])])
+def test_a_killed_process_ends_the_job_and_the_run_goes_on_with_the_same_bits(
+    text: Path, tmp_path: Path, whole: dict[str, Tensor], n_kills: int
+) -> None:
+    run = tmp_path / "run"
+    said = killed_and_resumed(text, run, n_kills=n_kills, seed=n_kills)
+    assert any("Signal 9 (SIGKILL)" in lines for lines in said[:-1])
+    left = tensors(run)
+    assert left.keys() == whole.keys()
+    assert all(torch.equal(left[name], whole[name]) for name in whole)
+    assert [path.name for path in (run / "checkpoints").iterdir() if not path.name.startswith("step-")] == []
+    rows = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert rows == list(range(1, N_STEPS + 1))
+
+
+def test_a_signal_to_all_saves_and_ends_well_and_another_number_of_processes_goes_on(
+    text: Path, tmp_path: Path, whole: dict[str, Tensor]
+) -> None:
+    run = tmp_path / "run"
+    process = train(4, text, run)
+    wait_until(lambda: last_step(run) >= 7, process)
+    process.send_signal(signal.SIGTERM)  # torchrun passes it on
+    said = process.communicate(timeout=GONE_SECONDS)[1]
+    stopped = find_checkpoint(run).step
+    assert 7 <= stopped < N_STEPS, said
+    assert last_step(run) == stopped
+    assert f"stopped after step {stopped} of {N_STEPS}" in said
+    assert "stopping after this step" in said
+    process = fewshot(2, "resume", str(run))
+    ended_well(process)
+    left = tensors(run)
+    assert all(torch.equal(left[name], whole[name]) for name in whole)
