@@ -18,8 +18,8 @@ COVERED_BY = {
     "base/dist.py": "train/test_run.py",  # one process, the only case there is
     "base/log.py": "corpus/test_sources.py",  # a line to standard error
     "base/progress.py": "dataset/test_prepare.py",
-    "base/text.py": "tokenizer/test_bpe.py",
     "bench/corpus.py": "bench/test_bench.py",
+    "bench/memory.py": "bench/test_plan.py",
     "bench/harness.py": "evaluate/parity/test_windows.py",
     "checkpoint/data.py": "cli/test_contamination.py",
     "cli/bench.py": "bench/test_bench.py",
@@ -41,6 +41,7 @@ COVERED_BY = {
     "kernels/triton_code.py": "kernels/test_triton.py",
     "meta/episodes.py": "meta/test_outer_loop.py",
     "meta/state.py": "meta/test_experiment.py",
+    "model/footprint/gpus.py": "model/footprint/test_cluster.py",
     "model/logprobs.py": "evaluate/scoring/test_logprobs.py",
     "model/memory.py": "model/test_gpt.py",
     "tokenizer/vocab.py": "checkpoint/formats/test_gpt2.py",

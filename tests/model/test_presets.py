@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from fewshot.model.coordinates import table_sizes
 from fewshot.model.gpt import count_parameters
 from fewshot.model.plan import make_plan
-from fewshot.model.positions import table_sizes
 from fewshot.model.presets import ENWIK8_PATTERN, PRESETS
 from fewshot.patterns.pattern import Banded, Block, Columns, Dense, Strided
 

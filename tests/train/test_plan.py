@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,15 @@ import pytest
 import torch
 
 from fewshot.base.errors import BadValue
+from fewshot.base.text import in_words
 from fewshot.dataset.prepare import DataConfig, SourceConfig
 from fewshot.model.config import GPTConfig
+from fewshot.model.footprint.activations import activation_bytes
+from fewshot.model.footprint.memory import checkpoint_bytes
 from fewshot.model.gpt import GPT
-from fewshot.model.plan import activation_bytes
 from fewshot.train.config import OptimizerConfig
 from fewshot.train.optim import OPTIMIZERS, Optimizers
-from fewshot.train.plan import MAX_DAYS, check_early, check_whole, in_words, is_sure, plan_run, state_bytes
+from fewshot.train.plan import MAX_DAYS, check_early, check_whole, is_sure, plan_run
 from fewshot.train.resolving.resolve import RunConfig, resolve
 from fewshot.train.run import read_run_config, start
 
@@ -151,11 +154,59 @@ def test_a_plan_holds_a_hand_worked_run() -> None:
     block = 4 * 16 + 16 * 48 + 48 + 16 * 16 + 16 + 16 * 64 + 64 + 64 * 16 + 16
     assert plan.n_parameters == 2 * block + 16 * (66 + 32 + 2)
     assert plan.state_bytes == 16 * plan.n_parameters
-    assert plan.row_bytes == activation_bytes(configured(given).model)
+    assert (plan.memories[0].activations, plan.work.n_micro) == (activation_bytes(configured(given).model), 20)
+    assert plan.n_bytes == plan.memories[0].peak + plan.batch_bytes
     assert plan.batch_bytes == 20 * 33 * 16
     assert (plan.n_steps, plan.flops) == (10, 6.0 * plan.n_parameters * 6400)
     rows = dataclasses.replace(configured(given).loop, micro_rows=7)
-    assert plan_run(dataclasses.replace(configured(given), loop=rows)).row_bytes == 7 * plan.row_bytes
+    wider = plan_run(dataclasses.replace(configured(given), loop=rows))
+    assert (wider.memories[0].activations, wider.work.n_micro) == (7 * plan.memories[0].activations, 3)
+
+
+def spread(given: Given, monkeypatch: pytest.MonkeyPatch, *, on_one_machine: int = 8, **sizes: int) -> RunConfig:
+    """A configuration for the processes of a layout, as torchrun would start them."""
+    n = math.prod(sizes.values())
+    monkeypatch.setenv("WORLD_SIZE", str(n))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(min(n, on_one_machine)))
+    return configured({**given, "parallel": sizes})
+
+
+DIVIDED: Given = {"model": {**SHAPE, "n_vocab": 66}, "n_tokens": 6400, "schedule": {"batch_tokens": 640}}
+
+
+def test_a_layout_divides_what_one_process_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = plan_run(configured(DIVIDED))
+    divided = plan_run(spread(DIVIDED, monkeypatch, fsdp=4, tp=2))
+    assert divided.work.n_micro == alone.work.n_micro / 4
+    assert len(divided.memories) == 8
+    assert divided.memories[0].moments < alone.memories[0].moments / 3.9
+    assert divided.memories[0].activations < alone.memories[0].activations
+
+
+def test_processes_on_one_machine_share_its_memory_and_those_on_gpus_have_one_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = spread(DIVIDED, monkeypatch, dp=1, fsdp=2, tp=1, pp=2)
+    first, _, last, _ = plan_run(config).memories
+    assert (first.stage, last.stage) == (0, 1)
+    assert plan_run(config).n_bytes - plan_run(config).batch_bytes == pytest.approx(2 * (first.peak + last.peak))
+    assert plan_run(config, device="cuda").memories == (max(first, last, key=lambda memory: memory.peak),)
+    two_machines = spread(DIVIDED, monkeypatch, on_one_machine=2, dp=1, fsdp=2, tp=1, pp=2)
+    assert plan_run(two_machines).memories == (first, first)
+
+
+def test_a_run_is_not_refused_for_the_memory_of_a_single_process(
+    monkeypatch: pytest.MonkeyPatch, set_in_module: Callable[[object, str, object], None]
+) -> None:
+    large: Given = {"preset": "gpt3-small", "n_tokens": 10**6, "schedule": {"batch_tokens": 2048 * 8}}
+    large = {**large, "loop": {"micro_rows": 1}, "yes": False}
+    whole = plan_run(configured(large)).n_bytes
+    half = max(memory.peak for memory in plan_run(spread(large, monkeypatch, fsdp=8)).memories)
+    set_in_module(plan_run, "free_memory_bytes", lambda device: 8 * half + 2**30)
+    check_early({**large, "parallel": {"fsdp": 8}}, DATA, device="cpu")
+    set_in_module(plan_run, "free_memory_bytes", lambda device: whole)
+    with pytest.raises(BadValue, match="of 8 processes together"):
+        check_early({**large, "parallel": {"fsdp": 8}}, DATA, device="cpu")
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -169,7 +220,8 @@ def test_the_state_is_what_training_keeps(name: str, monkeypatch: pytest.MonkeyP
     kept = sum(tensor.nbytes for tensor in weights)
     optimizers.step(1.0)
     kept += sum(tensor.nbytes for tensor in [piece.tensor for piece in optimizers.state()])
-    assert state_bytes(config, name) == pytest.approx(kept, rel=0.05)
+    stored, moments = checkpoint_bytes(config, name)
+    assert 2 * stored + moments == pytest.approx(kept, rel=0.05)
 
 
 @pytest.mark.parametrize(("rows", "chosen"), [(1, 1), (3, 3), (7, 5), (20, 10)])
@@ -186,7 +238,8 @@ def test_rows_are_chosen_from_what_the_weights_and_their_state_leave(
     given["schedule"] = {"batch_tokens": 320, "batch_start_tokens": 320}
     given["loop"] = {"compile": "never"}
     model = GPTConfig(**{**SHAPE, "n_vocab": len(set("the old river bends under a stone bridge.\n")) + 1})
-    free = state_bytes(model, "muon") + 4 * rows * activation_bytes(model)
+    stored, moments = checkpoint_bytes(model, "muon")
+    free = 2 * stored + moments + 4 * rows * activation_bytes(model)
     set_in_module(plan_run, "free_memory_bytes", lambda device: free)
     said: list[str] = []
     reports = start(given, tmp_path / "run", say=said.append)
@@ -194,19 +247,3 @@ def test_rows_are_chosen_from_what_the_weights_and_their_state_leave(
     reports.close()
     assert read_run_config(tmp_path / "run").loop.micro_rows == chosen  # a batch of 10 rows in parts of one size
     assert [line for line in said if line.startswith("plan: ")]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0.5, "a few seconds"),
-        (61, "about 61 seconds"),
-        (400, "about 7 minutes"),
-        (8000, "about 2 hours"),
-        (3e6, "about 35 days"),
-        (4e10, "about 1,268 years"),
-        (1e20, "about 3.2e+12 years"),
-    ],
-)
-def test_times_are_said_in_words(seconds: float, words: str) -> None:
-    assert in_words(seconds) == words

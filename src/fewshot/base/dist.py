@@ -55,6 +55,11 @@ def n_ranks() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def n_local_ranks() -> int:
+    """Return how many of them are on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 def gather(value: T) -> list[T]:
     """Return the values of all processes, by rank; every process must call it."""
     if n_ranks() == 1:

@@ -1,10 +1,11 @@
-"""Measure speed against other libraries; every figure is a ratio, taken by running both sides in turns.
+"""Measure speed against other libraries, and memory against its plan; every figure is a ratio of two sides.
 
 fewshot bench attention --json benchmarks/results/attention.json
 fewshot bench train --race --config runs/shakespeare_fast.yaml --text FILE
 fewshot bench evaluate --data FOLDER --vocabulary FOLDER --json benchmarks/results/evaluate.json
 fewshot bench meta --json benchmarks/results/meta.json
 fewshot bench corpus --text PATH... --tokenizer FOLDER
+fewshot bench plan --json benchmarks/results/plan.json
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ ATTENTION_PARTS = ["against_dense", "growth", "peers", "whole_model"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add a subcommand for each benchmark."""
-    benches = parser.add_subparsers(dest="bench", required=True, metavar="attention|train|evaluate|meta|corpus")
+    benches = parser.add_subparsers(dest="bench", required=True, metavar="attention|train|evaluate|meta|corpus|plan")
     attention = benches.add_parser(
         "attention",
         allow_abbrev=False,
@@ -80,7 +81,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=50,
         help="how often each side is timed, in turns; the median is reported (default: %(default)s)",
     )
-    for bench in (attention, train, evaluate, meta, corpus):
+    plan = benches.add_parser(
+        "plan", allow_abbrev=False, help="planned memory of training against measured, by kind, for shapes and layouts"
+    )
+    plan.add_argument("--shapes", nargs="+", metavar="NAME", help="an unknown name lists all (default: all)")
+    plan.add_argument(
+        "--layouts",
+        nargs="+",
+        metavar="NAME",
+        help="an unknown name lists all (default: one process, and two in the three ways)",
+    )
+    plan.add_argument("--recompute", nargs="+", metavar="NAME", help="none, full, or both (default: both)")
+    for bench in (attention, train, evaluate, meta, corpus, plan):
         bench.add_argument(
             "--json", type=Path, nargs="?", metavar="FILE", help="also write the printed result to a file"
         )
@@ -92,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
     from fewshot.base.files import read_json, write_json
     from fewshot.base.log import note
     from fewshot.bench.hardware import hardware
-    from fewshot.cli.show import print_json
+    from fewshot.cli.show import print_json, print_table
 
     if args.json:
         args.json.parent.mkdir(
@@ -129,12 +141,20 @@ def run(args: argparse.Namespace) -> int:
 
         check(args.items >= args.peer_items >= 2, "--peer_items must be at least 2 and at most --items")
         result = measure_evaluation(args.data, args.vocabulary, items=args.items, peer_items=args.peer_items, say=note)
+    elif args.bench == "plan":
+        from fewshot.bench.plan import RECOMPUTE, SHAPES, USUAL, comparison_rows
+        from fewshot.bench.plan import measure as measure_memory
+
+        result = measure_memory(args.shapes or SHAPES, args.layouts or USUAL, args.recompute or RECOMPUTE, say=note)
     else:
         from fewshot.bench.corpus import encode_speed
 
         result = encode_speed(args.text, args.tokenizer)
     result = {"bench": args.bench, "machine": hardware(), **result}
-    print_json(result)
+    if args.bench == "plan":
+        print_table(*comparison_rows(result))
+    else:
+        print_json(result)
     if args.json:
         write_json(args.json, result)
     return 0

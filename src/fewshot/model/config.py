@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fewshot.base.errors import check
-from fewshot.model.positions import table_sizes
+from fewshot.model.coordinates import table_sizes
 from fewshot.patterns.pattern import Pattern
 from fewshot.patterns.schedule import Schedule, parse
 

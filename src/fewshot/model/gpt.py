@@ -19,11 +19,12 @@ from fewshot.kernels.dropout import Dropout
 from fewshot.kernels.interface import Attend
 from fewshot.model.cache import Cache
 from fewshot.model.config import GPTConfig
+from fewshot.model.coordinates import table_sizes
 from fewshot.model.init import initialise
 from fewshot.model.layers import TransformerBlock
 from fewshot.model.loss import mean_cross_entropy
 from fewshot.model.memory import LayerMemory, Memory
-from fewshot.model.positions import Positions, table_sizes
+from fewshot.model.positions import Positions
 
 
 class GPT(nn.Module):

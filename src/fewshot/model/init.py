@@ -15,7 +15,7 @@ from torch import nn
 
 from fewshot.base.rng import seed_of
 from fewshot.model.config import GPTConfig
-from fewshot.model.positions import table_sizes
+from fewshot.model.coordinates import table_sizes
 
 
 @torch.no_grad()

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fewshot.base.config import cast
+from fewshot.base.dist import n_local_ranks
 from fewshot.base.errors import check
 from fewshot.base.machine import check_fits, in_bytes
+from fewshot.base.text import in_words
 from fewshot.dataset.prepare import DataConfig, Say
-from fewshot.model.config import GPTConfig
+from fewshot.model.footprint.memory import Footprint, Work, stage_footprints
+from fewshot.model.footprint.parameters import n_parameters
 from fewshot.model.machine import free_memory_bytes, matmul_flops_per_second
-from fewshot.model.plan import activation_bytes, n_block_parameters, n_parameters
+from fewshot.train.parallel.mesh import Layout, layout_of
 from fewshot.train.precision import choose_precision, fitting_rows
 from fewshot.train.resolving.overrides import one_spelling, section
 from fewshot.train.resolving.resolve import EFFICIENCY, EXAMPLE, RunConfig, resolve
@@ -34,11 +37,12 @@ QUICK_FLOPS = 1e11  # seconds on any machine: not worth measuring its speed
 
 @dataclass(frozen=True, kw_only=True)
 class RunPlan:
-    """The least that one run needs."""
+    """The least that one run needs of the memory that its processes on one device share."""
 
     n_parameters: int
-    state_bytes: int  # weights, gradients and what the optimizer keeps
-    row_bytes: int  # activations of one forward pass: of `loop.micro_rows`, or of one row where that is not given
+    n_processes: int  # of the whole run
+    work: Work  # how a step is computed: of `loop.micro_rows`, or one row at a time where that is not given
+    memories: tuple[Footprint, ...]  # of the processes that share a memory: on a CPU those of a machine, else one
     batch_bytes: int  # the tokens of one step
     n_tokens: int
     n_steps: int  # about: the batch taken at its full size
@@ -46,29 +50,43 @@ class RunPlan:
     block_seconds: float  # of all steps: what the calls take, however fast the processor is
 
     @property
+    def state_bytes(self) -> int:
+        """Weights, gradients and what the optimizer keeps."""
+        return sum(_state_of(memory) for memory in self.memories)
+
+    @property
+    def pass_bytes(self) -> int:
+        """All else that a step takes: activations, the loss, copies, communication."""
+        return sum(max(0, memory.peak - _state_of(memory)) for memory in self.memories)
+
+    @property
     def n_bytes(self) -> int:
         """Everything together."""
-        return self.state_bytes + self.row_bytes + self.batch_bytes
+        return self.state_bytes + self.pass_bytes + self.batch_bytes
 
 
-def state_bytes(model: GPTConfig, optimizer: str) -> int:
-    """Return bytes of weights, gradients and the optimizer's state.
-
-    Muon keeps one number for each weight of the blocks, Adam two.
-    """
-    total = n_parameters(model)
-    return 16 * total - (0 if optimizer == "adamw" else 4 * n_block_parameters(model))
+def _state_of(memory: Footprint) -> int:
+    return memory.weights + memory.gradients + memory.moments
 
 
-def plan_run(config: RunConfig) -> RunPlan:
-    """Return what a run needs, by arithmetic."""
-    model, loop, n_tokens = config.model, config.loop, config.schedule.n_tokens
+def plan_run(config: RunConfig, *, device: str = "cpu") -> RunPlan:
+    """Return what a run needs, by arithmetic, where processes are as many and laid out as they are now."""
+    model, loop, n_tokens, layout = config.model, config.loop, config.schedule.n_tokens, layout_of(config.parallel)
     n_rows = whole_rows(config.schedule.batch_tokens, model.n_ctx)
     n_steps = math.ceil(n_tokens / (n_rows * model.n_ctx))
+    micro_rows = min(loop.micro_rows or 1, n_rows)
+    work = Work(
+        micro_rows=micro_rows,
+        n_micro=math.ceil(n_rows / (micro_rows * layout.n_data)),
+        recompute=loop.recompute,
+        precision=choose_precision(loop.precision, device, d_model=model.d_model).name,
+        optimizer=config.optimizer.name,
+    )
     return RunPlan(
         n_parameters=n_parameters(model),
-        state_bytes=state_bytes(model, config.optimizer.name),
-        row_bytes=min(loop.micro_rows or 1, n_rows) * activation_bytes(model, recompute=loop.recompute),
+        n_processes=layout.n_processes,
+        work=work,
+        memories=_sharing(stage_footprints(model, layout, work), layout, device),
         batch_bytes=n_rows * 2 * 8 * (model.n_ctx + 1),  # read and copied, 8 bytes a token
         n_tokens=n_tokens,
         n_steps=n_steps,
@@ -77,16 +95,23 @@ def plan_run(config: RunConfig) -> RunPlan:
     )
 
 
+def _sharing(stages: Sequence[Footprint], layout: Layout, device: str) -> tuple[Footprint, ...]:
+    """Return what the processes take that share the memory of one device: the first machine, or the fullest GPU."""
+    if device != "cpu":
+        return (max(stages, key=lambda stage: stage.peak),)
+    return tuple(stages[layout.place(rank)["pp"]] for rank in range(n_local_ranks()))
+
+
 def check_memory(plan: RunPlan, free_bytes: int) -> None:
     """Raise BadValue if the run does not fit in memory, with what takes most of it and the way out."""
     ways_out = {
         plan.state_bytes: "take a smaller model (--preset, or lower model.n_layers, d_model, n_vocab)",
-        plan.row_bytes: "lower --loop.micro_rows or --model.n_ctx, or give --loop.recompute true",
+        plan.pass_bytes: "lower --loop.micro_rows or --model.n_ctx, or give --loop.recompute true",
         plan.batch_bytes: "lower --schedule.batch_tokens",
     }
     what = (
         f"training ({plan.n_parameters:,} parameters {in_bytes(plan.state_bytes)}, a forward pass "
-        f"{in_bytes(plan.row_bytes)}, a batch of tokens {in_bytes(plan.batch_bytes)})"
+        f"{in_bytes(plan.pass_bytes)}, a batch of tokens {in_bytes(plan.batch_bytes)}{_together(plan)})"
     )
     check_fits(plan.n_bytes, what, ways_out[max(ways_out)], free_bytes=free_bytes)
 
@@ -105,8 +130,14 @@ def in_one_line(plan: RunPlan, *, free_bytes: int, seconds: float) -> str:
     """Return the line that is printed before anything long begins."""
     return (
         f"plan: {plan.n_steps:,} steps, {in_words(seconds)}; memory: {in_bytes(plan.state_bytes)} for weights, "
-        f"gradients and optimizer, {in_bytes(plan.row_bytes)} for a forward pass, {in_bytes(free_bytes)} are free"
+        f"gradients and optimizer, {in_bytes(plan.pass_bytes)} for a forward pass{_together(plan)}, "
+        f"{in_bytes(free_bytes)} are free"
     )
+
+
+def _together(plan: RunPlan) -> str:
+    """Return of how many processes a plan's bytes are; nothing if of one."""
+    return f", of {len(plan.memories)} processes together" if len(plan.memories) > 1 else ""
 
 
 def check_early(given: Mapping[str, Any], data: DataConfig, *, device: str) -> None:
@@ -124,7 +155,7 @@ def check_early(given: Mapping[str, Any], data: DataConfig, *, device: str) -> N
         given = {**given, "schedule": {**schedule, "n_tokens": max([1, *filter(None, clocks)])}}
     config = resolve(given, data, n_vocab=1, n_text_tokens=1, device=device, say=lambda line: None)
     if not is_sure(given):
-        plan = plan_run(config)
+        plan = plan_run(config, device=device)
         check_memory(plan, free_memory_bytes(device))
         if has_length:
             check_time(plan, _seconds(plan, config, device))
@@ -132,7 +163,7 @@ def check_early(given: Mapping[str, Any], data: DataConfig, *, device: str) -> N
 
 def check_whole(config: RunConfig, *, device: str, sure: bool, say: Say) -> None:
     """Tell `say` what the run needs; raise BadValue if it does not fit or takes too long, unless the user is `sure`."""
-    plan, free_bytes = plan_run(config), free_memory_bytes(device)
+    plan, free_bytes = plan_run(config, device=device), free_memory_bytes(device)
     seconds = _seconds(plan, config, device)
     if not sure:
         check_memory(plan, free_bytes)
@@ -141,20 +172,21 @@ def check_whole(config: RunConfig, *, device: str, sure: bool, say: Say) -> None
     say(in_one_line(plan, free_bytes=free_bytes, seconds=seconds))
 
 
-def with_micro_rows(config: RunConfig, *, device: str, n_data: int = 1) -> RunConfig:
+def with_micro_rows(config: RunConfig, *, device: str) -> RunConfig:
     """Return the configuration with `loop.micro_rows` filled in: as many as fit beside weights and optimizer.
 
     Every part of a batch is padded to so many rows: so there are no more than a batch has, in parts of about equal
-    size, a part or more for each of the `n_data` processes that share it, and where batches grow at first no more than
-    their smallest has, or `FULL_TOKENS`.
+    size, a part or more for each of the processes that share it, and where batches grow at first no more than their
+    smallest has, or `FULL_TOKENS`.
     """
     schedule, n_ctx = config.schedule, config.model.n_ctx
     full, smallest = (whole_rows(n, n_ctx) for n in (schedule.batch_tokens, schedule.batch_start_tokens))
-    free_bytes = free_memory_bytes(device) - state_bytes(config.model, config.optimizer.name)
+    plan = plan_run(config, device=device)
+    free_bytes = (free_memory_bytes(device) - plan.state_bytes) // len(plan.memories)  # for each process
     fitting = fitting_rows(config.model, free_bytes=free_bytes, recompute=config.loop.recompute)
     most = min(fitting, max(smallest, math.ceil(FULL_TOKENS / n_ctx)))
-    given = config.loop.micro_rows
-    rows = min(given, full) if given else math.ceil(full / max(n_data, math.ceil(full / most)))
+    given, n_parts = config.loop.micro_rows, max(layout_of(config.parallel).n_data, math.ceil(full / most))
+    rows = min(given, full) if given else math.ceil(full / n_parts)
     loop = dataclasses.replace(config.loop, micro_rows=rows)
     return dataclasses.replace(config, loop=loop)
 
@@ -165,21 +197,13 @@ def is_sure(given: Mapping[str, Any]) -> bool:
 
 
 def _seconds(plan: RunPlan, config: RunConfig, device: str) -> float:
-    """Return about how long the run takes, by the measured speed of this machine's matrix products."""
+    """Return about how long the run takes, by the measured speed of this machine's matrix products.
+
+    As if all processes were as fast as this one: on a CPU, as if each had cores of its own.
+    """
     if plan.flops <= QUICK_FLOPS:
         return plan.block_seconds
     dtype = choose_precision(config.loop.precision, device, d_model=config.model.d_model).dtype
     size = 768 if device == "cpu" else 4096  # what fills the processor
-    return plan.flops / (EFFICIENCY * matmul_flops_per_second(device, size=size, dtype=dtype)) + plan.block_seconds
-
-
-UNITS = (("years", 365.25 * 24 * 3600), ("days", 24 * 3600), ("hours", 3600), ("minutes", 60))
-
-
-def in_words(seconds: float) -> str:
-    """Return a time in words, such as "about 6 minutes" or "about 1,200 years"."""
-    for unit, length in UNITS:
-        if seconds >= 2 * length:
-            n = seconds / length
-            return f"about {n:,.0f} {unit}" if n < 1e9 else f"about {n:.1e} {unit}"
-    return f"about {seconds:.0f} seconds" if seconds >= 10 else "a few seconds"
+    rate = plan.n_processes * matmul_flops_per_second(device, size=size, dtype=dtype)
+    return plan.flops / (EFFICIENCY * rate) + plan.block_seconds

@@ -111,7 +111,7 @@ def _prepare(given: Mapping[str, Any], run: RunFolder, say: Say) -> tuple[RunCon
     check_layout(config, layout)
     check_whole(config, device=device, sure=is_sure(given), say=say)
     tokenizer.save(run.tokenizer)
-    return decide(with_micro_rows(config, device=device, n_data=layout.n_data), say=say), tokens
+    return decide(with_micro_rows(config, device=device), say=say), tokens
 
 
 def _as_it_was(run: RunFolder, overrides: Mapping[str, Any], say: Say) -> tuple[RunConfig, RunConfig]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from fewshot.base.errors import check
 from fewshot.model.config import GPTConfig
+from fewshot.model.footprint.layout import heads_problem
 from fewshot.model.gpt import GPT
 from fewshot.model.layers import TransformerBlock
 from fewshot.train.parallel.mesh import Layout
@@ -76,15 +77,8 @@ class _ByColumns(nn.Linear):
 
 def check_heads(config: GPTConfig, tp: int) -> None:
     """Raise `BadValue` if heads or feed-forward units cannot be shared out evenly over `tp` processes."""
-    for name, n in (("n_heads", config.n_heads), ("d_ff", config.ff_width)):
-        check(n % tp == 0, f"parallel.tp is {tp}, but model.{name} {n} is not a multiple of it: lower --parallel.tp")
-    for pattern in config.patterns:
-        n_kinds = len(pattern.by_head)
-        check(
-            config.n_heads // tp % n_kinds == 0,
-            f"parallel.tp is {tp}, which leaves {config.n_heads // tp} heads for the {n_kinds} kinds of {pattern}: "
-            "lower --parallel.tp, so that each process has whole rounds of them",
-        )
+    problem = heads_problem(config, tp)
+    check(problem is None, problem or "")
 
 
 def share_heads(model: GPT, layout: Layout) -> None:

@@ -18,27 +18,19 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from fewshot.base.dist import join, n_ranks, rank
 from fewshot.base.errors import BadValue, check
+from fewshot.model.footprint.layout import Layout as Sizes
 from fewshot.train.config import ParallelConfig
 
 DIMENSIONS = ("pp", "dp", "fsdp", "tp")  # of the mesh, the fastest last
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Layout:
+class Layout(Sizes):
     """The sizes of the mesh and this process's place in it."""
 
-    pp: int = 1
-    dp: int = 1
-    fsdp: int = 1
-    tp: int = 1
     exact: bool = False  # sums in one order whatever the layout
     rank: int = 0
     mesh: DeviceMesh | None = None  # None: one process
-
-    @property
-    def n_processes(self) -> int:
-        """How many processes train together."""
-        return self.pp * self.dp * self.fsdp * self.tp
 
     def place(self, rank: int | None = None) -> dict[str, int]:
         """Return the coordinate of a process in each dimension; of this one if none is named."""
@@ -47,13 +39,8 @@ class Layout:
             left, place[name] = divmod(left, getattr(self, name))
         return place
 
-    @property
-    def n_data(self) -> int:
-        """Over how many processes the rows of a batch are spread."""
-        return self.dp * self.fsdp
-
     def data_rank_of(self, rank: int) -> int:
-        """Return the number of a process among them."""
+        """Return the number of a process among those over which the rows of a batch are spread."""
         place = self.place(rank)
         return place["dp"] * self.fsdp + place["fsdp"]
 

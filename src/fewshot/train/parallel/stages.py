@@ -20,6 +20,7 @@ from torch.distributed.pipelining.schedules import PipelineScheduleSingle
 from fewshot.base.errors import check
 from fewshot.dataset.loader import IGNORED, Batch
 from fewshot.model.config import GPTConfig
+from fewshot.model.footprint.layout import stage_layers, stages_problem
 from fewshot.model.gpt import GPT
 from fewshot.model.loss import mean_cross_entropy
 from fewshot.train.parallel.mesh import Layout, shares
@@ -35,15 +36,13 @@ class Elsewhere(nn.Module):
 
 def check_stages(config: GPTConfig, pp: int) -> None:
     """Raise `BadValue` if there are fewer blocks than stages."""
-    check(
-        config.n_layers >= pp, f"parallel.pp is {pp}, but the model has {config.n_layers} layers: lower --parallel.pp"
-    )
+    problem = stages_problem(config, pp)
+    check(problem is None, problem or "")
 
 
 def blocks_of_stage(n_layers: int, pp: int, stage: int) -> range:
     """Return the numbers of a stage's blocks; where they cannot be shared out evenly, later stages have more."""
-    sizes = [(n_layers + i) // pp for i in range(pp)]
-    return range(*shares(n_layers, sizes)[stage])
+    return range(*shares(n_layers, stage_layers(n_layers, pp))[stage])
 
 
 def keep_stage(model: GPT, layout: Layout) -> None:

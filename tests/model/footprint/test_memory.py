@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from fewshot.model import loss
+from fewshot.model.config import GPTConfig
+from fewshot.model.footprint.layout import Layout
+from fewshot.model.footprint.memory import (
+    CHUNK_LOGITS,
+    Work,
+    checkpoint_bytes,
+    footprint,
+    loss_bytes,
+    optimizer_bytes,
+    stage_footprints,
+)
+from fewshot.model.footprint.parameters import Counts, n_parameters
+
+CONFIG = GPTConfig(n_layers=6, d_model=24, n_heads=6, d_ff=40, n_ctx=32, n_vocab=50)
+
+
+def test_the_chunk_of_the_loss_is_that_of_the_loss() -> None:
+    assert CHUNK_LOGITS == loss.CHUNK_LOGITS
+
+
+def test_the_loss_counts_the_chunk_before_only_where_there_is_more_than_one() -> None:
+    rows, n_vocab, d = 1024, 2**14, 8
+    gradients = 4 * d * (rows + n_vocab)
+    assert loss_bytes(rows, n_vocab, d, size=4) == gradients + 8 * 2**24
+    assert loss_bytes(2 * rows, n_vocab, d, size=4) == gradients + 4 * d * rows + 12 * 2**24
+    copies = 2 * d * (rows + n_vocab)  # of hidden states and matrix
+    assert loss_bytes(rows, n_vocab, d, size=2) == copies + gradients + 8 * 2**24
+
+
+def test_optimizers_keep_two_numbers_one_or_one_and_rows() -> None:
+    counts = Counts(matrices=100, matrix_rows=10, tables=50, vectors=7)
+    names = ("adamw", "muon", "normuon", "one of the user's own")
+    assert [optimizer_bytes(counts, name) for name in names] == [1256, 856, 896, 1256]
+
+
+def test_state_and_checkpoint_are_multiples_of_the_parameters_for_adam() -> None:
+    n, memory = n_parameters(CONFIG), footprint(CONFIG, Layout(), Work())
+    assert (memory.weights, memory.gradients, memory.moments) == (4 * n, 4 * n, 8 * n)
+    assert checkpoint_bytes(CONFIG, "adamw") == (4 * n, 8 * n)
+
+
+def test_fsdp_divides_weights_and_moments_and_gradients_only_of_a_single_pass() -> None:
+    alone, one_pass = footprint(CONFIG, Layout(), Work(n_micro=1)), footprint(CONFIG, Layout(fsdp=4), Work(n_micro=1))
+    several = footprint(CONFIG, Layout(fsdp=4), Work(n_micro=3))
+    assert one_pass.weights == several.weights == pytest.approx(alone.weights / 4, rel=0.001)
+    assert several.moments == pytest.approx(alone.moments / 4, rel=0.001)
+    assert one_pass.gradients == pytest.approx(alone.gradients / 4, rel=0.001)
+    assert several.gradients == alone.gradients  # whole until the last pass of a step
+
+
+def test_dp_divides_nothing_and_gathers() -> None:
+    alone, copied = footprint(CONFIG, Layout(), Work()), footprint(CONFIG, Layout(dp=4), Work())
+    assert (copied.weights, copied.moments, copied.activations) == (alone.weights, alone.moments, alone.activations)
+    assert copied.communication > alone.communication == 0
+
+
+def test_the_first_stage_of_a_pipeline_holds_the_most_passes() -> None:
+    alone = footprint(CONFIG, Layout(), Work(n_micro=8))
+    first = footprint(CONFIG, Layout(pp=3), Work(n_micro=8))
+    assert first.n_layers == 2
+    assert first.n_parameters < alone.n_parameters
+
+
+def test_products_in_bfloat16_copy_the_weights() -> None:
+    narrow, wide = (footprint(CONFIG, Layout(), Work(precision=name)) for name in ("bfloat16", "float32"))
+    assert wide.copies == 0
+    assert narrow.copies == 2 * 6 * (24 * 24 * 4 + 2 * 24 * 40)
+
+
+def test_recomputation_has_the_copies_of_one_block_in_its_backward_pass_and_of_all_before_the_loss() -> None:
+    deep = dataclasses.replace(CONFIG, n_layers=1, d_ff=24000)  # the backward pass is the fullest moment
+    kept, again = (footprint(deep, Layout(), Work(recompute=value)) for value in (False, True))
+    assert again.copies == kept.copies == 2 * (24 * 24 * 4 + 2 * 24 * 24000)
+    two, recomputed = (
+        footprint(dataclasses.replace(deep, n_layers=2), Layout(), Work(recompute=value)) for value in (False, True)
+    )
+    assert (two.copies, recomputed.copies) == (2 * kept.copies, kept.copies)
+    assert recomputed.before_loss == 4 * 32 * 24 * (2 + 2) + 2 * kept.copies
+
+
+def test_a_stage_after_the_first_reads_what_has_arrived_and_counts_it_once() -> None:
+    first, second, third = stage_footprints(CONFIG, Layout(pp=3), Work(n_micro=4, precision="float32"))
+    stream = 4 * 32 * 24
+    assert first.activations == 3 * (second.activations + 2 * stream) / 2
+    assert (first.communication, second.communication, third.communication) == (4 * stream, 9 * stream, 5 * stream)
+    assert first.before_loss == second.before_loss == 0 < third.before_loss
+
+
+def test_gradients_and_the_activations_of_all_micro_batches_are_never_there_together() -> None:
+    as_many, more = (stage_footprints(CONFIG, Layout(pp=3), Work(n_micro=n))[0] for n in (3, 4))
+    assert more.activations == as_many.activations
+    assert sum(as_many.kinds.values()) - as_many.peak == min(as_many.gradients, as_many.activations // 3)
+    assert more.peak == sum(more.kinds.values())
+
+
+def test_the_peak_of_a_single_pass_is_without_gradients() -> None:
+    memory = footprint(CONFIG, Layout(), Work(n_micro=1))
+    assert memory.peak == sum(memory.kinds.values()) - memory.gradients
+    several = footprint(CONFIG, Layout(), Work(n_micro=2))
+    assert several.peak == sum(several.kinds.values())
