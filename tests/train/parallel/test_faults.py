@@ -6,11 +6,13 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -142,3 +144,56 @@ def test_a_signal_to_all_saves_and_ends_well_and_another_number_of_processes_goe
     ended_well(process)
     left = tensors(run)
     assert all(torch.equal(left[name], whole[name]) for name in whole)
+
+
+def test_two_machines_started_by_the_script_train_one_run(text: Path, tmp_path: Path, whole: dict[str, Tensor]) -> None:
+    script = Path(__file__).parents[3] / "runs" / "several_machines.sh"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    words = ["train", "--text", str(text), "--out", str(tmp_path / "run"), *SETTINGS]
+    both = [
+        subprocess.Popen(
+            ["bash", str(script), *words],
+            env={
+                **os.environ,
+                **{"OMP_NUM_THREADS": "1", "NODES": "2", "NODE": str(node), "FIRST": "127.0.0.1", "PORT": port},
+                "PYTHON": sys.executable,
+            },
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for node in range(2)
+    ]
+    for process in both:
+        ended_well(process)
+    left = tensors(tmp_path / "run")
+    assert all(torch.equal(left[name], whole[name]) for name in whole)
+
+
+def test_a_gradient_that_is_nan_on_one_process_stops_all_in_the_same_step_and_nothing_is_saved(
+    text: Path, tmp_path: Path, tiny: Any
+) -> None:
+    given = tiny(n_steps=8, loop={"checkpoint_every": 2, "micro_rows": 1}, parallel={"fsdp": 4})
+    # Each save computes a gradient, too: the seventh is that of step 5.
+    words = {"given": given, "out": str(tmp_path), "rank": 2, "call": 7}
+    script = Path(__file__).with_name("one_has_nan.py")
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "4"]
+    done = subprocess.run(
+        [sys.executable, *torchrun, str(script), json.dumps(words)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=120,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    outcomes = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(4)]
+    assert all(outcome == outcomes[0] for outcome in outcomes)
+    n_steps, error = outcomes[0]
+    assert n_steps == 4
+    assert "in step 5 the gradient's norm is nan" in error
+    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == [
+        "step-00000002",
+        "step-00000004",
+    ]
