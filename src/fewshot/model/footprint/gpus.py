@@ -15,8 +15,8 @@ USABLE = 0.95  # of the memory: the rest is CUDA's context, NCCL's buffers and g
 class Gpu:
     """One kind of GPU."""
 
-    memory_gb: float  # GB of 10^9 bytes
-    peak_tflops: float  # 10^12 floating-point operations a second, dense bfloat16 with float32 sums
+    memory_gb: int  # GB of 10^9 bytes
+    peak_tflops: int  # 10^12 floating-point operations a second, dense bfloat16 with float32 sums
 
     @property
     def usable_bytes(self) -> float:
