@@ -15,7 +15,7 @@ from fewshot.checkpoint.folder import RunFolder
 from fewshot.checkpoint.manifest import Checkpoint
 from fewshot.checkpoint.writer import Writer
 from fewshot.train.build import Setup
-from fewshot.train.metrics import StepMetrics, open_metrics, write_line
+from fewshot.train.metrics import StepMetrics, open_lines, write_line
 from fewshot.train.receipt import Receipt
 from fewshot.train.saving import Guard, Saver, chain_of, counters_of
 from fewshot.train.schedule import count_steps, step_after
@@ -44,7 +44,7 @@ def train(setup: Setup, run: RunFolder, *, resume: Checkpoint | None = None) -> 
     with (
         polite_stop() as stop,
         writer,
-        open_metrics(run.metrics) as file,
+        open_lines(run.metrics) as file,
         Receipt(run, setup.mixture, chain) as receipt,
     ):
         if unlogged is not None:

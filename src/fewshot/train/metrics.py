@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from fewshot.base.config import from_plain
 from fewshot.base.dist import rank
 from fewshot.base.errors import BadFile, FewshotError
 from fewshot.base.files import decode_text, parse_json, read_bytes, to_json, written_whole
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,14 +62,14 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return MetricsFile(path).rows
 
 
-def open_metrics(path: Path) -> TextIO:
-    """Open a metrics.jsonl to add lines; of several processes only the first one's lines are written."""
+def open_lines(path: Path) -> TextIO:
+    """Open a file of JSON lines to add some; of several processes only the first one's lines are written."""
     return path.open("a", encoding="utf-8") if rank() == 0 else Path(os.devnull).open("w", encoding="utf-8")
 
 
-def write_line(metrics: StepMetrics, file: TextIO) -> None:
-    """Append a line to an open metrics.jsonl and flush it."""
-    file.write(to_json(asdict(metrics), where=Path(file.name).name) + "\n")
+def write_line(line: DataclassInstance, file: TextIO) -> None:
+    """Append a line to an open file of JSON lines and flush it."""
+    file.write(to_json(asdict(line), where=Path(file.name).name) + "\n")
     file.flush()
 
 

@@ -7,22 +7,21 @@ changes it from its step on. In: a mixture and steps. Out: lines; `verify` makes
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
 from fewshot.base.config import from_plain
-from fewshot.base.dist import rank
 from fewshot.base.errors import BadFile, FewshotError
-from fewshot.base.files import decode_text, parse_json, read_bytes, to_json, written_whole
+from fewshot.base.files import decode_text, parse_json, read_bytes, written_whole
 from fewshot.checkpoint.folder import RunFolder
 from fewshot.checkpoint.manifest import read_manifest
 from fewshot.dataset.mixture import Mixture
 from fewshot.train.config import ScheduleConfig
+from fewshot.train.metrics import open_lines, write_line
 from fewshot.train.schedule import Step, step_after
 from fewshot.train.step import Gradient
 
@@ -69,7 +68,7 @@ class Receipt:
     def __init__(self, run: RunFolder, mixture: Mixture, chain: str | None = None) -> None:
         self.chain = first_link(mixture) if chain is None else chain
         self._mixture = mixture
-        self._file = (run.receipt if rank() == 0 else Path(os.devnull)).open("a", encoding="utf-8")
+        self._file = open_lines(run.receipt)
 
     def add(self, step: Step, gradient: Gradient) -> None:
         """Write what a step has read and found."""
@@ -82,8 +81,7 @@ class Receipt:
             grad_norm=gradient.norm.hex(),
             chain=self.chain,
         )
-        self._file.write(to_json(asdict(entry), where="receipt.jsonl") + "\n")
-        self._file.flush()
+        write_line(entry, self._file)
 
     def __enter__(self) -> Receipt:
         return self
@@ -104,8 +102,8 @@ def read_receipt(path: Path) -> list[Entry]:
 
 def keep_until(path: Path, step: int) -> None:
     """Drop the lines of later steps, which will be done again."""
-    if path.exists():
-        kept = b"".join(line for entry, line in _lines(path) if entry.step <= step)
+    kept = b"".join(line for entry, line in _lines(path) if entry.step <= step)
+    if path.exists() and kept != read_bytes(path):
         with written_whole(path) as partial:
             partial.write_bytes(kept)
 

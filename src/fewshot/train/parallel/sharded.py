@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
@@ -61,12 +60,3 @@ def micro_batches_of(layout: Layout, n: int) -> list[int]:
     """
     rounds = -(-n // layout.n_data)
     return [i * layout.n_data + layout.data_rank for i in range(rounds)]
-
-
-def whole_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Return the parameters whole, by name, on every process that has a share of them."""
-    with torch.no_grad():
-        return {
-            name: parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter
-            for name, parameter in model.named_parameters()
-        }
