@@ -30,7 +30,7 @@ from fewshot.dataset.prepare import load_tokens, training_mixture
 from fewshot.kernels import reference
 from fewshot.train.build import Setup, build
 from fewshot.train.loop import train
-from fewshot.train.metrics import write_line
+from fewshot.train.records.metrics import write_line
 from fewshot.train.run import read_run_config, resume, start
 from fewshot.train.saving import validation_loss
 from fewshot.train.step import compute_gradient, update

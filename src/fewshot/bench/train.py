@@ -18,7 +18,7 @@ from fewshot.dataset.loader import IGNORED, ValidationBatches, load_batch
 from fewshot.dataset.mixture import Mixture
 from fewshot.dataset.pack import Packed
 from fewshot.dataset.prepare import load_tokens, training_mixture
-from fewshot.train.metrics import StepMetrics
+from fewshot.train.records.metrics import StepMetrics
 from fewshot.train.resolving.resolve import RunConfig
 from fewshot.train.run import read_run_config, start
 

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Replay up to the step, and stop at the first that differs."""
-    from fewshot.train.replay import replay
+    from fewshot.train.records.replay import replay
 
     n_steps = 0
     for step in replay(args.folder, args.step, say=note):

@@ -84,7 +84,7 @@ def _evaluated_model(folder: Path, model: GPT, checkpoint: Checkpoint) -> Evalua
     from fewshot.bench.hardware import hardware
     from fewshot.checkpoint.folder import RunFolder
     from fewshot.evaluate.reports.run_contents import evaluated_model
-    from fewshot.train.metrics import read_metrics
+    from fewshot.train.records.metrics import read_metrics
     from fewshot.train.run import read_run_config
 
     run, training = RunFolder(folder), {}

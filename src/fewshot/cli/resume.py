@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from fewshot.train.replay import verify_run
+    from fewshot.train.records.replay import verify_run
 
     check(not args.overrides, "--verify trains nothing: give it no --section.field")
     receipt = verify_run(args.folder)

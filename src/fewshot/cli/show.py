@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fewshot.evaluate.compare import Comparison
     from fewshot.evaluate.result import Result, TaskAnswers
     from fewshot.evaluate.variation import Varied
-    from fewshot.train.metrics import StepMetrics
+    from fewshot.train.records.metrics import StepMetrics
 
 WIDTH = 160  # columns of a table that goes into a file or a pipe
 ROW_NAMES = ("task", "protocol", "metric", "K", "seed")  # columns that say what the figures behind them are of

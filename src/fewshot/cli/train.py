@@ -26,7 +26,7 @@ from fewshot.base.errors import check
 from fewshot.base.log import note
 
 if TYPE_CHECKING:
-    from fewshot.train.metrics import StepMetrics
+    from fewshot.train.records.metrics import StepMetrics
 
 TAKES_OVERRIDES = True
 

@@ -15,8 +15,8 @@ from fewshot.checkpoint.folder import RunFolder
 from fewshot.checkpoint.manifest import Checkpoint
 from fewshot.checkpoint.writer import Writer
 from fewshot.train.build import Setup
-from fewshot.train.metrics import StepMetrics, open_lines, write_line
-from fewshot.train.receipt import Receipt
+from fewshot.train.records.metrics import StepMetrics, open_lines, write_line
+from fewshot.train.records.receipt import Receipt
 from fewshot.train.saving import Guard, Saver, chain_of, counters_of
 from fewshot.train.schedule import count_steps, step_after
 from fewshot.train.step import compute_gradient, update

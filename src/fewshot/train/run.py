@@ -22,9 +22,9 @@ from fewshot.model.machine import machine_device
 from fewshot.train.build import build, check_layout, decide
 from fewshot.train.config import ParallelConfig
 from fewshot.train.loop import train
-from fewshot.train.metrics import StepMetrics
 from fewshot.train.parallel.mesh import layout_of
 from fewshot.train.plan import check_early, check_whole, is_sure, with_micro_rows
+from fewshot.train.records.metrics import StepMetrics
 from fewshot.train.resolving.resolve import RunConfig, check_sections, data_config, resolve, section, wanted_vocab
 from fewshot.train.schedule import count_steps
 

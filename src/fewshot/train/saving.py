@@ -20,9 +20,9 @@ from fewshot.checkpoint.writer import Writer
 from fewshot.dataset.loader import Batch, ValidationBatches, load_batch
 from fewshot.train.build import Setup
 from fewshot.train.config import OptimizerConfig
-from fewshot.train.metrics import MetricsFile, StepMetrics
 from fewshot.train.parallel.sharded import micro_batches_of
-from fewshot.train.receipt import keep_until
+from fewshot.train.records.metrics import MetricsFile, StepMetrics
+from fewshot.train.records.receipt import keep_until
 from fewshot.train.schedule import Step
 from fewshot.train.step import Gradient, gradient_of, losses_of, totals
 

@@ -21,7 +21,7 @@ from fewshot.checkpoint.folder import RunFolder
 from fewshot.checkpoint.manifest import read_manifest
 from fewshot.dataset.mixture import Mixture
 from fewshot.train.config import ScheduleConfig
-from fewshot.train.metrics import open_lines, write_line
+from fewshot.train.records.metrics import open_lines, write_line
 from fewshot.train.schedule import Step, step_after
 from fewshot.train.step import Gradient
 

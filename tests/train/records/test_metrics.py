@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fewshot.base.errors import BadFile
-from fewshot.train.metrics import MetricsFile, StepMetrics, read_metrics
+from fewshot.train.records.metrics import MetricsFile, StepMetrics, read_metrics
 
 
 def line(step: int, /, **changed: Any) -> bytes:

@@ -11,7 +11,7 @@ import pytest
 
 from fewshot.base.errors import BadValue
 from fewshot.cli.main import main
-from fewshot.train.replay import replay
+from fewshot.train.records.replay import replay
 from fewshot.train.run import start
 
 

@@ -15,8 +15,8 @@ from fewshot.base.errors import BadFile
 from fewshot.checkpoint.folder import RunFolder
 from fewshot.checkpoint.load import find_checkpoint
 from fewshot.dataset.prepare import load_tokens, training_mixture
-from fewshot.train.receipt import first_link, keep_until, next_link, read_receipt
-from fewshot.train.replay import verify_run
+from fewshot.train.records.receipt import first_link, keep_until, next_link, read_receipt
+from fewshot.train.records.replay import verify_run
 from fewshot.train.run import read_run_config, resume, start
 from fewshot.train.schedule import Step
 

@@ -18,7 +18,7 @@ from fewshot.dataset.prepare import Say, load_tokens, training_mixture
 from fewshot.train.build import build
 from fewshot.train.config import ParallelConfig
 from fewshot.train.parallel.mesh import layout_of
-from fewshot.train.receipt import Entry, Verified, read_receipt, verify
+from fewshot.train.records.receipt import Entry, Verified, read_receipt, verify
 from fewshot.train.run import read_run_config
 from fewshot.train.saving import counters_of
 from fewshot.train.schedule import step_after

@@ -1,0 +1,1 @@
+"""What a run writes of its steps, and how that is checked."""
