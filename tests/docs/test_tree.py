@@ -47,6 +47,7 @@ COVERED_BY = {
     "tokenizer/vocab.py": "checkpoint/formats/test_gpt2.py",
     "train/config.py": "train/test_schedule.py",
     "train/build.py": "train/test_run.py",
+    "train/saving.py": "train/test_loop.py",
 }
 
 # Tests of no single source file: what they test.

@@ -1,8 +1,9 @@
 """Continue a run that was stopped, from its newest checkpoint; the result has the same bits as without the stop.
 
 fewshot resume RUN
-fewshot resume RUN --loop.checkpoint_every 100     these may change: the intervals, keep_checkpoints and recompute of
-                                                   loop; kernel, precision and compile too, in the last bits
+fewshot resume RUN --loop.checkpoint_every 100     these may change: the intervals, keep_checkpoints, recompute and
+                                                   spike_factor of loop; kernel, precision and compile too, in the
+                                                   last bits
 torchrun --nproc-per-node 4 -m fewshot resume RUN --parallel.tp 2     in any layout, whatever it was begun in
 """
 
@@ -42,8 +43,11 @@ def _verify(args: argparse.Namespace) -> int:
 
     check(not args.overrides, "--verify trains nothing: give it no --section.field")
     receipt = verify_run(args.folder)
+    skipped = f"; {receipt.n_skipped:,} steps were skipped" if receipt.n_skipped else ""
+    skipped += f"; {receipt.n_left_out:,} rows were left out, to go on behind a fault" if receipt.n_left_out else ""
     print(
         f"steps {receipt.first_step:,} to {receipt.last_step:,} have read {receipt.n_rows:,} rows, each its own batch; "
         f"{receipt.n_repeated:,} of them in a later pass over the text; checkpoints that agree: {receipt.n_checkpoints}"
+        f"{skipped}"
     )
     return 0

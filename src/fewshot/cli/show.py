@@ -84,11 +84,15 @@ def followed(reports: Iterator[StepMetrics]) -> StepMetrics | None:
         bar = progress.add_task("train", total=first.n_steps, figures="")
         for report in itertools.chain([first], reports):
             last = report
-            figures = f"loss {report.loss:.3f}  {report.tokens_per_second:,.0f} tokens/s"
-            progress.update(bar, completed=report.step, figures=figures)
+            loss = "-" if report.loss is None else f"{report.loss:.4f}"
+            progress.update(
+                bar, completed=report.step, figures=f"loss {loss}  {report.tokens_per_second:,.0f} tokens/s"
+            )
+            if report.event is not None:
+                progress.console.print(f"step {report.step:,}: {report.event}", highlight=False)
             if report.val_loss is not None:
                 progress.console.print(
-                    f"step {report.step:,}: loss {report.loss:.4f}, validation {report.val_loss:.4f} nats/token, "
+                    f"step {report.step:,}: loss {loss}, validation {report.val_loss:.4f} nats/token, "
                     f"{report.val_bits_per_byte:.4f} bits/byte, {report.seconds:.0f} s",
                     highlight=False,
                 )

@@ -106,8 +106,7 @@ def build(
         reduce_in_order(groups)
     optimizers = Optimizers(model, config.optimizer, layout, dtype=precision.dtype)
     if checkpoint is not None:
-        PieceReader(checkpoint, WEIGHTS).fill(optimizers.weights())
-        open_training(checkpoint).fill(optimizers.state())
+        restore(optimizers, checkpoint)
     return Setup(
         config=config,
         mixture=mixture,
@@ -119,6 +118,13 @@ def build(
         groups=groups,
         pipeline=Pipeline(stage, layout, torch.device(device)) if stage is not None else None,
     )
+
+
+def restore(optimizers: Optimizers, checkpoint: Checkpoint) -> None:
+    """Give weights and optimizers the values of a checkpoint; gradients of before are dropped."""
+    optimizers.zero_grad()
+    PieceReader(checkpoint, WEIGHTS).fill(optimizers.weights())
+    open_training(checkpoint).fill(optimizers.state())
 
 
 def _choose_kernels(config: RunConfig, device: str, dtype: torch.dtype) -> Choices:

@@ -102,6 +102,9 @@ class LoopConfig:
     recompute: bool = False
     # hide other documents in the same row from a position; GPT-3 does not hide them
     document_masking: bool = False
+    # a batch whose loss is above so many times the mean of the last 128, and 6 standard deviations above it, is not
+    # learned from; None: only one whose loss or gradient is not finite
+    spike_factor: float | None = 2.0
     validate_every: int = 250  # steps between validations
     validate_rows: int | None = 1024  # rows of validation text to use; None: all
     checkpoint_every: int = 500  # steps between checkpoints
@@ -115,5 +118,9 @@ class LoopConfig:
         check(
             self.validate_rows is None or self.validate_rows >= 1,
             f"validate_rows is {self.validate_rows}, must be >= 1",
+        )
+        check(
+            self.spike_factor is None or self.spike_factor > 1,
+            f"spike_factor is {self.spike_factor}, must be above 1, or null",
         )
         check(self.micro_rows is None or self.micro_rows >= 1, f"micro_rows is {self.micro_rows}, must be at least 1")

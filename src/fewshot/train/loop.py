@@ -10,14 +10,16 @@ import time
 from collections.abc import Iterator
 
 from fewshot.base.dist import from_first
-from fewshot.base.interrupt import polite_stop
+from fewshot.base.interrupt import StopRequest, polite_stop
 from fewshot.checkpoint.folder import RunFolder
 from fewshot.checkpoint.manifest import Checkpoint
 from fewshot.checkpoint.writer import Writer
-from fewshot.train.build import Setup
-from fewshot.train.records.metrics import StepMetrics, open_lines, write_line
+from fewshot.train.build import Setup, restore
+from fewshot.train.guard import Fault, Guard
+from fewshot.train.records.counters import Counters, counters_of
+from fewshot.train.records.metrics import StepMetrics, finite, open_lines, write_line
 from fewshot.train.records.receipt import Receipt
-from fewshot.train.saving import Guard, Saver, chain_of, counters_of
+from fewshot.train.saving import Saver
 from fewshot.train.schedule import count_steps, step_after
 from fewshot.train.step import compute_gradient, update
 
@@ -29,24 +31,34 @@ def train(setup: Setup, run: RunFolder, *, resume: Checkpoint | None = None) -> 
     before anything long and goes on beside it. Its line in metrics.jsonl may come before or after it is whole: resuming
     drops the lines after the checkpoint that it goes on from, and writes that one's own if it is not there. With
     `resume`, `setup` was built from that checkpoint; a validation that was due at that step and is not there is done
-    first.
+    first. After a fault the steps since the last checkpoint are done again, with other rows: see guard.py.
     """
+    config = setup.config
+    guard = Guard(run, config.optimizer, spike_factor=config.loop.spike_factor)
+    if resume is not None:
+        guard.history = counters_of(resume).guard
+    with polite_stop() as stop:
+        while True:
+            try:
+                yield from _train(setup, run, guard, stop, resume)
+                return
+            except Fault as fault:
+                resume = guard.way_back(fault)
+                restore(setup.optimizers, resume)
+
+
+def _train(
+    setup: Setup, run: RunFolder, guard: Guard, stop: StopRequest, resume: Checkpoint | None
+) -> Iterator[StepMetrics]:
+    """Do what `train` does, up to the first fault."""
     loop, schedule, layout, n_ctx = setup.config.loop, setup.config.schedule, setup.layout, setup.config.model.n_ctx
     n_steps = count_steps(schedule, n_ctx=n_ctx)
     writer = Writer(run, keep=loop.keep_checkpoints)
-    guard = Guard(run=run, optimizer=setup.config.optimizer, settle=writer.wait)
     saver = Saver(run=run, setup=setup, guard=guard, writer=writer)
-    step, rows, seconds = 0, 0, 0.0
-    if resume is not None:
-        step, (rows, seconds) = resume.step, counters_of(resume)
+    step, done = (0, Counters(rows=0, seconds=0.0)) if resume is None else (resume.step, counters_of(resume))
+    rows, seconds = done.rows, done.seconds
     unlogged = from_first(lambda: saver.keep_lines_until(step, resume))
-    chain = None if resume is None else chain_of(resume)
-    with (
-        polite_stop() as stop,
-        writer,
-        open_lines(run.metrics) as file,
-        Receipt(run, setup.mixture, chain) as receipt,
-    ):
+    with writer, open_lines(run.metrics) as file, Receipt(run, setup.mixture, done.chain) as receipt:
         if unlogged is not None:
             metrics = saver.validate(unlogged, stop) if saver.validation_is_due(step, n_steps) else unlogged
             write_line(metrics, file)
@@ -54,25 +66,28 @@ def train(setup: Setup, run: RunFolder, *, resume: Checkpoint | None = None) -> 
             if layout.any(stop.asked):
                 return
         while step < n_steps:
-            began = time.perf_counter()
-            work = step_after(schedule, n_steps=step, n_rows=rows, n_ctx=n_ctx)
+            began, left_out = time.perf_counter(), guard.history.rows_left_out
+            work = step_after(schedule, n_steps=step, n_rows=rows, n_ctx=n_ctx, n_left_out=left_out)
             gradient = compute_gradient(setup, work)
-            rows, step = work.end_row, work.number
-            guard.check("the loss", gradient.loss, step=step, updated=False)
-            guard.check("the gradient's norm", gradient.norm, step=step, updated=False)
-            update(setup, work, gradient)
-            receipt.add(work, gradient)
+            step, rows = work.number, rows + work.n_rows
+            skipped = guard.judge(work, gradient)
+            if skipped is None:
+                update(setup, work, gradient)
+            else:
+                setup.optimizers.zero_grad()
+            receipt.add(work, gradient, skipped=skipped is not None, n_left_out=left_out)
             elapsed = time.perf_counter() - began
             seconds += elapsed
             metrics = StepMetrics(
                 step=step,
                 n_steps=n_steps,
                 tokens=rows * n_ctx,
-                loss=gradient.loss,
+                loss=finite(gradient.loss),
                 lr_fraction=work.lr_fraction,
-                grad_norm=gradient.norm,
+                grad_norm=finite(gradient.norm),
                 seconds=seconds,
                 tokens_per_second=work.n_rows * n_ctx / elapsed,
+                event=guard.event(skipped),
             )
             due = step == n_steps or step % loop.checkpoint_every == 0
             stopping = layout.any(stop.asked)
@@ -82,7 +97,7 @@ def train(setup: Setup, run: RunFolder, *, resume: Checkpoint | None = None) -> 
                 stopping = layout.any(stop.asked)
             if stopping and path is None:
                 path = saver.save(metrics, work, receipt.chain)
-            if path is not None or metrics.val_loss is not None or step % loop.log_every == 0 or step == 1:
+            if path or metrics.val_loss is not None or metrics.event or step % loop.log_every == 0 or step == 1:
                 write_line(metrics, file)
             yield metrics
             if stopping:

@@ -36,6 +36,7 @@ MAY_CHANGE = (
     "loop.log_every",
     "loop.precision",
     "loop.recompute",
+    "loop.spike_factor",
     "loop.validate_every",
     "parallel.dp",
     "parallel.fsdp",

@@ -3,65 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fewshot.base.config import cast, from_plain
-from fewshot.base.errors import BadValue, DamagedCheckpoint, Diverged, NotFinite
+from fewshot.base.errors import NotFinite
 from fewshot.base.interrupt import StopRequest
 from fewshot.checkpoint.folder import RunFolder
 from fewshot.checkpoint.manifest import TRAINING, WEIGHTS, Checkpoint
 from fewshot.checkpoint.writer import Writer
 from fewshot.dataset.loader import Batch, ValidationBatches, load_batch
 from fewshot.train.build import Setup
-from fewshot.train.config import OptimizerConfig
+from fewshot.train.guard import Guard
 from fewshot.train.parallel.sharded import micro_batches_of
+from fewshot.train.records.counters import Counters, counters_of
 from fewshot.train.records.metrics import MetricsFile, StepMetrics
 from fewshot.train.records.receipt import keep_until
 from fewshot.train.schedule import Step
 from fewshot.train.step import Gradient, gradient_of, losses_of, totals
-
-
-@dataclass(frozen=True, kw_only=True)
-class Guard:
-    """Notices figures that are not finite, and says what to change."""
-
-    run: RunFolder
-    optimizer: OptimizerConfig
-    settle: Callable[[], None] = lambda: None  # waits for the checkpoint that is being written
-
-    def check(self, what: str, value: float, *, step: int, updated: bool) -> None:
-        """Raise `Diverged` unless `value`, which is `what` of this step, is a finite number.
-
-        `updated` says whether the weights had been changed in this step when it was computed.
-        """
-        if not math.isfinite(value):
-            raise self.diverged(f"{what} is {value}", step=step, updated=updated)
-
-    def diverged(self, what: str, *, step: int, updated: bool) -> Diverged:
-        """Return the error that tells `what` is not finite in this step, before or after the weights were `updated`."""
-        self.settle()
-        checkpoints = self.run.checkpoint_folders()
-        last = f"the last good checkpoint is {checkpoints[-1]}" if checkpoints else "there is no earlier checkpoint"
-        where = "" if checkpoints else f", in a new folder or after deleting {self.run.path}"
-        option = self._option(step - 1 + updated)
-        advice = f"start again with a lower {option}{where}"
-        return Diverged(f"training diverged: in step {step:,} {what}; {last}; {advice}")
-
-    def _option(self, n_updates: int) -> str:
-        """Return the name of what most likely was too large, after so many updates."""
-        if n_updates == 0:
-            return "model.init_std"
-        has_matrix_lr = self.optimizer.name != "adamw"
-        lr = max(self.optimizer.lr, self.optimizer.matrix_lr if has_matrix_lr else 0.0)
-        if lr < 1 <= lr * self.optimizer.weight_decay:  # an update takes more than the whole weight away
-            return "optimizer.weight_decay"
-        return "optimizer.lr or optimizer.matrix_lr" if has_matrix_lr else "optimizer.lr"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,31 +37,33 @@ class Saver:
     writer: Writer
 
     def save(self, metrics: StepMetrics, step: Step, chain: str) -> Path:
-        """Start to write the checkpoint of this step and return its folder; weights of no use raise `Diverged`.
+        """Start to write the checkpoint of this step and return its folder; weights of no use raise `Fault`.
 
         What training changes after this call is not in it. `writer` waits for it.
         """
         after = gradient_of_first_row(self.setup, step)
-        self.guard.check("the loss after the update", after.loss, step=metrics.step, updated=True)
-        self.guard.check("the gradient's norm after the update", after.norm, step=metrics.step, updated=True)
-        counters = {
-            "rows": step.end_row,
-            "tokens": metrics.tokens,
-            "seconds": metrics.seconds,
-            "chain": chain,  # of the samples that were read: see receipt.py
-            "report": asdict(metrics),  # its line in metrics.jsonl is written later
-        }
+        self.guard.check("the loss after the update", after.loss, step=metrics.step)
+        self.guard.check("the gradient's norm after the update", after.norm, step=metrics.step)
+        self.guard.passed(metrics.step)
+        counters = Counters(
+            rows=step.end_row - self.guard.history.rows_left_out,
+            tokens=metrics.tokens,
+            seconds=metrics.seconds,
+            chain=chain,
+            guard=self.guard.history,
+            report=metrics,
+        )
         content = {WEIGHTS: self.setup.optimizers.weights(), TRAINING: self.setup.optimizers.state()}
         try:
             return self.writer.start(
                 content,
                 step=metrics.step,
                 config=self.setup.config.model,
-                counters=counters,
+                counters=counters.plain(),
                 is_final=not self.validation_is_due(metrics.step, metrics.n_steps),
             )
         except NotFinite as error:
-            raise self.guard.diverged(str(error), step=metrics.step, updated=True) from None
+            raise self.guard.broken(str(error), step=metrics.step) from None
 
     def validation_is_due(self, step: int, n_steps: int) -> bool:
         """Return whether the model is validated after this step."""
@@ -117,7 +82,7 @@ class Saver:
             return metrics
         if path is not None and not math.isfinite(loss):
             self.writer.discard()
-        self.guard.check("the validation loss", loss, step=metrics.step, updated=True)
+        self.guard.check("the validation loss", loss, step=metrics.step)
         self.writer.keep()
         n_bytes = sum(shard.n_bytes for shard in validation.shards)
         bits = loss * validation.n_tokens / n_bytes / math.log(2)
@@ -133,33 +98,14 @@ class Saver:
 
     def unlogged(self, checkpoint: Checkpoint, rows: Iterable[Mapping[str, Any]]) -> StepMetrics | None:
         """Return the metrics of a checkpoint's step if the process ended before `rows` had their line or validation."""
-        plain = checkpoint.counters.get("report")
-        if plain is None:  # of an older version, which wrote the line first
+        metrics = counters_of(checkpoint).report
+        if metrics is None:  # of an older version, which wrote the line first
             return None
-        try:
-            metrics = from_plain(StepMetrics, plain, where="counters.report")
-        except BadValue as error:
-            raise DamagedCheckpoint(f"{checkpoint.path}: {error}") from None
         logged = [row for row in rows if row["step"] == metrics.step]
         is_complete = logged and (
             logged[-1].get("val_loss") is not None or not self.validation_is_due(metrics.step, metrics.n_steps)
         )
         return None if is_complete else metrics
-
-
-def counters_of(checkpoint: Checkpoint) -> tuple[int, float]:
-    """Return the rows seen and the seconds trained when a checkpoint was written."""
-    try:
-        rows, seconds = (checkpoint.counters.get(name) for name in ("rows", "seconds"))
-        return cast(rows, int, "counters.rows"), cast(seconds, float, "counters.seconds")
-    except BadValue as error:
-        raise DamagedCheckpoint(f"{checkpoint.path}: {error}") from None
-
-
-def chain_of(checkpoint: Checkpoint) -> str | None:
-    """Return the hash of all samples that were read when a checkpoint was written; older versions wrote none."""
-    chain = checkpoint.counters.get("chain")
-    return None if chain is None else str(chain)
 
 
 def gradient_of_first_row(setup: Setup, step: Step) -> Gradient:

@@ -20,15 +20,15 @@ class Step:
 
     @property
     def end_row(self) -> int:
-        """Return the first row of the step after it."""
+        """Return the row of the mixture behind its last."""
         return self.first_row + self.n_rows
 
 
-def step_after(schedule: ScheduleConfig, *, n_steps: int, n_rows: int, n_ctx: int) -> Step:
-    """Return the step that follows `n_steps` steps, which have read `n_rows` rows."""
+def step_after(schedule: ScheduleConfig, *, n_steps: int, n_rows: int, n_ctx: int, n_left_out: int = 0) -> Step:
+    """Return the step that follows `n_steps` steps, which have read `n_rows` rows and left out some more."""
     rows = batch_rows(schedule, n_rows * n_ctx, n_ctx=n_ctx)
     fraction = lr_fraction(schedule, (n_rows + rows) * n_ctx)
-    return Step(number=n_steps + 1, first_row=n_rows, n_rows=rows, lr_fraction=fraction)
+    return Step(number=n_steps + 1, first_row=n_rows + n_left_out, n_rows=rows, lr_fraction=fraction)
 
 
 def lr_fraction(schedule: ScheduleConfig, tokens_seen: int) -> float:

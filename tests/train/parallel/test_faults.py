@@ -58,9 +58,9 @@ def ended_well(process: subprocess.Popen[str]) -> str:
     return said
 
 
-def tensors(run: Path) -> dict[str, Tensor]:
+def tensors(run: Path, n_steps: int = N_STEPS) -> dict[str, Tensor]:
     checkpoint = find_checkpoint(run)
-    assert checkpoint.step == N_STEPS
+    assert checkpoint.step == n_steps
     return PieceReader(checkpoint, WEIGHTS).tensors() | open_training(checkpoint).tensors()
 
 
@@ -172,28 +172,54 @@ def test_two_machines_started_by_the_script_train_one_run(text: Path, tmp_path: 
     assert all(torch.equal(left[name], whole[name]) for name in whole)
 
 
-def test_a_gradient_that_is_nan_on_one_process_stops_all_in_the_same_step_and_nothing_is_saved(
-    text: Path, tmp_path: Path, tiny: Any
-) -> None:
-    given = tiny(n_steps=8, loop={"checkpoint_every": 2, "micro_rows": 1}, parallel={"fsdp": 4})
-    # Each save computes a gradient, too: the seventh is that of step 5.
-    words = {"given": given, "out": str(tmp_path), "rank": 2, "call": 7}
-    script = Path(__file__).with_name("one_has_nan.py")
+def with_one_broken(
+    out: Path, given: dict[str, Any], what: str, calls: list[int]
+) -> tuple[list[tuple[int, float | None, str | None]], str]:
+    """Return what four processes saw, each the same, where the third is broken in these calls; and the last error."""
+    words = {"given": given, "out": str(out), "rank": 2, "what": what, "calls": calls}
+    script = Path(__file__).with_name("one_is_broken.py")
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "4"]
     done = subprocess.run(
         [sys.executable, *torchrun, str(script), json.dumps(words)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=120,
+        timeout=240,
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    outcomes = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(4)]
+    outcomes = [json.loads((out / f"{rank}.json").read_text()) for rank in range(4)]
     assert all(outcome == outcomes[0] for outcome in outcomes)
-    n_steps, error = outcomes[0]
-    assert n_steps == 4
-    assert "in step 5 the gradient's norm is nan" in error
-    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == [
-        "step-00000002",
-        "step-00000004",
-    ]
+    return outcomes[0][0], outcomes[0][1]
+
+
+@pytest.mark.parametrize(
+    ("what", "calls", "n_steps"),
+    [
+        ("gradient", [5], 8),
+        ("moment", [5], 12),
+        pytest.param("loss", [70], 72, marks=pytest.mark.slow),
+        pytest.param("gradient", [5, 6, 7], 12, marks=pytest.mark.slow),
+    ],
+)
+def test_what_one_process_has_broken_all_decide_alike_and_the_run_goes_on(
+    tmp_path: Path, tiny: Any, what: str, calls: list[int], n_steps: int
+) -> None:
+    given = tiny(n_steps=n_steps, loop={"checkpoint_every": 4, "micro_rows": 1}, parallel={"fsdp": 4})
+    seen, error = with_one_broken(tmp_path, given, what, calls)
+    assert not error
+    assert seen[-1][0] == n_steps
+    told = {step: event for step, _, event in seen if event}
+    if len(calls) == 1 and what != "moment":
+        assert list(told) == calls
+        assert told[calls[0]].startswith("skipped, not learned from: the ")
+    else:
+        assert "went back to step 4, because in step" in told[5]
+    assert all(tensor.isfinite().all() for tensor in tensors(tmp_path / "run", n_steps).values())
+
+
+def test_a_process_that_is_broken_for_good_ends_all_after_three_rewinds(tmp_path: Path, tiny: Any) -> None:
+    given = tiny(n_steps=12, loop={"checkpoint_every": 4, "micro_rows": 1}, parallel={"fsdp": 4})
+    seen, error = with_one_broken(tmp_path, given, "gradient", list(range(6, 200)))
+    assert error.startswith("training diverged after 3 rewinds: in step ")
+    assert "the gradient's norm is nan, and 2 steps before it were skipped; the last good checkpoint is" in error
+    assert sum("went back" in (event or "") for _, _, event in seen) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,13 +24,19 @@ class StepMetrics:
     step: int  # steps done
     n_steps: int  # of the whole run
     tokens: int  # seen so far
-    loss: float
+    loss: float | None  # None: not a finite number
     lr_fraction: float
-    grad_norm: float  # before clipping
+    grad_norm: float | None  # before clipping; None: not a finite number
     seconds: float  # of training so far, validation and checkpoints left out
     tokens_per_second: float
     val_loss: float | None = None
     val_bits_per_byte: float | None = None
+    event: str | None = None  # what the guard did: why the batch was skipped, or where training went back from
+
+
+def finite(value: float) -> float | None:
+    """Return the value, or None for a NaN or an infinity, which JSON has not."""
+    return value if math.isfinite(value) else None
 
 
 class MetricsFile:

@@ -36,6 +36,8 @@ class Entry:
     loss: str
     grad_norm: str
     chain: str  # sha256 of all samples of the run so far
+    skipped: bool = False  # its batch was not learned from: see guard.py
+    n_left_out: int = 0  # rows that the run has left out before it, because it went back
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,8 @@ class Verified:
     n_rows: int
     n_repeated: int  # rows that had been read before: later passes over a source
     n_checkpoints: int  # that carry the same hash
+    n_skipped: int  # steps whose batch was not learned from
+    n_left_out: int  # rows that no step has read, because training went back and on behind them
 
 
 def first_link(mixture: Mixture) -> str:
@@ -70,8 +74,8 @@ class Receipt:
         self._mixture = mixture
         self._file = open_lines(run.receipt)
 
-    def add(self, step: Step, gradient: Gradient) -> None:
-        """Write what a step has read and found."""
+    def add(self, step: Step, gradient: Gradient, *, skipped: bool, n_left_out: int) -> None:
+        """Write what a step has read and found, and whether it was skipped; see `Entry`."""
         self.chain, _ = next_link(self.chain, self._mixture, step)
         entry = Entry(
             step=step.number,
@@ -80,6 +84,8 @@ class Receipt:
             loss=gradient.loss.hex(),
             grad_norm=gradient.norm.hex(),
             chain=self.chain,
+            skipped=skipped,
+            n_left_out=n_left_out,
         )
         write_line(entry, self._file)
 
@@ -119,11 +125,13 @@ def verify(run: RunFolder, mixture: Mixture, schedule: ScheduleConfig) -> Verifi
     counts = np.zeros(len(mixture.sources), dtype=np.int64)
     number, n_rows, chain = 0, 0, first_link(mixture)
     if entries[0].step > 1:  # an older version began the run
-        number, n_rows, chain = entries[0].step - 1, entries[0].first_row, ""
-    chains = {}
+        number, n_rows, chain = entries[0].step - 1, entries[0].first_row - entries[0].n_left_out, ""
+    chains, left_out = {}, 0
     for entry in entries:
-        step = step_after(schedule, n_steps=number, n_rows=n_rows, n_ctx=n_ctx)
+        step = step_after(schedule, n_steps=number, n_rows=n_rows, n_ctx=n_ctx, n_left_out=entry.n_left_out)
         where = f"{run.receipt}: step {step.number:,}"
+        if entry.n_left_out < left_out:
+            raise BadFile(f"{where} has {entry.n_left_out:,} rows left out, and the one before it {left_out:,}")
         if entry.step != step.number:
             raise BadFile(f"{where} is missing: after {number:,} comes {entry.step:,}")
         if (entry.first_row, entry.n_rows) != (step.first_row, step.n_rows):
@@ -134,7 +142,7 @@ def verify(run: RunFolder, mixture: Mixture, schedule: ScheduleConfig) -> Verifi
             raise BadFile(f"{where} read other samples than those of its batch")
         counts += np.bincount(sources, minlength=len(counts))
         chains[entry.step] = chain = entry.chain
-        number, n_rows = step.number, step.end_row
+        number, n_rows, left_out = step.number, n_rows + step.n_rows, entry.n_left_out
     repeated = sum(max(0, int(n) - source.n_rows) for n, source in zip(counts, mixture.sources, strict=True))
     return Verified(
         first_step=entries[0].step,
@@ -142,6 +150,8 @@ def verify(run: RunFolder, mixture: Mixture, schedule: ScheduleConfig) -> Verifi
         n_rows=int(counts.sum()),
         n_repeated=repeated,
         n_checkpoints=sum(_agrees(folder, chains, run.receipt) for folder in run.checkpoint_folders()),
+        n_skipped=sum(entry.skipped for entry in entries),
+        n_left_out=left_out,
     )
 
 

@@ -18,9 +18,9 @@ from fewshot.dataset.prepare import Say, load_tokens, training_mixture
 from fewshot.train.build import build
 from fewshot.train.config import ParallelConfig
 from fewshot.train.parallel.mesh import layout_of
+from fewshot.train.records.counters import counters_of
 from fewshot.train.records.receipt import Entry, Verified, read_receipt, verify
 from fewshot.train.run import read_run_config
-from fewshot.train.saving import counters_of
 from fewshot.train.schedule import step_after
 from fewshot.train.step import compute_gradient, update
 
@@ -61,15 +61,20 @@ def replay(folder: Path, step: int, *, say: Say) -> Iterator[Replayed]:
     tokens, layout = load_tokens(config.data, run.data), layout_of(parallel)
     checkpoint = _nearest(run, step, say)
     setup = build(config, tokens, layout=layout, checkpoint=checkpoint, say=say)
-    number, rows = (0, 0) if checkpoint is None else (checkpoint.step, counters_of(checkpoint)[0])
+    number, rows = (0, 0) if checkpoint is None else (checkpoint.step, counters_of(checkpoint).rows)
     say(f"replaying steps {number + 1:,} to {step:,}")
     while number < step:
-        work = step_after(config.schedule, n_steps=number, n_rows=rows, n_ctx=config.model.n_ctx)
+        entry = logged.get(number + 1)
+        n_left_out = 0 if entry is None else entry.n_left_out
+        work = step_after(config.schedule, n_steps=number, n_rows=rows, n_ctx=config.model.n_ctx, n_left_out=n_left_out)
         gradient = compute_gradient(setup, work)
-        if work.number in logged:
-            yield Replayed(logged=logged[work.number], loss=gradient.loss, grad_norm=gradient.norm)
-        update(setup, work, gradient)
-        number, rows = work.number, work.end_row
+        if entry is not None:
+            yield Replayed(logged=entry, loss=gradient.loss, grad_norm=gradient.norm)
+        if entry is not None and entry.skipped:
+            setup.optimizers.zero_grad()
+        else:
+            update(setup, work, gradient)
+        number, rows = work.number, rows + work.n_rows
 
 
 def _nearest(run: RunFolder, step: int, say: Say) -> Checkpoint | None:
