@@ -1,97 +1,78 @@
-"""Who holds the signals in a race, with both sides made up."""
+"""Sides that take turns, and the ratios made of them."""
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Iterator
+import sys
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from fewshot.base.errors import BadValue
-from fewshot.base.interrupt import polite_stop
-from fewshot.bench.train import _Peer, race
+from fewshot.bench import train
+from fewshot.bench.train import measure, started, summary
 
-N_STEPS = 100
-
-
-class Peer:
-    """Remembers at each of its steps whether a Ctrl-C would end it at once."""
-
-    interrupted_at: int | None = None
-
-    def __init__(self, *args: object) -> None:
-        self.step, self.seconds = 0, 0.5
-        self.alone: list[bool] = []
-
-    take_turn = _Peer.take_turn
-
-    def train_step(self) -> None:
-        self.step += 1
-        self.alone.append(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
-        if self.step == self.interrupted_at:
-            signal.raise_signal(signal.SIGINT)
-
-    def validation_loss(self, validation: object) -> float:
-        return 2.0
+COUNTS = """
+import sys
+print('{"at": 0}', flush=True)
+for line in sys.stdin:
+    print('{"at": %d}' % int(line), flush=True)
+"""
+FAILS = "import sys\nprint('{}', flush=True)\nsys.stdin.readline()\nsys.exit('first\\nthe last words')"
 
 
-def our_training(*args: object, **options: object) -> Iterator[SimpleNamespace]:
-    """The loss is 100 / step, validated at every tenth."""
-    with polite_stop() as stop:
-        for step in range(1, N_STEPS + 1):
-            val_loss = None if step % 10 else 100 / step
-            yield SimpleNamespace(step=step, n_steps=N_STEPS, seconds=step / 10, val_loss=val_loss)
-            if stop.asked:
-                return
+def turns_of(*seconds: float, **parts: float) -> list[dict[str, Any]]:
+    return [{"seconds": value, "parts": parts} for value in seconds]
 
 
-@pytest.fixture
-def peers(monkeypatch: pytest.MonkeyPatch, set_in_module: Callable[[object, str, object], None]) -> list[Peer]:
-    """Those that were made; before the race Ctrl-C is Python's own."""
-    made: list[Peer] = []
-    tokens = SimpleNamespace(validation=(1,))
-    config = SimpleNamespace(data=None, model=SimpleNamespace(n_ctx=4), loop=SimpleNamespace(seed=0))
-    for name, value in {"start": our_training, "read_run_config": lambda run: config, "load_tokens": lambda *_: tokens,
-                        "training_mixture": lambda *_, **__: None, "Packed": lambda *_: None,
-                        "_Peer": lambda *_: made.append(Peer()) or made[-1]}.items():  # fmt: skip
-        set_in_module(race, name, value)
-    monkeypatch.setattr(Peer, "interrupted_at", None)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield made
-    signal.signal(signal.SIGINT, before)
+def test_ratios_are_of_the_medians_of_all_turns() -> None:
+    turns = {
+        "ours": turns_of(9.0, 2.0, 1.0, data=0.5, backward=1.5),
+        "products float32": turns_of(3.0, 3.0, 3.0, linear=2.5),
+        "products bfloat16": turns_of(1.0, 1.5, 9.0, linear=1.25),
+        "a peer": turns_of(5.0, 4.0, 9.0),
+    }
+    row = {"precision": "bfloat16"}
+    result = summary(turns, ready={"flops": {"linear": 5e9}}, row=row, n_tokens=100)
+    assert result["tokens_per_second"] == 50
+    assert result["share_of_products"] == 0.75
+    assert result["parts"] == {"data": 0.25, "backward": 0.75}
+    assert result["products"]["bfloat16"] == {"seconds": 1.5, "linear_gflops_per_second": 4.0}
+    assert result["peers"] == [{"peer": "a peer", "tokens_per_second": 20, "ratio": 2.5}]
+    assert "normuon" not in result
 
 
-def short_race(until_loss: float, peer_steps: int) -> dict[str, object]:
-    return race({}, Path("run"), until_loss=until_loss, peer_steps=peer_steps, say=lambda line: None)
+def test_a_side_answers_each_turn_and_is_gone_afterwards() -> None:
+    with started("counter", [sys.executable, "-c", COUNTS], {}) as side:
+        assert side.ready == {"at": 0}
+        assert [side.turn(3), side.turn(5)] == [{"at": 3}, {"at": 5}]
+        assert side.process.poll() is None
+    assert side.process.poll() is not None
 
 
-@pytest.mark.parametrize(("until_loss", "n_ours", "n_together"), [(3.0, 40, 20), (10.0, 10, 0), (1.0, 100, 80)])
-def test_a_peer_that_runs_alone_is_stopped_by_the_first_ctrl_c(
-    peers: list[Peer], until_loss: float, n_ours: int, n_together: int
-) -> None:
-    result = short_race(until_loss, peer_steps=95)
-    assert result["ours"]["steps"] == n_ours
-    assert result["peer"] == {"steps": 95, "seconds": 0.5, "val_loss": 2.0}
-    assert peers[0].alone == [False] * n_together + [True] * (95 - n_together)
+def test_a_side_that_fails_is_told_with_its_last_words() -> None:
+    with started("counter", [sys.executable, "-c", FAILS], {}) as side:  # noqa: SIM117
+        with pytest.raises(BadValue, match="side counter ended: the last words"):
+            side.turn(1)
 
 
-def test_ctrl_c_in_the_peers_last_steps_ends_the_race(peers: list[Peer], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Peer, "interrupted_at", 70)
-    with pytest.raises(KeyboardInterrupt):
-        short_race(3.0, peer_steps=95)
-    assert peers[0].step == 70
+def test_a_folder_without_the_peer_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    for given, message in (({"nanogpt": tmp_path}, "no model.py"), ({"llmc_folder": tmp_path}, "no train_gpt2.c")):
+        folders = {"nanogpt": None, "llmc_folder": None} | given
+        with pytest.raises(BadValue, match=message):
+            measure(["6x256"], rounds=1, first_steps=False, say=print, **folders)
 
 
-def test_ctrl_c_while_both_run_ends_the_race_after_our_step(peers: list[Peer], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Peer, "interrupted_at", 5)
-    with pytest.raises(KeyboardInterrupt):
-        short_race(1.0, peer_steps=95)
-    assert peers[0].step == 20
-
-
-def test_a_run_that_ends_above_the_loss_is_nothing_to_compare_and_frees_ctrl_c(peers: list[Peer]) -> None:
-    with pytest.raises(BadValue, match=r"ended at 1.0000, above 0.5: nothing to compare"):
-        short_race(0.5, peer_steps=10)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+def test_a_small_model_is_measured_beside_its_products_and_a_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = {"n_layers": 2, "d_model": 32, "n_heads": 2, "n_ctx": 16, "n_vocab": 64, "n_rows": 2}
+    monkeypatch.setitem(train.SHAPES, "tiny", shape)
+    said: list[str] = []
+    result = measure(["tiny"], rounds=2, nanogpt=None, llmc_folder=None, first_steps=False, say=said.append)
+    (row,) = result["rows"]
+    assert row.items() > shape.items()
+    assert row["tokens_per_second"] > 0
+    assert 0 < row["share_of_products"] < 1
+    assert sum(row["parts"].values()) == pytest.approx(1)
+    assert all(share > 0 for share in row["parts"].values())
+    assert [peer["peer"] for peer in row["peers"]] == ["transformers eager float32"]
+    assert said[-1] == "tiny: round 2 of 2"

@@ -1,6 +1,7 @@
 """Measure speed against other libraries, and memory against its plan; every figure is a ratio of two sides.
 
 fewshot bench attention --json benchmarks/results/attention.json
+fewshot bench train --nanogpt FOLDER --llmc FOLDER --json benchmarks/results/train.json
 fewshot bench train --race --config runs/shakespeare_fast.yaml --text FILE
 fewshot bench evaluate --data FOLDER --vocabulary FOLDER --json benchmarks/results/evaluate.json
 fewshot bench meta --json benchmarks/results/meta.json
@@ -15,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 ATTENTION_PARTS = ["against_dense", "growth", "peers", "whole_model"]
+TRAIN_SHAPES = ["6x256", "12x768"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,16 +47,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how often each side is timed, in turns; the median is reported (default: %(default)s)",
     )
     train = benches.add_parser(
-        "train", allow_abbrev=False, help="seconds to a validation loss, against a transformers GPT-2 loop"
-    )
-    train.add_argument("--race", action="store_true", required=True, help="run both sides in turns (required)")
-    train.add_argument("--config", type=Path, required=True, metavar="YAML")
-    train.add_argument("--text", nargs="+", required=True, metavar="PATH")
-    train.add_argument(
-        "--until", type=float, default=1.88, help="validation loss to reach, nats per token (default: %(default)s)"
+        "train",
+        allow_abbrev=False,
+        help="tokens a second beside the matrix products alone and other libraries; or a race to a loss",
     )
     train.add_argument(
-        "--peer_steps", type=int, default=2000, help="steps of the transformers loop (default: %(default)s)"
+        "--shapes", nargs="+", choices=TRAIN_SHAPES, default=TRAIN_SHAPES, help="the models to train (default: all)"
+    )
+    train.add_argument(
+        "--rounds",
+        type=int,
+        default=5,
+        help="how often each side is timed, in turns; medians are reported (default: %(default)s)",
+    )
+    train.add_argument("--nanogpt", type=Path, metavar="FOLDER", help="also run nanoGPT from here")
+    train.add_argument("--llmc", type=Path, metavar="FOLDER", help="also run llm.c's train_gpt2.c from here, by gcc")
+    train.add_argument(
+        "--no_first_steps",
+        action="store_true",
+        help="leave out the seconds to the first step and what is compiled anew while the batch grows",
+    )
+    train.add_argument(
+        "--race", action="store_true", help="instead: seconds to a validation loss, against a transformers GPT-2 loop"
+    )
+    train.add_argument("--config", type=Path, metavar="YAML", help="of the race")
+    train.add_argument("--text", nargs="+", metavar="PATH", help="of the race")
+    train.add_argument(
+        "--until",
+        type=float,
+        default=1.88,
+        help="validation loss that the race ends at, nats per token (default: %(default)s)",
+    )
+    train.add_argument(
+        "--peer_steps", type=int, default=2000, help="steps of the race's other side (default: %(default)s)"
     )
     corpus = benches.add_parser("corpus", allow_abbrev=False, help="encoding speed against plain tiktoken")
     corpus.add_argument("--text", nargs="+", required=True, type=Path, metavar="PATH")
@@ -128,10 +153,26 @@ def run(args: argparse.Namespace) -> int:
 
         check(args.rounds >= 1, f"--rounds is {args.rounds}, must be at least 1")
         result = measure_meta(rounds=args.rounds)
+    elif args.bench == "train" and not args.race:
+        from fewshot.base.errors import check
+        from fewshot.bench.train import measure as measure_training
+
+        check(args.rounds >= 1, f"--rounds is {args.rounds}, must be at least 1")
+        check(not args.config and not args.text, "--config and --text are of the race: give --race too")
+        result = measure_training(
+            args.shapes,
+            rounds=args.rounds,
+            nanogpt=args.nanogpt,
+            llmc_folder=args.llmc,
+            first_steps=not args.no_first_steps,
+            say=note,
+        )
     elif args.bench == "train":
-        from fewshot.bench.train import race
+        from fewshot.base.errors import check
+        from fewshot.bench.race import race
         from fewshot.train.resolving.overrides import laid_over
 
+        check(args.config and args.text, "--race needs --config and --text")
         with tempfile.TemporaryDirectory() as folder:
             given = laid_over([(str(args.config), read_yaml(args.config)), ("--text", {"text": args.text})], say=note)
             result = race(given, Path(folder), until_loss=args.until, peer_steps=args.peer_steps, say=note)
