@@ -10,11 +10,12 @@ import torch
 from torch.nn.attention import flex_attention
 
 from fewshot.base.errors import BadValue
-from fewshot.kernels import flex, native, reference
+from fewshot.kernels import flex, reference
 from fewshot.kernels.choose import KERNELS
 from fewshot.kernels.compiler import compiler_problem
 from fewshot.kernels.dropout import Dropout
 from fewshot.kernels.interface import Requirements
+from fewshot.kernels.library import library
 from fewshot.patterns.pattern import PATTERNS, Banded, Block, Columns, Dense, Fixed, Pattern, PerHead, Strided
 
 TRIED = [
@@ -100,7 +101,7 @@ def attend_and_gradients(attend, qkv: list[torch.Tensor], *args: object, **kwarg
 
 def left_out(kernel: str, asked: Requirements) -> str | None:
     """The reason in LEFT_OUT, which must be the one that the kernel gives; the test is skipped without a compiler."""
-    if missing := {"native": native.library().problem, "flex": compiler_problem("cpu")}.get(kernel):
+    if missing := {"native": library().problem, "flex": compiler_problem("cpu")}.get(kernel):
         pytest.skip(f"{kernel}: {missing}")
     expected = LEFT_OUT.get((kernel, asked.dtype, asked.documents, asked.training))
     assert KERNELS[kernel].supports(asked) == expected

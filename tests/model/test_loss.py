@@ -23,12 +23,17 @@ def example(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]
     return hidden, weight, torch.randint(V, (N,))
 
 
-@pytest.mark.parametrize("chunk_logits", [1, V, 7 * V + 5, N * V, 2**24])  # chunks of 1, 1, 7, 50 and 50 positions
+def chunks_of(set_in_module: Callable[[object, str, object], None], rows: int) -> None:
+    set_in_module(mean_cross_entropy, "chunk_rows", lambda *sizes: rows)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 49, 50, 1000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_value_and_both_gradients_are_those_of_torch(
-    set_in_module: Callable[[object, str, object], None], chunk_logits: int
+    set_in_module: Callable[[object, str, object], None], rows: int, dtype: torch.dtype
 ) -> None:
-    set_in_module(mean_cross_entropy, "CHUNK_LOGITS", chunk_logits)
-    hidden, weight, targets = example(torch.float64)
+    chunks_of(set_in_module, rows)
+    hidden, weight, targets = example(dtype)
     expected = F.cross_entropy(hidden @ weight.T, targets)
     expected_grads = torch.autograd.grad(3 * expected, (hidden, weight))
     loss = mean_cross_entropy(hidden, weight, targets)
@@ -41,7 +46,7 @@ def test_value_and_both_gradients_are_those_of_torch(
 def test_under_bf16_autocast_it_is_close_and_the_gradients_stay_float32(
     set_in_module: Callable[[object, str, object], None],
 ) -> None:
-    set_in_module(mean_cross_entropy, "CHUNK_LOGITS", 9 * V)
+    chunks_of(set_in_module, 9)
     hidden, weight, targets = example()
     exact = F.cross_entropy(hidden @ weight.T, targets)
     exact_grads = torch.autograd.grad(exact, (hidden, weight))
@@ -69,7 +74,7 @@ class LargestOutput(TorchDispatchMode):
 
 
 def test_it_never_holds_more_logits_than_a_chunk(set_in_module: Callable[[object, str, object], None]) -> None:
-    set_in_module(mean_cross_entropy, "CHUNK_LOGITS", 8 * V)  # more than the gradients, N * D and V * D
+    chunks_of(set_in_module, 8)  # more logits than the gradients have numbers, N * D and V * D
     hidden, weight, targets = example()
     with LargestOutput() as largest:
         mean_cross_entropy(hidden, weight, targets).backward()
@@ -77,7 +82,7 @@ def test_it_never_holds_more_logits_than_a_chunk(set_in_module: Callable[[object
 
 
 def test_without_gradients_none_are_made(set_in_module: Callable[[object, str, object], None]) -> None:
-    set_in_module(mean_cross_entropy, "CHUNK_LOGITS", V)
+    chunks_of(set_in_module, 1)
     hidden, weight, targets = example()
     with torch.no_grad(), LargestOutput() as largest:
         mean_cross_entropy(hidden, weight, targets)

@@ -12,10 +12,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fewshot.base.errors import BadValue, look_up
 from fewshot.base.machine import in_bytes
 from fewshot.base.rng import seed_of
 from fewshot.bench.memory import QUIET
+from fewshot.kernels.cross_entropy import is_native
 from fewshot.model.config import GPTConfig
 from fewshot.model.footprint.layout import Layout
 from fewshot.model.footprint.memory import Footprint, Work, stage_footprints
@@ -105,7 +108,13 @@ def compare(shape: str, layout: str, recompute: str) -> dict[str, Any]:
     """Return one run's bytes by kind on its fullest process, measured and planned, and the ratios."""
     (config, how), divided = look_up("shape", shape, SHAPES), look_up("layout", layout, LAYOUTS)
     again = look_up("recompute", recompute, RECOMPUTE)
-    work = Work(micro_rows=how.micro_rows, n_micro=2, recompute=again, precision=how.precision)
+    work = Work(
+        micro_rows=how.micro_rows,
+        n_micro=2,
+        recompute=again,
+        precision=how.precision,
+        native_loss=is_native("cpu", getattr(torch, how.precision)),
+    )
     processes = _measured(config, divided, work)
     fullest = max(range(len(processes)), key=lambda rank: processes[rank]["peak"])
     stages = stage_footprints(config, divided, work)

@@ -1,22 +1,15 @@
 """Attention over key intervals by a C++ kernel: on a CPU, time and memory follow the pattern's allowed pairs.
 
-`native.cpp` is compiled by g++ or clang++ at first use (about a second) and stored in the user's cache, its sha256
-beside it: loading a damaged library would end the process. It needs no torch header: tensors are passed as pointers and
-strides, so one library serves every torch version. Products are in float32, bfloat16 is widened on reading and rounded
-on writing.
+The kernel is `cpp/attention.cpp`: tensors are passed as pointers and strides. Products are in float32, bfloat16 is
+widened on reading and rounded on writing.
 """
 
 from __future__ import annotations
 
 import ctypes
 import dataclasses
-import hashlib
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator, Sequence
-from functools import cache, lru_cache
-from pathlib import Path
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -24,18 +17,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from fewshot.base.errors import BadFile
-from fewshot.base.files import read_text, sha256_file, write_text, written_whole
-from fewshot.base.machine import cache_folder, processor_features
 from fewshot.kernels.dropout import Dropout
 from fewshot.kernels.interface import Requirements
+from fewshot.kernels.library import library
 from fewshot.kernels.operator import make_operator, phases_by_head, positions_first, ready
 from fewshot.kernels.reference import check_inputs
 from fewshot.patterns.intervals import Phase
 from fewshot.patterns.pattern import Pattern
-
-SOURCE = Path(__file__).with_suffix(".cpp")
-FLAGS = ("-O3", "-march=native", "-std=c++17", "-ffp-contract=fast", "-fno-math-errno", "-fopenmp", "-fPIC", "-shared")
 
 
 def supports(requirements: Requirements) -> str | None:
@@ -65,57 +53,6 @@ def attend(
     assert not dropout, "supports() refuses dropout"
     check_inputs(q, k, v, q_start, documents)
     return _attend(q, k, v, pattern.text, q_start, documents)[0] if q.numel() else q.clone()
-
-
-# ---- the library --------------------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class Library:
-    """The compiled kernel, or why there is none."""
-
-    code: ctypes.CDLL | None
-    problem: str | None
-
-
-@cache
-def library() -> Library:
-    """Compile `native.cpp`, or take it from the cache; done once in a process."""
-    compiler = next(
-        (path for name in (os.environ.get("CXX", ""), "g++", "clang++") if (path := shutil.which(name))), None
-    )
-    if compiler is None:
-        return Library(None, "there is no C++ compiler (g++ or clang++) on the PATH")
-    try:
-        version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
-        what = "\n".join([SOURCE.read_text(encoding="utf-8"), *FLAGS, version, processor_features()])
-        target = cache_folder() / f"native-{hashlib.sha256(what.encode()).hexdigest()[:16]}.so"
-        if not _is_whole(target):
-            _compile(compiler, target)
-        return Library(ctypes.CDLL(str(target)), None)
-    except subprocess.CalledProcessError as error:
-        return Library(None, f"{compiler} could not compile {SOURCE.name}: {error.stderr.strip()[:200]}")
-    except (OSError, BadFile) as error:
-        return Library(None, f"the compiled kernel cannot be stored or loaded: {error}")
-
-
-def _is_whole(target: Path) -> bool:
-    """Return whether the library is there, byte for byte as it was compiled."""
-    try:
-        return read_text(_digest_file(target)) == sha256_file(target)
-    except (OSError, BadFile):
-        return False
-
-
-def _compile(compiler: str, target: Path) -> None:
-    with written_whole(target) as partial:
-        subprocess.run([compiler, *FLAGS, str(SOURCE), "-o", str(partial)], capture_output=True, text=True, check=True)
-        digest = sha256_file(partial)
-    write_text(_digest_file(target), digest)
-
-
-def _digest_file(target: Path) -> Path:
-    return target.with_suffix(".sha256")
 
 
 # ---- what is passed to it -----------------------------------------------------------------------------------------

@@ -9,14 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from fewshot.base.errors import BadValue
-
-CHUNK_LOGITS = 2**24  # logits of one chunk: 64 MB in float32
-IGNORED = -1  # the target of a position that does not count
+from fewshot.kernels.cross_entropy import bytes_per_logit, cross_entropy
+from fewshot.model.footprint.memory import chunk_rows
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -32,30 +30,32 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         dtype: torch.dtype,
         with_gradient: bool,
     ) -> Tensor:
-        rows = max(1, CHUNK_LOGITS // len(weight))
+        rows = chunk_rows(len(targets), len(weight), bytes_per_logit(hidden.device.type, dtype))
         narrow = weight.to(dtype)
-        total = torch.zeros((), device=hidden.device)
+        total = torch.zeros((), dtype=torch.float64, device=hidden.device)
         grad_hidden = torch.empty_like(hidden) if with_gradient else None
-        grad_weight = torch.zeros_like(weight) if with_gradient else None
+        grad_weight: Tensor | None = None
         for start in range(0, len(targets), rows):
             part, goal = hidden[start : start + rows].to(dtype), targets[start : start + rows]
-            logprobs = F.log_softmax((part @ narrow.T).float(), dim=-1)
-            total += F.nll_loss(logprobs, goal, ignore_index=IGNORED, reduction="sum")
-            if grad_hidden is not None and grad_weight is not None:
-                error = logprobs.exp_()  # softmax minus one at the target: the gradient of the sum
-                error[torch.arange(len(goal), device=goal.device), goal] -= 1.0
-                error = error.mul_((goal != IGNORED)[:, None] / n_tokens).to(dtype)
+            losses, error = cross_entropy(part @ narrow.T, goal, scale=1 / n_tokens, with_gradient=with_gradient)
+            total += losses
+            if grad_hidden is not None:
                 grad_hidden[start : start + rows] = error @ narrow
-                grad_weight += error.T @ part
+                of_chunk = error.T @ part
+                grad_weight = of_chunk.to(weight.dtype) if grad_weight is None else grad_weight.add_(of_chunk)
+                del of_chunk
+            del error  # before the next chunk's logits are made
         ctx.save_for_backward(grad_hidden, grad_weight)
-        return total / n_tokens
+        return (total / n_tokens).float()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
         if torch.is_grad_enabled():  # create_graph=True: both gradients would count as constants, without a word
             raise BadValue("the chunked loss can be differentiated once; take torch's cross_entropy of model(tokens)")
         grad_hidden, grad_weight = ctx.saved_tensors
-        return grad_hidden * grads[0], grad_weight * grads[0], None, None, None, None
+        if grads[0].device.type != "cpu" or grads[0] != 1:  # on a GPU looking would wait for it
+            grad_hidden, grad_weight = grad_hidden * grads[0], grad_weight * grads[0]
+        return grad_hidden, grad_weight, None, None, None, None
 
 
 def mean_cross_entropy(
@@ -69,8 +69,8 @@ def mean_cross_entropy(
 
     The mean is over `n_tokens`, as of a batch of which these are a part; None: over the targets, all of which count
     then. Targets of -1 add nothing.
-    Never holds more than `CHUNK_LOGITS` logits. Under autocast the products run in its type, the softmax and the sums
-    in float32. Differentiable once: `create_graph` raises BadValue.
+    Never holds more logits than `CHUNK_BYTES` allow. Under autocast the products run in its type, the softmax and the
+    sums in float32. Differentiable once: `create_graph` raises BadValue.
     """
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype

@@ -17,6 +17,7 @@ from fewshot.base.errors import check
 from fewshot.base.machine import check_fits, in_bytes
 from fewshot.base.text import in_words
 from fewshot.dataset.prepare import DataConfig, Say
+from fewshot.kernels.cross_entropy import is_native
 from fewshot.model.footprint.memory import Footprint, Work, stage_footprints
 from fewshot.model.footprint.parameters import n_parameters
 from fewshot.model.machine import free_memory_bytes, matmul_flops_per_second
@@ -75,12 +76,14 @@ def plan_run(config: RunConfig, *, device: str = "cpu") -> RunPlan:
     n_rows = whole_rows(config.schedule.batch_tokens, model.n_ctx)
     n_steps = math.ceil(n_tokens / (n_rows * model.n_ctx))
     micro_rows = min(loop.micro_rows or 1, n_rows)
+    dtype = choose_precision(loop.precision, device, d_model=model.d_model).dtype
     work = Work(
         micro_rows=micro_rows,
         n_micro=math.ceil(n_rows / (micro_rows * layout.n_data)),
         recompute=loop.recompute,
-        precision=choose_precision(loop.precision, device, d_model=model.d_model).name,
+        precision=str(dtype).removeprefix("torch."),
         optimizer=config.optimizer.name,
+        native_loss=is_native(device, dtype),
     )
     return RunPlan(
         n_parameters=n_parameters(model),

@@ -4,13 +4,15 @@ import dataclasses
 
 import pytest
 
-from fewshot.model import loss
+from fewshot.kernels import cross_entropy
 from fewshot.model.config import GPTConfig
 from fewshot.model.footprint.layout import Layout
 from fewshot.model.footprint.memory import (
-    CHUNK_LOGITS,
+    CHUNK_BYTES,
+    COPIES,
     Work,
     checkpoint_bytes,
+    chunk_rows,
     footprint,
     loss_bytes,
     optimizer_bytes,
@@ -21,17 +23,30 @@ from fewshot.model.footprint.parameters import Counts, n_parameters
 CONFIG = GPTConfig(n_layers=6, d_model=24, n_heads=6, d_ff=40, n_ctx=32, n_vocab=50)
 
 
-def test_the_chunk_of_the_loss_is_that_of_the_loss() -> None:
-    assert CHUNK_LOGITS == loss.CHUNK_LOGITS
+def test_what_torch_copies_of_a_logit_is_what_the_loss_says() -> None:
+    assert COPIES == cross_entropy.COPIES
 
 
-def test_the_loss_counts_the_chunk_before_only_where_there_is_more_than_one() -> None:
-    rows, n_vocab, d = 1024, 2**14, 8
-    gradients = 4 * d * (rows + n_vocab)
-    assert loss_bytes(rows, n_vocab, d, size=4) == gradients + 8 * 2**24
-    assert loss_bytes(2 * rows, n_vocab, d, size=4) == gradients + 4 * d * rows + 12 * 2**24
+@pytest.mark.parametrize("n_rows", [0, 1, 7, 100, 1000, 4096])
+def test_chunks_are_as_few_as_fit_and_equal_but_for_the_last(n_rows: int) -> None:
+    n_vocab = CHUNK_BYTES // (4 * 333)
+    rows = chunk_rows(n_rows, n_vocab, 4)
+    assert 1 <= rows <= 333
+    n_chunks = -(-n_rows // rows)
+    assert n_chunks == -(-n_rows // 333)
+    assert n_rows > (n_chunks - 1) * rows or n_rows == 0
+
+
+def test_the_loss_counts_one_chunk_and_a_second_gradient_of_the_matrix_where_chunks_are_added() -> None:
+    n_vocab, d = 2**14, 8
+    rows, matrix = CHUNK_BYTES // (n_vocab * 4), 4 * d * n_vocab
+    assert loss_bytes(rows, n_vocab, d, size=4, native=True) == CHUNK_BYTES + 4 * d * rows + matrix
+    assert loss_bytes(2 * rows, n_vocab, d, size=4, native=True) == CHUNK_BYTES + 8 * d * rows + 2 * matrix
     copies = 2 * d * (rows + n_vocab)  # of hidden states and matrix
-    assert loss_bytes(rows, n_vocab, d, size=2) == copies + gradients + 8 * 2**24
+    narrow = loss_bytes(rows, n_vocab, d, size=2, native=True)
+    assert narrow == copies + CHUNK_BYTES // 2 + 4 * d * rows + matrix + matrix // 2
+    by_torch = loss_bytes(rows // 3, n_vocab, d, size=4, native=False)  # of 12 bytes a logit as many fit
+    assert by_torch == 12 * (rows // 3) * n_vocab + 4 * d * (rows // 3)
 
 
 def test_optimizers_keep_two_numbers_one_or_one_and_rows() -> None:

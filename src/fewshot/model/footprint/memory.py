@@ -17,7 +17,8 @@ from fewshot.model.footprint.parameters import Counts, block_counts, first_count
 
 OPTIMIZERS = ("adamw", "muon", "normuon")
 PRODUCT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-CHUNK_LOGITS = 2**24  # as model/loss.py has it, which needs torch; a test compares them
+CHUNK_BYTES = 2**27  # that the logits of one chunk of the loss take at most
+COPIES = 8  # bytes a logit that torch takes beside it, as kernels/cross_entropy.py has it, which needs torch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,7 @@ class Work:
     recompute: bool = False  # blocks, in the backward pass
     precision: str = "bfloat16"
     optimizer: str = "adamw"
+    native_loss: bool = False  # gradients take the place of logits, without copies: kernels/cross_entropy.py
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,20 +88,25 @@ def checkpoint_bytes(config: GPTConfig, optimizer: str) -> tuple[int, int]:
     return FLOAT32 * counts.total, optimizer_bytes(counts, optimizer)
 
 
-def loss_bytes(n_tokens: int, n_vocab: int, d_model: int, *, size: int) -> int:
+def chunk_rows(n_rows: int, n_vocab: int, per_logit: int) -> int:
+    """Return how many rows of logits the loss makes at once: as few equal chunks as `CHUNK_BYTES` allow."""
+    most = max(1, CHUNK_BYTES // (n_vocab * per_logit))
+    return max(1, math.ceil(n_rows / max(1, math.ceil(n_rows / most))))
+
+
+def loss_bytes(n_tokens: int, n_vocab: int, d_model: int, *, size: int, native: bool) -> int:
     """Return the most bytes that the chunked loss takes beside its input.
 
     The gradients of hidden states and output matrix; in a narrower type copies of that matrix and of a chunk's hidden
-    states; and of a chunk the logits and their log-softmax in float32, or later the error in the products' type with
-    the chunk's gradient of the matrix.
+    states; and a chunk's logits with what becomes of them, or its error with its own gradient of the matrix.
     """
-    rows = max(1, CHUNK_LOGITS // n_vocab)
-    chunk, matrix = min(n_tokens, rows) * n_vocab, n_vocab * d_model
-    narrow = size < FLOAT32
-    copies = size * (matrix + min(n_tokens, rows) * d_model) if narrow else 0
-    error = chunk * (FLOAT32 + size if narrow else FLOAT32)
-    before = error if n_tokens > rows else 0  # the last chunk's is kept while the next one's logits are made
-    return copies + FLOAT32 * (n_tokens * d_model + matrix) + max(2 * FLOAT32 * chunk + before, error + size * matrix)
+    per_logit = size if native else size + COPIES
+    rows = chunk_rows(n_tokens, n_vocab, per_logit)
+    matrix, several, narrow = n_vocab * d_model, n_tokens > rows, size < FLOAT32
+    copies = size * (matrix + rows * d_model) if narrow else 0
+    softmax = rows * n_vocab * per_logit + (FLOAT32 * matrix if several else 0)
+    of_chunk = size * matrix if narrow or several else 0
+    return copies + FLOAT32 * n_tokens * d_model + max(softmax, rows * n_vocab * size + FLOAT32 * matrix + of_chunk)
 
 
 def footprint(config: GPTConfig, layout: Layout, work: Work) -> Footprint:
@@ -178,10 +185,10 @@ def _moments_of_step(
     in_loss = _Moment(
         copies=copies,
         communication=passed_on + _gathered(layout, counts, block, n_blocks=1),
-        # its backward pass multiplies both gradients, that of the matrix and that of the hidden states, by one number
+        # Off a CPU its backward pass multiplies both gradients by one number.
         work=max(
-            loss_bytes(n_tokens, config.n_vocab, config.d_model, size=size),
-            FLOAT32 * (2 * matrix + n_tokens * config.d_model),
+            loss_bytes(n_tokens, config.n_vocab, config.d_model, size=size, native=work.native_loss),
+            0 if work.native_loss else FLOAT32 * (2 * matrix + n_tokens * config.d_model),
         ),
     )
     return [in_backward, in_loss]

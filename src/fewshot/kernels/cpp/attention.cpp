@@ -12,28 +12,19 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <limits>
 
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
+
+#include "vectors.h"
 
 namespace {
 
 constexpr int GRAIN = 16;  // pairs are skipped in blocks of GRAIN x GRAIN
 constexpr int TILE = 64;   // queries, and keys, of one tile
 constexpr int GRAINS = TILE / GRAIN;
-constexpr float NOTHING = -std::numeric_limits<float>::infinity();
-constexpr float LOG2E = 1.4426950408889634f;
-
-#ifdef __AVX512F__
-constexpr int LANES = 16, WIDE = 4;  // floats of a vector, vectors side by side in the inner product
-#else
-constexpr int LANES = 8, WIDE = 2;
-#endif
 constexpr int HIGH = 4;  // rows of the inner product
-typedef float vec __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
-typedef int32_t ivec __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 
 struct Work {
     int64_t n_rows, n_heads, width;            // B, H, K
@@ -98,34 +89,7 @@ void product(int rows, int columns, int depth, const float *a, int a_row, int a_
     }
 }
 
-// 2^x for x <= 0, relative error below 2e-7; minus infinity gives 0, no number gives no number.
-inline vec power_of_two(vec x) {
-    const vec floor_at = vec{} - 126.0f;
-    x = x < floor_at ? floor_at : x;  // a comparison with no number is false
-    const vec shifter = vec{} + 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number
-    const vec shifted = x + shifter, f = x - (shifted - shifter);
-    vec p = vec{} + 1.535336188319500e-4f;
-    p = p * f + 1.339887440266574e-3f;
-    p = p * f + 9.618437357674640e-3f;
-    p = p * f + 5.550332471162809e-2f;
-    p = p * f + 2.402264791363012e-1f;
-    p = p * f + 6.931472028550421e-1f;
-    p = p * f + 1.0f;
-    const ivec bits = reinterpret_cast<const ivec &>(shifted) << 23;
-    ivec result = reinterpret_cast<const ivec &>(p) + bits;
-    const vec value = reinterpret_cast<const vec &>(result);
-    const vec power = x <= floor_at ? vec{} : value;
-    return x == x ? power : x;
-}
-
 // ---- tiles ------------------------------------------------------------------------------------------------------
-
-inline float widened(uint16_t bits) {
-    const uint32_t word = static_cast<uint32_t>(bits) << 16;
-    float value;
-    std::memcpy(&value, &word, 4);
-    return value;
-}
 
 // The rows at these positions as float, zeros up to `padded` columns and up to whole grains of rows.
 void gather(const View &from, bool is_bf16, int64_t b, int64_t h, const int32_t *positions, int64_t shift, int count,

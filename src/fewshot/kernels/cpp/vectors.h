@@ -1,0 +1,49 @@
+// Vectors of floats and what both kernels do with them. Included by attention.cpp and cross_entropy.cpp.
+
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+namespace {
+
+constexpr float NOTHING = -std::numeric_limits<float>::infinity();
+constexpr float LOG2E = 1.4426950408889634f;
+
+#ifdef __AVX512F__
+constexpr int LANES = 16, WIDE = 4;  // floats of a vector, vectors side by side in the inner product
+#else
+constexpr int LANES = 8, WIDE = 2;
+#endif
+typedef float vec __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+typedef int32_t ivec __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+
+// 2^x for x <= 0, relative error below 2e-7; minus infinity gives 0, no number gives no number.
+inline vec power_of_two(vec x) {
+    const vec floor_at = vec{} - 126.0f;
+    x = x < floor_at ? floor_at : x;  // a comparison with no number is false
+    const vec shifter = vec{} + 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number
+    const vec shifted = x + shifter, f = x - (shifted - shifter);
+    vec p = vec{} + 1.535336188319500e-4f;
+    p = p * f + 1.339887440266574e-3f;
+    p = p * f + 9.618437357674640e-3f;
+    p = p * f + 5.550332471162809e-2f;
+    p = p * f + 2.402264791363012e-1f;
+    p = p * f + 6.931472028550421e-1f;
+    p = p * f + 1.0f;
+    const ivec bits = reinterpret_cast<const ivec &>(shifted) << 23;
+    ivec result = reinterpret_cast<const ivec &>(p) + bits;
+    const vec value = reinterpret_cast<const vec &>(result);
+    const vec power = x <= floor_at ? vec{} : value;
+    return x == x ? power : x;
+}
+
+inline float widened(uint16_t bits) {
+    const uint32_t word = static_cast<uint32_t>(bits) << 16;
+    float value;
+    std::memcpy(&value, &word, 4);
+    return value;
+}
+
+}  // namespace
