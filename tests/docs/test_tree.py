@@ -15,6 +15,7 @@ SRC, TESTS = ROOT / "src" / "fewshot", ROOT / "tests"
 # Source files without a test file of their own: the test that covers each. It must import the file, or one that imports
 # it, or run a command that does.
 COVERED_BY = {
+    "base/timings.py": "kernels/test_cost.py",
     "base/dist.py": "train/test_run.py",  # one process, the only case there is
     "base/log.py": "corpus/test_sources.py",  # a line to standard error
     "base/progress.py": "dataset/test_prepare.py",

@@ -7,9 +7,7 @@ import torch
 
 from fewshot.model.config import GPTConfig
 from fewshot.model.plan import activation_bytes
-from fewshot.train.precision import MIN_BF16_WIDTH, choose_precision, fitting_rows
-
-WIDE = MIN_BF16_WIDTH
+from fewshot.train.precision import fitting_rows, possible_precisions
 
 
 def processor(monkeypatch: pytest.MonkeyPatch, *, onednn: bool = True, bf16: bool = True) -> None:
@@ -18,38 +16,39 @@ def processor(monkeypatch: pytest.MonkeyPatch, *, onednn: bool = True, bf16: boo
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: bf16)
 
 
+NONE = "the processor has no bfloat16 instructions"
+
+
 @pytest.mark.parametrize(
-    ("onednn", "bf16", "d_model", "dtype", "reason"),
+    ("onednn", "bf16", "names", "reason"),
     [
-        (True, True, WIDE, torch.bfloat16, "the processor has it"),
-        (True, True, WIDE - 1, torch.float32, f"d_model {WIDE - 1} is too narrow"),
-        (True, False, WIDE, torch.float32, "the processor has no bfloat16 instructions"),
-        (False, True, WIDE, torch.float32, "the processor has no bfloat16 instructions"),
-        (False, False, 8, torch.float32, "the processor has no bfloat16 instructions"),
+        (True, True, ["float32", "bfloat16"], "the processor has it"),
+        (True, False, ["float32"], NONE),
+        (False, True, ["float32"], NONE),
+        (False, False, ["float32"], NONE),
     ],
 )
-def test_bfloat16_is_taken_on_a_cpu_that_has_it_for_wide_models_alone(
-    onednn: bool, bf16: bool, d_model: int, dtype: torch.dtype, reason: str, monkeypatch: pytest.MonkeyPatch
+def test_a_cpu_may_take_bfloat16_if_it_has_it(
+    onednn: bool, bf16: bool, names: list[str], reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     processor(monkeypatch, onednn=onednn, bf16=bf16)
-    chosen = choose_precision("auto", "cpu", d_model=d_model)
-    assert chosen.dtype == dtype
-    assert chosen.reason.startswith(reason)
+    possible = possible_precisions("auto", "cpu")
+    assert [precision.name for precision in possible] == names
+    assert possible[-1].reason == reason
 
 
 @pytest.mark.parametrize("has_it", [True, False])
 def test_a_gpu_takes_bfloat16_where_it_is_no_emulation(has_it: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_it and not including_emulation)
-    for d_model in (8, WIDE):
-        chosen = choose_precision("auto", "cuda", d_model=d_model)
-        assert chosen.dtype == (torch.bfloat16 if has_it else torch.float32)
+    (only,) = possible_precisions("auto", "cuda")
+    assert only.dtype == (torch.bfloat16 if has_it else torch.float32)
 
 
 @pytest.mark.parametrize("wanted", ["float32", "bfloat16"])
-def test_a_precision_that_is_named_is_taken(wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_precision_that_is_named_is_the_only_one(wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
     processor(monkeypatch, bf16=False)
-    chosen = choose_precision(wanted, "cpu", d_model=8)
-    assert (str(chosen.dtype), chosen.reason) == (f"torch.{wanted}", "as configured")
+    (only,) = possible_precisions(wanted, "cpu")
+    assert (str(only.dtype), only.reason) == (f"torch.{wanted}", "as configured")
 
 
 def test_as_many_rows_as_fit_in_a_quarter_of_the_free_memory_go_through_at_once() -> None:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import math
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from fewshot.base.errors import BadFile
-from fewshot.base.files import read_json, write_json
-from fewshot.base.machine import cache_folder, processor_name
+from fewshot.base.machine import processor_name
+from fewshot.base.timings import stored_times
 from fewshot.kernels.dropout import Dropout
 from fewshot.kernels.interface import Attend, Requirements
 
@@ -31,40 +27,10 @@ def time_kernels(
 
     Times are stored, so that a resumed run takes the same kernels and computes as it did before.
     """
-    path = cache_folder() / "kernels" / f"{_key(requirements, kernels)}.json"
-    stored = _load(path)
-    if stored.keys() == kernels.keys():
-        return stored
-    milliseconds = _time(requirements, kernels, clock)
-    _store(path, milliseconds)
-    return milliseconds
-
-
-def _key(requirements: Requirements, kernels: Mapping[str, Attend]) -> str:
     gpu = torch.cuda.get_device_name() if requirements.device == "cuda" else ""
     where = (processor_name(), gpu, torch.get_num_threads(), torch.__version__)
-    what = [getattr(requirements, field.name) for field in dataclasses.fields(requirements)]
-    return hashlib.sha256(repr([where, *map(str, what), *kernels]).encode()).hexdigest()[:16]
-
-
-def _load(path: Path) -> dict[str, float]:
-    """Return the times that were stored before; none if the file is missing or damaged."""
-    try:
-        stored = read_json(path)
-    except (BadFile, OSError):
-        return {}
-    return stored if isinstance(stored, dict) and all(map(_is_duration, stored.values())) else {}
-
-
-def _is_duration(value: Any) -> bool:
-    return isinstance(value, float) and math.isfinite(value) and value > 0
-
-
-def _store(path: Path, milliseconds: dict[str, float]) -> None:
-    try:
-        write_json(path, milliseconds)
-    except (BadFile, OSError):
-        return  # no place to store them: kernels are timed again next time
+    what = [str(getattr(requirements, field.name)) for field in dataclasses.fields(requirements)]
+    return stored_times("kernels", [where, *what], kernels.keys(), lambda: _time(requirements, kernels, clock))
 
 
 def _time(requirements: Requirements, kernels: Mapping[str, Attend], clock: Callable[[], float]) -> dict[str, float]:

@@ -25,16 +25,15 @@ from fewshot.kernels.choose import Choices, choose_for
 from fewshot.kernels.compiler import compiler_problem
 from fewshot.model.gpt import GPT
 from fewshot.model.machine import compile_blocks, machine_device, requirements_of
+from fewshot.train.fastest import Choice, fastest
 from fewshot.train.optim import Optimizers
 from fewshot.train.parallel.exact import reduce_in_order
 from fewshot.train.parallel.heads import check_heads, share_heads
 from fewshot.train.parallel.mesh import Layout, joined
 from fewshot.train.parallel.sharded import shard
 from fewshot.train.parallel.stages import Pipeline, Stage, check_stages, keep_stage
-from fewshot.train.precision import Precision, choose_precision
+from fewshot.train.precision import Precision, possible_precisions
 from fewshot.train.resolving.resolve import RunConfig
-
-MIN_COMPILED_WIDTH = 256  # on a CPU: narrower models gain nothing from the half minute that compiling takes (LOG.md)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,18 +60,27 @@ class Setup:
 def decide(config: RunConfig, *, say: Say) -> RunConfig:
     """Return the configuration with every "auto" replaced by what suits this machine; `say` is told what and why."""
     device, loop = machine_device(), config.loop
-    precision = choose_precision(loop.precision, device, d_model=config.model.d_model)
-    kernels = _choose_kernels(config, device, precision.dtype)
-    problem = _why_not_compiled(config, device)
+    problem = compiler_problem(device)
+    if loop.compile == "always" and problem:
+        raise BadValue(f"loop.compile is always, but there is {problem}: give --loop.compile never")
+    chosen = fastest(
+        config.model,
+        loop,
+        n_tokens=config.schedule.n_tokens,
+        device=device,
+        problem=problem,
+        kernels_for=lambda dtype: _choose_kernels(config, device, dtype),
+    )
+    kernels = _choose_kernels(config, device, chosen.precision.dtype)
     say("; ".join(kernels.reasons))
-    say(_device_line(device, precision, problem, recompute=loop.recompute))
+    say(_device_line(device, chosen, recompute=loop.recompute))
     names = set(kernels.names.values())
-    chosen: dict[str, Any] = {
+    values: dict[str, Any] = {
         "kernel": names.pop() if len(names) == 1 else kernels.names,
-        "precision": precision.name,
-        "compile": "never" if problem else "always",
+        "precision": chosen.precision.name,
+        "compile": "always" if chosen.compiled else "never",
     }
-    return dataclasses.replace(config, loop=dataclasses.replace(loop, **chosen))
+    return dataclasses.replace(config, loop=dataclasses.replace(loop, **values))
 
 
 def check_layout(config: RunConfig, layout: Layout) -> None:
@@ -91,7 +99,7 @@ def build(
     shape, loop, device = config.model, config.loop, machine_device()
     mixture = training_mixture(config.data, tokens, n_ctx=shape.n_ctx, seed=loop.seed)
     validation = validation_rows(tokens, n_ctx=shape.n_ctx, say=say)
-    precision = choose_precision(loop.precision, device, d_model=shape.d_model)
+    precision = possible_precisions(loop.precision, device)[0]
     layout = joined(layout or Layout(), device)
     model = GPT(shape, attend=_choose_kernels(config, device, precision.dtype).attend, seed=loop.seed)
     model.recompute = loop.recompute
@@ -137,25 +145,9 @@ def _choose_kernels(config: RunConfig, device: str, dtype: torch.dtype) -> Choic
         raise KernelUnsupported(f"{error} (--loop.kernel auto; what follows may differ in its last bits)") from None
 
 
-def _why_not_compiled(config: RunConfig, device: str) -> str | None:
-    """Return why the blocks are not compiled, or None if they are.
-
-    Raises `BadValue` if loop.compile is "always" and they cannot be.
-    """
-    wanted, width = config.loop.compile, config.model.d_model
-    if wanted == "never":
-        return "switched off"
-    problem = compiler_problem(device)
-    if wanted == "always" and problem:
-        raise BadValue(f"loop.compile is always, but there is {problem}: give --loop.compile never")
-    if wanted == "auto" and device == "cpu" and width < MIN_COMPILED_WIDTH:
-        return f"d_model {width} is too narrow to gain from it on a CPU"
-    return problem
-
-
-def _device_line(device: str, precision: Precision, problem: str | None, *, recompute: bool) -> str:
+def _device_line(device: str, chosen: Choice, *, recompute: bool) -> str:
     """Return a line about the device, the precision and the compiler."""
-    parts = [f"device: {device}", f"matrix products in {precision.name} ({precision.reason})"]
-    parts.append(f"not compiled ({problem})" if problem else "compiled")
+    parts = [f"device: {device}", f"matrix products in {chosen.precision.name} ({chosen.precision.reason})"]
+    parts.append(f"{'compiled' if chosen.compiled else 'not compiled'} ({chosen.reason})")
     parts += ["activations recomputed in the backward pass"] if recompute else []
     return "; ".join(parts)

@@ -125,12 +125,10 @@ class Optimizers:
         self._peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in self._optimizers]
 
     def squared_norm(self) -> Float[Tensor, ""]:
-        """Return the square of the norm of the gradients that this process owns; squares are added in float64."""
+        """Return the square of the norm of the gradients that this process owns: by rows, added in float64."""
         gradients = [part.gradient for part in self.parts if part.owned]
-        norms = [
-            torch.linalg.vector_norm(gradient, dtype=torch.float64) for gradient in gradients if gradient is not None
-        ]
-        return torch.stack(norms).square().sum() if norms else torch.zeros((), dtype=torch.float64)
+        rows = [torch.linalg.vector_norm(g, dim=-1).flatten() for g in gradients if g is not None and g.numel()]
+        return torch.cat(rows).double().square().sum() if rows else torch.zeros((), dtype=torch.float64)
 
     def clip(self, norm: float, largest: float) -> None:
         """Scale all gradients, whose norm is `norm`, down to the `largest` norm."""

@@ -22,7 +22,7 @@ from fewshot.model.footprint.memory import Footprint, Work, stage_footprints
 from fewshot.model.footprint.parameters import n_parameters
 from fewshot.model.machine import free_memory_bytes, matmul_flops_per_second
 from fewshot.train.parallel.mesh import Layout, layout_of
-from fewshot.train.precision import choose_precision, fitting_rows
+from fewshot.train.precision import fitting_rows, possible_precisions
 from fewshot.train.resolving.overrides import one_spelling, section
 from fewshot.train.resolving.resolve import EFFICIENCY, EXAMPLE, RunConfig, resolve
 from fewshot.train.schedule import count_steps, whole_rows
@@ -76,7 +76,7 @@ def plan_run(config: RunConfig, *, device: str = "cpu") -> RunPlan:
     n_rows = whole_rows(config.schedule.batch_tokens, model.n_ctx)
     n_steps = math.ceil(n_tokens / (n_rows * model.n_ctx))
     micro_rows = min(loop.micro_rows or 1, n_rows)
-    dtype = choose_precision(loop.precision, device, d_model=model.d_model).dtype
+    dtype = possible_precisions(loop.precision, device)[0].dtype  # where it is still open, what takes more memory
     work = Work(
         micro_rows=micro_rows,
         n_micro=math.ceil(n_rows / (micro_rows * layout.n_data)),
@@ -206,7 +206,7 @@ def _seconds(plan: RunPlan, config: RunConfig, device: str) -> float:
     """
     if plan.flops <= QUICK_FLOPS:
         return plan.block_seconds
-    dtype = choose_precision(config.loop.precision, device, d_model=config.model.d_model).dtype
+    dtype = possible_precisions(config.loop.precision, device)[-1].dtype  # where it is still open, the faster one
     size = 768 if device == "cpu" else 4096  # what fills the processor
     rate = plan.n_processes * matmul_flops_per_second(device, size=size, dtype=dtype)
     return plan.flops / (EFFICIENCY * rate) + plan.block_seconds

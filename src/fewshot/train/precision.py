@@ -30,22 +30,17 @@ class Precision:
         return torch.autocast(device, dtype=self.dtype)
 
 
-def choose_precision(wanted: str, device: str, *, d_model: int) -> Precision:
-    """Return `wanted` or, for "auto", bfloat16 if the processor has it and the matrices are large enough to gain."""
+def possible_precisions(wanted: str, device: str) -> list[Precision]:
+    """Return what "auto" may become on this device, the simplest first; of another `wanted`, that alone."""
     if wanted != "auto":
-        return Precision(dtype=getattr(torch, wanted), reason="as configured")
+        return [Precision(dtype=getattr(torch, wanted), reason="as configured")]
     if device == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
         dtype, reason = (torch.bfloat16, "the GPU has it") if fast else (torch.float32, "the GPU has no bfloat16")
-        return Precision(dtype=dtype, reason=reason)
+        return [Precision(dtype=dtype, reason=reason)]
     if not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return Precision(dtype=torch.float32, reason="the processor has no bfloat16 instructions")
-    if d_model < MIN_BF16_WIDTH:
-        return Precision(dtype=torch.float32, reason=f"d_model {d_model} is too narrow to gain from bfloat16 on a CPU")
-    return Precision(dtype=torch.bfloat16, reason="the processor has it")
-
-
-MIN_BF16_WIDTH = 512
+        return [Precision(dtype=torch.float32, reason="the processor has no bfloat16 instructions")]
+    return [Precision(dtype=dtype, reason="the processor has it") for dtype in (torch.float32, torch.bfloat16)]
 
 
 def fitting_rows(config: GPTConfig, *, free_bytes: int, recompute: bool) -> int:
