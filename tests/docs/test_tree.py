@@ -92,7 +92,7 @@ def test_no_folder_holds_more_files_than_one_can_look_through() -> None:
 
 
 def test_no_file_is_longer_than_400_lines() -> None:
-    problems = rules.long_files(SRC, may_be_long=["kernels/cpp/attention.cpp"])
+    problems = rules.long_files(SRC, may_be_long=[])
     assert not problems, "\n".join(problems)
 
 

@@ -1,7 +1,7 @@
 """Attention over key intervals by a C++ kernel: on a CPU, time and memory follow the pattern's allowed pairs.
 
-The kernel is `cpp/attention.cpp`: tensors are passed as pointers and strides. Products are in float32, bfloat16 is
-widened on reading and rounded on writing.
+The kernel is `cpp/attention.cpp`: tensors are passed as pointers and strides. All sums and the softmax are in float32.
+Products of bfloat16 use the processor's instruction for them; where it has none, numbers are widened on reading.
 """
 
 from __future__ import annotations

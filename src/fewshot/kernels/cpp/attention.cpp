@@ -7,47 +7,16 @@
 // All tiles are stored transposed, keys down and queries across: the softmax then runs along vector lanes, and keys and
 // values are used as they lie in memory. Work is skipped in blocks of 16 x 16 pairs.
 
-#include <algorithm>
-#include <cmath>
-#include <cstdint>
-#include <cstdlib>
-#include <cstring>
-
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
 
-#include "vectors.h"
+#include "tiles.h"
+#ifdef __AVX512BF16__
+#include "attention_bf16.h"
+#endif
 
 namespace {
-
-constexpr int GRAIN = 16;  // pairs are skipped in blocks of GRAIN x GRAIN
-constexpr int TILE = 64;   // queries, and keys, of one tile
-constexpr int GRAINS = TILE / GRAIN;
-constexpr int HIGH = 4;  // rows of the inner product
-
-struct Work {
-    int64_t n_rows, n_heads, width;            // B, H, K
-    int64_t head_first, head_step;             // heads head_first, head_first + head_step, ... are computed
-    int64_t q_start;                           // position of query row 0
-    int64_t is_bf16;                           // type of q, k, v and of the gradient of the result
-    int64_t n_intervals, n_threads;
-    float scale;                               // 1/sqrt(K)
-    const int64_t *query_ends, *key_ends;      // where the lists of interval s end; it begins where s - 1 ends
-    const int32_t *queries, *keys, *low, *high;
-    const int64_t *documents;                  // [B, S] or null
-    int64_t n_keys;                            // S
-    uint8_t *query_seen, *key_seen;            // [B, H, T], [B, H, S]: rows of the gradients that hold something yet
-};
-
-struct View {  // a tensor [B, H, T, K] whose last stride is 1
-    void *data;
-    int64_t row, head, position;  // strides in elements
-
-    float *at(int64_t b, int64_t h, int64_t t) const {
-        return static_cast<float *>(data) + b * row + h * head + t * position;
-    }
-};
 
 // ---- small products ---------------------------------------------------------------------------------------------
 
@@ -116,48 +85,6 @@ void transpose(const float *from, int rows, int padded, float factor, float *to)
             for (int e = 0; e < 16; e++) to[(d + e) * TILE + i] = factor * from[i * padded + d + e];
 }
 
-struct Grid {  // which 16 x 16 blocks of a tile hold any pair
-    int first_query[GRAINS], last_query[GRAINS];  // for each grain of keys: grains of queries [first, last)
-    int first_key[GRAINS], last_key[GRAINS];      // for each grain of queries: grains of keys [first, last)
-    bool whole[GRAINS][GRAINS];                   // [keys][queries]: every pair is allowed
-};
-
-// One tile: queries i0, i0 + 1, ... of an interval against its keys from j0 on.
-struct Tile {
-    const int32_t *queries, *keys;  // positions
-    int n_queries, n_keys;
-    int32_t low[TILE], high[TILE];  // of each query, relative to the tile's first key
-};
-
-void lay_grid(const Tile &tile, bool documents, Grid &grid) {
-    const int n_q = (tile.n_queries + GRAIN - 1) / GRAIN, n_k = (tile.n_keys + GRAIN - 1) / GRAIN;
-    for (int y = 0; y < n_k; y++) grid.first_query[y] = GRAINS, grid.last_query[y] = 0;
-    for (int x = 0; x < n_q; x++) {
-        const int from = x * GRAIN, to = std::min(from + GRAIN, tile.n_queries);
-        const int low = std::max(0, tile.low[from]), high = std::min(tile.n_keys, tile.high[to - 1]);
-        grid.first_key[x] = low / GRAIN;
-        grid.last_key[x] = high > low ? (high + GRAIN - 1) / GRAIN : grid.first_key[x];
-        for (int y = grid.first_key[x]; y < grid.last_key[x]; y++) {
-            grid.first_query[y] = std::min(grid.first_query[y], x);
-            grid.last_query[y] = std::max(grid.last_query[y], x + 1);
-            grid.whole[y][x] = !documents && to - from == GRAIN && tile.low[to - 1] <= y * GRAIN &&
-                               tile.high[from] >= (y + 1) * GRAIN;
-        }
-    }
-}
-
-// Minus infinity wherever a pair of block (y, x) is not allowed.
-void forbid(const Tile &tile, int y, int x, const int64_t *documents, float *scores) {
-    for (int j = y * GRAIN; j < (y + 1) * GRAIN; j++) {
-        float *row = scores + j * TILE;
-        for (int i = x * GRAIN; i < (x + 1) * GRAIN; i++) {
-            bool allowed = i < tile.n_queries && tile.low[i] <= j && j < tile.high[i];
-            if (allowed && documents) allowed = documents[tile.queries[i]] == documents[tile.keys[j]];
-            row[i] = allowed ? row[i] : NOTHING;
-        }
-    }
-}
-
 // scores[j][i] = k_j . q_i, masked; blocks without a pair are left alone unless they lie between others.
 void score(const Tile &tile, const Grid &grid, int padded, const float *k, const float *q_turned, const int64_t *documents,
            float *scores) {
@@ -180,44 +107,6 @@ void mix(const Tile &tile, const Grid &grid, int padded, const float *weights, c
         if (first < last)
             product(GRAIN, padded, last - first, weights + first * TILE + x * GRAIN, 1, TILE, rows + first * padded, padded,
                     c + x * GRAIN * padded, padded, true);
-    }
-}
-
-struct Scratch {
-    float *memory;
-    float *next;
-
-    explicit Scratch(size_t floats) {
-        memory = static_cast<float *>(std::aligned_alloc(64, (floats * sizeof(float) + 63) / 64 * 64));
-        next = memory;
-    }
-    ~Scratch() { std::free(memory); }
-    Scratch(const Scratch &) = delete;
-    float *take(size_t floats) {
-        float *mine = next;
-        next += floats;
-        return mine;
-    }
-};
-
-struct Interval {
-    const int32_t *queries, *keys, *low, *high;
-    int64_t n_queries, n_keys;
-};
-
-Interval interval_of(const Work &work, int64_t s) {
-    const int64_t q = s ? work.query_ends[s - 1] : 0, k = s ? work.key_ends[s - 1] : 0;
-    return {work.queries + q, work.keys + k, work.low + q, work.high + q, work.query_ends[s] - q, work.key_ends[s] - k};
-}
-
-void cut_tile(const Interval &interval, int64_t i0, int n_queries, int64_t j0, int64_t j_end, Tile &tile) {
-    tile.queries = interval.queries + i0;
-    tile.keys = interval.keys + j0;
-    tile.n_queries = n_queries;
-    tile.n_keys = static_cast<int>(std::min<int64_t>(TILE, j_end - j0));
-    for (int i = 0; i < n_queries; i++) {
-        tile.low[i] = static_cast<int32_t>(std::max<int64_t>(interval.low[i0 + i] - j0, 0));
-        tile.high[i] = static_cast<int32_t>(std::min<int64_t>(interval.high[i0 + i] - j0, tile.n_keys));
     }
 }
 
@@ -269,32 +158,10 @@ void attend_queries(const Work &work, const View &q, const View &k, const View &
             for (int d = 0; d < padded; d++) mixed[i * padded + d] *= shrink[i];
         mix(tile, grid, padded, scores, values, mixed);
     }
-    for (int i = 0; i < n; i++) {
-        if (sum[i] == 0) continue;
-        const int64_t t = interval.queries[i0 + i] - work.q_start;
-        float *target = out.at(b, h, t), *known = lse + (b * work.n_heads + h) * n_positions + t;
-        const float mine = top[i] + std::log2(sum[i]);
-        float keep = 0, joined = mine;
-        if (*known != NOTHING) {
-            const float most = std::max(mine, *known);
-            joined = most + std::log2(std::exp2(mine - most) + std::exp2(*known - most));
-            keep = std::exp2(*known - joined);
-        }
-        const float factor = std::exp2(mine - joined) / sum[i];
-        for (int d = 0; d < width; d++) target[d] = (keep != 0 ? keep * target[d] : 0.0f) + factor * mixed[i * padded + d];
-        *known = joined;
-    }
+    join(work, out, lse, b, h, interval.queries + i0, n, n_positions, top, sum, mixed, padded);
 }
 
 // ---- backward ---------------------------------------------------------------------------------------------------
-
-// Adds a row to a gradient, or is its first row: gradients are never filled with zeros beforehand.
-inline void gather_up(float *to, const float *row, int width, bool seen) {
-    if (seen)
-        for (int d = 0; d < width; d++) to[d] += row[d];
-    else
-        std::memcpy(to, row, width * sizeof(float));
-}
 
 void differentiate_queries(const Work &work, const View &q, const View &k, const View &v, const View &out,
                            const View &grad_out, const float *lse, const View &grad_q, const View &grad_k,
@@ -386,16 +253,20 @@ void fewshot_attend(const Work *work, const View *q, const View *k, const View *
                     int64_t n_positions) {
     const int64_t n_heads = (work->n_heads - work->head_first + work->head_step - 1) / work->head_step;
     const size_t padded = (work->width + 15) / 16 * 16;
+    auto *attend = attend_queries;
+#ifdef __AVX512BF16__
+    if (work->is_bf16) attend = attend_words;
+#endif
 #pragma omp parallel num_threads(static_cast<int>(work->n_threads))
     {
-        Scratch scratch(5 * TILE * padded + TILE * TILE + 3 * TILE);
+        Scratch scratch(scratch_floats(padded));
 #pragma omp for collapse(3) schedule(dynamic)
         for (int64_t b = 0; b < work->n_rows; b++)
             for (int64_t nth = 0; nth < n_heads; nth++)
                 for (int64_t s = 0; s < work->n_intervals; s++) {
                     const Interval interval = interval_of(*work, s);
                     for (int64_t i = 0; i < interval.n_queries; i += TILE)
-                        attend_queries(*work, *q, *k, *v, *out, lse, b, work->head_first + nth * work->head_step, interval, i,
+                        attend(*work, *q, *k, *v, *out, lse, b, work->head_first + nth * work->head_step, interval, i,
                                        static_cast<int>(std::min<int64_t>(TILE, interval.n_queries - i)), n_positions,
                                        scratch.memory);
                 }
@@ -408,16 +279,20 @@ void fewshot_differentiate(const Work *work, const View *q, const View *k, const
                            const View *grad_v, int64_t n_positions) {
     const int64_t n_heads = (work->n_heads - work->head_first + work->head_step - 1) / work->head_step;
     const size_t padded = (work->width + 15) / 16 * 16;
+    auto *differentiate = differentiate_queries;
+#ifdef __AVX512BF16__
+    if (work->is_bf16) differentiate = differentiate_words;
+#endif
 #pragma omp parallel num_threads(static_cast<int>(work->n_threads))
     {
-        Scratch scratch(8 * TILE * padded + 2 * TILE * TILE + 2 * TILE);
+        Scratch scratch(scratch_floats(padded));
 #pragma omp for collapse(3) schedule(dynamic)
         for (int64_t b = 0; b < work->n_rows; b++)
             for (int64_t nth = 0; nth < n_heads; nth++)
                 for (int64_t s = 0; s < work->n_intervals; s++) {
                     const Interval interval = interval_of(*work, s);
                     for (int64_t i = 0; i < interval.n_queries; i += TILE)
-                        differentiate_queries(*work, *q, *k, *v, *out, *grad_out, lse, *grad_q, *grad_k, *grad_v, b,
+                        differentiate(*work, *q, *k, *v, *out, *grad_out, lse, *grad_q, *grad_k, *grad_v, b,
                                               work->head_first + nth * work->head_step, interval, i,
                                               static_cast<int>(std::min<int64_t>(TILE, interval.n_queries - i)), n_positions,
                                               scratch.memory);
