@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
-from fewshot.train.muon import Muon, orthogonalise
+from fewshot.train.muon import Muon, orthogonalise, orthogonalised
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
@@ -23,6 +25,19 @@ def test_orthogonalised_matrices_keep_their_singular_vectors_with_values_near_on
     nearest = u @ vt
     cosine = (found * nearest).sum((-2, -1)) / found.norm(dim=(-2, -1)) / nearest.norm(dim=(-2, -1))
     assert cosine.min() > 0.97
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("most", [1, 3 * 12 * 20, 2**22])
+def test_those_of_one_shape_are_computed_together_with_the_bits_that_each_has_alone(
+    dtype: torch.dtype, most: int, set_in_module: Callable[[object, str, object], None]
+) -> None:
+    set_in_module(orthogonalised, "MOST_NUMBERS", most)
+    torch.manual_seed(0)
+    shapes = [(1, 12, 20), (1, 20, 12), (3, 12, 12), (1, 12, 20), (3, 12, 12), (1, 7, 9), (1, 12, 20)]
+    matrices = [torch.randn(shape) for shape in shapes]
+    for matrix, together in zip(matrices, orthogonalised(matrices, dtype), strict=True):
+        assert torch.equal(together, orthogonalise(matrix, dtype))
 
 
 def step(gradient: torch.Tensor, *, pieces: int = 1, steps: int = 1, lr: float = 0.1) -> torch.Tensor:

@@ -6,7 +6,7 @@ in NorMuon every output neuron's row is then divided by the running root mean sq
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from fewshot.train.parallel.owners import Owners
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic that drives singular values towards 1 fastest
 ITERATIONS = 5
+MOST_NUMBERS = 2**22  # of matrices that are orthogonalised together
 
 
 def orthogonalise(matrix: Float[Tensor, "N R C"], dtype: torch.dtype) -> Float[Tensor, "N R C"]:
@@ -31,8 +32,29 @@ def orthogonalise(matrix: Float[Tensor, "N R C"], dtype: torch.dtype) -> Float[T
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
     for _ in range(ITERATIONS):
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return (x.mT if tall else x).to(matrix.dtype)
+
+
+def orthogonalised(matrices: Sequence[Float[Tensor, "N R C"]], dtype: torch.dtype) -> list[Float[Tensor, "N R C"]]:
+    """Return `orthogonalise` of each, those of one shape together, turned if need be: most are too small alone.
+
+    A result's bits do not depend on what is computed with it.
+    """
+    results = list(matrices)
+    by_shape: dict[tuple[int, ...], list[int]] = {}
+    for i, matrix in enumerate(matrices):
+        by_shape.setdefault(tuple(sorted(matrix.shape[1:])), []).append(i)
+    for (short, long), members in by_shape.items():
+        at_once = max(1, MOST_NUMBERS // (short * long * len(matrices[members[0]])))
+        for first in range(0, len(members), at_once):
+            batch = members[first : first + at_once]
+            turned = {i: matrices[i].shape[1] > short for i in batch}
+            x = torch.cat([(matrices[i].mT if turned[i] else matrices[i]).to(dtype) for i in batch])
+            parts = orthogonalise(x, dtype).split([len(matrices[i]) for i in batch])
+            for i, part in zip(batch, parts, strict=True):
+                results[i] = (part.mT if turned[i] else part).to(matrices[i].dtype)
+    return results
 
 
 class Muon(torch.optim.Optimizer):
@@ -81,19 +103,28 @@ class Muon(torch.optim.Optimizer):
             momentum = self.state[weight]["momentum_buffer"].lerp_(weight.grad, 1 - group["momentum"])
             updates.append(weight.grad.lerp(momentum, group["momentum"]))  # Nesterov's look ahead
         wholes = dict(enumerate(updates)) if self._owners is None else self._owners.gather(updates)
-        directions = {number: self._direction(whole, *weights[number]) for number, whole in wholes.items()}
+        directions = self._directions(wholes)
         shared = list(directions.values()) if self._owners is None else self._owners.scatter(directions, updates)
         for number, ((weight, group), direction) in enumerate(zip(weights, shared, strict=True)):
             weight.mul_(1 - group["lr"] * group["weight_decay"])
             weight.sub_(direction, alpha=group["lr"] * 0.2 * max(self._shape(number, weight)) ** 0.5)
 
-    def _direction(self, update: Tensor, weight: nn.Parameter, group: dict[str, Any]) -> Tensor:
-        """Return the orthogonalised update of a whole matrix; NorMuon's has rows of equal size."""
-        shape = update.shape
-        update = orthogonalise(update.view(group["pieces"], -1, shape[1]), self._dtype)
-        if group["beta2"] is not None:
-            norm = update.norm(dim=(-2, -1), keepdim=True)
-            second = self.state[weight]["second"].lerp_(update.square().mean(-1, keepdim=True), 1 - group["beta2"])
-            update = update / (second.sqrt() + 1e-8)
-            update *= norm / update.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-8)
-        return update.view(shape)
+    def _directions(self, updates: Mapping[int, Tensor]) -> dict[int, Tensor]:
+        """Return the orthogonalised updates of whole matrices, by number; NorMuon's have rows of equal size."""
+        weights = self._weights()
+        pieces = [update.view(weights[number][1]["pieces"], -1, update.shape[1]) for number, update in updates.items()]
+        directions = {}
+        for (number, update), direction in zip(updates.items(), orthogonalised(pieces, self._dtype), strict=True):
+            weight, group = weights[number]
+            if group["beta2"] is not None:
+                direction = self._normalised(direction, self.state[weight]["second"], group["beta2"])
+            directions[number] = direction.reshape(update.shape)
+        return directions
+
+    @staticmethod
+    def _normalised(update: Tensor, second: Tensor, beta2: float) -> Tensor:
+        """Return an update whose rows are divided by the running root mean square of theirs, of the same norm."""
+        norm = update.norm(dim=(-2, -1), keepdim=True)
+        second.lerp_(update.square().mean(-1, keepdim=True), 1 - beta2)
+        update = update / (second.sqrt() + 1e-8)
+        return update.mul_(norm / update.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-8))
