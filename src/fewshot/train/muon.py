@@ -28,7 +28,7 @@ def orthogonalise(matrix: Float[Tensor, "N R C"], dtype: torch.dtype) -> Float[T
     a, b, c = COEFFICIENTS
     x = matrix.to(dtype)
     tall = x.shape[-2] > x.shape[-1]
-    x = x.mT if tall else x
+    x = x.mT.contiguous() if tall else x
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
     for _ in range(ITERATIONS):
         gram = x @ x.mT

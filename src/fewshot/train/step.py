@@ -93,9 +93,11 @@ def losses_of(
     if not backward:
         with torch.no_grad():
             return [loss_of_batch(number) for number in mine]
-    if setup.layout.exact:
-        return list(add_up_in_order(loss_of_batch, mine, setup.optimizers.parts))
-    return list(add_up(loss_of_batch, mine, setup.groups))
+    # Of an outer autocast all micro-batches share the weights in its type; under FSDP they are gathered anew for each.
+    with setup.precision.autocast(device, enabled=not setup.groups):
+        if setup.layout.exact:
+            return list(add_up_in_order(loss_of_batch, mine, setup.optimizers.parts))
+        return list(add_up(loss_of_batch, mine, setup.groups))
 
 
 def loss_of(model: GPT, batch: Batch, *, n_tokens: int, seed: int = 0) -> Tensor:
