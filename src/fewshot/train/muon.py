@@ -36,8 +36,8 @@ def orthogonalise(matrix: Float[Tensor, "N R C"], dtype: torch.dtype) -> Float[T
     return (x.mT if tall else x).to(matrix.dtype)
 
 
-def orthogonalised(matrices: Sequence[Float[Tensor, "N R C"]], dtype: torch.dtype) -> list[Float[Tensor, "N R C"]]:
-    """Return `orthogonalise` of each, those of one shape together, turned if need be: most are too small alone.
+def orthogonalised(matrices: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    """Return `orthogonalise` of each [N, R, C], those of one shape together, turned if need be: alone most are too small.
 
     A result's bits do not depend on what is computed with it.
     """
