@@ -33,6 +33,7 @@ class RunFolder:
     checkpoints/step-N/      weights and training state after N steps
     metrics.jsonl            the figures of the steps, a line each
     receipt.jsonl            what each step has read, a line each, with a hash of all samples so far
+    samples.jsonl            what the model wrote while it was trained, if that was asked for
     evaluations/             results of evaluations, a folder for each checkpoint
     report.html
     .unfinished              there while a new run or model is being made
@@ -76,6 +77,11 @@ class RunFolder:
     def receipt(self) -> Path:
         """What every step has read."""
         return self.path / "receipt.jsonl"
+
+    @property
+    def samples(self) -> Path:
+        """What the model wrote while it was trained."""
+        return self.path / "samples.jsonl"
 
     @property
     def evaluations(self) -> Path:

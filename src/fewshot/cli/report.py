@@ -49,6 +49,7 @@ def report_run(folder: Path, *, path: Path | None = None, prompts: Sequence[str]
     from fewshot.checkpoint.load import load_run
     from fewshot.evaluate.reports.one_run import write_report
     from fewshot.generate.complete import complete
+    from fewshot.generate.samples import read_samples
     from fewshot.generate.sampling import Sampling
     from fewshot.report.html import check_page
 
@@ -60,7 +61,8 @@ def report_run(folder: Path, *, path: Path | None = None, prompts: Sequence[str]
     sampling = Sampling(temperature=0.7, top_p=0.95)
     texts = complete(model, tokenizer, tokens, max_tokens=n_tokens, sampling=sampling, slide=True)
     samples = [(prompt, text.text) for prompt, text in zip(prompts, texts, strict=True)]
-    write_report(path, replace(evaluated, samples=samples), title=f"fewshot: {evaluated.name}")
+    early = {early.step: (early.prompt, early.text) for early in read_samples(RunFolder(folder).samples)}
+    write_report(path, replace(evaluated, samples=samples, early_samples=early), title=f"fewshot: {evaluated.name}")
     return path
 
 

@@ -16,6 +16,7 @@ from fewshot.base.config import from_overrides
 from fewshot.base.errors import check
 from fewshot.base.log import note
 from fewshot.cli.train import print_outcome
+from fewshot.cli.watching import add_watching, check_watching, sampler, with_tracker
 
 TAKES_OVERRIDES = True
 
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--verify", action="store_true", help="check that every step so far has read its own batch, and train nothing"
     )
+    add_watching(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -35,7 +37,10 @@ def run(args: argparse.Namespace) -> int:
     from fewshot.cli.show import followed
     from fewshot.train.run import resume
 
-    return print_outcome(args.folder, followed(resume(args.folder, say=note, overrides=from_overrides(args.overrides))))
+    check_watching(args)
+    overrides = from_overrides(args.overrides)
+    reports = resume(args.folder, say=note, overrides=overrides, watch=sampler(args.folder, args))
+    return print_outcome(args.folder, followed(with_tracker(reports, args.folder, args)))
 
 
 def _verify(args: argparse.Namespace) -> int:

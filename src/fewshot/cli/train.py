@@ -3,6 +3,7 @@
   fewshot train --text PATH...                     everything else is chosen, and printed
   fewshot train --config runs/X.yaml --text PATH
   fewshot train --preset gpt3-small --text PATH --optimizer.lr 3e-4
+  fewshot train --text PATH --log tensorboard --sample_every 500 --sample_prompt 'Once upon a time'
 
   torchrun --nproc-per-node 4 -m fewshot train --text PATH --parallel.fsdp 4     in several processes
 
@@ -24,6 +25,7 @@ from fewshot.base.config import from_overrides, read_yaml
 from fewshot.base.dist import finish, n_ranks, rank
 from fewshot.base.errors import check
 from fewshot.base.log import note
+from fewshot.cli.watching import add_watching, check_watching, sampler, with_tracker
 
 if TYPE_CHECKING:
     from fewshot.train.records.metrics import StepMetrics
@@ -51,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--yes", action="store_true", default=None, help="train even if the plan exceeds the memory or 30 days"
     )
+    add_watching(parser)
     parser.add_argument(
         "--out",
         type=new_folder,
@@ -78,7 +81,9 @@ def run(args: argparse.Namespace) -> int:
     ]
     given = laid_over(layers, say=note)
     folder = args.out or Path("out") / (args.config.stem if args.config else str(given.get("preset") or "run"))
-    return print_outcome(folder, followed(start(given, folder, say=note)))
+    check_watching(args)
+    reports = with_tracker(start(given, folder, say=note, watch=sampler(folder, args)), folder, args)
+    return print_outcome(folder, followed(reports))
 
 
 def new_folder(text: str) -> Path:

@@ -7,13 +7,16 @@ with the same bits.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+
+import torch
 
 from fewshot.base.dist import from_first
 from fewshot.base.interrupt import StopRequest, polite_stop
 from fewshot.checkpoint.folder import RunFolder
 from fewshot.checkpoint.manifest import Checkpoint
 from fewshot.checkpoint.writer import Writer
+from fewshot.model.gpt import GPT
 from fewshot.train.build import Setup, restore
 from fewshot.train.guard import Fault, Guard
 from fewshot.train.records.counters import Counters, counters_of
@@ -23,15 +26,20 @@ from fewshot.train.saving import Saver
 from fewshot.train.schedule import count_steps, step_after
 from fewshot.train.step import compute_gradient, update
 
+Watch = Callable[[GPT, StepMetrics], None]  # looks at the model after a step; may leave it in evaluation mode
 
-def train(setup: Setup, run: RunFolder, *, resume: Checkpoint | None = None) -> Iterator[StepMetrics]:
+
+def train(
+    setup: Setup, run: RunFolder, *, resume: Checkpoint | None = None, watch: Watch | None = None
+) -> Iterator[StepMetrics]:
     """Train the model in place and yield the metrics of every step; the run folder is complete when it ends.
 
     Ctrl-C ends the iteration after a whole step and a checkpoint, without validation. Writing of a checkpoint begins
     before anything long and goes on beside it. Its line in metrics.jsonl may come before or after it is whole: resuming
     drops the lines after the checkpoint that it goes on from, and writes that one's own if it is not there. With
     `resume`, `setup` was built from that checkpoint; a validation that was due at that step and is not there is done
-    first. After a fault the steps since the last checkpoint are done again, with other rows: see guard.py.
+    first. `watch` is called after every step. After a fault the steps since the last checkpoint are done again, with
+    other rows: see guard.py.
     """
     config = setup.config
     guard = Guard(run, config.optimizer, spike_factor=config.loop.spike_factor)
@@ -40,7 +48,11 @@ def train(setup: Setup, run: RunFolder, *, resume: Checkpoint | None = None) -> 
     with polite_stop() as stop:
         while True:
             try:
-                yield from _train(setup, run, guard, stop, resume)
+                for metrics in _train(setup, run, guard, stop, resume):
+                    if watch is not None:
+                        with torch.compiler.set_stance("force_eager"):  # other shapes than in training
+                            watch(setup.model, metrics)
+                    yield metrics
                 return
             except Fault as fault:
                 resume = guard.way_back(fault)

@@ -37,7 +37,7 @@ def orthogonalise(matrix: Float[Tensor, "N R C"], dtype: torch.dtype) -> Float[T
 
 
 def orthogonalised(matrices: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
-    """Return `orthogonalise` of each [N, R, C], those of one shape together, turned if need be: alone most are too small.
+    """Return `orthogonalise` of each [N, R, C], those of one shape together: alone most are too small.
 
     A result's bits do not depend on what is computed with it.
     """

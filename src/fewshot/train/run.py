@@ -21,7 +21,7 @@ from fewshot.dataset.prepare import DataConfig, Say, Tokens, build_tokens, load_
 from fewshot.model.machine import machine_device
 from fewshot.train.build import build, check_layout, decide
 from fewshot.train.config import ParallelConfig
-from fewshot.train.loop import train
+from fewshot.train.loop import Watch, train
 from fewshot.train.parallel.mesh import layout_of
 from fewshot.train.plan import check_early, check_whole, is_sure, with_micro_rows
 from fewshot.train.records.metrics import StepMetrics
@@ -45,12 +45,13 @@ MAY_CHANGE = (
 )
 
 
-def start(given: Mapping[str, Any], run: Path, *, say: Say) -> Iterator[StepMetrics]:
+def start(given: Mapping[str, Any], run: Path, *, say: Say, watch: Watch | None = None) -> Iterator[StepMetrics]:
     """Make a new run in the folder `run` from what was given and train it; yield the metrics of every step.
 
     `given` is a partial configuration: the sections of `RunConfig`, with `text` (paths) and `n_tokens` as
     short-cuts. Values that it does not hold are chosen, and `say` is told which and why. Under torchrun every process
-    calls this; the first one alone reads text and writes files that are not its own part of a checkpoint.
+    calls this; the first one alone reads text and writes files that are not its own part of a checkpoint. `watch` is
+    called with the model and the metrics after every step.
     """
     layout_of(from_plain(ParallelConfig, section(given, "parallel"), where="parallel"))
     if rank() == 0:
@@ -60,10 +61,10 @@ def start(given: Mapping[str, Any], run: Path, *, say: Say) -> Iterator[StepMetr
         check_early(given, data, device=machine_device())
         _check_text(data, run)
     with _held(run, doing="fewshot train"):
-        yield from start_held(given, run, say=say)
+        yield from start_held(given, run, say=say, watch=watch)
 
 
-def start_held(given: Mapping[str, Any], run: Path, *, say: Say) -> Iterator[StepMetrics]:
+def start_held(given: Mapping[str, Any], run: Path, *, say: Say, watch: Watch | None = None) -> Iterator[StepMetrics]:
     """Do what `start` does, in a folder that the caller holds."""
     folder, say = RunFolder(run), _said_once(say)
     with folder.making() if rank() == 0 else contextlib.nullcontext():
@@ -71,10 +72,12 @@ def start_held(given: Mapping[str, Any], run: Path, *, say: Say) -> Iterator[Ste
         setup = build(config, tokens, layout=layout_of(config.parallel), say=say)
         if rank() == 0:
             write_yaml(folder.config, to_plain(config))
-    yield from train(setup, folder)
+    yield from train(setup, folder, watch=watch)
 
 
-def resume(run: Path, *, say: Say, overrides: Mapping[str, Any] | None = None) -> Iterator[StepMetrics]:
+def resume(
+    run: Path, *, say: Say, overrides: Mapping[str, Any] | None = None, watch: Watch | None = None
+) -> Iterator[StepMetrics]:
     """Go on with the run in `run` from its newest checkpoint, or from its beginning if it has none yet.
 
     Any number of processes, in any layout, goes on with what any other has done.
@@ -92,7 +95,7 @@ def resume(run: Path, *, say: Say, overrides: Mapping[str, Any] | None = None) -
         say(_where_it_stands(run, checkpoint, count_steps(config.schedule, n_ctx=config.model.n_ctx)))
         config = from_first(lambda: _decided_again(stored, config, folder, say))
         setup = build(config, tokens, layout=layout, checkpoint=checkpoint, say=say)
-        yield from train(setup, folder, resume=checkpoint)
+        yield from train(setup, folder, resume=checkpoint, watch=watch)
 
 
 def read_run_config(run: Path) -> RunConfig:

@@ -46,6 +46,9 @@ def write_report(path: Path, model: EvaluatedModel, *, title: str) -> None:
         parts += ["<h2>In-context learning against training step</h2>", side_by_side(over_steps)]
     if model.samples:
         parts.append("<h2>Samples</h2>" + "".join(as_read(prompt, text) for prompt, text in model.samples))
+    if model.early_samples:
+        steps = (f"<p>step {step:,}</p>{as_read(*sample)}" for step, sample in model.early_samples.items())
+        parts.append("<h2>What it wrote while it was trained</h2>" + "".join(steps))
     parts += _prompts(model.results)
     write_page(path, title, parts)
 

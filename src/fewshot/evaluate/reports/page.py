@@ -27,6 +27,7 @@ class EvaluatedModel:
     by_step: Mapping[int, Sequence[Result]] = field(default_factory=dict)  # of all that were evaluated
     positions: Sequence[PositionLoss] = ()
     samples: Sequence[tuple[str, str]] = ()  # (prompt, text)
+    early_samples: Mapping[int, tuple[str, str]] = field(default_factory=dict)  # what it wrote in training, by step
 
 
 def title_of(result: Result) -> str:

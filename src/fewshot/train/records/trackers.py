@@ -1,0 +1,110 @@
+"""A run's metrics for TensorBoard or Weights & Biases, while it goes. metrics.jsonl stays the truth.
+
+In: the metrics of every step. Out: the same, while those that are logged also go to the tracker, under the run folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+from fewshot.base.config import to_plain
+from fewshot.base.dist import rank
+from fewshot.base.errors import BadValue, look_up
+from fewshot.checkpoint.folder import RunFolder
+from fewshot.train.records.metrics import StepMetrics
+from fewshot.train.run import read_run_config
+
+NAMES = {
+    "loss": "train/loss",
+    "grad_norm": "train/grad_norm",
+    "lr_fraction": "train/lr_fraction",
+    "tokens": "train/tokens",
+    "tokens_per_second": "train/tokens_per_second",
+    "val_loss": "validation/loss",
+    "val_bits_per_byte": "validation/bits_per_byte",
+}
+
+
+class Tracker(Protocol):
+    """Where figures go."""
+
+    def add(self, step: int, figures: Mapping[str, float]) -> None:
+        """Take the figures of a step; those of one that was done before replace what it had."""
+
+    def close(self) -> None:
+        """Write what is not written yet."""
+
+
+class _TensorBoard:
+    """Event files in RUN/tensorboard: `tensorboard --logdir RUN`."""
+
+    def __init__(self, run: RunFolder, first_step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(run.path / "tensorboard"), purge_step=first_step)
+
+    def add(self, step: int, figures: Mapping[str, float]) -> None:
+        for name, value in figures.items():
+            self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _WandB:
+    """A folder RUN/wandb, offline unless WANDB_MODE says otherwise: `wandb sync RUN/wandb/latest-run`."""
+
+    def __init__(self, run: RunFolder, first_step: int) -> None:
+        wandb: Any = importlib.import_module("wandb")
+        folder = run.path.resolve()
+        self._run = wandb.init(
+            project="fewshot",
+            name=folder.name,
+            id=hashlib.sha256(str(folder).encode()).hexdigest()[:16],  # a resumed run is the same one
+            resume="allow",
+            dir=str(folder),
+            mode=os.environ.get("WANDB_MODE", "offline"),
+            config=to_plain(read_run_config(run.path)),
+        )
+        self._run.define_metric("*", step_metric="step")  # its own steps never go back
+
+    def add(self, step: int, figures: Mapping[str, float]) -> None:
+        self._run.log({"step": step, **figures})
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+TRACKERS: dict[str, Callable[[RunFolder, int], Tracker]] = {"tensorboard": _TensorBoard, "wandb": _WandB}
+
+
+def check_tracker(name: str) -> None:
+    """Raise `BadValue` if there is no such tracker, or if it is not installed."""
+    look_up("tracker", name, TRACKERS)
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError:
+        raise BadValue(f"--log {name} needs a package that is not installed: pip install 'fewshot[{name}]'") from None
+
+
+def tracked(reports: Iterator[StepMetrics], run: RunFolder, name: str) -> Iterator[StepMetrics]:
+    """Yield all reports; those of logged steps go to the tracker `name`, too, from the first of several processes."""
+    if rank() > 0:
+        yield from reports
+        return
+    tracker: Tracker | None = None
+    try:
+        for report in reports:
+            if tracker is None:
+                tracker, every = TRACKERS[name](run, report.step), read_run_config(run.path).loop.log_every
+            if report.step % every == 0 or report.val_loss is not None or report.step == 1:
+                values = {NAMES[field]: getattr(report, field) for field in NAMES}
+                tracker.add(report.step, {key: value for key, value in values.items() if value is not None})
+            yield report
+    finally:
+        if tracker is not None:
+            tracker.close()

@@ -1,0 +1,92 @@
+"""What a tracker is told of a run, and that nothing is trained for one that is not there."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from fewshot.base.errors import BadValue, UnknownName
+from fewshot.checkpoint.folder import RunFolder
+from fewshot.train.records.trackers import NAMES, check_tracker, tracked
+from fewshot.train.run import resume, start
+
+
+def quiet(line: str) -> None:
+    pass
+
+
+@pytest.fixture
+def wandb(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A module with the calls of wandb that are used, which remembers them."""
+    calls: list[tuple[str, Any]] = []
+    run = SimpleNamespace(
+        define_metric=lambda name, step_metric: calls.append(("metric", (name, step_metric))),
+        log=lambda figures: calls.append(("log", figures)),
+        finish=lambda: calls.append(("finish", None)),
+    )
+
+    def init(**words: Any) -> SimpleNamespace:
+        calls.append(("init", words))
+        return run
+
+    module = SimpleNamespace(init=init, calls=calls)
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    return module
+
+
+def test_wandb_gets_the_logged_steps_offline_and_a_resumed_run_is_the_same_one(
+    tmp_path: Path, tiny: Any, wandb: SimpleNamespace
+) -> None:
+    run = tmp_path / "run"
+    check_tracker("wandb")
+    given = tiny(n_steps=7, loop={"log_every": 3, "checkpoint_every": 2})
+    reports = tracked(start(given, run, say=quiet), RunFolder(run), "wandb")
+    done = [next(reports) for _ in range(4)]
+    reports.close()  # type: ignore[attr-defined]
+    done += tracked(resume(run, say=quiet), RunFolder(run), "wandb")
+    assert [report.step for report in done] == [1, 2, 3, 4, 5, 6, 7]
+    names = [name for name, _ in wandb.calls]
+    assert names == ["init", "metric", "log", "log", "finish", "init", "metric", "log", "log", "finish"]
+    first, second = (words for name, words in wandb.calls if name == "init")
+    assert (first["mode"], first["dir"], first["name"]) == ("offline", str(run), "run")
+    assert first["id"] == second["id"]
+    assert first["config"]["model"]["d_model"] == 16
+    logged = [figures for name, figures in wandb.calls if name == "log"]
+    assert [figures["step"] for figures in logged] == [1, 3, 6, 7]
+    assert logged[1]["train/loss"] == done[2].loss
+    assert logged[-1]["validation/loss"] == done[-1].val_loss
+    assert "validation/loss" not in logged[0]
+
+
+def test_tensorboard_has_the_curves_and_what_is_done_again_is_not_there_twice(tmp_path: Path, tiny: Any) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = tmp_path / "run"
+    given = tiny(n_steps=7, loop={"checkpoint_every": 3})
+    reports = tracked(start(given, run, say=quiet), RunFolder(run), "tensorboard")
+    done = {report.step: report for _, report in zip(range(5), reports, strict=False)}
+    reports.close()  # type: ignore[attr-defined]
+    again = tracked(resume(run, say=quiet), RunFolder(run), "tensorboard")
+    done |= {report.step: report for report in again}
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    assert set(events.Tags()["scalars"]) == set(NAMES.values())
+    losses = events.Scalars("train/loss")
+    assert [event.step for event in losses] == list(range(1, 8))
+    assert [event.value for event in losses] == pytest.approx([done[step].loss for step in range(1, 8)])
+
+
+def test_a_tracker_that_is_unknown_or_not_installed_is_refused_with_the_way_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(UnknownName, match="tensorboard"):
+        check_tracker("tensorbord")
+    monkeypatch.setitem(sys.modules, "wandb", None)  # as if it were not installed
+    with pytest.raises(BadValue, match=r"--log wandb needs a package .*: pip install 'fewshot\[wandb\]'"):
+        check_tracker("wandb")
