@@ -11,7 +11,7 @@ import math
 import statistics
 from dataclasses import replace
 
-from fewshot.base.dist import all_processes
+from fewshot.base.dist import all_processes, from_first
 from fewshot.base.errors import DamagedCheckpoint, Diverged
 from fewshot.checkpoint.folder import RunFolder
 from fewshot.checkpoint.load import newest_whole
@@ -83,6 +83,7 @@ class Guard:
         Raises `Diverged` if there is none or if going back has not helped. Every process must call it.
         """
         rewinds = self.history.rewinds + 1
+        from_first(lambda: None)  # then the checkpoint that the first process was writing is there for all
         try:
             checkpoint, damage = newest_whole(self._run, processes=all_processes())
         except DamagedCheckpoint:

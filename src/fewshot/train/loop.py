@@ -6,8 +6,9 @@ with the same bits.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import torch
 
@@ -48,11 +49,12 @@ def train(
     with polite_stop() as stop:
         while True:
             try:
-                for metrics in _train(setup, run, guard, stop, resume):
-                    if watch is not None:
-                        with torch.compiler.set_stance("force_eager"):  # other shapes than in training
-                            watch(setup.model, metrics)
-                    yield metrics
+                with contextlib.closing(_train(setup, run, guard, stop, resume)) as steps:
+                    for metrics in steps:
+                        if watch is not None:
+                            with torch.compiler.set_stance("force_eager"):  # other shapes than in training
+                                watch(setup.model, metrics)
+                        yield metrics
                 return
             except Fault as fault:
                 resume = guard.way_back(fault)
@@ -61,7 +63,7 @@ def train(
 
 def _train(
     setup: Setup, run: RunFolder, guard: Guard, stop: StopRequest, resume: Checkpoint | None
-) -> Iterator[StepMetrics]:
+) -> Generator[StepMetrics, None, None]:
     """Do what `train` does, up to the first fault."""
     loop, schedule, layout, n_ctx = setup.config.loop, setup.config.schedule, setup.layout, setup.config.model.n_ctx
     n_steps = count_steps(schedule, n_ctx=n_ctx)
