@@ -24,7 +24,7 @@ def setup_with(tmp_path: Path, tiny: Any, set_in_module: Callable[[object, str, 
 
     def make(micro_rows: int, dropout: float = 0.0) -> Setup:
         setups: list[Setup] = []
-        set_in_module(start, "train", lambda setup, run, resume=None: iter(setups.append(setup) or ()))
+        set_in_module(start, "train", lambda setup, run, resume=None, watch=None: iter(setups.append(setup) or ()))
         given = tiny(n_steps=3, loop={"micro_rows": micro_rows}, model={"dropout": dropout})
         assert list(start(given, tmp_path / f"{micro_rows}-{dropout}", say=lambda line: None)) == []
         return setups[0]

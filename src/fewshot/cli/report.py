@@ -87,6 +87,7 @@ def _evaluated_model(folder: Path, model: GPT, checkpoint: Checkpoint) -> Evalua
     from fewshot.checkpoint.folder import RunFolder
     from fewshot.evaluate.reports.run_contents import evaluated_model
     from fewshot.train.records.metrics import read_metrics
+    from fewshot.train.records.noise import noise_scale
     from fewshot.train.run import read_run_config
 
     run, training = RunFolder(folder), {}
@@ -95,4 +96,6 @@ def _evaluated_model(folder: Path, model: GPT, checkpoint: Checkpoint) -> Evalua
         training["optimizer"] = config.optimizer.summary
         training["text"] = ", ".join(f"{source.name} ({source.weight:g})" for source in config.data.sources)
     metrics = read_metrics(run.metrics)
+    if scale := noise_scale(metrics[len(metrics) // 2 :]):
+        training["gradient noise scale"] = f"about {scale:,.0f} tokens, over the second half of the log"
     return evaluated_model(run, model, checkpoint, metrics=metrics, training=training, machine=hardware())

@@ -22,6 +22,7 @@ from fewshot.train.build import Setup, restore
 from fewshot.train.guard import Fault, Guard
 from fewshot.train.records.counters import Counters, counters_of
 from fewshot.train.records.metrics import StepMetrics, finite, open_lines, write_line
+from fewshot.train.records.noise import noise_and_signal
 from fewshot.train.records.receipt import Receipt
 from fewshot.train.saving import Saver
 from fewshot.train.schedule import count_steps, step_after
@@ -90,6 +91,16 @@ def _train(
             else:
                 setup.optimizers.zero_grad()
             receipt.add(work, gradient, skipped=skipped is not None, n_left_out=left_out)
+            noise = (
+                None
+                if skipped
+                else noise_and_signal(
+                    gradient.norm,
+                    gradient.first_norm,
+                    n_tokens=work.n_rows * n_ctx,
+                    small_tokens=setup.micro_rows * n_ctx,
+                )
+            )
             elapsed = time.perf_counter() - began
             seconds += elapsed
             metrics = StepMetrics(
@@ -101,6 +112,8 @@ def _train(
                 grad_norm=finite(gradient.norm),
                 seconds=seconds,
                 tokens_per_second=work.n_rows * n_ctx / elapsed,
+                grad_noise=noise and noise[0],
+                grad_signal=noise and noise[1],
                 event=guard.event(skipped),
             )
             due = step == n_steps or step % loop.checkpoint_every == 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -29,6 +29,7 @@ class Gradient:
 
     loss: float  # nats a token
     norm: float  # of all gradients together, before clipping
+    first_norm: float | None = None  # of that of the first micro-batch's own mean loss; None: not known
 
 
 def compute_gradient(setup: Setup, step: Step) -> Gradient:
@@ -36,7 +37,10 @@ def compute_gradient(setup: Setup, step: Step) -> Gradient:
     setup.model.train()
     n = math.ceil(step.n_rows / setup.micro_rows)
     n_tokens = step.n_rows * setup.config.model.n_ctx
-    return gradient_of(setup, lambda number: micro_batch(setup, step, number), n, n_tokens=n_tokens)
+    gradient = gradient_of(setup, lambda number: micro_batch(setup, step, number), n, n_tokens=n_tokens)
+    if gradient.first_norm is None:
+        return gradient
+    return replace(gradient, first_norm=gradient.first_norm * step.n_rows / setup.micro_rows)
 
 
 def micro_batch(setup: Setup, step: Step, number: int) -> Batch:
@@ -57,12 +61,19 @@ def gradient_of(setup: Setup, batch_of: Callable[[int], Batch], n: int, *, n_tok
     `batch_of` is also asked for some beyond the last, which are to count nothing.
     """
     mine = micro_batches_of(setup.layout, n)
-    losses = losses_of(setup, batch_of, mine, n_tokens=n_tokens, backward=True)
+    first_square: list[Tensor] = []
+
+    def look() -> None:
+        if len(mine) > 1 and setup.layout.n_processes == 1 and not first_square:
+            first_square.append(setup.optimizers.squared_norm())
+
+    losses = losses_of(setup, batch_of, mine, n_tokens=n_tokens, backward=True, after_each=look)
     add_tied_gradients(setup.model, setup.layout)
     exact = setup.layout.exact
     squares = squares_by_row(setup.optimizers.parts) if exact else setup.optimizers.squared_norm()[None]
     loss, square = totals(setup, losses, mine, squares)
-    return Gradient(loss=loss, norm=math.sqrt(square))
+    first_norm = math.sqrt(first_square[0]) if first_square else None
+    return Gradient(loss=loss, norm=math.sqrt(square), first_norm=first_norm)
 
 
 def update(setup: Setup, step: Step, gradient: Gradient) -> None:
@@ -72,11 +83,18 @@ def update(setup: Setup, step: Step, gradient: Gradient) -> None:
 
 
 def losses_of(
-    setup: Setup, batch_of: Callable[[int], Batch], mine: Sequence[int], *, n_tokens: int, backward: bool
+    setup: Setup,
+    batch_of: Callable[[int], Batch],
+    mine: Sequence[int],
+    *,
+    n_tokens: int,
+    backward: bool,
+    after_each: Callable[[], None] = lambda: None,
 ) -> list[Tensor]:
     """Return the losses of the batches with these numbers, each divided by `n_tokens`; `backward` adds gradients.
 
-    Every process calls it with equally many numbers. A model in evaluation mode computes in float32.
+    Every process calls it with equally many numbers. A model in evaluation mode computes in float32. `after_each` may
+    look at the gradients after each batch, where they come one after the other.
     """
     model, seed = setup.model, setup.config.loop.seed
     device = next(model.parameters()).device.type
@@ -96,8 +114,14 @@ def losses_of(
     # Of an outer autocast all micro-batches share the weights in its type; under FSDP they are gathered anew for each.
     with setup.precision.autocast(device, enabled=not setup.groups):
         if setup.layout.exact:
-            return list(add_up_in_order(loss_of_batch, mine, setup.optimizers.parts))
-        return list(add_up(loss_of_batch, mine, setup.groups))
+            added = add_up_in_order(loss_of_batch, mine, setup.optimizers.parts)
+        else:
+            added = add_up(loss_of_batch, mine, setup.groups)
+        losses = []
+        for loss in added:
+            losses.append(loss)
+            after_each()
+        return losses
 
 
 def loss_of(model: GPT, batch: Batch, *, n_tokens: int, seed: int = 0) -> Tensor:

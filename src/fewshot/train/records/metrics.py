@@ -31,6 +31,8 @@ class StepMetrics:
     tokens_per_second: float
     val_loss: float | None = None
     val_bits_per_byte: float | None = None
+    grad_noise: float | None = None  # of a token's gradient, and the square of the true one: see noise.py
+    grad_signal: float | None = None
     event: str | None = None  # what the guard did: why the batch was skipped, or where training went back from
 
 
