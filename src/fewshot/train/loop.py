@@ -91,15 +91,8 @@ def _train(
             else:
                 setup.optimizers.zero_grad()
             receipt.add(work, gradient, skipped=skipped is not None, n_left_out=left_out)
-            noise = (
-                None
-                if skipped
-                else noise_and_signal(
-                    gradient.norm,
-                    gradient.first_norm,
-                    n_tokens=work.n_rows * n_ctx,
-                    small_tokens=setup.micro_rows * n_ctx,
-                )
+            noise, signal = noise_and_signal(
+                gradient.norm, gradient.first_norm, n_tokens=work.n_rows * n_ctx, small_tokens=setup.micro_rows * n_ctx
             )
             elapsed = time.perf_counter() - began
             seconds += elapsed
@@ -112,8 +105,8 @@ def _train(
                 grad_norm=finite(gradient.norm),
                 seconds=seconds,
                 tokens_per_second=work.n_rows * n_ctx / elapsed,
-                grad_noise=noise and noise[0],
-                grad_signal=noise and noise[1],
+                grad_noise=noise,
+                grad_signal=signal,
                 event=guard.event(skipped),
             )
             due = step == n_steps or step % loop.checkpoint_every == 0

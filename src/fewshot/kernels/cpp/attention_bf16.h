@@ -229,28 +229,18 @@ void differentiate_words(const Work &work, const View &q, const View &k, const V
                 }
         }
         mix_words(tile, grid, padded, grad_pairs, key_pairs, to_q);
-        uint8_t *seen = work.key_seen + first_key;
         for (int which = 0; which < 2; which++) {  // gradients of keys, then of values
-            const View &target = which ? grad_v : grad_k;
             for (int y = 0; y * GRAIN < tile.n_keys; y++) {
                 const int first = grid.first_query[y] * GRAIN / 2, last = grid.last_query[y] * GRAIN / 2;
                 if (first >= last) continue;
                 word_product(GRAIN, padded, last - first, (which ? weights : grad_weights) + y * GRAIN * PAIRS + first, PAIRS,
                              1, (which ? outs_pairs : q_pairs) + first * padded, padded, part, padded, false, 1);
-                const int until = std::min(GRAIN, tile.n_keys - y * GRAIN);
-                for (int j = 0; j < until; j++) {
-                    const int32_t key = tile.keys[y * GRAIN + j];
-                    gather_up(target.at(b, h, key), part + j * padded, width, seen[key]);
-                    if (which) seen[key] = 1;
-                }
+                gather_up_rows(which ? grad_v : grad_k, b, h, tile.keys + y * GRAIN, 0, std::min(GRAIN, tile.n_keys - y * GRAIN),
+                               part, padded, width, work.key_seen + first_key, which);
             }
         }
     }
-    for (int i = 0; i < n; i++) {
-        const int64_t t = interval.queries[i0 + i] - work.q_start;
-        gather_up(grad_q.at(b, h, t), to_q + i * padded, width, work.query_seen[first_row + t]);
-        work.query_seen[first_row + t] = 1;
-    }
+    gather_up_rows(grad_q, b, h, interval.queries + i0, work.q_start, n, to_q, padded, width, work.query_seen + first_row, true);
 }
 
 }  // namespace

@@ -152,4 +152,14 @@ inline void gather_up(float *to, const float *row, int width, bool seen) {
         std::memcpy(to, row, width * sizeof(float));
 }
 
+// Does that for the rows at these positions; after the last of several gradients of them they count as seen.
+void gather_up_rows(const View &to, int64_t b, int64_t h, const int32_t *positions, int64_t shift, int count, const float *rows,
+                    int padded, int width, uint8_t *seen, bool is_last) {
+    for (int i = 0; i < count; i++) {
+        const int64_t at = positions[i] - shift;
+        gather_up(to.at(b, h, at), rows + i * padded, width, seen[at]);
+        if (is_last) seen[at] = 1;
+    }
+}
+
 }  // namespace
