@@ -111,8 +111,9 @@ def losses_of(
     if not backward:
         with torch.no_grad():
             return [loss_of_batch(number) for number in mine]
-    # Of an outer autocast all micro-batches share the weights in its type; under FSDP they are gathered anew for each.
-    with setup.precision.autocast(device, enabled=not setup.groups):
+    # Of an outer autocast all micro-batches share the weights in its type, which stay until the step ends: not where
+    # memory is to be saved, and not under FSDP, which gathers them anew for each.
+    with setup.precision.autocast(device, enabled=not setup.groups and not setup.config.loop.recompute):
         if setup.layout.exact:
             added = add_up_in_order(loss_of_batch, mine, setup.optimizers.parts)
         else:
