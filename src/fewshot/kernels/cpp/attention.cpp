@@ -220,6 +220,26 @@ void differentiate_queries(const Work &work, const View &q, const View &k, const
     gather_up_rows(grad_q, b, h, interval.queries + i0, work.q_start, n, to_q, padded, width, work.query_seen + first_row, true);
 }
 
+// Calls `each` for up to `TILE` queries of every interval, row and head, on all threads, with memory of the thread's own.
+template <typename Each>
+void over_queries(const Work &work, Each each) {
+    const int64_t n_heads = (work.n_heads - work.head_first + work.head_step - 1) / work.head_step;
+    const size_t padded = (work.width + 15) / 16 * 16;
+#pragma omp parallel num_threads(static_cast<int>(work.n_threads))
+    {
+        Scratch scratch(scratch_floats(padded));
+#pragma omp for collapse(3) schedule(dynamic)
+        for (int64_t b = 0; b < work.n_rows; b++)
+            for (int64_t nth = 0; nth < n_heads; nth++)
+                for (int64_t s = 0; s < work.n_intervals; s++) {
+                    const Interval interval = interval_of(work, s);
+                    for (int64_t i = 0; i < interval.n_queries; i += TILE)
+                        each(b, work.head_first + nth * work.head_step, interval, i,
+                             static_cast<int>(std::min<int64_t>(TILE, interval.n_queries - i)), scratch.memory);
+                }
+    }
+}
+
 }  // namespace
 
 // ---- called from Python -------------------------------------------------------------------------------------------
@@ -241,53 +261,27 @@ void fewshot_prefer_large_pages(void *memory, int64_t n_bytes) {
 // lse [B, H, T] (base 2) holds minus infinity, or with out [B, H, T, K] what other intervals gave.
 void fewshot_attend(const Work *work, const View *q, const View *k, const View *v, const View *out, float *lse,
                     int64_t n_positions) {
-    const int64_t n_heads = (work->n_heads - work->head_first + work->head_step - 1) / work->head_step;
-    const size_t padded = (work->width + 15) / 16 * 16;
     auto *attend = attend_queries;
 #ifdef __AVX512BF16__
     if (work->is_bf16) attend = attend_words;
 #endif
-#pragma omp parallel num_threads(static_cast<int>(work->n_threads))
-    {
-        Scratch scratch(scratch_floats(padded));
-#pragma omp for collapse(3) schedule(dynamic)
-        for (int64_t b = 0; b < work->n_rows; b++)
-            for (int64_t nth = 0; nth < n_heads; nth++)
-                for (int64_t s = 0; s < work->n_intervals; s++) {
-                    const Interval interval = interval_of(*work, s);
-                    for (int64_t i = 0; i < interval.n_queries; i += TILE)
-                        attend(*work, *q, *k, *v, *out, lse, b, work->head_first + nth * work->head_step, interval, i,
-                                       static_cast<int>(std::min<int64_t>(TILE, interval.n_queries - i)), n_positions,
-                                       scratch.memory);
-                }
-    }
+    over_queries(*work, [&](int64_t b, int64_t h, const Interval &interval, int64_t i, int n, float *memory) {
+        attend(*work, *q, *k, *v, *out, lse, b, h, interval, i, n, n_positions, memory);
+    });
 }
 
 // The gradients are float [B, H, T or S, K]; rows that were not seen before are written, the others are added to.
 void fewshot_differentiate(const Work *work, const View *q, const View *k, const View *v, const View *out,
                            const View *grad_out, const float *lse, const View *grad_q, const View *grad_k,
                            const View *grad_v, int64_t n_positions) {
-    const int64_t n_heads = (work->n_heads - work->head_first + work->head_step - 1) / work->head_step;
-    const size_t padded = (work->width + 15) / 16 * 16;
     auto *differentiate = differentiate_queries;
 #ifdef __AVX512BF16__
     if (work->is_bf16) differentiate = differentiate_words;
 #endif
-#pragma omp parallel num_threads(static_cast<int>(work->n_threads))
-    {
-        Scratch scratch(scratch_floats(padded));
-#pragma omp for collapse(3) schedule(dynamic)
-        for (int64_t b = 0; b < work->n_rows; b++)
-            for (int64_t nth = 0; nth < n_heads; nth++)
-                for (int64_t s = 0; s < work->n_intervals; s++) {
-                    const Interval interval = interval_of(*work, s);
-                    for (int64_t i = 0; i < interval.n_queries; i += TILE)
-                        differentiate(*work, *q, *k, *v, *out, *grad_out, lse, *grad_q, *grad_k, *grad_v, b,
-                                              work->head_first + nth * work->head_step, interval, i,
-                                              static_cast<int>(std::min<int64_t>(TILE, interval.n_queries - i)), n_positions,
-                                              scratch.memory);
-                }
-    }
+    over_queries(*work, [&](int64_t b, int64_t h, const Interval &interval, int64_t i, int n, float *memory) {
+        differentiate(*work, *q, *k, *v, *out, *grad_out, lse, *grad_q, *grad_k, *grad_v, b, h, interval, i, n, n_positions,
+                      memory);
+    });
 }
 
 }  // extern "C"
