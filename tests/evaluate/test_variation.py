@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from itertools import pairwise
 
 import pytest
 from small_evaluations import answers
@@ -11,7 +10,7 @@ from fewshot.evaluate import run
 from fewshot.evaluate.metrics.metric import accuracy
 from fewshot.evaluate.result import TaskAnswers
 from fewshot.evaluate.tasks.table import make_task
-from fewshot.evaluate.variation import in_order, over_seeds, repeats, spread, student95, turned, vary
+from fewshot.evaluate.variation import in_order, over_seeds, repeats, spread, turned, vary
 
 
 def test_spread_is_students_interval_worked_by_hand() -> None:
@@ -20,13 +19,6 @@ def test_spread_is_students_interval_worked_by_hand() -> None:
     assert found.deviation == pytest.approx(0.1)
     assert found.half_width == pytest.approx(4.3027 * 0.1 / math.sqrt(3))
     assert spread([0.4]).half_width is None
-
-
-def test_students_quantiles_are_those_of_the_tables_and_fall_to_the_normal_one() -> None:
-    for degrees, published in ((10, 2.2281), (15, 2.1314), (30, 2.0423), (120, 1.9799)):
-        assert student95(degrees) == pytest.approx(published, abs=1e-3)
-    quantiles = [student95(degrees) for degrees in range(1, 200)]
-    assert all(a > b > 1.96 - 1e-4 for a, b in pairwise(quantiles))
 
 
 def test_results_of_several_seeds_become_one_with_its_spread(small_tokenizer, copier) -> None:

@@ -39,8 +39,7 @@ def run(args: argparse.Namespace) -> int:
 def _run(folder: Path) -> int:
     from fewshot.checkpoint.load import load_run
     from fewshot.cli.report import report_run
-    from fewshot.cli.show import counted, followed, print_table, show_results
-    from fewshot.cli.train import print_outcome
+    from fewshot.cli.show import counted, followed, print_outcome, print_table, show_results
     from fewshot.demo import recipe
     from fewshot.demo.texts import write_texts
     from fewshot.evaluate.models.gpt import GPTLanguageModel

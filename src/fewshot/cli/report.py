@@ -2,6 +2,7 @@
 
   fewshot report RUN                          configuration, losses, accuracy against K and step, samples
   fewshot report RUN RUN2 ... --out FILE      what size changes: all runs in each figure
+  fewshot report LADDER                       what 'fewshot train --ladder' predicted, and what came
 
 The page shows the run's scores beside those of the GPT-3 model of the nearest size. Curves against the training step
 need 'fewshot evaluate RUN --checkpoints all'. A page that fewshot wrote is replaced; any other file is refused.
@@ -33,8 +34,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the page and print its path."""
+    from fewshot.train.ladder.series import is_ladder, open_ladder
+
     folders: list[Path] = args.folders
-    if len(folders) == 1:
+    if len(folders) == 1 and is_ladder(folders[0]):
+        from fewshot.cli.ladder import report_ladder
+
+        print(report_ladder(open_ladder(folders[0]), args.out))
+    elif len(folders) == 1:
         print(report_run(folders[0], path=args.out))
     else:
         print(report_several_runs(folders, args.out or Path(SEVERAL_RUNS)))

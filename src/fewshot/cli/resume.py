@@ -1,6 +1,6 @@
 """Continue a run that was stopped, from its newest checkpoint; the result has the same bits as without the stop.
 
-fewshot resume RUN
+fewshot resume RUN                                 a run, or a ladder of them
 fewshot resume RUN --loop.checkpoint_every 100     these may change: the intervals, keep_checkpoints, recompute and
                                                    spike_factor of loop; kernel, precision and compile too, in the
                                                    last bits
@@ -15,7 +15,6 @@ from pathlib import Path
 from fewshot.base.config import from_overrides
 from fewshot.base.errors import check
 from fewshot.base.log import note
-from fewshot.cli.train import print_outcome
 from fewshot.cli.watching import add_watching, check_watching, sampler, with_tracker
 
 TAKES_OVERRIDES = True
@@ -34,11 +33,16 @@ def run(args: argparse.Namespace) -> int:
     """Resume the run, or check what it has read."""
     if args.verify:
         return _verify(args)
-    from fewshot.cli.show import followed
+    from fewshot.cli.show import followed, print_outcome
+    from fewshot.train.ladder.series import is_ladder, open_ladder
     from fewshot.train.run import resume
 
     check_watching(args)
     overrides = from_overrides(args.overrides)
+    if is_ladder(args.folder):
+        from fewshot.cli.ladder import train_ladder
+
+        return train_ladder(open_ladder(args.folder), args, overrides)
     reports = resume(args.folder, say=note, overrides=overrides, watch=sampler(args.folder, args))
     return print_outcome(args.folder, followed(with_tracker(reports, args.folder, args)))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import shlex
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from fewshot.base.dist import rank
+from fewshot.base.dist import finish, n_ranks, rank
+from fewshot.base.log import note
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from fewshot.evaluate.compare import Comparison
     from fewshot.evaluate.result import Result, TaskAnswers
     from fewshot.evaluate.variation import Varied
@@ -97,6 +101,22 @@ def followed(reports: Iterator[StepMetrics]) -> StepMetrics | None:
                     highlight=False,
                 )
     return last
+
+
+def print_outcome(folder: Path, last: StepMetrics | None) -> int:
+    """Print where the run is and return the exit code: 130 if it was interrupted.
+
+    Of several processes the first prints, and all return 0: to torchrun any other is the failure of one of them.
+    """
+    finish()
+    if n_ranks() > 1 and rank() > 0:
+        return 0
+    if last is not None and last.step < last.n_steps:
+        how = f"fewshot resume {shlex.quote(str(folder))}"
+        note(f"stopped after step {last.step:,} of {last.n_steps:,}; continue with: {how}")
+        return 130 if n_ranks() == 1 else 0
+    note(f"done: {folder}; try: fewshot generate {shlex.quote(str(folder))} 'Once upon a time'")
+    return 0
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
   fewshot train --text PATH...                     everything else is chosen, and printed
   fewshot train --config runs/X.yaml --text PATH
   fewshot train --preset gpt3-small --text PATH --optimizer.lr 3e-4
+  fewshot train --text PATH --ladder               smaller sizes first, which predict the loss of this one
   fewshot train --text PATH --log tensorboard --sample_every 500 --sample_prompt 'Once upon a time'
 
   torchrun --nproc-per-node 4 -m fewshot train --text PATH --parallel.fsdp 4     in several processes
@@ -17,18 +18,13 @@ which 'fewshot resume RUN' continues.
 from __future__ import annotations
 
 import argparse
-import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fewshot.base.config import from_overrides, read_yaml
-from fewshot.base.dist import finish, n_ranks, rank
 from fewshot.base.errors import check
 from fewshot.base.log import note
 from fewshot.cli.watching import add_watching, check_watching, sampler, with_tracker
-
-if TYPE_CHECKING:
-    from fewshot.train.records.metrics import StepMetrics
 
 TAKES_OVERRIDES = True
 
@@ -53,6 +49,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--yes", action="store_true", default=None, help="train even if the plan exceeds the memory or 30 days"
     )
+    parser.add_argument(
+        "--ladder",
+        type=int,
+        nargs="?",
+        const=5,
+        metavar="N",
+        help="train N sizes (default: 5), each about twice the one before; the last is what the other options ask for, "
+        "and its loss is predicted from the smaller ones before it begins",
+    )
     add_watching(parser)
     parser.add_argument(
         "--out",
@@ -69,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
 
         print(page(), end="")
         return 0
-    from fewshot.cli.show import followed
+    from fewshot.cli.show import followed, print_outcome
     from fewshot.train.resolving.overrides import laid_over
     from fewshot.train.run import start
 
@@ -80,8 +85,15 @@ def run(args: argparse.Namespace) -> int:
         ("the --section.field options", from_overrides(args.overrides)),
     ]
     given = laid_over(layers, say=note)
-    folder = args.out or Path("out") / (args.config.stem if args.config else str(given.get("preset") or "run"))
+    name = args.config.stem if args.config else str(given.get("preset") or "run")
     check_watching(args)
+    if args.ladder is not None:
+        from fewshot.cli.ladder import train_ladder
+        from fewshot.train.ladder.series import make_ladder
+
+        folder = args.out or Path("out") / f"{name}-ladder"
+        return train_ladder(make_ladder(given, folder, n_sizes=args.ladder, say=note), args)
+    folder = args.out or Path("out") / name
     reports = with_tracker(start(given, folder, say=note, watch=sampler(folder, args)), folder, args)
     return print_outcome(folder, followed(reports))
 
@@ -90,19 +102,3 @@ def new_folder(text: str) -> Path:
     """Return the path of an --out; an empty one, which would be the current folder, raises `BadValue`."""
     check(text != "", "--out is empty; give the name of a new folder")
     return Path(text)
-
-
-def print_outcome(folder: Path, last: StepMetrics | None) -> int:
-    """Print where the run is and return the exit code: 130 if it was interrupted.
-
-    Of several processes the first prints, and all return 0: to torchrun any other is the failure of one of them.
-    """
-    finish()
-    if n_ranks() > 1 and rank() > 0:
-        return 0
-    if last is not None and last.step < last.n_steps:
-        how = f"fewshot resume {shlex.quote(str(folder))}"
-        note(f"stopped after step {last.step:,} of {last.n_steps:,}; continue with: {how}")
-        return 130 if n_ranks() == 1 else 0
-    note(f"done: {folder}; try: fewshot generate {shlex.quote(str(folder))} 'Once upon a time'")
-    return 0

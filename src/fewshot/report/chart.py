@@ -21,7 +21,9 @@ from matplotlib.ticker import (
     EngFormatter,
     FixedFormatter,
     FixedLocator,
+    FuncFormatter,
     LogLocator,
+    MaxNLocator,
     NullFormatter,
     NullLocator,
     PercentFormatter,
@@ -111,6 +113,7 @@ def lines_svg(
     x_label: str,
     y_label: str,
     scale: Scale = "linear",
+    log_y: bool = False,
     share: bool = False,
     chance: float | None = None,
     top: float | None = None,
@@ -120,6 +123,7 @@ def lines_svg(
 
     `name` keeps the ids in it apart from those of other charts on a page. What lies above `top` is cut off; of a
     line that lies there as a whole the legend says so.
+    With `log_y` the y axis is logarithmic, and all values are above 0.
     """
     figure, axes = new_axes(width=width)
     bottom, highest = _extent(lines)
@@ -129,6 +133,11 @@ def lines_svg(
     if chance is not None:
         axes.axhline(chance, color=INK, linestyle=":", linewidth=1.2, label="chance")
     _set_scale(axes, scale, sorted({x for line in lines for x in line.x}), width)
+    if log_y:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(MaxNLocator(6))
+        axes.yaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.yaxis.set_minor_locator(NullLocator())
     if share:
         axes.set_ylim(-0.03, 1.03)
         axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))  # as in the tables
@@ -178,7 +187,8 @@ def _set_scale(axes: Axes, scale: Scale, places: Sequence[float], width: float) 
         axes.set_xscale("log", base=10)
         short = bool(places) and places[-1] < 10 * places[0]  # then no two powers of ten are on the axis
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if short else (1,), numticks=6))
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        tiny = bool(places) and places[0] < 1e-3
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.0e}") if tiny else EngFormatter(sep=""))
         axes.xaxis.set_minor_formatter(NullFormatter())
         return
     if scale == "shots":  # zero has a place, then each doubling takes one step

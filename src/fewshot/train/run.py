@@ -53,22 +53,27 @@ def start(given: Mapping[str, Any], run: Path, *, say: Say, watch: Watch | None 
     calls this; the first one alone reads text and writes files that are not its own part of a checkpoint. `watch` is
     called with the model and the metrics after every step.
     """
+    check_given(given, run)
+    with held(run, doing="fewshot train"):
+        yield from start_held(given, run, say=say, watch=watch)
+
+
+def check_given(given: Mapping[str, Any], folder: Path) -> None:
+    """Raise for what cannot be trained, or not in that folder, before anything long begins; nothing is written."""
     layout_of(from_plain(ParallelConfig, section(given, "parallel"), where="parallel"))
     if rank() == 0:
-        RunFolder(run).check_is_new()  # before a lock is put there, too
+        RunFolder(folder).check_is_new()  # before a lock is put there, too
         check_sections(given)
         data = data_config(given)
         check_early(given, data, device=machine_device())
-        _check_text(data, run)
-    with _held(run, doing="fewshot train"):
-        yield from start_held(given, run, say=say, watch=watch)
+        _check_text(data, folder)
 
 
 def start_held(given: Mapping[str, Any], run: Path, *, say: Say, watch: Watch | None = None) -> Iterator[StepMetrics]:
     """Do what `start` does, in a folder that the caller holds."""
-    folder, say = RunFolder(run), _said_once(say)
+    folder, say = RunFolder(run), said_once(say)
     with folder.making() if rank() == 0 else contextlib.nullcontext():
-        config, tokens = from_first(lambda: _prepare(given, folder, say))
+        config, tokens = from_first(lambda: prepare(given, folder, say))
         setup = build(config, tokens, layout=layout_of(config.parallel), say=say)
         if rank() == 0:
             write_yaml(folder.config, to_plain(config))
@@ -82,11 +87,11 @@ def resume(
 
     Any number of processes, in any layout, goes on with what any other has done.
     """
-    overrides, say = overrides or {}, _said_once(say)
+    overrides, say = overrides or {}, said_once(say)
     _check_may_change(overrides)
     folder = RunFolder(run)
     folder.check_can_go_on()
-    with _held(run, doing="fewshot resume"):
+    with held(run, doing="fewshot resume"):
         stored, config = from_first(lambda: _as_it_was(folder, overrides, say))
         layout = layout_of(config.parallel)
         check_layout(config, layout)
@@ -103,7 +108,7 @@ def read_run_config(run: Path) -> RunConfig:
     return _run_config(RunFolder(run).read_config(), RunFolder(run))
 
 
-def _prepare(given: Mapping[str, Any], run: RunFolder, say: Say) -> tuple[RunConfig, Tokens]:
+def prepare(given: Mapping[str, Any], run: RunFolder, say: Say) -> tuple[RunConfig, Tokens]:
     """Make everything of a run but its training: its tokens, its tokenizer and its configuration, in this order."""
     data, device = data_config(given), machine_device()
     measured = measure_text(data, say=say)
@@ -151,12 +156,12 @@ def _check_may_change(overrides: Mapping[str, Any]) -> None:
         raise BadValue(f"{', '.join(refused)} cannot change when a run is resumed; only {', '.join(MAY_CHANGE)} can")
 
 
-def _held(run: Path, *, doing: str) -> contextlib.AbstractContextManager[None]:
+def held(run: Path, *, doing: str) -> contextlib.AbstractContextManager[None]:
     """Return the block in which the first process holds the run's folder, for all of them."""
     return hold(run, doing=doing) if rank() == 0 else contextlib.nullcontext()
 
 
-def _said_once(say: Say) -> Say:
+def said_once(say: Say) -> Say:
     """Return `say` for the first process, silence for the others."""
     return say if rank() == 0 else lambda line: None
 

@@ -14,13 +14,13 @@ from typing import Any, Literal
 import numpy as np
 
 from fewshot.base.errors import check
+from fewshot.base.quantiles import Z95
 from fewshot.base.rng import numpy_rng
 from fewshot.evaluate.answer import Answer, Normalisation
 from fewshot.evaluate.example import Example
 from fewshot.evaluate.metrics.normalise import first_line
 
 N_RESAMPLES = 1000  # of the bootstrap
-Z95 = 1.959963984540054  # two-sided 95% quantile of the normal distribution
 
 Statistics = Callable[[Sequence[Answer]], Sequence[float]]
 

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from fewshot.base.errors import check
+from fewshot.base.quantiles import Z95
 from fewshot.dataset.pack import Packed
-from fewshot.evaluate.metrics.metric import Z95
 from fewshot.evaluate.models.language_model import LanguageModel
 from fewshot.evaluate.scoring.logprobs import LOGIT_ROWS
 from fewshot.model.logprobs import checked_logprobs

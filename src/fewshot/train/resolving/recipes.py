@@ -69,16 +69,24 @@ RECIPES: dict[str, Recipe] = {
 
 
 def recipe_for(preset: str | None, n_parameters: int) -> Recipe:
-    """Return the paper's recipe of a preset, or one on the line through Table 2.1 for a model of `n_parameters`.
+    """Return the paper's recipe of a preset, or one for a model of `n_parameters` with the learning rate of its size.
 
-    The learning rate falls from 6.0e-4 at 125M to 0.6e-4 at 175B: a power of -0.318; the line is extended to smaller
-    models and cut at 3e-3. Models below 760M share the smallest batch and ramp.
+    Models below 760M share the smallest batch and ramp.
     """
     if preset in RECIPES:
         return RECIPES[preset]
+    lr = float(f"{lr_for(n_parameters):.2g}")
+    return Recipe(batch_tokens=524_288, lr=lr, ramp_tokens=4_000_000_000)
+
+
+def lr_for(n_parameters: int) -> float:
+    """Return the peak learning rate for a model of that size, on the line through Table 2.1.
+
+    It falls from 6.0e-4 at 125M to 0.6e-4 at 175B: a power of -0.318; the line is extended to smaller models and cut at
+    3e-3.
+    """
     power = math.log(0.1) / math.log(174_604_259_328 / 125_226_240)
-    lr = min(MAX_LR, 6.0e-4 * (n_parameters / 125_226_240) ** power)
-    return Recipe(batch_tokens=524_288, lr=float(f"{lr:.2g}"), ramp_tokens=4_000_000_000)
+    return min(MAX_LR, 6.0e-4 * (n_parameters / 125_226_240) ** power)
 
 
 def schedule_for(

@@ -1,0 +1,1 @@
+"""A series of smaller models, trained before a large one to predict its loss."""
