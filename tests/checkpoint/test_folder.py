@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from fewshot.base.errors import BadFile, BadValue
+from fewshot.base.errors import BadFile, BadValue, FewshotError
 from fewshot.base.lock import hold
 from fewshot.checkpoint.folder import RunFolder, checkpoint_name, step_of
+from fewshot.checkpoint.load import load_run
 
 
 @pytest.mark.parametrize("step", [0, 7, 99_999_999, 100_000_000, 12_345_678_901])
@@ -134,7 +136,17 @@ def test_a_checkpoint_belongs_to_the_run_that_it_lies_in(tmp_path: Path) -> None
 
 
 def test_a_folder_without_a_configuration_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(BadFile, match=r"is not a run: it has no config\.yaml"):
+    with pytest.raises(BadFile, match=r"is not a run: it has no config\.yaml$"):
         RunFolder(tmp_path).read_config()
     (tmp_path / "config.yaml").write_text("loop: {seed: 3}")
     assert RunFolder(tmp_path).read_config() == {"loop": {"seed": 3}}
+
+
+def test_a_folder_of_runs_is_told_from_an_empty_one_and_a_run_in_it_is_named(tmp_path: Path) -> None:
+    for name in ("1-of-2", "2-of-2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").write_text("loop: {seed: 3}")
+    instead = f"it is a folder of runs: give one, such as {tmp_path / '2-of-2'}"
+    for look in (RunFolder(tmp_path).read_config, RunFolder(tmp_path).check_can_go_on, lambda: load_run(tmp_path)):
+        with pytest.raises(FewshotError, match=re.escape(instead)):
+            look()

@@ -115,10 +115,16 @@ class RunFolder:
         }
         return sorted(steps, key=lambda path: steps[path])
 
+    @property
+    def runs_inside(self) -> str:
+        """What a message about a folder that is no run adds if it holds some, as that of a ladder does."""
+        runs = sorted(path.parent for path in self.path.glob(f"*/{self.config.name}"))
+        return f"; it is a folder of runs: give one, such as {runs[-1]}" if runs else ""
+
     def read_config(self) -> dict[str, Any]:
         """Return the resolved configuration as plain values; a folder without one raises `BadFile`."""
         if not self.config.is_file():
-            raise BadFile(f"{self.path} is not a run: it has no {self.config.name}")
+            raise BadFile(f"{self.path} is not a run: it has no {self.config.name}{self.runs_inside}")
         return read_yaml(self.config)
 
     def check_is_new(self) -> None:
@@ -162,7 +168,7 @@ class RunFolder:
             )
         if self.checkpoint_folders():
             raise BadFile(f"{self.path} holds {CONVERTED}")
-        raise BadFile(f"{self.path} is not a run: it has no {self.config.name}")
+        raise BadFile(f"{self.path} is not a run: it has no {self.config.name}{self.runs_inside}")
 
     @contextlib.contextmanager
     def making(self) -> Iterator[None]:

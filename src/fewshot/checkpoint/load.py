@@ -87,7 +87,7 @@ def newest_whole(run: RunFolder, *, before: int | None = None, processes: Proces
     others = sorted(other.name for other in run.checkpoints.glob("[!.]*"))
     wanted = f"a folder named step-N with eight digits, and {MANIFEST} in it"
     held = f"; it holds {', '.join(others[:3])}, of which none is {wanted}" if others else ""
-    raise DamagedCheckpoint(f"{path} holds no checkpoint (looked for {run.checkpoints}/step-*){held}")
+    raise DamagedCheckpoint(f"{path} holds no checkpoint (looked for {run.checkpoints}/step-*){held}{run.runs_inside}")
 
 
 def load_model(checkpoint: Checkpoint, *, attend: Attend = sdpa.attend, device: str = "cpu") -> GPT:
