@@ -8,9 +8,10 @@ from torch import Tensor
 
 from fewshot.kernels import native, reference, sdpa
 from fewshot.kernels.dropout import Dropout
+from fewshot.kernels.gelu import sigmoid_gelu
 from fewshot.kernels.interface import Kernel
 from fewshot.model.config import GPTConfig
-from fewshot.model.layers import Attention, FeedForward, TransformerBlock, sigmoid_gelu
+from fewshot.model.layers import Attention, FeedForward, TransformerBlock
 from fewshot.patterns.pattern import Banded, Dense
 
 B, T, D, H, K, F = 2, 7, 12, 3, 5, 20  # H * K differs from D

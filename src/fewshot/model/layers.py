@@ -6,14 +6,13 @@ Parameters carry GPT-2's names. The attention kernel is handed in; the block kno
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from fewshot.kernels.dropout import Dropout
+from fewshot.kernels.gelu import gelu, sigmoid_gelu
 from fewshot.kernels.interface import Attend
 from fewshot.model.config import GPTConfig
 from fewshot.model.memory import LayerMemory
@@ -60,11 +59,6 @@ class Attention(nn.Module):
         return self.c_proj(mixed.transpose(1, 2).reshape(n_rows, n_positions, -1))
 
 
-def sigmoid_gelu(x: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
-    """Return the Sparse Transformer's approximation of GELU. Source: Child et al. 2019, section 5.2."""
-    return x * torch.sigmoid(1.702 * x)
-
-
 class FeedForward(nn.Module):
     """Two linear layers with an approximation of GELU between them: GPT has the tanh form, as in its code."""
 
@@ -72,7 +66,7 @@ class FeedForward(nn.Module):
         super().__init__()
         self.c_fc = nn.Linear(config.d_model, config.ff_width)
         self.c_proj = nn.Linear(config.ff_width, config.d_model)
-        self.gelu = sigmoid_gelu if config.block == "sparse-transformer" else partial(F.gelu, approximate="tanh")
+        self.gelu = sigmoid_gelu if config.block == "sparse-transformer" else gelu
 
     def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         """Return the layer's output for each position by itself."""

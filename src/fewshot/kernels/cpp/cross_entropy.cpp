@@ -6,21 +6,6 @@
 
 namespace {
 
-typedef uint16_t half_vec __attribute__((vector_size(LANES * 2), aligned(2), may_alias));
-typedef uint32_t bits_vec __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
-
-inline vec load(const float *from) { return *reinterpret_cast<const vec *>(from); }
-inline vec load(const uint16_t *from) {
-    const bits_vec bits = __builtin_convertvector(*reinterpret_cast<const half_vec *>(from), bits_vec) << 16;
-    return reinterpret_cast<const vec &>(bits);
-}
-inline void store(float *to, vec x) { *reinterpret_cast<vec *>(to) = x; }
-inline void store(uint16_t *to, vec x) {  // rounded to the nearest bfloat16, ties to even
-    bits_vec bits = reinterpret_cast<const bits_vec &>(x);
-    bits = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-    *reinterpret_cast<half_vec *>(to) = __builtin_convertvector(bits, half_vec);
-}
-
 // A row in blocks of a vector. The last one may be shorter: it is worked on in `tail`, filled up with minus infinity.
 template <typename Number>
 struct Row {

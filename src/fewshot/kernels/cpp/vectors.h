@@ -1,4 +1,4 @@
-// Vectors of floats and what both kernels do with them. Included by attention.cpp and cross_entropy.cpp.
+// Vectors of floats, how they are read and written, and their powers. Included by every .cpp here.
 
 #pragma once
 
@@ -18,6 +18,21 @@ constexpr int LANES = 8, WIDE = 2;
 #endif
 typedef float vec __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 typedef int32_t ivec __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+
+typedef uint16_t half_vec __attribute__((vector_size(LANES * 2), aligned(2), may_alias));
+typedef uint32_t bits_vec __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+
+inline vec load(const float *from) { return *reinterpret_cast<const vec *>(from); }
+inline vec load(const uint16_t *from) {
+    const bits_vec bits = __builtin_convertvector(*reinterpret_cast<const half_vec *>(from), bits_vec) << 16;
+    return reinterpret_cast<const vec &>(bits);
+}
+inline void store(float *to, vec x) { *reinterpret_cast<vec *>(to) = x; }
+inline void store(uint16_t *to, vec x) {  // rounded to the nearest bfloat16, ties to even
+    bits_vec bits = reinterpret_cast<const bits_vec &>(x);
+    bits = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    *reinterpret_cast<half_vec *>(to) = __builtin_convertvector(bits, half_vec);
+}
 
 // 2^x for x <= 0, relative error below 2e-7; minus infinity gives 0, no number gives no number.
 inline vec power_of_two(vec x) {

@@ -1,0 +1,62 @@
+// x * sigmoid(x (p + q x^2)), which is GELU's tanh form or the Sparse Transformer's, and its derivative, for CPUs.
+// Called by gelu.py. All numbers are bfloat16, all that is computed float.
+
+#include "vectors.h"
+
+namespace {
+
+// sigmoid(z), computed with a power that cannot overflow.
+inline vec sigmoid(vec z) {
+    const vec zero{};
+    const vec small = power_of_two((z < zero ? z : -z) * LOG2E);
+    return (z < zero ? small : vec{} + 1.0f) / (1.0f + small);
+}
+
+inline vec gelu(vec x, float p, float q) { return x * sigmoid(x * (p + q * x * x)); }
+
+inline vec slope(vec x, float p, float q) {
+    const vec square = x * x, s = sigmoid(x * (p + q * square));
+    return s + x * s * (1.0f - s) * (p + 3.0f * q * square);
+}
+
+// Calls compute(block of numbers) for every LANES of them; the last may be shorter, and is then worked on in a copy.
+template <typename Compute>
+void over_blocks(int64_t n, int64_t n_threads, Compute compute) {
+    const int64_t whole = n / LANES;
+#pragma omp parallel for num_threads(static_cast<int>(n_threads)) schedule(static)
+    for (int64_t i = 0; i < whole; i++) compute(i * LANES, LANES);
+    if (n % LANES) compute(whole * LANES, n % LANES);
+}
+
+inline vec load_some(const uint16_t *from, int64_t n) {
+    if (n == LANES) return load(from);
+    uint16_t block[LANES] = {};
+    std::memcpy(block, from, n * sizeof(uint16_t));
+    return load(block);
+}
+
+inline void store_some(uint16_t *to, vec x, int64_t n) {
+    if (n == LANES) return store(to, x);
+    uint16_t block[LANES];
+    store(block, x);
+    std::memcpy(to, block, n * sizeof(uint16_t));
+}
+
+}  // namespace
+
+extern "C" {
+
+// Writes the values at the n numbers `x` to `out`.
+void fewshot_gelu(const uint16_t *x, int64_t n, float p, float q, int64_t n_threads, uint16_t *out) {
+    over_blocks(n, n_threads, [=](int64_t i, int64_t some) { store_some(out + i, gelu(load_some(x + i, some), p, q), some); });
+}
+
+// Writes grad times the derivatives at `x` to `out`.
+void fewshot_gelu_backward(const uint16_t *grad, const uint16_t *x, int64_t n, float p, float q, int64_t n_threads,
+                           uint16_t *out) {
+    over_blocks(n, n_threads, [=](int64_t i, int64_t some) {
+        store_some(out + i, load_some(grad + i, some) * slope(load_some(x + i, some), p, q), some);
+    });
+}
+
+}  // extern "C"
