@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fewshot.base.dist import finish, from_first, n_ranks, rank
+from fewshot.base.dist import finish, from_first, rank
 from fewshot.base.log import note
 from fewshot.cli.watching import sampler, with_tracker
 
@@ -37,7 +37,7 @@ def train_ladder(ladder: Ladder, args: argparse.Namespace, overrides: Mapping[st
         if last is not None and last.step < last.n_steps:
             return print_outcome(ladder.folder, last)
     finish()
-    if n_ranks() == 1 or rank() == 0:
+    if rank() == 0:
         print(report_ladder(ladder))
     return 0
 
@@ -83,7 +83,7 @@ def report_ladder(ladder: Ladder, path: Path | None = None) -> Path:
     law = prediction.of_compute
     compute = [run.compute(run.n_tokens) for run in runs]
     line = Curve(x=compute, y=[law.expected(x).value for x in compute])
-    label = f"L = {law.factor:.3g} C^{law.exponent:.3f}, fitted to the smaller sizes"
+    label = f"L = {law.floor:.2f} + {law.factor:.3g} C^{law.exponent:.3f}, fitted to the smaller sizes"
     write_ladder(
         path,
         title=f"fewshot: {ladder.folder.resolve().name}",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fewshot.base.errors import BadValue
-from fewshot.train.ladder.law import fit
+from fewshot.train.ladder.law import fit, floor_of
 
 SIZES = (1e5, 2e5, 4e5, 8e5)
 
@@ -20,6 +20,20 @@ def test_a_law_without_noise_is_found_and_continued() -> None:
     expected = law.expected(1.6e6)
     assert expected.value == pytest.approx(2.57 * 1.6e6**-0.048)
     assert expected.low == pytest.approx(expected.high)
+
+
+def test_a_law_above_a_floor_is_found_and_its_interval_stays_above() -> None:
+    noise = (1.01, 0.98, 1.02, 0.99)
+    law = fit(SIZES, [1.5 + 9 * x**-0.2 * error for x, error in zip(SIZES, noise, strict=True)], floor=1.5)
+    assert law.exponent == pytest.approx(-0.2, abs=0.01)
+    far = law.expected(1e12)
+    assert 1.5 < far.low < far.value < far.high
+    assert far.value == pytest.approx(1.5 + law.factor * 1e12**law.exponent)
+
+
+def test_the_floor_is_in_nats_a_token_and_below_every_loss() -> None:
+    assert floor_of([4.0, 3.5], [1.6, 1.4]) == pytest.approx(0.6 * 2.5)
+    assert floor_of([0.8, 0.5], [0.9, 0.5625]) == pytest.approx(0.25)
 
 
 def test_the_interval_is_that_of_a_regression_worked_by_hand() -> None:

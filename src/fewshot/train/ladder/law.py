@@ -1,7 +1,8 @@
 """A power law through the losses of several sizes, and what it says of another size. In: numbers. Out: numbers.
 
 Kaplan et al. 2020 and figure 3.1 of Brown et al. 2020 draw loss as a straight line over size or compute, both
-logarithmic.
+logarithmic. No line ends at zero: below is what cannot be predicted of text at all (Hoffmann et al. 2022). Three or
+four sizes cannot tell it, so it is taken from elsewhere.
 """
 
 from __future__ import annotations
@@ -15,6 +16,10 @@ import numpy as np
 from fewshot.base.errors import check
 from fewshot.base.quantiles import student95
 
+# Bits a byte that no model can predict: Shannon 1951, the lower bound for English. The 1.69 nats a token of Hoffmann et
+# al. 2022 are about as much.
+IRREDUCIBLE_BITS = 0.6
+
 
 @dataclass(frozen=True, kw_only=True)
 class Expected:
@@ -27,8 +32,9 @@ class Expected:
 
 @dataclass(frozen=True, kw_only=True)
 class PowerLaw:
-    """The law y = factor * x ** exponent; `deviation` is that of the points from it, as a share of y."""
+    """The law y = floor + factor * x ** exponent; `deviation` is that of points from it, as a share of y - floor."""
 
+    floor: float
     factor: float
     exponent: float
     deviation: float
@@ -39,17 +45,28 @@ class PowerLaw:
         log_xs, n = np.log(self.xs), len(self.xs)
         away = math.log(x) - float(log_xs.mean())
         spread = math.sqrt(1 + 1 / n + away**2 / float(((log_xs - log_xs.mean()) ** 2).sum()))
-        value, half = self.factor * x**self.exponent, student95(n - 2) * self.deviation * spread
-        return Expected(value=value, low=value * math.exp(-half), high=value * math.exp(half))
+        above, half = self.factor * x**self.exponent, student95(n - 2) * self.deviation * spread
+        low, high = above * math.exp(-half), above * math.exp(half)
+        return Expected(value=self.floor + above, low=self.floor + low, high=self.floor + high)
 
 
-def fit(xs: Sequence[float], ys: Sequence[float]) -> PowerLaw:
-    """Return the power law through three points or more, by least squares of the logarithms."""
+def floor_of(losses: Sequence[float], bits_per_byte: Sequence[float]) -> float:
+    """Return what no model can predict of a text, in nats a token, from the losses of models in both units.
+
+    At most half of the lowest loss, for text that is easier than English.
+    """
+    nats_per_bit = losses[0] / bits_per_byte[0]
+    return min(IRREDUCIBLE_BITS * nats_per_bit, 0.5 * min(losses))
+
+
+def fit(xs: Sequence[float], ys: Sequence[float], *, floor: float = 0.0) -> PowerLaw:
+    """Return the power law above `floor` through three points or more, by least squares of the logarithms."""
     check(len(set(xs)) >= 3, f"a law of two numbers needs at least 3 points, here are {len(set(xs))}")
-    log_xs, log_ys = np.log(xs), np.log(ys)
+    log_xs, log_ys = np.log(xs), np.log(np.asarray(ys) - floor)
     exponent, log_factor = np.polyfit(log_xs, log_ys, 1)
     left = log_ys - (log_factor + exponent * log_xs)
     return PowerLaw(
+        floor=floor,
         factor=math.exp(log_factor),
         exponent=float(exponent),
         deviation=math.sqrt(float((left**2).sum()) / (len(xs) - 2)),

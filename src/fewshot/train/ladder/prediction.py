@@ -6,7 +6,6 @@ In: a ladder. Out: prediction.json, and how it compares with what came.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +14,7 @@ from fewshot.base.config import from_plain, to_plain
 from fewshot.base.errors import BadFile, check
 from fewshot.base.files import read_json, read_text, sha256_file, write_json, write_text
 from fewshot.checkpoint.folder import RunFolder
-from fewshot.train.ladder.law import Expected, PowerLaw, fit
+from fewshot.train.ladder.law import Expected, PowerLaw, fit, floor_of
 from fewshot.train.ladder.series import Ladder, Measured, measure
 from fewshot.train.ladder.sizes import POINTS
 from fewshot.train.records.metrics import read_metrics
@@ -63,26 +62,26 @@ def predict(ladder: Ladder) -> Prediction:
     for run in smaller:
         check(run.is_complete, f"{ladder.folder / run.name} is not complete: fewshot resume {ladder.folder}")
     target = measure(largest.path)
-    of_size = fit([run.n_block_parameters for run in smaller], [run.losses[-1] for run in smaller])
+    sizes, losses = [run.n_block_parameters for run in smaller], [run.losses[-1] for run in smaller]
+    floor = floor_of(losses, [run.bits_per_byte for run in smaller])
+    of_size = fit(sizes, losses, floor=floor)
     shares = tuple(point / POINTS for point in range(1, POINTS + 1))
     prediction = Prediction(
         run=target.name,
         written=datetime.now(UTC).isoformat(timespec="seconds"),
         measured=tuple(smaller),
         of_size=of_size,
-        of_compute=fit([run.compute(run.n_tokens) for run in smaller], [run.losses[-1] for run in smaller]),
+        of_compute=fit([run.compute(run.n_tokens) for run in smaller], losses, floor=floor),
         loss=of_size.expected(target.n_block_parameters),
         shares=shares,
-        curve=tuple(_at(share, smaller).expected(target.n_block_parameters) for share in shares),
+        curve=tuple(
+            fit(sizes, [run.loss_at(share) for run in smaller], floor=floor).expected(target.n_block_parameters)
+            for share in shares
+        ),
     )
     write_json(ladder.prediction, to_plain(prediction))
     _write_hash(ladder.prediction)
     return prediction
-
-
-def _at(share: float, runs: Sequence[Measured]) -> PowerLaw:
-    """Return the law of the losses that runs have after that share of their tokens."""
-    return fit([run.n_block_parameters for run in runs], [run.loss_at(share) for run in runs])
 
 
 def _hash_of(path: Path) -> Path:

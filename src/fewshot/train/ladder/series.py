@@ -47,6 +47,7 @@ class Measured:
     warmup_tokens: int
     tokens: tuple[int, ...]  # seen at each validation
     losses: tuple[float, ...]  # on validation text, in nats a token
+    bits_per_byte: float  # the last of them, in another unit; 0 if there is none
     seconds: float  # of training so far
     is_complete: bool  # and validated after its last step
 
@@ -151,13 +152,14 @@ def _in_one_line(sizes: Sequence[RunConfig]) -> str:
 def measure(run: Path) -> Measured:
     """Return what a run of a ladder has reached."""
     config, rows = read_run_config(run), read_metrics(RunFolder(run).metrics)
-    validated = [row for row in rows if row["val_loss"] is not None]
+    validated = [row for row in rows if row.get("val_loss") is not None]
     return Measured(
         name=run.name,
         n_parameters=n_parameters(config.model),
         n_block_parameters=n_block_parameters(config.model),
         tokens=tuple(row["tokens"] for row in validated),
         losses=tuple(row["val_loss"] for row in validated),
+        bits_per_byte=validated[-1]["val_bits_per_byte"] if validated else 0.0,
         seconds=rows[-1]["seconds"] if rows else 0.0,
         warmup_tokens=config.schedule.warmup_tokens,
         n_tokens=rows[-1]["tokens"] if rows and rows[-1]["step"] == rows[-1]["n_steps"] else config.schedule.n_tokens,
