@@ -82,7 +82,13 @@ def settings(case: Case, text: Path) -> dict[str, Any]:
             "decay": "linear",
         },
         "optimizer": optimizer,
-        "loop": {"seed": case.seed, "precision": "bfloat16", "compile": "always", "validate_every": case.n_steps // 10},
+        "loop": {
+            "seed": case.seed,
+            "precision": "bfloat16",
+            "compile": "always",
+            "validate_every": case.n_steps // 4,
+            "validate_rows": 512,
+        },
     }
 
 
@@ -148,7 +154,7 @@ def main() -> None:
     parser.add_argument("--text", type=Path, required=True)
     parser.add_argument("--nanochat", type=Path, required=True, help="a checkout of nanochat")
     parser.add_argument("--work", type=Path, required=True, help="where the runs are kept")
-    parser.add_argument("--n_steps", type=int, default=600)
+    parser.add_argument("--n_steps", type=int, default=400)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     fewer = round(0.7 * args.n_steps)

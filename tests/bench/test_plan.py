@@ -19,7 +19,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 @pytest.mark.slow
 @linux
-@pytest.mark.parametrize("recompute", ["none", "full"])
+@pytest.mark.parametrize("recompute", ["none", "selective", "full"])
 def test_one_process_takes_what_was_planned(recompute: str) -> None:
     ratios = compare("wide", "alone", recompute)["ratios"]
     assert ratios["peak"] == pytest.approx(1, abs=ALLOWED["peak"])

@@ -67,7 +67,7 @@ def test_a_reader_of_messages_who_goes_away_does_not_end_the_training(tmp_path: 
     ("command", "way_out"),
     [
         ("train", "lower --loop.micro_rows"),
-        ("resume", "--loop.recompute true"),
+        ("resume", "--loop.recompute full"),
         ("generate", "free some, or lower the amount of work done at once"),
     ],
 )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -157,13 +158,17 @@ def test_recomputation_changes_no_bit_of_the_gradients_dropout_included(config: 
     model, tokens = make(config).train(), torch.randint(17, (4, 13))
     torch.nn.init.normal_(model.output_weight, std=0.3)  # a fresh sparse transformer's is 0: no gradient would pass
     expected = loss_and_gradients(model, tokens)
-    calls = []
-    model.h[1].register_forward_pre_hook(lambda module, given: calls.append(given[0].shape))
-    model.recompute = True
-    found = loss_and_gradients(model, tokens)
-    assert len(calls) == 2  # in the forward and in the backward pass
-    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
-    assert all(gradient.any() for gradient in found[1:])
+    calls: Counter[str] = Counter()
+    for name, part in (("block", model.h[1]), ("attention", model.h[1].attn), ("feed-forward", model.h[1].mlp)):
+        part.register_forward_pre_hook(lambda module, given, name=name: calls.update([name]))
+    for what, blocks, attentions in (("full", 2, 2), ("selective", 1, 1)):
+        calls.clear()
+        model.set_recompute(what)
+        found = loss_and_gradients(model, tokens)
+        # in the forward pass, and in the backward pass what is computed again
+        assert calls == {"block": blocks, "attention": attentions, "feed-forward": 2}
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+        assert all(gradient.any() for gradient in found[1:])
 
 
 def kept_bytes(model: GPT, tokens: torch.Tensor) -> int:
@@ -187,7 +192,8 @@ def test_recomputation_keeps_one_input_a_block() -> None:
     shallow, deep = (GPT(GPTConfig(**shape, n_layers=n_layers)) for n_layers in (2, 12))
     tokens = torch.randint(17, (3, 128))
     whole = kept_bytes(deep, tokens)
-    shallow.recompute = deep.recompute = True
+    for model in (shallow, deep):
+        model.set_recompute("full")
     assert kept_bytes(deep, tokens) - kept_bytes(shallow, tokens) == 10 * 3 * 128 * 64 * 4  # layers, rows, T, D, bytes
     assert kept_bytes(deep, tokens) < whole / 10
 
@@ -195,7 +201,7 @@ def test_recomputation_keeps_one_input_a_block() -> None:
 def test_recomputation_leaves_reading_with_a_cache_alone() -> None:
     model, tokens = make(), torch.randint(17, (2, 12))
     expected = model(tokens)
-    model.recompute = True
+    model.set_recompute("full")
     cache = model.new_cache(2)
     torch.testing.assert_close(torch.cat([model(tokens[:, :5], cache), model(tokens[:, 5:], cache)], dim=1), expected)
 

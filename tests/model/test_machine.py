@@ -86,11 +86,12 @@ def test_compiled_blocks_equal_eager_ones_and_keep_the_names_of_the_weights() ->
 
 
 @pytest.mark.skipif(compiler_problem("cpu") is not None, reason=str(compiler_problem("cpu")))
-def test_compiled_blocks_can_be_recomputed() -> None:
+@pytest.mark.parametrize("recompute", ["selective", "full"])
+def test_compiled_blocks_can_be_recomputed(recompute: str) -> None:
     model, tokens = make(2, "banded(4)", dropout=0.3), torch.randint(17, (2, 11))
     compile_blocks(model)
     torch.manual_seed(9)
     expected = loss_and_gradients(model, tokens)
-    model.recompute = True
+    model.set_recompute(recompute)
     torch.manual_seed(9)
     assert all(torch.equal(a, b) for a, b in zip(loss_and_gradients(model, tokens), expected, strict=True))

@@ -53,8 +53,8 @@ def test_a_precision_that_is_named_is_the_only_one(wanted: str, monkeypatch: pyt
 
 def test_as_many_rows_as_fit_in_a_quarter_of_the_free_memory_go_through_at_once() -> None:
     config = GPTConfig(n_layers=2, d_model=16, n_heads=2, n_ctx=32, n_vocab=66)
-    for recompute in (False, True):
+    for recompute in ("none", "selective", "full"):
         row = activation_bytes(config, recompute=recompute)
         for free, rows in ((4 * 7 * row, 7), (4 * 8 * row - 1, 7), (0, 1), (-5 * row, 1), (4 * row, 1)):
             assert fitting_rows(config, free_bytes=free, recompute=recompute) == rows
-    assert activation_bytes(config, recompute=True) < activation_bytes(config)
+    assert activation_bytes(config, recompute="full") < activation_bytes(config)

@@ -121,7 +121,7 @@ def test_recomputation_changes_no_bit_and_may_be_switched_on_when_a_run_goes_on(
     wait_for_step(recomputed, 8, process)
     process.send_signal(signal.SIGINT)
     ended(process)
-    assert ended(fewshot("resume", str(recomputed), "--loop.recompute", "true")) == 0
+    assert ended(fewshot("resume", str(recomputed), "--loop.recompute", "full")) == 0
     same_weights_and_moments(whole, recomputed)
 
 

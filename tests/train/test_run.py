@@ -29,7 +29,7 @@ from fewshot.kernels.interface import Requirements
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
 from fewshot.train.build import build
-from fewshot.train.run import resume, start
+from fewshot.train.run import read_run_config, resume, start
 
 
 def quiet(line: str) -> None:
@@ -361,3 +361,11 @@ def test_what_another_command_began_is_not_trained_over(tmp_path: Path, tiny: An
     RunFolder(tmp_path / "run").unfinished.touch()  # a conversion that was killed
     with pytest.raises(BadValue, match="holds a converted model"):
         list(start(tiny(), tmp_path / "run", say=quiet))
+
+
+@pytest.mark.parametrize(("old", "new"), [(True, "full"), (False, "none")])
+def test_an_older_run_says_true_or_false_of_recomputation(stopped: Path, old: bool, new: str) -> None:
+    plain = read_yaml(stopped / "config.yaml")
+    write_yaml(stopped / "config.yaml", {**plain, "loop": {**plain["loop"], "recompute": old}})
+    assert read_run_config(stopped).loop.recompute == new
+    assert [report.step for report in resume(stopped, say=quiet)] == [6, 7, 8, 9, 10]

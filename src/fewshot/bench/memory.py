@@ -84,7 +84,7 @@ def _warm_up(given: dict[str, Any]) -> None:
     share = {"n_heads": config.n_heads // tp, "d_head": config.head_width, "d_ff": config.ff_width // tp}
     config, how = dataclasses.replace(config, n_layers=1, **share), given["loop"]
     model = gpt.GPT(config)
-    model.recompute = how["recompute"]
+    model.set_recompute(how["recompute"])
     optimizers = Optimizers(model, OptimizerConfig())
     tokens = torch.randint(config.n_vocab, (how["micro_rows"], config.n_ctx))
     for _ in range(2):

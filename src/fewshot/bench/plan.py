@@ -20,7 +20,8 @@ from fewshot.base.rng import seed_of
 from fewshot.bench.memory import QUIET
 from fewshot.kernels.cross_entropy import is_native
 from fewshot.model.config import GPTConfig
-from fewshot.model.footprint.layout import Layout
+from fewshot.model.footprint.activations import RECOMPUTE
+from fewshot.model.footprint.layout import SIZES, Layout
 from fewshot.model.footprint.memory import Footprint, Work, stage_footprints
 
 # Small, and large enough that what Python and its libraries take beside the run does not count.
@@ -47,11 +48,11 @@ LAYOUTS = {
     "tp2": Layout(tp=2),
     "pp2": Layout(pp=2),
     "dp2": Layout(dp=2),
+    "cp2": Layout(cp=2),
     "tp2-fsdp2": Layout(tp=2, fsdp=2),
     "pp2-fsdp2": Layout(pp=2, fsdp=2),
 }
 USUAL = ("alone", "fsdp2", "tp2", "pp2")  # those that are compared if none is named
-RECOMPUTE = {"none": False, "full": True}
 TIMEOUT = 600  # seconds of one run
 ALLOWED = {"peak": 0.10, "kind": 0.15}  # how far a plan may be off
 
@@ -63,7 +64,8 @@ def measure(
     rows = []
     cells = list(itertools.product(shapes, layouts, recompute))
     for shape, layout, again in cells:  # before anything is measured
-        look_up("shape", shape, SHAPES), look_up("layout", layout, LAYOUTS), look_up("recompute", again, RECOMPUTE)
+        look_up("shape", shape, SHAPES), look_up("layout", layout, LAYOUTS)
+        look_up("recompute", again, dict.fromkeys(RECOMPUTE))
     for shape, layout, again in cells:
         row = compare(shape, layout, again)
         rows.append(row)
@@ -107,11 +109,11 @@ def comparison_rows(result: dict[str, Any]) -> tuple[list[str], list[tuple[str, 
 def compare(shape: str, layout: str, recompute: str) -> dict[str, Any]:
     """Return one run's bytes by kind on its fullest process, measured and planned, and the ratios."""
     (config, how), divided = look_up("shape", shape, SHAPES), look_up("layout", layout, LAYOUTS)
-    again = look_up("recompute", recompute, RECOMPUTE)
+    look_up("recompute", recompute, dict.fromkeys(RECOMPUTE))
     work = Work(
         micro_rows=how.micro_rows,
         n_micro=2,
-        recompute=again,
+        recompute=recompute,
         precision=how.precision,
         native_loss=is_native("cpu", getattr(torch, how.precision)),
     )
@@ -169,7 +171,7 @@ def _measured(config: GPTConfig, layout: Layout, work: Work) -> list[dict[str, i
             },
         }
         if layout != Layout():
-            given["parallel"] = {name: getattr(layout, name) for name in ("dp", "fsdp", "tp", "pp")}
+            given["parallel"] = {name: getattr(layout, name) for name in SIZES}
         words = ["-m", "fewshot.bench.memory", json.dumps(given), str(folder / "run"), str(folder / "measured")]
         if layout.n_processes > 1:
             count = str(layout.n_processes)

@@ -157,9 +157,9 @@ def _run_checked(words: list[str]) -> int:
 def _out_of_memory(words: list[str]) -> str:
     """Return the message for full memory, with what helps for this command."""
     if words[0] == "train":
-        return "out of memory: lower --loop.micro_rows, add --loop.recompute true, or take a smaller model"
+        return "out of memory: lower --loop.micro_rows, add --loop.recompute full, or take a smaller model"
     if words[0] == "resume":
-        return "out of memory: add --loop.recompute true, or free some memory; the last checkpoint is kept"
+        return "out of memory: add --loop.recompute full, or free some memory; the last checkpoint is kept"
     return "out of memory: free some, or lower the amount of work done at once (--help lists the options)"
 
 

@@ -124,7 +124,7 @@ def _print_run(plan: ClusterPlan) -> None:
     from fewshot.base.machine import in_bytes
     from fewshot.base.text import in_words
     from fewshot.cli.show import print_table
-    from fewshot.model.footprint.cluster import RULE
+    from fewshot.model.footprint.cluster import RULE, WORDS
     from fewshot.model.footprint.gpus import USABLE
 
     work, memory = plan.chosen.work, plan.chosen.memory
@@ -132,10 +132,7 @@ def _print_run(plan: ClusterPlan) -> None:
         f"{plan.name}, {plan.n_parameters:,} parameters, on {plan.n_gpus:,} x {plan.gpu} "
         f"({in_bytes(plan.memory_bytes)}, {plan.peak_flops / 1e12:,.0f} TFLOP/s in bfloat16)"
     )
-    print(
-        f"layout: {plan.chosen.layout.text}; {work.optimizer}, {work.precision}, "
-        f"{'blocks are recomputed' if work.recompute else 'no recomputation'}"
-    )
+    print(f"layout: {plan.chosen.layout.text}; {work.optimizer}, {work.precision}, {WORDS[work.recompute]}")
     print(f"options: {plan.chosen.options}")
     where = "" if plan.chosen.layout.pp == 1 else f", stage {memory.stage + 1}/{plan.chosen.layout.pp}"
     rows = [(name, in_bytes(n)) for name, n in memory.kinds.items()]

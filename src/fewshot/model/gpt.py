@@ -13,13 +13,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from fewshot.base.errors import BadValue, ContextTooLong
+from fewshot.base.errors import BadValue, ContextTooLong, look_up
 from fewshot.kernels import sdpa
 from fewshot.kernels.dropout import Dropout
 from fewshot.kernels.interface import Attend
 from fewshot.model.cache import Cache
 from fewshot.model.config import GPTConfig
 from fewshot.model.coordinates import table_sizes
+from fewshot.model.footprint.activations import RECOMPUTE
 from fewshot.model.init import initialise
 from fewshot.model.layers import TransformerBlock
 from fewshot.model.loss import mean_cross_entropy
@@ -42,8 +43,20 @@ class GPT(nn.Module):
         self.h = nn.ModuleList(TransformerBlock(config, schedule.for_layer(i), attend) for i in range(config.n_layers))
         self.ln_f = nn.LayerNorm(config.d_model) if config.block != "post-ln" else nn.Identity()
         self.lm_head = None if config.tied else nn.Linear(config.d_model, config.n_vocab, bias=False)
-        self.recompute = False  # blocks in the backward pass, instead of storing their activations; training may set it
+        self.recompute = "none"  # in the backward pass, instead of storing activations; set by `set_recompute`
+        self.first_position = 0  # of the inputs without a memory, where a process has a part of every row
         initialise(self, config, seed=seed)
+
+    def set_recompute(self, what: str) -> None:
+        """Compute "none", the "selective" half or the "full" of every block again in the backward pass.
+
+        Instead of storing what it computed; gradients stay the same. Selective is the feed-forward half: half of the
+        activations for a ninth more arithmetic, where all of them take a third more.
+        """
+        self.recompute = look_up("recompute", what, dict.fromkeys(RECOMPUTE, what))
+        for block in self.h:
+            if isinstance(block, TransformerBlock):
+                block.recompute_feed_forward = what == "selective"
 
     @property
     def output_weight(self) -> Float[Tensor, "V D"]:
@@ -54,7 +67,7 @@ class GPT(nn.Module):
         self,
         tokens: Int[Tensor, "B T"],
         memory: Memory | None = None,
-        documents: Int[Tensor, "B T"] | None = None,
+        documents: Int[Tensor, "B S"] | None = None,
         *,
         counts: Sequence[int] | None = None,
         dropout_keys: Int[Tensor, " B"] | None = None,
@@ -66,7 +79,7 @@ class GPT(nn.Module):
         self,
         embedded: Float[Tensor, "B T D"],
         memory: Memory | None = None,
-        documents: Int[Tensor, "B T"] | None = None,
+        documents: Int[Tensor, "B S"] | None = None,
         *,
         counts: Sequence[int] | None = None,
         dropout_keys: Int[Tensor, " B"] | None = None,
@@ -105,13 +118,13 @@ class GPT(nn.Module):
         x: Float[Tensor, "B T D"],
         by_layer: Sequence[LayerMemory | None] | None = None,
         *,
-        documents: Int[Tensor, "B T"] | None = None,
+        documents: Int[Tensor, "B S"] | None = None,
         dropout: Dropout | None = None,
     ) -> Float[Tensor, "B T D"]:
         """Return what the last block gives, before the last norm."""
         for i, (block, memory) in enumerate(zip(self.h, by_layer or [None] * len(self.h), strict=True)):
             of_block = None if dropout is None else dropout.at(i)
-            if self.recompute and memory is None and torch.is_grad_enabled():
+            if self.recompute == "full" and memory is None and torch.is_grad_enabled():
                 x = checkpoint(block, x, None, documents, of_block, use_reentrant=False, preserve_rng_state=False)
             else:
                 x = block(x, memory, documents, of_block)
@@ -126,7 +139,8 @@ class GPT(nn.Module):
 
     def _positions(self, n_positions: int, memory: Memory | None) -> Float[Tensor, "*B T D"]:
         """Return embeddings of the next positions, row by row where the rows of a memory differ."""
-        at = torch.arange(n_positions) if memory is None else memory.positions(n_positions)
+        first = self.first_position
+        at = torch.arange(first, first + n_positions) if memory is None else memory.positions(n_positions)
         return self.wpe(at.to(self.wpe.weight.device))
 
     def logits(self, hidden: Float[Tensor, "*N D"]) -> Float[Tensor, "*N V"]:
@@ -141,7 +155,7 @@ class GPT(nn.Module):
         self,
         tokens: Int[Tensor, "B T"],
         targets: Int[Tensor, "B T"],
-        documents: Int[Tensor, "B T"] | None = None,
+        documents: Int[Tensor, "B S"] | None = None,
         *,
         n_tokens: int | None = None,
         dropout_keys: Int[Tensor, " B"] | None = None,

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from fewshot.kernels.dropout import Dropout
 from fewshot.kernels.gelu import gelu, sigmoid_gelu
@@ -87,6 +89,7 @@ class TransformerBlock(nn.Module):
         self.attn = Attention(config, pattern, attend)
         self.ln_2 = nn.LayerNorm(config.d_model)
         self.mlp = FeedForward(config)
+        self.recompute_feed_forward = False  # in the backward pass
 
     def forward(
         self,
@@ -98,9 +101,17 @@ class TransformerBlock(nn.Module):
         """Return the block's output; `dropout` is given in training alone, if there is any."""
         if self.norm_first:
             x = x + _dropped(self.attn(self.ln_1(x), memory, documents, dropout), dropout, 1)
-            return x + _dropped(self.mlp(self.ln_2(x)), dropout, 2)
+            return x + _dropped(self._feed_forward(x, memory), dropout, 2)
         x = self.ln_1(x + _dropped(self.attn(x, memory, documents, dropout), dropout, 1))
-        return self.ln_2(x + _dropped(self.mlp(x), dropout, 2))
+        return self.ln_2(x + _dropped(self._feed_forward(x, memory), dropout, 2))
+
+    def _feed_forward(self, x: Float[Tensor, "B T D"], memory: LayerMemory | None) -> Float[Tensor, "B T D"]:
+        if self.recompute_feed_forward and memory is None and torch.is_grad_enabled():
+            return checkpoint(self._after_attention, x, use_reentrant=False, preserve_rng_state=False)
+        return self._after_attention(x)
+
+    def _after_attention(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+        return self.mlp(self.ln_2(x) if self.norm_first else x)
 
 
 def _dropped(x: Float[Tensor, "B T D"], dropout: Dropout | None, place: int) -> Float[Tensor, "B T D"]:

@@ -66,7 +66,7 @@ def make_plan(name: str, config: GPTConfig, *, n_tokens: int = PAPER_TOKENS) -> 
         table_d1_pf_days=rounded / FLOPS_PER_PF_DAY,
         training_state_bytes=16 * total,
         activation_bytes=activation_bytes(config),
-        recomputed_bytes=activation_bytes(config, recompute=True),
+        recomputed_bytes=activation_bytes(config, recompute="full"),
         inference_weight_bytes=2 * total,
         cache_bytes=cache_bytes(config),
     )

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.distributed.fsdp import FSDPModule
 
-from fewshot.base.errors import BadValue, KernelUnsupported
+from fewshot.base.errors import BadValue, KernelUnsupported, check
 from fewshot.checkpoint.load import open_training
 from fewshot.checkpoint.manifest import WEIGHTS, Checkpoint
 from fewshot.checkpoint.reader import PieceReader
@@ -23,15 +23,17 @@ from fewshot.dataset.pack import Packed
 from fewshot.dataset.prepare import Say, Tokens, training_mixture, validation_rows
 from fewshot.kernels.choose import Choices, choose_for
 from fewshot.kernels.compiler import compiler_problem
+from fewshot.model.footprint.layout import why_not
 from fewshot.model.gpt import GPT
 from fewshot.model.machine import compile_blocks, machine_device, requirements_of
 from fewshot.train.fastest import Choice, fastest
 from fewshot.train.optim import Optimizers
+from fewshot.train.parallel.context import over_positions, share_positions
 from fewshot.train.parallel.exact import reduce_in_order
-from fewshot.train.parallel.heads import check_heads, share_heads
+from fewshot.train.parallel.heads import share_heads
 from fewshot.train.parallel.mesh import Layout, joined
 from fewshot.train.parallel.sharded import shard
-from fewshot.train.parallel.stages import Pipeline, Stage, check_stages, keep_stage
+from fewshot.train.parallel.stages import Pipeline, Stage, keep_stage
 from fewshot.train.precision import Precision, possible_precisions
 from fewshot.train.resolving.resolve import RunConfig
 
@@ -85,8 +87,8 @@ def decide(config: RunConfig, *, say: Say) -> RunConfig:
 
 def check_layout(config: RunConfig, layout: Layout) -> None:
     """Raise `BadValue` if the model cannot be cut as the layout asks."""
-    check_heads(config.model, layout.tp)
-    check_stages(config.model, layout.pp)
+    problem = why_not(layout, config.model)
+    check(problem is None, problem or "")
 
 
 def build(
@@ -101,8 +103,10 @@ def build(
     validation = validation_rows(tokens, n_ctx=shape.n_ctx, say=say)
     precision = possible_precisions(loop.precision, device)[0]
     layout = joined(layout or Layout(), device)
-    model = GPT(shape, attend=_choose_kernels(config, device, precision.dtype).attend, seed=loop.seed)
-    model.recompute = loop.recompute
+    attend = over_positions(_choose_kernels(config, device, precision.dtype).attend, layout)
+    model = GPT(shape, attend=attend, seed=loop.seed)
+    model.set_recompute(loop.recompute)
+    share_positions(model, layout)
     keep_stage(model, layout)
     share_heads(model, layout)
     model.to(torch.device(device))
@@ -145,9 +149,10 @@ def _choose_kernels(config: RunConfig, device: str, dtype: torch.dtype) -> Choic
         raise KernelUnsupported(f"{error} (--loop.kernel auto; what follows may differ in its last bits)") from None
 
 
-def _device_line(device: str, chosen: Choice, *, recompute: bool) -> str:
+def _device_line(device: str, chosen: Choice, *, recompute: str) -> str:
     """Return a line about the device, the precision and the compiler."""
     parts = [f"device: {device}", f"matrix products in {chosen.precision.name} ({chosen.precision.reason})"]
     parts.append(f"{'compiled' if chosen.compiled else 'not compiled'} ({chosen.reason})")
-    parts += ["activations recomputed in the backward pass"] if recompute else []
+    what = {"selective": "the feed-forward halves of blocks are", "full": "blocks are"}
+    parts += [f"{what[recompute]} computed again in the backward pass"] if recompute in what else []
     return "; ".join(parts)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from fewshot.base.errors import check, check_counts
+from fewshot.model.footprint.activations import RECOMPUTE
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 DECAYS = ("cosine", "linear")
@@ -78,11 +79,12 @@ class ParallelConfig:
     fsdp: int | None = None  # processes that share the weights and have other rows; None: all that are left
     tp: int = 1  # processes that share the heads and the feed-forward units of every block
     pp: int = 1  # stages of consecutive blocks
+    cp: int = 1  # processes that share the positions of every row, for long rows
     # add gradients in one order whatever the number of processes: the same bits on 1, 2, 4 ... (dp and fsdp alone)
     exact: bool = False
 
     def __post_init__(self) -> None:
-        check_counts(self, "dp", "tp", "pp")
+        check_counts(self, "dp", "tp", "pp", "cp")
         check(self.fsdp is None or self.fsdp >= 1, f"fsdp is {self.fsdp}, must be at least 1")
 
 
@@ -98,8 +100,9 @@ class LoopConfig:
     compile: str = "auto"  # whether the blocks are compiled: "auto", "always" or "never"
     # the attention kernel: "auto", a name from KERNELS in kernels/choose.py, or one name per pattern
     kernel: str | dict[str, str] = "auto"
-    # run the blocks again in the backward pass: less memory, a third more arithmetic, the same gradients
-    recompute: bool = False
+    # what the backward pass computes again instead of having it stored, with the same gradients: "none", "selective"
+    # (the feed-forward half of every block: half of the activations, a ninth more arithmetic) or "full" (a third more)
+    recompute: str = "none"
     # hide other documents in the same row from a position; GPT-3 does not hide them
     document_masking: bool = False
     # a batch whose loss is above so many times the mean of the last 128, and 6 standard deviations above it, is not
@@ -123,4 +126,5 @@ class LoopConfig:
             self.spike_factor is None or self.spike_factor > 1,
             f"spike_factor is {self.spike_factor}, must be above 1, or null",
         )
+        check(self.recompute in RECOMPUTE, f"recompute is {self.recompute!r}, allowed: {', '.join(RECOMPUTE)}")
         check(self.micro_rows is None or self.micro_rows >= 1, f"micro_rows is {self.micro_rows}, must be at least 1")

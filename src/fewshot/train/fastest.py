@@ -102,7 +102,7 @@ def _seconds_a_token(
         return _time(config, n_rows, precision, kernels, compiled=compiled)
 
     times = stored_times("training", [where, what], ["block", "loss"], measure)
-    again = 4 / 3 if loop.recompute else 1.0
+    again = {"none": 1.0, "selective": 10 / 9, "full": 4 / 3}[loop.recompute]
     return (config.n_layers * again * times["block"] + times["loss"]) / (n_rows * config.n_ctx)
 
 

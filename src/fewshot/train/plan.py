@@ -109,7 +109,7 @@ def check_memory(plan: RunPlan, free_bytes: int) -> None:
     """Raise BadValue if the run does not fit in memory, with what takes most of it and the way out."""
     ways_out = {
         plan.state_bytes: "take a smaller model (--preset, or lower model.n_layers, d_model, n_vocab)",
-        plan.pass_bytes: "lower --loop.micro_rows or --model.n_ctx, or give --loop.recompute true",
+        plan.pass_bytes: "lower --loop.micro_rows or --model.n_ctx, or give --loop.recompute full",
         plan.batch_bytes: "lower --schedule.batch_tokens",
     }
     what = (

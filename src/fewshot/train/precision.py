@@ -43,6 +43,6 @@ def possible_precisions(wanted: str, device: str) -> list[Precision]:
     return [Precision(dtype=dtype, reason="the processor has it") for dtype in (torch.float32, torch.bfloat16)]
 
 
-def fitting_rows(config: GPTConfig, *, free_bytes: int, recompute: bool) -> int:
+def fitting_rows(config: GPTConfig, *, free_bytes: int, recompute: str) -> int:
     """Return how many rows have activations that fit in a quarter of the free memory; at least 1."""
     return max(1, free_bytes // 4 // activation_bytes(config, recompute=recompute))

@@ -38,6 +38,7 @@ MAY_CHANGE = (
     "loop.recompute",
     "loop.spike_factor",
     "loop.validate_every",
+    "parallel.cp",
     "parallel.dp",
     "parallel.fsdp",
     "parallel.pp",
@@ -141,10 +142,10 @@ def _decided_again(stored: RunConfig, config: RunConfig, run: RunFolder, say: Sa
 
 def _layout_here(stored: ParallelConfig, say: Say) -> ParallelConfig:
     """Return the layout that a run had, or, where the processes are not as many, one that spreads it over all."""
-    n, sizes = n_ranks(), [stored.dp, stored.fsdp or 1, stored.tp, stored.pp]
+    n, sizes = n_ranks(), [stored.dp, stored.fsdp or 1, stored.tp, stored.pp, stored.cp]
     if math.prod(sizes) == n or (stored.fsdp is None and n % math.prod(sizes) == 0):
         return stored
-    say(f"parallel: fsdp over {n} processes; the run had {math.prod(sizes)} (--parallel.fsdp, tp, pp)")
+    say(f"parallel: fsdp over {n} processes; the run had {math.prod(sizes)} (--parallel.fsdp, tp, pp, cp)")
     return ParallelConfig(exact=stored.exact)
 
 
@@ -174,7 +175,10 @@ def _check_text(data: DataConfig, run: Path) -> None:
 
 
 def _run_config(plain: Mapping[str, Any], run: RunFolder) -> RunConfig:
-    """Return a configuration that was read from the run's file."""
+    """Return a configuration that was read from the run's file; older ones have true or false for `recompute`."""
+    loop = section(plain, "loop")
+    if isinstance(loop.get("recompute"), bool):
+        plain = lay_over(plain, {"loop": {"recompute": "full" if loop["recompute"] else "none"}})
     return from_plain(RunConfig, plain, where=str(run.config))
 
 

@@ -17,6 +17,7 @@ from fewshot.base.rng import seed_of
 from fewshot.dataset.loader import Batch, load_batch
 from fewshot.model.gpt import GPT
 from fewshot.train.build import Setup
+from fewshot.train.parallel.context import own_positions
 from fewshot.train.parallel.exact import add_up_in_order, squares_by_row
 from fewshot.train.parallel.sharded import add_up, micro_batches_of
 from fewshot.train.parallel.stages import add_tied_gradients
@@ -96,12 +97,12 @@ def losses_of(
     Every process calls it with equally many numbers. A model in evaluation mode computes in float32. `after_each` may
     look at the gradients after each batch, where they come one after the other.
     """
-    model, seed = setup.model, setup.config.loop.seed
+    model, seed, layout = setup.model, setup.config.loop.seed, setup.layout
     device = next(model.parameters()).device.type
 
     def loss_of_batch(number: int) -> Tensor:
         with setup.precision.autocast(device, enabled=model.training):
-            return loss_of(model, batch_of(number), n_tokens=n_tokens, seed=seed)
+            return loss_of(model, own_positions(batch_of(number), layout), n_tokens=n_tokens, seed=seed)
 
     if setup.pipeline is not None:
         batches = [batch_of(number) for number in mine]
@@ -113,8 +114,8 @@ def losses_of(
             return [loss_of_batch(number) for number in mine]
     # Of an outer autocast all micro-batches share the weights in its type, which stay until the step ends: not where
     # memory is to be saved, and not under FSDP, which gathers them anew for each.
-    with setup.precision.autocast(device, enabled=not setup.groups and not setup.config.loop.recompute):
-        if setup.layout.exact:
+    with setup.precision.autocast(device, enabled=not setup.groups and setup.config.loop.recompute == "none"):
+        if layout.exact:
             added = add_up_in_order(loss_of_batch, mine, setup.optimizers.parts)
         else:
             added = add_up(loss_of_batch, mine, setup.groups)

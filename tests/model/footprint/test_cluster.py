@@ -57,11 +57,11 @@ def test_what_cannot_fit_is_refused_with_the_reason(name: str) -> None:
 def test_options_of_training_become_wishes() -> None:
     given = {
         "parallel": {"tp": 8, "pp": "16"},
-        "loop": {"recompute": True, "micro_rows": 2},
+        "loop": {"recompute": "full", "micro_rows": 2},
         "optimizer": {"name": "muon"},
     }
     wishes = wishes_from(given, mfu=None, n_gpus=1024, gpu="h100", n_tokens=10**9, batch_tokens=10**6)
-    assert (wishes.tp, wishes.pp, wishes.recompute, wishes.micro_rows, wishes.optimizer) == (8, 16, True, 2, "muon")
+    assert (wishes.tp, wishes.pp, wishes.recompute, wishes.micro_rows, wishes.optimizer) == (8, 16, "full", 2, "muon")
 
 
 @pytest.mark.parametrize(
@@ -72,6 +72,7 @@ def test_options_of_training_become_wishes() -> None:
         {"parallel": 8},
         {"parallel": {"tp": 0}},
         {"loop": {"recompute": "half"}},
+        {"loop": {"recompute": True}},
     ],
 )
 def test_options_that_are_not_understood_are_refused(given: dict[str, object]) -> None:

@@ -83,6 +83,15 @@ def test_the_first_stage_of_a_pipeline_holds_the_most_passes() -> None:
     assert first.n_parameters < alone.n_parameters
 
 
+def test_positions_over_processes_divide_activations_but_for_the_keys_that_are_fetched() -> None:
+    whole, half = (footprint(CONFIG, Layout(cp=cp), Work()) for cp in (1, 2))
+    fetched = 2 * 2 * 24  # bytes a token and layer: keys and values in bfloat16
+    assert half.activations == (whole.activations + 6 * 32 * fetched) / 2
+    assert half.weights == whole.weights
+    recomputed = [footprint(CONFIG, Layout(cp=cp), Work(recompute="full")).activations for cp in (1, 2)]
+    assert recomputed[1] == recomputed[0] / 2
+
+
 def test_products_in_bfloat16_copy_the_weights() -> None:
     narrow, wide = (footprint(CONFIG, Layout(), Work(precision=name)) for name in ("bfloat16", "float32"))
     assert wide.copies == 0
@@ -91,12 +100,14 @@ def test_products_in_bfloat16_copy_the_weights() -> None:
 
 def test_recomputation_has_the_copies_of_one_block_in_its_backward_pass_and_of_all_before_the_loss() -> None:
     deep = dataclasses.replace(CONFIG, n_layers=1, d_ff=24000)  # the backward pass is the fullest moment
-    kept, again = (footprint(deep, Layout(), Work(recompute=value)) for value in (False, True))
+    kept, again = (footprint(deep, Layout(), Work(recompute=value)) for value in ("none", "full"))
     assert again.copies == kept.copies == 2 * (24 * 24 * 4 + 2 * 24 * 24000)
     two, recomputed = (
-        footprint(dataclasses.replace(deep, n_layers=2), Layout(), Work(recompute=value)) for value in (False, True)
+        footprint(dataclasses.replace(deep, n_layers=2), Layout(), Work(recompute=value)) for value in ("none", "full")
     )
     assert (two.copies, recomputed.copies) == (2 * kept.copies, kept.copies)
+    half = footprint(dataclasses.replace(deep, n_layers=2), Layout(), Work(recompute="selective"))
+    assert half.copies == 2 * (2 * 24 * 24 * 4 + 2 * 24 * 24000)  # attention of both blocks, the rest of one
     assert recomputed.before_loss == 4 * 32 * 24 * (2 + 2) + 2 * kept.copies
 
 

@@ -76,6 +76,12 @@ def write_text(path: Path, *, n_documents: int = 18) -> Path:
 KINDS: dict[str, Sections] = {
     "tied": {"model": {"tied": True}},
     "untied": {"model": {"tied": False}, "optimizer": {"name": "normuon"}, "loop": {"document_masking": True}},
+    "context": {"model": {"dropout": 0.0}},
+    "context-untied": {
+        "model": {"dropout": 0.0, "tied": False, "pattern": "alternate(strided(5), banded(9), dense)"},
+        "optimizer": {"name": "normuon"},
+        "loop": {"document_masking": True, "recompute": "selective"},
+    },
     "exact": {"parallel": {"exact": True}, "loop": {"micro_rows": 2}},
     "exact-muon": {
         "model": {"tied": False},
@@ -84,9 +90,14 @@ KINDS: dict[str, Sections] = {
         "loop": {"micro_rows": 2},
     },
 }
-# The kinds that are trained for 50 steps in every layout, and resumed in every other.
+# The kinds that are trained for 50 steps in every layout; where positions are shared, those without dropout.
+WITHOUT_DROPOUT = "_no_dropout"
 MATRIX: dict[str, Sections] = {
-    f"{optimizer}_{'tied' if tied else 'untied'}": {"model": {"tied": tied}, "optimizer": {"name": optimizer}}
+    f"{optimizer}_{'tied' if tied else 'untied'}{end}": {
+        "model": {"tied": tied, "dropout": 0.0 if end else 0.1},
+        "optimizer": {"name": optimizer},
+    }
+    for end in ("", WITHOUT_DROPOUT)
     for optimizer in ("adamw", "normuon")
     for tied in (True, False)
 }
@@ -107,9 +118,20 @@ LAYOUTS: dict[str, Layout] = {
     "tp2fsdp2": (4, {"tp": 2, "fsdp": 2}),
     "pp2fsdp2": (4, {"pp": 2, "fsdp": 2}),
     "pp2tp2": (4, {"pp": 2, "tp": 2}),
+    "cp2": (2, {"cp": 2}),
+    "cp4": (4, {"cp": 4}),
+    "cp2fsdp2": (4, {"cp": 2, "fsdp": 2}),
+    "cp2tp2": (4, {"cp": 2, "tp": 2}),
 }
+MATRIX_RUNS = [
+    f"{kind}-{layout}"
+    for layout in LAYOUTS
+    for kind in MATRIX
+    if layout == "1" or kind.endswith(WITHOUT_DROPOUT) == ("cp" in layout)
+]
 OTHERWISE: dict[str, Sections] = {  # what some runs do in a way of their own, which must not matter
-    "untied-fsdp4": {"loop": {"recompute": True}},
+    "untied-fsdp4": {"loop": {"recompute": "full"}},
+    "untied-tp2": {"loop": {"recompute": "selective"}},
     "tied-pp2": {"loop": {"micro_rows": 8}},  # fewer micro-batches than stages
 }
 
@@ -135,8 +157,8 @@ class Runs:
 
     def _case(self, name: str, n_steps: int) -> dict[str, Any]:
         start, _, layout = name.rpartition(">" if ">" in name else "-")
-        parallel = {"dp": 1, "fsdp": 1, "tp": 1, "pp": 1, **LAYOUTS[layout][1]}
-        case: dict[str, Any] = {"run": str(self.path(name)), "count": layout in ("fsdp2", "tp2", "pp2", "dp2")}
+        parallel = {"dp": 1, "fsdp": 1, "tp": 1, "pp": 1, "cp": 1, **LAYOUTS[layout][1]}
+        case: dict[str, Any] = {"run": str(self.path(name)), "count": layout in ("fsdp2", "tp2", "pp2", "dp2", "cp2")}
         if ">" not in name:
             how = {**KINDS, **MATRIX}[start]
             given = config_of(self.folder / "text.jsonl", n_steps=n_steps, saved_every=self.saved_every, **how)
@@ -190,14 +212,16 @@ def alone(lock: Path) -> Iterator[None]:
 
 # In the order in which they are trained; each line on one number of processes.
 TRAINED = [
-    ["tied-1", "untied-1", "exact-1", "exact-muon-1"],
+    ["tied-1", "untied-1", "context-1", "context-untied-1", "exact-1", "exact-muon-1"],
     [
         *("tied-fsdp4", "tied-dp2fsdp2", "tied-tp2fsdp2", "tied-pp2fsdp2", "untied-fsdp4", "untied-pp2tp2"),
+        *("context-cp4", "context-cp2tp2", "context-untied-cp2fsdp2"),
         *("exact-fsdp4", "exact-muon-fsdp4", "exact-muon-dp2fsdp2", "untied-1>fsdp4", "untied-1>tp2fsdp2"),
     ],
     ["tied-fsdp4>1", "untied-pp2tp2>1", "exact-fsdp4>1", "exact-muon-fsdp4>1"],
     [
         *("tied-fsdp2", "tied-tp2", "tied-pp2", "untied-dp2", "untied-tp2", "untied-pp2"),
+        *("context-cp2", "context-untied-cp2", "context-cp4>cp2"),
         *("exact-fsdp2", "exact-muon-fsdp2", "exact-fsdp4>1>fsdp2", "exact-muon-fsdp4>1>fsdp2"),
         *("tied-tp2fsdp2>pp2", "untied-fsdp4>pp2", "untied-1>tp2fsdp2>pp2"),
     ],

@@ -7,10 +7,9 @@ import torch
 import torch.distributed as dist
 from layout_runs import BLOCKS, MICRO_BATCHES, Runs, check_agrees
 
-from fewshot.base.errors import BadValue
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
-from fewshot.train.parallel.heads import check_heads, share_heads
+from fewshot.train.parallel.heads import share_heads
 from fewshot.train.parallel.mesh import Layout
 
 SHAPE = {"n_layers": 2, "d_model": 16, "n_heads": 4, "n_ctx": 7, "n_vocab": 11, "d_ff": 36, "d_qk": 2}
@@ -51,28 +50,6 @@ def test_one_process_keeps_its_modules() -> None:
     modules = list(model.modules())
     share_heads(model, Layout(fsdp=4))
     assert list(model.modules()) == modules
-
-
-@pytest.mark.parametrize(
-    ("shape", "tp", "message"),
-    [
-        ({}, 3, r"parallel\.tp is 3, but model\.n_heads 4 is not a multiple of it: lower --parallel\.tp"),
-        ({"d_ff": 30}, 4, r"parallel\.tp is 4, but model\.d_ff 30 is not a multiple of it"),
-        (
-            {"pattern": "perhead(dense, banded(3))"},
-            4,
-            r"parallel\.tp is 4, which leaves 1 heads for the 2 kinds of perhead.*lower --parallel\.tp",
-        ),
-    ],
-)
-def test_heads_that_cannot_be_shared_out_are_refused(shape: dict[str, object], tp: int, message: str) -> None:
-    with pytest.raises(BadValue, match=message):
-        check_heads(GPTConfig(**{**SHAPE, **shape}), tp)
-
-
-def test_heads_that_can_be_shared_out_are_taken() -> None:
-    check_heads(GPTConfig(**{**SHAPE, "pattern": "perhead(dense, banded(3))"}), 2)
-    check_heads(GPTConfig(**SHAPE), 4)
 
 
 @pytest.mark.parametrize(("name", "n_exchanges"), [("tied-tp2", {}), ("untied-tp2", {"alltoall_base": 2})])

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import pytest
-from layout_runs import LAYOUTS, MATRIX, TRAINED, Runs, check_agrees
+from layout_runs import LAYOUTS, MATRIX_RUNS, TRAINED, Runs, check_agrees
 
 from fewshot.base.errors import BadValue
 from fewshot.train.config import ParallelConfig
 from fewshot.train.parallel.mesh import DIMENSIONS, Layout, joined, layout_of, shares
 
 LAYOUT = {"pp": 2, "dp": 3, "fsdp": 2, "tp": 2}
+CONTEXT = {"dp": 2, "cp": 3, "fsdp": 2, "tp": 2}
 
 
 def test_processes_stand_on_all_places_and_tensor_parallel_ones_are_neighbours() -> None:
     places = [Layout(**LAYOUT, rank=rank).place() for rank in range(24)]
     assert [tuple(place[name] for name in DIMENSIONS) for place in places] == sorted(
-        (p, d, f, t) for p in range(2) for d in range(3) for f in range(2) for t in range(2)
+        (p, d, 0, f, t) for p in range(2) for d in range(3) for f in range(2) for t in range(2)
     )
     assert (places[0] | {"tp": 1}) == places[1]
-    assert Layout(**LAYOUT, rank=5).place(23) == {"pp": 1, "dp": 2, "fsdp": 1, "tp": 1}
+    assert Layout(**LAYOUT, rank=5).place(23) == {"pp": 1, "dp": 2, "cp": 0, "fsdp": 1, "tp": 1}
 
 
 def test_the_loss_of_each_row_is_counted_by_one_process() -> None:
@@ -28,14 +29,28 @@ def test_the_loss_of_each_row_is_counted_by_one_process() -> None:
     assert layouts[0].n_data == 6
 
 
+def test_the_positions_of_a_row_are_shared_by_processes_with_equal_weights_and_the_same_rows() -> None:
+    layouts = [Layout(**CONTEXT, rank=rank) for rank in range(24)]
+    for layout in layouts:
+        place = layout.place()
+        others = [other for other in layouts if {**other.place(), "cp": 0} == {**place, "cp": 0}]
+        assert [other.place()["cp"] for other in others] == [0, 1, 2]
+        assert {other.rank - others[0].rank for other in others} == {0, 4, 8}
+        assert {other.data_rank for other in others} == {layout.data_rank}
+    assert layouts[0].n_data == 4
+    assert layouts[0].n_copies == 6
+    assert sum(layout.counts_loss for layout in layouts) == 12  # each of 4 shares of the rows, in 3 parts
+
+
 @pytest.mark.parametrize(
     ("given", "n", "expected"),
     [
-        ({}, 1, (1, 1, 1, 1)),
-        ({}, 4, (1, 1, 4, 1)),
-        ({"tp": 2}, 8, (1, 1, 4, 2)),
-        ({"pp": 2, "dp": 2}, 4, (2, 2, 1, 1)),
-        ({"fsdp": 2, "dp": 2, "exact": True}, 4, (1, 2, 2, 1)),
+        ({}, 1, (1, 1, 1, 1, 1)),
+        ({}, 4, (1, 1, 1, 4, 1)),
+        ({"tp": 2}, 8, (1, 1, 1, 4, 2)),
+        ({"pp": 2, "dp": 2}, 4, (2, 2, 1, 1, 1)),
+        ({"fsdp": 2, "dp": 2, "exact": True}, 4, (1, 2, 1, 2, 1)),
+        ({"cp": 2}, 4, (1, 1, 2, 2, 1)),
     ],
 )
 def test_fsdp_takes_the_processes_that_are_left(
@@ -56,6 +71,7 @@ def test_fsdp_takes_the_processes_that_are_left(
         ({"dp": 3}, 4, r"dp 3 x fsdp 1 .*is 3 processes, but 4 are running"),
         ({"tp": 2, "exact": True}, 2, r"parallel\.exact adds in one order for dp and fsdp alone.*this is .*tp 2"),
         ({"pp": 2, "exact": True}, 2, r"parallel\.exact .*this is .*pp 2"),
+        ({"cp": 2, "exact": True}, 2, r"parallel\.exact .*this is .*cp 2"),
         ({"exact": True}, 3, r"parallel\.exact .* for 1, 2, 4, 8 \.\.\. processes; this is dp 1 x fsdp 3"),
     ],
 )
@@ -97,7 +113,6 @@ def test_all_processes_tell_the_same_figures(name: str, runs: Runs) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "1"])
-@pytest.mark.parametrize("kind", MATRIX)
-def test_fifty_steps_in_any_layout_go_as_on_one_process(kind: str, layout: str, matrix: Runs) -> None:
-    check_agrees(matrix, f"{kind}-{layout}")
+@pytest.mark.parametrize("name", [name for name in MATRIX_RUNS if not name.endswith("-1")])
+def test_fifty_steps_in_any_layout_go_as_on_one_process(name: str, matrix: Runs) -> None:
+    check_agrees(matrix, name)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from fewshot.model.config import GPTConfig
 
 FLOAT32 = 4  # bytes
+# What the backward pass computes again: nothing, the feed-forward half of every block, or blocks whole.
+RECOMPUTE = ("none", "selective", "full")
 HASH = 3 * 8  # bytes a number while dropout draws: three of its 64-bit hash side by side
 
 
@@ -25,10 +27,14 @@ def block_bytes(config: GPTConfig, *, size: int = FLOAT32, tp: int = 1) -> int:
     scores = 3 * config.n_ctx if config.inner_dropout else 1  # attention weights, what is dropped of them, the rest
     attention = size * (config.d_model + 4 * heads * config.head_width + narrow) + FLOAT32 * heads * scores
     norms = FLOAT32 * (2 * config.d_model + 4)  # inputs, and a mean and a deviation each
-    # sigmoid(1.702 x) of a Sparse Transformer is a third side
+    return norms + attention + _feed_forward_bytes(config, size=size, tp=tp) + _dropped_bytes(config, size=size)
+
+
+def _feed_forward_bytes(config: GPTConfig, *, size: int, tp: int) -> int:
+    """Return the bytes a token of the feed-forward half's input and of the sides of its non-linearity."""
+    # sigmoid(1.702 x) of a Sparse Transformer is a third side (not where kernels/gelu.py computes it, on a CPU)
     sides = 3 if config.block == "sparse-transformer" else 2
-    feed_forward = size * (config.d_model + sides * (config.ff_width // tp))
-    return norms + attention + feed_forward + _dropped_bytes(config, size=size)
+    return size * (config.d_model + sides * (config.ff_width // tp))
 
 
 def _dropped_bytes(config: GPTConfig, *, size: int) -> int:
@@ -36,12 +42,23 @@ def _dropped_bytes(config: GPTConfig, *, size: int) -> int:
     return size * 2 * config.d_model if config.dropout else 0
 
 
-def held_bytes(config: GPTConfig, *, recompute: bool, size: int = FLOAT32, tp: int = 1) -> int:
-    """Return the bytes a token that a block holds from its forward to its backward pass; recomputed, its input."""
-    return FLOAT32 * config.d_model if recompute else block_bytes(config, size=size, tp=tp)
+def held_bytes(config: GPTConfig, *, recompute: str = "none", size: int = FLOAT32, tp: int = 1) -> int:
+    """Return the bytes a token that a block holds from its forward to its backward pass; recomputed, its input.
+
+    Recomputed selectively, it holds all but its feed-forward half, of which the input is the residual stream.
+    """
+    if recompute == "full":
+        return FLOAT32 * config.d_model
+    whole = block_bytes(config, size=size, tp=tp)
+    return whole - (_feed_forward_bytes(config, size=size, tp=tp) if recompute == "selective" else 0)
 
 
-def backward_bytes(config: GPTConfig, *, recompute: bool, size: int = FLOAT32, tp: int = 1) -> int:
+def gathered_bytes(config: GPTConfig, *, size: int = FLOAT32, tp: int = 1, cp: int = 1) -> int:
+    """Return the bytes a token of keys and values that came from other processes: the most, those of a dense layer."""
+    return size * 2 * (cp - 1) * (config.n_heads // tp) * config.head_width
+
+
+def backward_bytes(config: GPTConfig, *, recompute: str = "none", size: int = FLOAT32, tp: int = 1) -> int:
     """Return the bytes a token that the backward pass of one block takes beside what is held.
 
     That is what was recomputed, and the gradients on both sides of the feed-forward non-linearity where the outer side
@@ -58,7 +75,7 @@ def end_bytes(config: GPTConfig) -> int:
     return FLOAT32 * 2 * config.d_model
 
 
-def activation_bytes(config: GPTConfig, *, recompute: bool = False, size: int = FLOAT32) -> int:
+def activation_bytes(config: GPTConfig, *, recompute: str = "none", size: int = FLOAT32) -> int:
     """Return the bytes of one sequence of n_ctx tokens on one process, up to the loss.
 
     With recomputation one block as a whole is counted too, as the backward pass holds it.

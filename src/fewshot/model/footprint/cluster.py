@@ -18,13 +18,15 @@ from fewshot.base.config import cast
 from fewshot.base.errors import BadValue, check, look_up
 from fewshot.base.machine import in_bytes
 from fewshot.model.config import GPTConfig
+from fewshot.model.footprint.activations import RECOMPUTE
 from fewshot.model.footprint.gpus import GPUS, USABLE, Gpu
-from fewshot.model.footprint.layout import SIZES, Layout, layouts, why_not
+from fewshot.model.footprint.layout import SIZES, TRIED, Layout, layouts, why_not
 from fewshot.model.footprint.memory import OPTIMIZERS, PRODUCT_BYTES, Footprint, Work, checkpoint_bytes, footprint
 from fewshot.model.footprint.parameters import n_parameters
 
 # The order of layouts, of which the first is taken.
-RULE = "least tp, least pp, no recomputation, most free memory"
+RULE = "least tp, least pp, least recomputation, most free memory"
+WORDS = {"none": "no recomputation", "selective": "selective recomputation", "full": "recomputation of whole blocks"}
 MFU = 0.40  # an assumption: public trainers report .33 to .48 for large models on H100
 N_PROPOSED = 3  # layouts in an error, and other layouts in a table
 MAX_GPUS = 2**17  # of more, with many divisors, comparing all layouts takes long
@@ -40,8 +42,9 @@ class Wishes:
     fsdp: int | None = None
     tp: int | None = None
     pp: int | None = None
+    cp: int | None = None
     micro_rows: int = 1  # rows of one forward pass
-    recompute: bool | None = None  # None: only if nothing fits without
+    recompute: str | None = None  # None: the least that fits
     precision: str = "bfloat16"
     optimizer: str = "adamw"
     mfu: float = MFU
@@ -55,6 +58,7 @@ class Wishes:
         check(1 <= self.n_gpus <= MAX_GPUS, f"gpus is {self.n_gpus}, must be in 1..{MAX_GPUS}")
         for name, size in self.sizes.items():
             check(size >= 1, f"parallel.{name} is {size}, must be at least 1")
+        look_up("recompute", self.recompute or "none", dict.fromkeys(RECOMPUTE))
         check(self.micro_rows >= 1, f"loop.micro_rows is {self.micro_rows}, must be at least 1")
         check(0 < self.mfu <= 1, f"mfu is {self.mfu}, must be above 0 and at most 1")
         check(self.batch_tokens >= 1, f"schedule.batch_tokens is {self.batch_tokens}, must be at least 1")
@@ -100,7 +104,7 @@ class Choice:
     @property
     def options(self) -> str:
         """The options of a training run that make it."""
-        recompute = " --loop.recompute true" if self.work.recompute else ""
+        recompute = "" if self.work.recompute == "none" else f" --loop.recompute {self.work.recompute}"
         return f"{self.layout.options} --loop.micro_rows {self.work.micro_rows}{recompute}"
 
 
@@ -180,7 +184,7 @@ def _n_rows(config: GPTConfig, wishes: Wishes) -> int:
     return max(1, round(wishes.batch_tokens / config.n_ctx))
 
 
-def _work(config: GPTConfig, wishes: Wishes, layout: Layout, *, recompute: bool) -> Work:
+def _work(config: GPTConfig, wishes: Wishes, layout: Layout, *, recompute: str) -> Work:
     return Work(
         micro_rows=wishes.micro_rows,
         n_micro=math.ceil(_n_rows(config, wishes) / (layout.n_data * wishes.micro_rows)),
@@ -206,7 +210,7 @@ def _candidates(config: GPTConfig, wishes: Wishes) -> Iterator[Choice]:
     possible = [
         layout for layout in layouts(wishes.n_gpus, given=wishes.sizes) if _problem(config, wishes, layout) is None
     ]
-    for recompute in (False, True) if wishes.recompute is None else (wishes.recompute,):
+    for recompute in RECOMPUTE if wishes.recompute is None else (wishes.recompute,):
         for layout in possible:
             work = _work(config, wishes, layout, recompute=recompute)
             yield Choice(layout=layout, work=work, memory=footprint(config, layout, work))
@@ -214,10 +218,10 @@ def _candidates(config: GPTConfig, wishes: Wishes) -> Iterator[Choice]:
 
 def _fitting(config: GPTConfig, wishes: Wishes, gpu: Gpu) -> list[Choice]:
     """Return the layouts that fit, in the order of `RULE`; of several that differ in dp and fsdp alone the freest."""
-    best: dict[tuple[int, int, bool], Choice] = {}
+    best: dict[tuple[int, int, int], Choice] = {}
     for choice in _candidates(config, wishes):
         layout = choice.layout
-        key = (layout.tp, layout.pp, choice.work.recompute)
+        key = (layout.tp, layout.pp, RECOMPUTE.index(choice.work.recompute))
         if choice.memory.peak <= gpu.usable_bytes and (key not in best or choice.memory.peak < best[key].memory.peak):
             best[key] = choice
     return [best[key] for key in sorted(best)]
@@ -228,7 +232,7 @@ def _refusal(name: str, config: GPTConfig, wishes: Wishes, gpu: Gpu) -> str:
     given = wishes.sizes
     fixed = math.prod(given.values())
     said = " x ".join(f"{key} {size}" for key, size in given.items())
-    if wishes.n_gpus % fixed or (len(given) == len(SIZES) and fixed != wishes.n_gpus):
+    if wishes.n_gpus % fixed or (given.keys() >= {*TRIED} and fixed != wishes.n_gpus):
         mismatch = f"{said} takes {fixed:,} GPUs or a multiple, but --gpus is {wishes.n_gpus:,}"
         return mismatch + (_proposals(config, wishes, gpu) or "; change one of them")
     considered = list(_candidates(config, wishes))
@@ -242,7 +246,7 @@ def _refusal(name: str, config: GPTConfig, wishes: Wishes, gpu: Gpu) -> str:
     most = ", ".join(f"{kind} {in_bytes(n)}" for kind, n in kinds)
     return (
         f"{name} does not fit {wishes.n_gpus:,} x {wishes.gpu}: {least.layout.text} "
-        f"{'with' if least.work.recompute else 'without'} recomputation needs {in_bytes(least.memory.peak)} a GPU "
+        f"with {WORDS[least.work.recompute]} needs {in_bytes(least.memory.peak)} a GPU "
         f"({most}), {in_bytes(gpu.usable_bytes)} are usable"
         f"{_proposals(config, wishes, gpu) or _with_more_gpus(config, wishes, gpu)}"
     )

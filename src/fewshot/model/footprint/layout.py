@@ -1,7 +1,7 @@
-"""How a model is divided over processes. In: four numbers. Out: what each process has, or why that cannot be.
+"""How a model is divided over processes. In: five numbers. Out: what each process has, or why that cannot be.
 
 pp divides the layers, tp the heads and the feed-forward width, fsdp weights, gradients and optimizer state; dp divides
-nothing but the rows of a batch.
+nothing but the rows of a batch, cp the positions of every row.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from fewshot.model.config import GPTConfig
 
-SIZES = ("dp", "fsdp", "tp", "pp")  # in this order wherever a layout is written
+SIZES = ("dp", "fsdp", "tp", "pp", "cp")  # in this order wherever a layout is written
+TRIED = SIZES[:-1]  # by a plan that may choose; cp is for rows that are too long otherwise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,7 @@ class Layout:
     fsdp: int = 1  # processes among which weights, gradients and optimizer state are divided
     tp: int = 1  # processes among which heads and feed-forward width are divided
     pp: int = 1  # stages of a pipeline
+    cp: int = 1  # processes among which the positions of a row are divided
 
     @property
     def n_processes(self) -> int:
@@ -35,9 +37,14 @@ class Layout:
         return self.dp * self.fsdp
 
     @property
+    def n_copies(self) -> int:
+        """How many processes have the same share of the weights."""
+        return self.dp * self.cp
+
+    @property
     def text(self) -> str:
-        """The layout as "dp 1 x fsdp 64 x tp 8 x pp 2"."""
-        return " x ".join(f"{name} {getattr(self, name)}" for name in SIZES)
+        """The layout as "dp 1 x fsdp 64 x tp 8 x pp 2", and cp where it is not 1."""
+        return " x ".join(f"{name} {getattr(self, name)}" for name in SIZES if name in TRIED or self.cp > 1)
 
     @property
     def options(self) -> str:
@@ -48,7 +55,13 @@ class Layout:
 
 def why_not(layout: Layout, config: GPTConfig) -> str | None:
     """Return why a model cannot be divided so, or None if it can."""
-    return heads_problem(config, layout.tp) or stages_problem(config, layout.pp)
+    together = layout.cp > 1 and layout.pp > 1
+    return (
+        heads_problem(config, layout.tp)
+        or stages_problem(config, layout.pp)
+        or context_problem(config, layout.cp)
+        or ("parallel.cp and parallel.pp cannot be used together: leave one of them out" if together else None)
+    )
 
 
 def heads_problem(config: GPTConfig, tp: int) -> str | None:
@@ -74,6 +87,17 @@ def stages_problem(config: GPTConfig, pp: int) -> str | None:
     return None
 
 
+def context_problem(config: GPTConfig, cp: int) -> str | None:
+    """Return why the positions of a row cannot be shared out evenly over `cp` processes, or None if they can."""
+    if config.n_ctx % cp:
+        return f"parallel.cp is {cp}, but model.n_ctx {config.n_ctx} is not a multiple of it: lower --parallel.cp"
+    if cp > 1 and config.dropout:
+        return (
+            f"parallel.cp is {cp}, but model.dropout is {config.dropout}, drawn for whole rows: leave one of them out"
+        )
+    return None
+
+
 def stage_layers(n_layers: int, pp: int) -> list[int]:
     """Return how many layers each stage of a pipeline has: as even as can be, the later stages one more."""
     return [(n_layers + stage) // pp for stage in range(pp)]
@@ -86,11 +110,11 @@ def divisors(n: int) -> list[int]:
 
 
 def layouts(n_processes: int, *, given: dict[str, int]) -> Iterator[Layout]:
-    """Yield all layouts of so many processes that have the `given` sizes."""
+    """Yield all layouts of so many processes that have the `given` sizes; cp is 1 unless it is given."""
     fixed = math.prod(given.values())
     if n_processes % fixed:
         return
-    yield from _filled(n_processes // fixed, [name for name in SIZES if name not in given], given)
+    yield from _filled(n_processes // fixed, [name for name in TRIED if name not in given], given)
 
 
 def _filled(left: int, names: list[str], sizes: dict[str, int]) -> Iterator[Layout]:

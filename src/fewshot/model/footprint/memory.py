@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 from fewshot.model.config import GPTConfig
-from fewshot.model.footprint.activations import FLOAT32, backward_bytes, end_bytes, held_bytes
+from fewshot.model.footprint.activations import FLOAT32, backward_bytes, end_bytes, gathered_bytes, held_bytes
 from fewshot.model.footprint.layout import Layout, stage_layers
 from fewshot.model.footprint.parameters import Counts, block_counts, first_counts, last_counts
 
@@ -51,7 +51,7 @@ class Work:
 
     micro_rows: int = 1  # rows of one forward pass
     n_micro: int = 2  # forward passes of one step on one process
-    recompute: bool = False  # blocks, in the backward pass
+    recompute: str = "none"  # one of RECOMPUTE
     precision: str = "bfloat16"
     optimizer: str = "adamw"
     native_loss: bool = False  # gradients take the place of logits, without copies: kernels/cross_entropy.py
@@ -121,7 +121,7 @@ def stage_footprints(config: GPTConfig, layout: Layout, work: Work) -> list[Foot
 
 def _stage(config: GPTConfig, layout: Layout, work: Work, stage: int, n_layers: int) -> Footprint:
     """Return the bytes on a process of one stage."""
-    size, n_tokens = PRODUCT_BYTES[work.precision], work.micro_rows * config.n_ctx
+    size, n_tokens = PRODUCT_BYTES[work.precision], work.micro_rows * config.n_ctx // layout.cp
     first, last = stage == 0, stage == layout.pp - 1
     block = block_counts(config, tp=layout.tp)
     counts = block.times(n_layers)
@@ -129,6 +129,8 @@ def _stage(config: GPTConfig, layout: Layout, work: Work, stage: int, n_layers: 
     counts += last_counts(config, own_matrix=not (config.tied and first)) if last else Counts()
     share = _share(counts, layout.fsdp)
     held = held_bytes(config, recompute=work.recompute, size=size, tp=layout.tp)
+    if work.recompute != "full":
+        held += gathered_bytes(config, size=size, tp=layout.tp, cp=layout.cp)
     waiting = min(layout.pp - stage, work.n_micro)
     arrived = 0 if first else FLOAT32 * config.d_model  # what came from the stage before is already counted with it
     activations = n_tokens * (waiting * (n_layers * held - arrived) + (end_bytes(config) if last else 0))
@@ -161,7 +163,7 @@ def _moments_of_step(
     config: GPTConfig, layout: Layout, work: Work, counts: Counts, *, first: bool, last: bool
 ) -> list[_Moment]:
     """Return the moments of which one is the fullest: a block's backward pass and last, if any, the loss."""
-    size, n_tokens = PRODUCT_BYTES[work.precision], work.micro_rows * config.n_ctx
+    size, n_tokens = PRODUCT_BYTES[work.precision], work.micro_rows * config.n_ctx // layout.cp
     block = block_counts(config, tp=layout.tp)
     backward = n_tokens * backward_bytes(config, recompute=work.recompute, size=size, tp=layout.tp)
     # the gradient of a feed-forward matrix, in a narrower type there too before it is added
@@ -169,7 +171,10 @@ def _moments_of_step(
     passed_on = _passed_on(config, layout, work, first=first, last=last)
     narrow = size if size < FLOAT32 else 0
     copies = narrow * counts.matrices  # autocast keeps them until the forward pass ends, autograd until they are used
-    again = narrow * block.matrices if work.recompute and layout.pp == 1 else copies
+    # Of what is recomputed there are those of one block at a time.
+    anew = {"none": 0, "selective": 2 * config.d_model * (config.ff_width // layout.tp), "full": block.matrices}
+    n_others = 0 if layout.pp > 1 else counts.matrices // block.matrices - 1
+    again = copies - narrow * n_others * anew[work.recompute]
     tied_gradient = 0
     if last:
         backward -= n_tokens * end_bytes(config)
@@ -212,7 +217,7 @@ def _gathered(layout: Layout, counts: Counts, block: Counts, *, n_blocks: int) -
     What is outside the blocks stays gathered, of the blocks the last one and in the backward pass the next one too. A
     stage of a pipeline stays gathered from its first backward pass on, and a gradient is laid out to be added.
     """
-    if layout.n_data == 1:
+    if layout.n_data * layout.cp == 1:
         return 0
     if layout.pp > 1:
         return FLOAT32 * (counts.total + block.total)

@@ -14,9 +14,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fewshot.base.errors import check
 from fewshot.model.config import GPTConfig
-from fewshot.model.footprint.layout import heads_problem
 from fewshot.model.gpt import GPT
 from fewshot.model.layers import TransformerBlock
 from fewshot.train.parallel.mesh import Layout
@@ -73,12 +71,6 @@ class _ByColumns(nn.Linear):
         """Return the whole outputs, added in float32 at least."""
         partial = F.linear(input, self.weight)
         return _AddOutputs.apply(partial.to(self.bias.dtype), self.group) + self.bias
-
-
-def check_heads(config: GPTConfig, tp: int) -> None:
-    """Raise `BadValue` if heads or feed-forward units cannot be shared out evenly over `tp` processes."""
-    problem = heads_problem(config, tp)
-    check(problem is None, problem or "")
 
 
 def share_heads(model: GPT, layout: Layout) -> None:

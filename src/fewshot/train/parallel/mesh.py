@@ -1,14 +1,14 @@
 """Where this process stands among those that train one model. In: the sizes of a layout. Out: coordinates, groups.
 
-Processes are numbered along (pp, dp, fsdp, tp), tp fastest, so that those that exchange most are neighbours. One
-process has no mesh and pays for none.
+Processes are numbered along (pp, dp, cp, fsdp, tp), tp fastest, so that those that exchange most are neighbours. One
+process has no mesh and pays for none. In the mesh cp is a part of dp: both have copies of the same weights.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -21,7 +21,7 @@ from fewshot.base.errors import BadValue, check
 from fewshot.model.footprint.layout import Layout as Sizes
 from fewshot.train.config import ParallelConfig
 
-DIMENSIONS = ("pp", "dp", "fsdp", "tp")  # of the mesh, the fastest last
+DIMENSIONS = ("pp", "dp", "cp", "fsdp", "tp")  # the fastest last
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,6 +61,14 @@ class Layout(Sizes):
         return self.mesh[name].get_group()
 
     @cached_property
+    def context_group(self) -> dist.ProcessGroup:
+        """The group of the processes that share the positions of the same rows."""
+        step = self.fsdp * self.tp
+        firsts = [rank for rank in range(self.n_processes) if self.place(rank)["cp"] == 0]
+        groups = {first: dist.new_group(range(first, first + self.cp * step, step)) for first in firsts}
+        return groups[self.rank - self.place()["cp"] * step]
+
+    @cached_property
     def stage_group(self) -> dist.ProcessGroup | None:
         """The group of all processes with the same blocks; None: all processes."""
         if self.pp == 1:
@@ -94,19 +102,20 @@ def layout_of(config: ParallelConfig) -> Layout:
     Raises `BadValue` if the sizes do not multiply to the number of processes.
     """
     n = n_ranks()
-    others = config.dp * config.tp * config.pp
+    others = config.dp * config.tp * config.pp * config.cp
     fsdp = config.fsdp or max(1, n // others)
-    sizes = f"dp {config.dp} x fsdp {fsdp} x tp {config.tp} x pp {config.pp}"
+    layout = Layout(pp=config.pp, dp=config.dp, cp=config.cp, fsdp=fsdp, tp=config.tp, exact=config.exact, rank=rank())
     if others * fsdp != n:
         raise BadValue(
-            f"parallel: {sizes} is {others * fsdp} processes, but {n} are running: change a --parallel size, or start "
-            f"with 'torchrun --nproc-per-node {others * fsdp} -m fewshot train ...'"
+            f"parallel: {layout.text} is {others * fsdp} processes, but {n} are running: change a --parallel size, or "
+            f"start with 'torchrun --nproc-per-node {others * fsdp} -m fewshot train ...'"
         )
     check(
-        not config.exact or (config.tp == config.pp == 1 and n & (n - 1) == 0),
-        f"parallel.exact adds in one order for dp and fsdp alone, and for 1, 2, 4, 8 ... processes; this is {sizes}",
+        not config.exact or (config.tp == config.pp == config.cp == 1 and n & (n - 1) == 0),
+        "parallel.exact adds in one order for dp and fsdp alone, and for 1, 2, 4, 8 ... processes; this is "
+        f"{layout.text}",
     )
-    return Layout(pp=config.pp, dp=config.dp, fsdp=fsdp, tp=config.tp, exact=config.exact, rank=rank())
+    return layout
 
 
 def joined(layout: Layout, device: str) -> Layout:
@@ -116,9 +125,9 @@ def joined(layout: Layout, device: str) -> Layout:
     if device == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     join(device)
-    sizes = [getattr(layout, name) for name in DIMENSIONS]
-    mesh = init_device_mesh(device, tuple(sizes), mesh_dim_names=DIMENSIONS)
-    return Layout(**dict(zip(DIMENSIONS, sizes, strict=True)), exact=layout.exact, rank=layout.rank, mesh=mesh)
+    sizes = {"pp": layout.pp, "dp": layout.n_copies, "fsdp": layout.fsdp, "tp": layout.tp}
+    mesh = init_device_mesh(device, tuple(sizes.values()), mesh_dim_names=tuple(sizes))
+    return replace(layout, mesh=mesh)
 
 
 def shares(n: int, sizes: Sequence[int]) -> list[tuple[int, int]]:

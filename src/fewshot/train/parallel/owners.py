@@ -89,8 +89,8 @@ class Owners:
         """Return whether an owner takes a matrix from this process, rather than from a copy of it."""
         if self._layout.exact:
             return True
-        first = self._ranks[0]
-        return self._layout.place(first + owner)["dp"] == self._layout.place(first + holder)["dp"]
+        places = [self._layout.place(self._ranks[0] + process) for process in (owner, holder)]
+        return all(places[0][name] == places[1][name] for name in ("dp", "cp"))
 
     def _size(self, process: int, number: int) -> int:
         return sum(torch.Size(high - low for low, high in ranges).numel() for ranges in self._held[process][number])

@@ -110,7 +110,7 @@ def parts_of(model: GPT, layout: Layout) -> list[Part]:
             local = nn.Parameter(parameter.to_local().detach())
         first_copy = place["tp"] == 0 or name.endswith(BY_ROWS + BY_COLUMNS)
         tied_copy = config.tied and name == "wte.weight" and place["pp"] > 0
-        owned = (place["dp"] == 0 or layout.exact) and first_copy and not tied_copy
+        owned = (place["dp"] == place["cp"] == 0 or layout.exact) and first_copy and not tied_copy
         ranges = ranges_at(name, shape, config, layout, layout.rank)
         assert sum(rows[1] - rows[0] for rows, *_ in ranges) == len(local), f"{name}: {ranges}, {tuple(local.shape)}"
         parts.append(Part(name, shape, parameter, local, ranges, owned))

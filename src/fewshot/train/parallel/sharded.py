@@ -2,7 +2,8 @@
 
 Each block is a group, and what is outside the blocks is one. A group's parameters are gathered whole just before they
 are used, forward and backward, and its gradients are added and shared out as soon as the backward pass has made them.
-Plain data parallel (dp) is a second dimension of the same mesh, over which the shares are copies. Gradients are sums,
+Plain data parallel (dp), and context parallel (cp), are a second dimension of the same mesh, over which the shares are
+copies. Gradients are sums,
 not means: the loss has been divided by all tokens of the batch already.
 """
 
@@ -24,10 +25,10 @@ def shard(model: GPT, layout: Layout, *, root: nn.Module | None = None) -> list[
 
     `root` is the module that is called, if it is one around the model.
     """
-    if layout.n_data == 1:
+    if layout.n_data * layout.cp == 1:
         return []
     assert layout.mesh is not None
-    mesh = layout.mesh["fsdp"] if layout.dp == 1 else layout.mesh["dp", "fsdp"]
+    mesh = layout.mesh["fsdp"] if layout.n_copies == 1 else layout.mesh["dp", "fsdp"]
     if layout.exact:  # copies would be added in an order of their own
         mesh = layout.mesh["dp", "fsdp"]._flatten("data")
     blocks = [block for block in model.h if next(block.parameters(), None) is not None]

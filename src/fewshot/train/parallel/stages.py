@@ -17,10 +17,8 @@ from torch import Tensor, nn
 from torch.distributed.pipelining import PipelineStage, Schedule1F1B
 from torch.distributed.pipelining.schedules import PipelineScheduleSingle
 
-from fewshot.base.errors import check
 from fewshot.dataset.loader import IGNORED, Batch
-from fewshot.model.config import GPTConfig
-from fewshot.model.footprint.layout import stage_layers, stages_problem
+from fewshot.model.footprint.layout import stage_layers
 from fewshot.model.gpt import GPT
 from fewshot.model.loss import mean_cross_entropy
 from fewshot.train.parallel.mesh import Layout, shares
@@ -32,12 +30,6 @@ class Elsewhere(nn.Module):
     def forward(self, x: Tensor, *others: object) -> Tensor:
         """Return the input."""
         return x
-
-
-def check_stages(config: GPTConfig, pp: int) -> None:
-    """Raise `BadValue` if there are fewer blocks than stages."""
-    problem = stages_problem(config, pp)
-    check(problem is None, problem or "")
 
 
 def blocks_of_stage(n_layers: int, pp: int, stage: int) -> range:
