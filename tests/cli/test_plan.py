@@ -29,7 +29,7 @@ def test_a_run_on_many_gpus_is_planned_as_table_and_json(capsys: pytest.CaptureF
     assert "an assumption" in out
     assert main([*words, "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
-    assert plan["chosen"]["layout"] == {"dp": 1, "fsdp": 16, "tp": 8, "pp": 8}
+    assert plan["chosen"]["layout"] == {"dp": 1, "fsdp": 16, "tp": 8, "pp": 8, "cp": 1}
     assert plan["chosen"]["memory"]["peak"] + plan["chosen"]["free_bytes"] == plan["usable_bytes"]
 
 

@@ -13,7 +13,7 @@ from fewshot.base.errors import BadValue
 from fewshot.kernels import flex, reference
 from fewshot.kernels.choose import KERNELS
 from fewshot.kernels.compiler import compiler_problem
-from fewshot.kernels.dropout import Dropout
+from fewshot.kernels.elementwise.dropout import Dropout
 from fewshot.kernels.interface import Requirements
 from fewshot.kernels.library import library
 from fewshot.patterns.pattern import PATTERNS, Banded, Block, Columns, Dense, Fixed, Pattern, PerHead, Strided

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from fewshot.kernels import native, reference, sdpa
-from fewshot.kernels.dropout import Dropout
-from fewshot.kernels.gelu import sigmoid_gelu
+from fewshot.kernels.elementwise.dropout import Dropout
+from fewshot.kernels.elementwise.gelu import sigmoid_gelu
 from fewshot.kernels.interface import Kernel
 from fewshot.model.config import GPTConfig
 from fewshot.model.layers import Attention, FeedForward, TransformerBlock

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from fewshot.kernels.dropout import Dropout
+from fewshot.kernels.elementwise.dropout import Dropout
 from fewshot.kernels.interface import Requirements
 from fewshot.kernels.operator import make_operator, phases_by_head, positions_first, without_autocast
 from fewshot.kernels.reference import check_inputs

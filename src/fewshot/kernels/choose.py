@@ -11,7 +11,7 @@ from torch import Tensor
 from fewshot.base.errors import BadValue, KernelUnsupported, UnknownName
 from fewshot.kernels import blocked, flex, native, reference, sdpa, triton
 from fewshot.kernels.cost import time_kernels
-from fewshot.kernels.dropout import Dropout
+from fewshot.kernels.elementwise.dropout import Dropout
 from fewshot.kernels.interface import Attend, Kernel, Requirements
 from fewshot.patterns.pattern import Pattern
 from fewshot.patterns.schedule import parse

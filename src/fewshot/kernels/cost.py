@@ -11,7 +11,7 @@ import torch
 
 from fewshot.base.machine import processor_name
 from fewshot.base.timings import stored_times
-from fewshot.kernels.dropout import Dropout
+from fewshot.kernels.elementwise.dropout import Dropout
 from fewshot.kernels.interface import Attend, Requirements
 
 LONGEST = 2048  # positions that are timed: on longer texts a sparse kernel only gains more

@@ -21,7 +21,7 @@ from torch.fx.experimental import _config as shapes
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from fewshot.kernels.compiler import compiler_problem
-from fewshot.kernels.dropout import Dropout
+from fewshot.kernels.elementwise.dropout import Dropout
 from fewshot.kernels.interface import Requirements
 from fewshot.kernels.reference import check_inputs
 from fewshot.patterns.intervals import pairs_in_blocks

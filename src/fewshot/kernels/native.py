@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from fewshot.kernels.dropout import Dropout
+from fewshot.kernels.elementwise.dropout import Dropout
 from fewshot.kernels.interface import Requirements
 from fewshot.kernels.library import library
 from fewshot.kernels.operator import make_operator, phases_by_head, positions_first, ready

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from fewshot.base.errors import BadValue
-from fewshot.kernels.dropout import Dropout
+from fewshot.kernels.elementwise.dropout import Dropout
 from fewshot.kernels.interface import Requirements
 from fewshot.patterns.pattern import Pattern
 

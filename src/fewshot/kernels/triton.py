@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from fewshot.base.errors import BadValue
-from fewshot.kernels.dropout import Dropout
+from fewshot.kernels.elementwise.dropout import Dropout
 from fewshot.kernels.interface import Requirements
 from fewshot.kernels.operator import make_operator, positions_first, ready
 from fewshot.kernels.reference import check_inputs

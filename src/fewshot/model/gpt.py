@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from fewshot.base.errors import BadValue, ContextTooLong, look_up
 from fewshot.kernels import sdpa
-from fewshot.kernels.dropout import Dropout
+from fewshot.kernels.elementwise.dropout import Dropout
 from fewshot.kernels.interface import Attend
 from fewshot.model.cache import Cache
 from fewshot.model.config import GPTConfig

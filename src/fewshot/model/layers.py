@@ -13,8 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from fewshot.kernels.dropout import Dropout
-from fewshot.kernels.gelu import gelu, sigmoid_gelu
+from fewshot.kernels.elementwise.dropout import Dropout
+from fewshot.kernels.elementwise.gelu import gelu, sigmoid_gelu
 from fewshot.kernels.interface import Attend
 from fewshot.model.config import GPTConfig
 from fewshot.model.memory import LayerMemory

@@ -1,5 +1,5 @@
 // x * sigmoid(x (p + q x^2)), which is GELU's tanh form or the Sparse Transformer's, and its derivative, for CPUs.
-// Called by gelu.py. All numbers are bfloat16, all that is computed float.
+// Called by elementwise/gelu.py. All numbers are bfloat16, all that is computed float.
 
 #include "vectors.h"
 

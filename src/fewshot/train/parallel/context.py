@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from fewshot.dataset.loader import Batch
-from fewshot.kernels.dropout import Dropout
+from fewshot.kernels.elementwise.dropout import Dropout
 from fewshot.kernels.interface import Attend
 from fewshot.model.gpt import GPT
 from fewshot.patterns.pattern import Banded, Pattern

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fewshot.kernels.gelu import gelu, sigmoid_gelu
+from fewshot.kernels.elementwise.gelu import gelu, sigmoid_gelu
 from fewshot.kernels.library import Library, library
 
 Function = Callable[[Tensor], Tensor]

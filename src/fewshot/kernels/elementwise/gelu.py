@@ -39,7 +39,7 @@ def _is_narrow(x: Tensor) -> bool:
 def _compiled(x: Tensor, p: float, q: float) -> Tensor:
     if library().code is None:
         wide = x.float()
-        return (wide * torch.sigmoid(wide * (p + q * wide.square()))).to(x.dtype)
+        return (wide * torch.sigmoid(wide * (p + q * wide * wide))).to(x.dtype)
     x = x.contiguous()
     out = torch.empty_like(x)
     _call("fewshot_gelu", [x], p, q, out)
@@ -50,8 +50,8 @@ def _compiled(x: Tensor, p: float, q: float) -> Tensor:
 def _differentiate(grad: Tensor, x: Tensor, p: float, q: float) -> Tensor:
     if library().code is None:
         wide = x.float()
-        s = torch.sigmoid(wide * (p + q * wide.square()))
-        return (grad.float() * (s + wide * s * (1 - s) * (p + 3 * q * wide.square()))).to(x.dtype)
+        s = torch.sigmoid(wide * (p + q * wide * wide))
+        return (grad.float() * (s + wide * s * (1 - s) * (p + 3 * q * wide * wide))).to(x.dtype)
     grad, x = grad.contiguous(), x.contiguous()
     out = torch.empty_like(x)
     _call("fewshot_gelu_backward", [grad, x], p, q, out)

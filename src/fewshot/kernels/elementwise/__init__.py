@@ -1,0 +1,1 @@
+"""What attention kernels and models do to each number by itself."""
