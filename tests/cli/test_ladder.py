@@ -22,6 +22,7 @@ def words(tmp_path: Path) -> list[str]:
     text.write_text("".join(f"the {i % 7} cats sat on {i % 11} mats\n" for i in range(400)))
     shape = [word for name, value in SHAPE.items() for word in (f"--model.{name}", str(value))]
     fast = ["--data.tokenizer", "chars", "--loop.compile", "never", "--loop.kernel", "sdpa", "--n_tokens", "3000"]
+    fast += ["--schedule.batch_tokens", "64", "--schedule.batch_start_tokens", "64"]
     return ["train", "--text", str(text), "--ladder", "4", "--out", str(tmp_path / "ladder"), *shape, *fast]
 
 

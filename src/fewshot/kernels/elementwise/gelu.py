@@ -35,7 +35,7 @@ def _is_narrow(x: Tensor) -> bool:
     return x.dtype == torch.bfloat16 and x.device.type == "cpu"
 
 
-@torch.library.custom_op("fewshot::gelu", mutates_args=())
+@torch.library.custom_op("fewshot::gelu", mutates_args=(), schema="(Tensor x, float p, float q) -> Tensor")
 def _compiled(x: Tensor, p: float, q: float) -> Tensor:
     if library().code is None:
         wide = x.float()
@@ -46,7 +46,9 @@ def _compiled(x: Tensor, p: float, q: float) -> Tensor:
     return out
 
 
-@torch.library.custom_op("fewshot::gelu_backward", mutates_args=())
+@torch.library.custom_op(
+    "fewshot::gelu_backward", mutates_args=(), schema="(Tensor grad, Tensor x, float p, float q) -> Tensor"
+)
 def _differentiate(grad: Tensor, x: Tensor, p: float, q: float) -> Tensor:
     if library().code is None:
         wide = x.float()
