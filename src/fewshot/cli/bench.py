@@ -116,7 +116,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="an unknown name lists all (default: one process, and two in the three ways)",
     )
-    plan.add_argument("--recompute", nargs="+", metavar="NAME", help="none, full, or both (default: both)")
+    plan.add_argument("--recompute", nargs="+", metavar="NAME", help="none, selective, full (default: all)")
     for bench in (attention, train, evaluate, meta, corpus, plan):
         bench.add_argument(
             "--json", type=Path, nargs="?", metavar="FILE", help="also write the printed result to a file"
