@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fewshot.base.errors import BadValue, ContextTooLong
+from fewshot.base.errors import BadValue, ContextTooLong, UnknownName
 from fewshot.kernels import reference
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT, count_parameters
@@ -262,3 +262,12 @@ def test_gpt1_has_no_last_norm() -> None:
     hidden = model.hidden(torch.randint(17, (2, 5)))
     assert torch.equal(hidden, seen[0])
     assert not any(name.startswith("ln_f") for name, _ in model.named_parameters())
+
+
+def test_recomputation_is_set_by_its_method_alone_and_by_a_name_that_is_known() -> None:
+    model = make()
+    with pytest.raises(AttributeError):
+        model.recompute = True  # type: ignore[misc]
+    with pytest.raises(UnknownName, match="none, selective"):
+        model.set_recompute("half")
+    assert model.recompute == "none"

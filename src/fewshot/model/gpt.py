@@ -43,9 +43,14 @@ class GPT(nn.Module):
         self.h = nn.ModuleList(TransformerBlock(config, schedule.for_layer(i), attend) for i in range(config.n_layers))
         self.ln_f = nn.LayerNorm(config.d_model) if config.block != "post-ln" else nn.Identity()
         self.lm_head = None if config.tied else nn.Linear(config.d_model, config.n_vocab, bias=False)
-        self.recompute = "none"  # in the backward pass, instead of storing activations; set by `set_recompute`
+        self._recompute = "none"
         self.first_position = 0  # of the inputs without a memory, where a process has a part of every row
         initialise(self, config, seed=seed)
+
+    @property
+    def recompute(self) -> str:
+        """What the backward pass computes again; only `set_recompute` changes it, as blocks have a part in it."""
+        return self._recompute
 
     def set_recompute(self, what: str) -> None:
         """Compute "none", the "selective" half or the "full" of every block again in the backward pass.
@@ -53,7 +58,7 @@ class GPT(nn.Module):
         Instead of storing what it computed; gradients stay the same. Selective is the feed-forward half: half of the
         activations for a ninth more arithmetic, where all of them take a third more.
         """
-        self.recompute = look_up("recompute", what, dict.fromkeys(RECOMPUTE, what))
+        self._recompute = look_up("recompute", what, dict.fromkeys(RECOMPUTE, what))
         for block in self.h:
             if isinstance(block, TransformerBlock):
                 block.recompute_feed_forward = what == "selective"
