@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -169,7 +170,9 @@ class GPT(nn.Module):
 
         Targets of -1 do not count. Never holds the logits of all positions. Keys as `read` has them.
         """
-        hidden = self.hidden(tokens, documents=documents, dropout_keys=dropout_keys)
+        # Where the loss gives every row of the matrix a gradient, that of the rows looked up is added to it row by row.
+        embedded = F.embedding(tokens, self.wte.weight, sparse=self.lm_head is None and tokens.device.type == "cpu")
+        hidden = self.read(embedded, documents=documents, dropout_keys=dropout_keys)
         return mean_cross_entropy(hidden.flatten(0, 1), self.output_weight, targets.flatten(), n_tokens=n_tokens)
 
     def new_cache(self, n_rows: int) -> Cache:
