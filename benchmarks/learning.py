@@ -3,23 +3,25 @@
     PYTHONPATH=src python benchmarks/learning.py --text ../shared/data/text/books --nanochat FOLDER \
         --work /tmp/learning --out benchmarks/results/learning.json
 
-One model (4 layers x 256), one text, one order of rows, one schedule of its length; two runs beside each other, one
-thread each. AdamW tries three learning rates on the first seed; the best goes on with the others. NorMuon has 70% of
-the steps, and all of them. nanochat's class takes the blocks' matrices at two learning rates, of which the better goes
-on; embeddings and vectors have AdamW as ours. Runs that are in --work already are not made again.
+One model (4 layers x 256), one text, one order of rows, one schedule of its length; float32, two runs beside each
+other, one thread each. A run's seconds are its median step's times their number. AdamW tries three learning rates on
+the first seed; the best goes on with the others. NorMuon has 70% of the steps, and all of them. nanochat's class takes
+the blocks' matrices at two learning rates, of which the better goes on; embeddings and vectors have AdamW as ours. Runs
+that are in --work already are not made again.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import json
 import multiprocessing
 import shutil
 import statistics
 import sys
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -84,10 +86,11 @@ def settings(case: Case, text: Path) -> dict[str, Any]:
         "optimizer": optimizer,
         "loop": {
             "seed": case.seed,
-            "precision": "bfloat16",
-            "compile": "always",
-            "validate_every": case.n_steps // 4,
+            "precision": "float32",
+            "compile": "never",
+            "validate_every": case.n_steps // 2,
             "validate_rows": 512,
+            "log_every": 1,
         },
     }
 
@@ -140,7 +143,9 @@ def train(case: Case, *, text: Path, work: Path, nanochat: Path) -> dict[str, An
         rows = read_metrics(run.metrics)
     print(f"{case.name}: {rows[-1]['val_loss']:.4f} nats/token after {rows[-1]['seconds']:.0f} s", file=sys.stderr)
     curve = {str(row["step"]): row["val_loss"] for row in rows if row["val_loss"] is not None}
-    return {**asdict(case), "loss": rows[-1]["val_loss"], "seconds": rows[-1]["seconds"], "curve": curve}
+    ends = [row["seconds"] for row in rows]
+    seconds = case.n_steps * statistics.median(end - start for start, end in itertools.pairwise(ends))
+    return {**asdict(case), "loss": rows[-1]["val_loss"], "seconds": seconds, "curve": curve}
 
 
 def mean(runs: Iterable[dict[str, Any]], name: str) -> float:
@@ -162,20 +167,26 @@ def main() -> None:
     one = functools.partial(train, text=args.text, work=args.work, nanochat=args.nanochat.resolve())
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
 
-        def cases(optimizer: str, lrs: Iterable[float], seeds: Iterable[int], n_steps: int) -> list[dict[str, Any]]:
+        def begin(optimizer: str, lrs: Iterable[float], seeds: Iterable[int], n_steps: int) -> list[Future[Any]]:
             wanted = [Case(optimizer=optimizer, lr=lr, seed=seed, n_steps=n_steps) for lr in lrs for seed in seeds]
-            runs = list(pool.map(one, wanted))
-            trained.extend(runs)
-            return runs
+            return [pool.submit(one, case) for case in wanted]
 
-        def tuned(optimizer: str, lrs: Sequence[float]) -> list[dict[str, Any]]:
-            best = min(cases(optimizer, lrs, SEEDS[:1], args.n_steps), key=lambda run: run["loss"])
-            return [best, *cases(optimizer, [best["lr"]], SEEDS[1:], args.n_steps)]
+        def ended(runs: Iterable[Future[Any]]) -> list[dict[str, Any]]:
+            results = [run.result() for run in runs]
+            trained.extend(results)
+            return results
 
-        adamw = tuned("adamw", LEARNING_RATES)
-        short = cases("normuon", [2.5e-3], SEEDS, fewer)
-        nanochat = tuned("nanochat", NANOCHAT_RATES)
-        whole = cases("normuon", [2.5e-3], SEEDS, args.n_steps)
+        def tuned(optimizer: str, tried: Iterable[Future[Any]]) -> list[dict[str, Any]]:
+            best = min(ended(tried), key=lambda run: run["loss"])
+            return [best, *ended(begin(optimizer, [best["lr"]], SEEDS[1:], args.n_steps))]
+
+        tried = {
+            "adamw": begin("adamw", LEARNING_RATES, SEEDS[:1], args.n_steps),
+            "nanochat": begin("nanochat", NANOCHAT_RATES, SEEDS[:1], args.n_steps),
+        }
+        runs = [begin("normuon", [2.5e-3], SEEDS, n_steps) for n_steps in (fewer, args.n_steps)]
+        adamw, nanochat = (tuned(name, tried[name]) for name in tried)
+        short, whole = (ended(some) for some in runs)
     summary = {
         "adamw_lr": adamw[0]["lr"],
         "adamw_loss": mean(adamw, "loss"),
