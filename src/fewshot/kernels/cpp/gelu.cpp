@@ -1,5 +1,5 @@
 // x * sigmoid(x (p + q x^2)), which is GELU's tanh form or the Sparse Transformer's, and its derivative, for CPUs.
-// Called by elementwise/gelu.py. All numbers are bfloat16, all that is computed float.
+// Called by elementwise/gelu.py, and by invariant/gelu.py for float32. Whatever the numbers are, all is computed in float.
 
 #include "vectors.h"
 
@@ -28,18 +28,20 @@ void over_blocks(int64_t n, int64_t n_threads, Compute compute) {
     if (n % LANES) compute(whole * LANES, n % LANES);
 }
 
-inline vec load_some(const uint16_t *from, int64_t n) {
+template <typename T>
+inline vec load_some(const T *from, int64_t n) {
     if (n == LANES) return load(from);
-    uint16_t block[LANES] = {};
-    std::memcpy(block, from, n * sizeof(uint16_t));
+    T block[LANES] = {};
+    std::memcpy(block, from, n * sizeof(T));
     return load(block);
 }
 
-inline void store_some(uint16_t *to, vec x, int64_t n) {
+template <typename T>
+inline void store_some(T *to, vec x, int64_t n) {
     if (n == LANES) return store(to, x);
-    uint16_t block[LANES];
+    T block[LANES];
     store(block, x);
-    std::memcpy(to, block, n * sizeof(uint16_t));
+    std::memcpy(to, block, n * sizeof(T));
 }
 
 }  // namespace
@@ -48,6 +50,11 @@ extern "C" {
 
 // Writes the values at the n numbers `x` to `out`.
 void fewshot_gelu(const uint16_t *x, int64_t n, float p, float q, int64_t n_threads, uint16_t *out) {
+    over_blocks(n, n_threads, [=](int64_t i, int64_t some) { store_some(out + i, gelu(load_some(x + i, some), p, q), some); });
+}
+
+// The same of float32.
+void fewshot_gelu_float32(const float *x, int64_t n, float p, float q, int64_t n_threads, float *out) {
     over_blocks(n, n_threads, [=](int64_t i, int64_t some) { store_some(out + i, gelu(load_some(x + i, some), p, q), some); });
 }
 

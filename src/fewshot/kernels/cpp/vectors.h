@@ -61,4 +61,17 @@ inline float widened(uint16_t bits) {
     return value;
 }
 
+template <typename T>
+T narrowed(float x);
+template <>
+inline float narrowed<float>(float x) {
+    return x;
+}
+template <>
+inline uint16_t narrowed<uint16_t>(float x) {  // rounded to the nearest bfloat16, ties to even
+    uint32_t bits;
+    std::memcpy(&bits, &x, 4);
+    return static_cast<uint16_t>((bits & 0x7fffffff) > 0x7f800000 ? 0x7fc0 : (bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
 }  // namespace

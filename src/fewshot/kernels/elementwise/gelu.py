@@ -42,7 +42,7 @@ def _compiled(x: Tensor, p: float, q: float) -> Tensor:
         return (wide * torch.sigmoid(wide * (p + q * wide * wide))).to(x.dtype)
     x = x.contiguous()
     out = torch.empty_like(x)
-    _call("fewshot_gelu", [x], p, q, out)
+    call("fewshot_gelu", [x], p, q, out)
     return out
 
 
@@ -56,11 +56,12 @@ def _differentiate(grad: Tensor, x: Tensor, p: float, q: float) -> Tensor:
         return (grad.float() * (s + wide * s * (1 - s) * (p + 3 * q * wide * wide))).to(x.dtype)
     grad, x = grad.contiguous(), x.contiguous()
     out = torch.empty_like(x)
-    _call("fewshot_gelu_backward", [grad, x], p, q, out)
+    call("fewshot_gelu_backward", [grad, x], p, q, out)
     return out
 
 
-def _call(name: str, inputs: list[Tensor], p: float, q: float, out: Tensor) -> None:
+def call(name: str, inputs: list[Tensor], p: float, q: float, out: Tensor) -> None:
+    """Run a function of gelu.cpp, which is there; all tensors are contiguous."""
     code = library().code
     assert code is not None
     pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in inputs]
