@@ -42,6 +42,10 @@ REFUSED = {
         ["--recipe", "novel_words", "It is a small animal."],
         "the definition must have its word in quotation marks",
     ),
+    "an unknown type of weights": (
+        ["--weight_type", "int4", "the"],
+        "unknown weight type 'int4'; nearest: 'int8'; allowed: bfloat16, float32, int8",
+    ),
     "a recipe longer than the context": (["--recipe", "grammar"], "the model's context holds 32: shorten it"),
     "no tokens": (["--n_tokens", "0", "the"], "--n is 1 and --n_tokens 0, both must be at least 1"),
     "no samples": (["--n", "0", "the"], "--n is 0 and --n_tokens 200, both must be at least 1"),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fewshot.generate.request import Request
+from fewshot.generate.request import Request, TokenScore
 from fewshot.generate.stop import RequestState, first_stop
 from fewshot.tokenizer.bytes import Bytes
 
@@ -13,7 +13,7 @@ def written(text: bytes, **how: Any) -> tuple[list[str], RequestState]:
     pieces = []
     for byte in text:
         if state.finish_reason is None:
-            state.add(byte, -1.0)
+            state.add(byte, TokenScore(-1.0))
             pieces.append(state.next_text())
     return pieces, state
 
@@ -34,7 +34,7 @@ def test_the_last_allowed_token_shows_what_was_held_back() -> None:
 
 def test_a_completion_ends_where_no_token_fits_behind_the_prompt() -> None:
     state = RequestState(Request(prompt=[1], max_tokens=99), Bytes(), n_free=1)
-    state.add(97, -0.5)
+    state.add(97, TokenScore(-0.5))
     assert (state.finish_reason, state.completion().logprobs) == ("length", (-0.5,))
 
 

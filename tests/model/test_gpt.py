@@ -10,6 +10,8 @@ from fewshot.base.errors import BadValue, ContextTooLong, UnknownName
 from fewshot.kernels import reference
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT, count_parameters
+from fewshot.model.paged_cache import PagedCache, PagedMemory
+from fewshot.model.prefix_tree import Prefix
 
 SMALL = GPTConfig(n_layers=3, d_model=24, n_heads=3, n_ctx=13, n_vocab=17, init_std=0.3)
 PATTERNS = [
@@ -202,8 +204,13 @@ def test_recomputation_leaves_reading_with_a_cache_alone() -> None:
     model, tokens = make(), torch.randint(17, (2, 12))
     expected = model(tokens)
     model.set_recompute("full")
-    cache = model.new_cache(2)
-    torch.testing.assert_close(torch.cat([model(tokens[:, :5], cache), model(tokens[:, 5:], cache)], dim=1), expected)
+    cache = PagedCache(model.config)
+    texts = [cache.new_text(), cache.new_text()]
+    parts = []
+    for part in tokens.split([5, 7], dim=1):
+        logits = model(part.flatten()[None], PagedMemory(cache, texts, [part.shape[1]] * 2))
+        parts.append(logits.view(2, -1, 17))
+    torch.testing.assert_close(torch.cat(parts, dim=1), expected)
 
 
 def test_vectors_are_read_as_the_tokens_whose_embeddings_they_are() -> None:
@@ -226,7 +233,7 @@ def test_more_tokens_than_the_context_are_refused() -> None:
 def test_documents_and_a_cache_are_refused_together() -> None:
     model, tokens = make(), torch.zeros(1, 3, dtype=torch.long)
     with pytest.raises(BadValue, match="cannot be used together"):
-        model.hidden(tokens, model.new_cache(1), documents=tokens)
+        model.hidden(tokens, Prefix(model.config), documents=tokens)
 
 
 def test_the_kernel_is_injected_and_changes_nothing() -> None:

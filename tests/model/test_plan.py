@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fewshot.model.cache import Cache
 from fewshot.model.config import GPTConfig
+from fewshot.model.paged_cache import PagedCache
 from fewshot.model.plan import cache_bytes, make_plan
 from fewshot.model.presets import PRESETS
 
@@ -21,14 +21,14 @@ def test_the_costs_of_a_small_model_are_those_worked_by_hand() -> None:
     assert plan.pf_days == pytest.approx(6 * total * 1000 / 8.64e19)
     assert plan.training_state_bytes == 4 * 4 * total
     assert plan.inference_weight_bytes == 2 * total
-    assert plan.cache_bytes == 3 * 3 * (8 + 8) * 2  # layers, keys of the band, key and value of both heads, bfloat16
+    assert plan.cache_bytes == 3 * 16 * (2 * 16 + 2 * 16) * 2  # layers, a page, key and value of both heads, bfloat16
     assert (plan.name, plan.pattern, plan.n_ctx, plan.d_head) == ("small", "banded(3)", 7, 4)
 
 
 def test_a_plan_of_gpt3_needs_no_memory_and_counts_300_billion_tokens() -> None:
     plan = make_plan("gpt3-175b", PRESETS["gpt3-175b"])
     assert plan.n_tokens == 300_000_000_000
-    assert plan.cache_bytes == (48 * 2048 + 48 * 256) * 2 * 12288 * 2  # 5.4 GB: every other layer is banded
+    assert plan.cache_bytes == (48 * 2048 + 48 * 272) * 2 * 12288 * 2  # 5.5 GB: every other layer is banded
     assert plan.training_state_bytes == 16 * 174_604_259_328  # 2.8 TB
 
 
@@ -54,4 +54,5 @@ def test_the_digits_of_table_d_1_come_out(preset: str, flops: str, pf_days: str)
 def test_the_cache_has_the_bytes_of_one_that_is_made(name: str) -> None:
     config = PRESETS[name]
     for size, dtype in ((2, torch.bfloat16), (4, torch.float32)):
-        assert cache_bytes(config, size=size) == Cache(config, 1, device="meta", dtype=dtype).n_bytes
+        cache = PagedCache(config, dtype=dtype, device="meta")
+        assert cache_bytes(config, size=size) == cache.bytes_of_text(config.n_ctx, n_new=1)

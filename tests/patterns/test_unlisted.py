@@ -40,8 +40,8 @@ def loaded(path: str) -> ModuleType:
 
 
 unlisted = loaded("patterns/unlisted.py")
-grid, caches = loaded("kernels/test_kernel_agreement.py"), loaded("model/test_cache.py")
-intervals, layouts = loaded("patterns/test_intervals.py"), loaded("patterns/test_cache_layout.py")
+grid, caches = loaded("kernels/test_kernel_agreement.py"), loaded("model/test_paged_cache.py")
+intervals, pages = loaded("patterns/test_intervals.py"), loaded("patterns/test_pages.py")
 quick_flex = grid._quick_flex
 all_patterns = pytest.mark.parametrize("number", range(unlisted.N_PATTERNS))
 
@@ -91,19 +91,14 @@ def test_the_reference_reads_exactly_what_is_allowed_in_each_head(patterns: list
 @all_patterns
 def test_a_cache_reads_what_the_whole_text_reads(patterns: list[Pattern], number: int) -> None:
     text = patterns[number].text
-    for pieces in ([13], [1] * 13, [1, 5, 7], [6] + [1] * 7, [12, 1]):
+    for pieces in ([41], [1] * 41, [1, 16, 7, 17], [40, 1]):
         caches.test_reading_in_pieces_with_a_cache_equals_reading_at_once(text, pieces)
-    caches.test_rows_of_different_lengths_read_as_if_each_were_alone(text)
-    caches.test_the_bytes_of_a_cache_are_those_of_the_plan(text)
-
-
-@pytest.mark.parametrize("number", [0, 1, 2, 16])
-def test_a_cache_reads_a_long_text_too(patterns: list[Pattern], number: int) -> None:
-    caches.test_cached_logits_equal_uncached_ones_whatever_the_length_of_the_prompt(patterns[number].text)
+    caches.test_a_token_has_the_same_bits_whatever_is_read_beside_it(text, "float32")
+    caches.test_the_bytes_of_a_text_are_those_of_the_plan_and_those_that_are_held(text)
 
 
 @all_patterns
-def test_intervals_and_places_in_a_buffer_hold_of_every_head(
+def test_intervals_and_pages_hold_of_every_head(
     patterns: list[Pattern], number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(intervals, "LENGTHS", intervals.LENGTHS[:-1])
@@ -113,9 +108,9 @@ def test_intervals_and_places_in_a_buffer_hold_of_every_head(
         intervals.test_intervals_of_a_phase_share_no_query_and_no_key(pattern)
         intervals.test_intervals_lie_within_the_keys_and_never_step_back(pattern)
         intervals.test_pairs_in_blocks_are_those_of_the_mask(pattern)
-        for piece, n_ctx in itertools.product((1, 3, 50), (1, 7, 41)):
-            layouts.test_every_query_finds_exactly_its_keys_in_the_buffer(pattern, piece, n_ctx)
-        layouts.test_the_slots_of_one_new_position_are_those_it_is_written_to(pattern)
+        for n_ctx in (1, 7, 41):
+            pages.test_what_a_query_reads_and_what_is_held_are_as_the_mask_says(pattern, n_ctx)
+        pages.test_masks_of_pages_hold_every_key_of_every_query(pattern, 3)
 
 
 @all_patterns

@@ -42,6 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--stop", action="append", default=[], metavar="TEXT", help="end before this text; can be given several times"
     )
     parser.add_argument("--seed", type=int, default=0, help="the same seed writes the same text (default: %(default)s)")
+    parser.add_argument(
+        "--weight_type",
+        default="float32",
+        metavar="TYPE",
+        help="float32, or bfloat16 and int8, which are faster and a little less exact (default: %(default)s)",
+    )
     parser.add_argument("--n", type=int, default=1, help="number of samples (default: %(default)s)")
     parser.add_argument(
         "--json", action="store_true", help="print completions with log-probabilities as JSON, not as a stream"
@@ -67,16 +73,31 @@ def run(args: argparse.Namespace) -> int:
         prompt = text = recipe.prompt(typed)
         stop.append(recipe.stop)
     from fewshot.checkpoint.load import load_run
+    from fewshot.kernels.invariant.linear import WEIGHT_TYPES
+    from fewshot.model.packed import PackedGPT
 
+    look_up("weight type", args.weight_type, dict.fromkeys(WEIGHT_TYPES, True))
     model, tokenizer, _ = load_run(args.folder)
+    packed = PackedGPT(model, args.weight_type)
     tokens = tokenizer.encode(text) or [tokenizer.eot]
     how = {"max_tokens": args.n_tokens, "sampling": sampling, "stop": stop, "slide": True}
     if args.json:
-        completions = complete(model, tokenizer, [tokens] * args.n, seed=args.seed, **how)
-        print_json([{"prompt": prompt, **vars(completion)} for completion in completions])
+        completions = complete(packed, tokenizer, [tokens] * args.n, seed=args.seed, **how)
+        print_json(
+            [
+                {
+                    "prompt": prompt,
+                    "text": completion.text,
+                    "tokens": completion.tokens,
+                    "logprobs": completion.logprobs,
+                    "finish_reason": completion.finish_reason,
+                }
+                for completion in completions
+            ]
+        )
         return 0
     for sample in range(args.n):
-        pieces = stream(model, tokenizer, tokens, seed=args.seed, place=sample, **how)
+        pieces = stream(packed, tokenizer, tokens, seed=args.seed, place=sample, **how)
         first = prompt + next(pieces, "")  # the prompt is shown once the model has accepted it
         for piece in itertools.chain([first], pieces):
             sys.stdout.write(piece)

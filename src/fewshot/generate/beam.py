@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fewshot.base.errors import check
 from fewshot.generate.next_logits import Steps
-from fewshot.generate.request import Completion
+from fewshot.generate.request import Completion, TokenScore
 from fewshot.generate.stop import first_stop
 from fewshot.model.logprobs import checked_logprobs
 from fewshot.tokenizer.vocab import Tokenizer
@@ -141,6 +141,6 @@ def _completion(search: _Search) -> Completion:
     return Completion(
         text=best.bytes.decode("utf-8", errors="replace"),
         tokens=best.tokens,
-        logprobs=best.logprobs,
+        scores=tuple(TokenScore(logprob) for logprob in best.logprobs),
         finish_reason="stop" if best.ended else "length",
     )

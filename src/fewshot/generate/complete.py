@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from fewshot.base.errors import check
-from fewshot.generate.decode import decode
+from fewshot.generate.engine import CHUNK, Engine
 from fewshot.generate.request import Completion, Request
 from fewshot.generate.sampling import GREEDY, Sampling
-from fewshot.generate.stop import RequestState
 from fewshot.model.gpt import GPT
+from fewshot.model.packed import PackedGPT
+from fewshot.model.paged_cache import PagedCache
 from fewshot.tokenizer.vocab import Tokenizer
 
 
@@ -30,31 +31,30 @@ def complete(
     Equal prompts are sampled apart: the place in `prompts` is part of the key of the random numbers.
     """
     requests = [
-        Request(prompt=prompt, max_tokens=max_tokens, sampling=sampling, stop=stop, seed=seed, place=place)
+        Request(prompt=prompt, max_tokens=max_tokens, sampling=sampling, stop=stop, seed=seed, place=place, slide=slide)
         for place, prompt in enumerate(prompts)
     ]
-    return complete_requests(model, tokenizer, requests, batch_size=batch_size, slide=slide)
+    return complete_requests(model, tokenizer, requests, batch_size=batch_size)
 
 
 def complete_requests(
-    model: GPT, tokenizer: Tokenizer, requests: Sequence[Request], *, batch_size: int = 32, slide: bool = False
+    model: GPT, tokenizer: Tokenizer, requests: Sequence[Request], *, batch_size: int = 32
 ) -> list[Completion]:
     """Return a completion of every request, in their order; each ends at `<|endoftext|>`, a stop string or max_tokens.
 
-    Requests with prompts of about the same length run as one batch; no completion depends on the others in it. Without
-    `slide` a completion also ends, with reason "length", where the context is full.
+    Up to `batch_size` are written at once; no completion depends on the others. Without `slide` a completion also ends,
+    with reason "length", where the context is full. A model that is not packed is packed first, in float32.
     Raises ContextTooLong for a prompt longer than n_ctx.
     """
     check(batch_size >= 1, f"batch_size is {batch_size}, must be at least 1")
-    by_length = sorted(range(len(requests)), key=lambda i: len(requests[i].prompt))
+    engine = _new_engine(model, tokenizer, requests, n_rows=batch_size)
+    places = {engine.submit(request): place for place, request in enumerate(requests)}
     completions: dict[int, Completion] = {}
-    for start in range(0, len(by_length), batch_size):
-        group = by_length[start : start + batch_size]
-        states = _new_states(model, tokenizer, [requests[i] for i in group], slide=slide)
-        for _ in _advance(model, tokenizer, states, slide=slide):
-            pass
-        completions.update({i: state.completion() for i, state in zip(group, states, strict=True)})
-    return [completions[i] for i in range(len(requests))]
+    while engine.busy:
+        for number, state in engine.step():
+            if state.finish_reason is not None:
+                completions[places[number]] = state.completion()
+    return [completions[place] for place in range(len(requests))]
 
 
 def stream(
@@ -73,30 +73,24 @@ def stream(
 
     A character whose bytes are not all there yet is held back, and so is a tail that may begin a stop string.
     """
-    request = Request(prompt=prompt, max_tokens=max_tokens, sampling=sampling, stop=stop, seed=seed, place=place)
-    states = _new_states(model, tokenizer, [request], slide=slide)
-    for _ in _advance(model, tokenizer, states, slide=slide):
-        piece = states[0].next_text()
-        if piece:
-            yield piece
+    request = Request(
+        prompt=prompt, max_tokens=max_tokens, sampling=sampling, stop=stop, seed=seed, place=place, slide=slide
+    )
+    engine = _new_engine(model, tokenizer, [request], n_rows=1)
+    engine.submit(request)
+    while engine.busy:
+        for _, state in engine.step():
+            piece = state.next_text()
+            if piece:
+                yield piece
 
 
-def _new_states(model: GPT, tokenizer: Tokenizer, requests: Sequence[Request], *, slide: bool) -> list[RequestState]:
-    """Return a state for each request; without `slide` it ends where the context is full."""
-    n_ctx = model.config.n_ctx  # the last token of a full context need not be read, so one more fits
-    return [
-        RequestState(request, tokenizer, n_free=None if slide else n_ctx - len(request.prompt) + 1)
-        for request in requests
+def _new_engine(model: GPT, tokenizer: Tokenizer, requests: Sequence[Request], *, n_rows: int) -> Engine:
+    """Return an engine with room for the `n_rows` largest of the requests at once."""
+    packed = model if isinstance(model, PackedGPT) else PackedGPT(model)
+    lengths = [
+        packed.config.n_ctx if request.slide else len(request.prompt) + request.max_tokens for request in requests
     ]
-
-
-def _advance(model: GPT, tokenizer: Tokenizer, states: Sequence[RequestState], *, slide: bool) -> Iterator[None]:
-    """Add a token to every unfinished state, and yield, until all are finished."""
-    requests = [state.request for state in states]
-    for tokens, logprobs in decode(model, requests, n_vocab=tokenizer.n_vocab, slide=slide):
-        for state, token, logprob in zip(states, tokens.tolist(), logprobs.tolist(), strict=True):
-            if state.finish_reason is None:
-                state.add(token, logprob)
-        yield
-        if all(state.finish_reason for state in states):
-            return
+    cache = PagedCache(packed.config, n_bytes=0, dtype=packed.cache_dtype)
+    needs = sorted(cache.bytes_of_text(length, n_new=CHUNK) for length in lengths)
+    return Engine(packed, tokenizer, cache_bytes=sum(needs[-n_rows:]), max_rows=n_rows)

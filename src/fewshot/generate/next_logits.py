@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
@@ -9,8 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fewshot.model.cache import Cache
 from fewshot.model.gpt import GPT
+from fewshot.model.packed import PackedGPT
+from fewshot.model.paged_cache import CachedText, PagedCache, PagedMemory
 
 
 @runtime_checkable
@@ -27,27 +29,50 @@ class Steps(Protocol):
 
 
 class GPTSteps:
-    """Texts of a GPT, with a cache; the tokens that all prompts begin with are read once."""
+    """Texts of a GPT, with a KV cache; the tokens that all prompts begin with are read once."""
 
     def __init__(self, model: GPT) -> None:
         self.model = model
-        self.cache: Cache | None = None
+        weight = model.wte.weight
+        dtype = model.cache_dtype if isinstance(model, PackedGPT) else weight.dtype
+        self.cache = PagedCache(model.config, dtype=dtype, device=weight.device)
+        self.texts: list[CachedText] = []
 
     def start(self, prompts: Sequence[Sequence[int]]) -> Float[Tensor, "B V"]:
         """Read the prompts and return scores for the token after each."""
         shared = n_shared(prompts)
-        self.cache = self.model.new_cache(1 if shared else len(prompts))
+        first = self.cache.new_text()
         if shared:
-            next_logits(self.model, [prompts[0][:shared]], self.cache)
-            self.cache.select([0] * len(prompts))
-        return next_logits(self.model, [prompt[shared:] for prompt in prompts], self.cache)
+            self._read([first], [prompts[0][:shared]])
+        self.texts = [self._copy(first) for _ in prompts]
+        self.cache.drop(first)
+        return self._read(self.texts, [prompt[shared:] for prompt in prompts])
 
     def go_on(self, rows: Sequence[int], tokens: Sequence[int]) -> Float[Tensor, "B V"]:
         """Keep these rows, add a token to each, and return scores for the next one."""
-        assert self.cache is not None, "start comes first"
-        if list(rows) != list(range(len(self.cache.lengths))):
-            self.cache.select(rows)
-        return next_logits(self.model, [[token] for token in tokens], self.cache)
+        before, kept = self.texts, set[int]()
+        self.texts = []
+        for row in rows:
+            self.texts.append(self._copy(before[row]) if row in kept else before[row])
+            kept.add(row)
+        for row in set(range(len(before))) - kept:
+            self.cache.drop(before[row])
+        return self._read(self.texts, [[token] for token in tokens])
+
+    def _copy(self, text: CachedText) -> CachedText:
+        twin = self.cache.copy(text, text.length)
+        assert twin is not None
+        return twin
+
+    def _read(self, texts: Sequence[CachedText], pieces: Sequence[Sequence[int]]) -> Float[Tensor, "B V"]:
+        """Add a piece to each text; return scores for the token after it."""
+        memory = PagedMemory(self.cache, texts, [len(piece) for piece in pieces])
+        tokens = torch.tensor([list(itertools.chain(*pieces))], device=self.model.wte.weight.device)
+        hidden = self.model.hidden(tokens, memory)[0]
+        for text in texts:
+            self.cache.trim(text)
+        ends = itertools.accumulate(len(piece) for piece in pieces)
+        return self.model.logits(hidden[[end - 1 for end in ends]])
 
 
 def n_common(a: Sequence[int], b: Sequence[int]) -> int:
@@ -64,17 +89,3 @@ def n_shared(prompts: Sequence[Sequence[int]]) -> int:
     if len(prompts) < 2:
         return 0
     return min(n_common(min(map(tuple, prompts)), max(map(tuple, prompts))), min(map(len, prompts)) - 1)
-
-
-def next_logits(model: GPT, pieces: Sequence[Sequence[int]], cache: Cache | None) -> Float[Tensor, "B V"]:
-    """Return scores for the token after each piece.
-
-    Shorter pieces are padded at their ends, which no position before can see.
-    """
-    device, counts = model.wte.weight.device, [len(piece) for piece in pieces]
-    padded = torch.zeros(len(pieces), max(counts), dtype=torch.long)
-    for row, piece in zip(padded, pieces, strict=True):
-        row[: len(piece)] = torch.tensor(piece, dtype=torch.long)
-    hidden = model.hidden(padded.to(device), cache, counts=counts)
-    last = torch.tensor([max(0, count - 1) for count in counts], device=device)
-    return model.logits(hidden[torch.arange(len(pieces), device=device), last])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int
@@ -17,11 +17,18 @@ MOST_TEMPERATURE = 1e6
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """Temperature 0 is greedy. `top_k` keeps the k likeliest tokens, `top_p` the smallest set of probability p."""
+    """Temperature 0 is greedy. `top_k` keeps the k likeliest tokens, `top_p` the smallest set of probability p.
+
+    Before that, a token that was written `count` times loses `count * frequency_penalty + presence_penalty` logits, and
+    `logit_bias` is added. The prompt's tokens do not count. As in OpenAI's completions.
+    """
 
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float | None = None
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict, hash=False)  # by token
 
     def __post_init__(self) -> None:
         check(self.temperature >= 0, f"temperature is {self.temperature}, must be at least 0 (0 is greedy)")
@@ -31,6 +38,22 @@ class Sampling:
         )
         check(self.top_k is None or self.top_k >= 1, f"top_k is {self.top_k}, must be at least 1")
         check(self.top_p is None or 0 < self.top_p <= 1, f"top_p is {self.top_p}, must be in (0, 1]")
+        for name in ("presence_penalty", "frequency_penalty"):
+            check(-2 <= getattr(self, name) <= 2, f"{name} is {getattr(self, name)}, must be in -2..2")
+        object.__setattr__(self, "logit_bias", dict(self.logit_bias))
+        for token, bias in self.logit_bias.items():
+            check(-100 <= bias <= 100, f"logit_bias of token {token} is {bias}, must be in -100..100")
+
+    def adjusted(self, logits: Float[Tensor, " V"], written: Sequence[int]) -> Float[Tensor, " V"]:
+        """Return the logits after penalties for what was written, and biases; a bias of -100 bans a token."""
+        if not (self.logit_bias or (written and (self.presence_penalty or self.frequency_penalty))):
+            return logits
+        logits = logits.clone()
+        tokens, counts = torch.tensor(list(written), dtype=torch.long, device=logits.device).unique(return_counts=True)
+        logits[tokens] -= counts * self.frequency_penalty + self.presence_penalty
+        for token, bias in self.logit_bias.items():
+            logits[token] = -torch.inf if bias == -100 else logits[token] + bias
+        return logits
 
 
 GREEDY = Sampling(temperature=0.0)

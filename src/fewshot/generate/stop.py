@@ -8,7 +8,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Sequence
 
-from fewshot.generate.request import Completion, FinishReason, Request
+from fewshot.generate.request import Completion, FinishReason, Request, TokenScore
 from fewshot.tokenizer.vocab import Tokenizer
 
 
@@ -25,16 +25,17 @@ class RequestState:
         self.finish_reason: FinishReason | None = None
         self._stops = [text.encode() for text in request.stop]
         self._longest_stop = max(map(len, self._stops), default=0)
-        self._tokens: list[int] = []
-        self._logprobs: list[float] = []
+        self.tokens: list[int] = []
+        self.prompt_scores: list[TokenScore] = []
+        self._scores: list[TokenScore] = []
         self._bytes = bytearray()
         self._n_shown = 0  # bytes
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
-    def add(self, token: int, logprob: float) -> None:
+    def add(self, token: int, score: TokenScore) -> None:
         """Add one token; `finish_reason` is set when it ends the completion."""
-        self._tokens.append(token)
-        self._logprobs.append(logprob)
+        self.tokens.append(token)
+        self._scores.append(score)
         if token == self.tokenizer.eot:
             self.finish_reason = "stop"
             return
@@ -44,7 +45,7 @@ class RequestState:
         if end is not None:
             del self._bytes[end:]
             self.finish_reason = "stop"
-        elif len(self._tokens) >= self.max_tokens:
+        elif len(self.tokens) >= self.max_tokens:
             self.finish_reason = "length"
 
     def next_text(self) -> str:
@@ -68,9 +69,10 @@ class RequestState:
         """Return the finished completion."""
         return Completion(
             text=self._bytes.decode("utf-8", errors="replace"),
-            tokens=tuple(self._tokens),
-            logprobs=tuple(self._logprobs),
+            tokens=tuple(self.tokens),
+            scores=tuple(self._scores),
             finish_reason=self.finish_reason or "length",
+            prompt_scores=tuple(self.prompt_scores),
         )
 
 

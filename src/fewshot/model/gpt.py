@@ -18,7 +18,6 @@ from fewshot.base.errors import BadValue, ContextTooLong, look_up
 from fewshot.kernels import sdpa
 from fewshot.kernels.elementwise.dropout import Dropout
 from fewshot.kernels.interface import Attend
-from fewshot.model.cache import Cache
 from fewshot.model.config import GPTConfig
 from fewshot.model.coordinates import table_sizes
 from fewshot.model.footprint.activations import RECOMPUTE
@@ -75,11 +74,10 @@ class GPT(nn.Module):
         memory: Memory | None = None,
         documents: Int[Tensor, "B S"] | None = None,
         *,
-        counts: Sequence[int] | None = None,
         dropout_keys: Int[Tensor, " B"] | None = None,
     ) -> Float[Tensor, "B T D"]:
-        """Return hidden states after the last norm; memory, documents, counts and keys as `read` has them."""
-        return self.read(self.wte(tokens), memory, documents, counts=counts, dropout_keys=dropout_keys)
+        """Return hidden states after the last norm; memory, documents and keys as `read` has them."""
+        return self.read(self.wte(tokens), memory, documents, dropout_keys=dropout_keys)
 
     def read(
         self,
@@ -87,14 +85,13 @@ class GPT(nn.Module):
         memory: Memory | None = None,
         documents: Int[Tensor, "B S"] | None = None,
         *,
-        counts: Sequence[int] | None = None,
         dropout_keys: Int[Tensor, " B"] | None = None,
     ) -> Float[Tensor, "B T D"]:
         """Return hidden states after the last norm, for inputs that are vectors, such as embedded tokens.
 
-        With a cache as memory, the inputs continue what it holds and are added to it; where rows are padded at their
-        ends, `counts` tells how many inputs of each are real. A `PrefixTreeMemory` takes a cache's place where texts
-        branch, a `Prefix` stores the keys and values that the trees then follow. `documents` numbers each position's
+        With a `PagedMemory` the one row holds the next positions of several texts, end to end, and it stores their keys
+        and values. A `PrefixTreeMemory` takes its place where texts branch, a `Prefix` stores the keys and values that
+        the trees then follow. `documents` numbers each position's
         document and keeps attention inside it. What is dropped of a row in training depends on its number in
         `dropout_keys` alone; without them they are drawn from torch's default generator. Raises ContextTooLong beyond
         n_ctx.
@@ -104,12 +101,12 @@ class GPT(nn.Module):
             raise BadValue("document masking and a cache cannot be used together: decode one document at a time")
         if memory is None and n_positions > self.config.n_ctx:
             raise ContextTooLong(n_positions, self.config.n_ctx, "the input")
-        by_layer = None if memory is None else memory.layer_memories(n_positions, counts)
+        by_layer = None if memory is None else memory.layer_memories(n_positions)
         dropout = self.dropout(len(embedded), dropout_keys)
         x = self.with_positions(embedded, dropout, memory)
         x = self.through_blocks(x, by_layer, documents=documents, dropout=dropout)
         if memory is not None:
-            memory.advance(n_positions, counts)
+            memory.advance(n_positions)
         return self.ln_f(x)
 
     def with_positions(
@@ -174,11 +171,6 @@ class GPT(nn.Module):
         embedded = F.embedding(tokens, self.wte.weight, sparse=self.lm_head is None and tokens.device.type == "cpu")
         hidden = self.read(embedded, documents=documents, dropout_keys=dropout_keys)
         return mean_cross_entropy(hidden.flatten(0, 1), self.output_weight, targets.flatten(), n_tokens=n_tokens)
-
-    def new_cache(self, n_rows: int) -> Cache:
-        """Return an empty cache for a batch of `n_rows`, on the model's device and in its type."""
-        weight = self.wte.weight
-        return Cache(self.config, n_rows, device=weight.device, dtype=weight.dtype)
 
 
 def count_parameters(config: GPTConfig) -> dict[str, int]:

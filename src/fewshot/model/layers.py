@@ -5,6 +5,7 @@ Parameters carry GPT-2's names. The attention kernel is handed in; the block kno
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -68,7 +69,7 @@ class FeedForward(nn.Module):
         super().__init__()
         self.c_fc = nn.Linear(config.d_model, config.ff_width)
         self.c_proj = nn.Linear(config.ff_width, config.d_model)
-        self.gelu = sigmoid_gelu if config.block == "sparse-transformer" else gelu
+        self.gelu: Callable[[Tensor], Tensor] = sigmoid_gelu if config.block == "sparse-transformer" else gelu
 
     def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         """Return the layer's output for each position by itself."""

@@ -30,14 +30,14 @@ class LayerMemory(Protocol):
 class Memory(Protocol):
     """What `GPT.hidden` calls, in this order."""
 
-    def layer_memories(self, n_positions: int, counts: Sequence[int] | None) -> Sequence[LayerMemory]:
-        """Return each layer's part for the next `n_positions` a row, of which `counts` are real (None: all)."""
+    def layer_memories(self, n_positions: int) -> Sequence[LayerMemory]:
+        """Return each layer's part for the next `n_positions` a row."""
         ...
 
     def positions(self, n_positions: int) -> Int[Tensor, "*B T"]:
         """Return their positions."""
         ...
 
-    def advance(self, n_positions: int, counts: Sequence[int] | None) -> None:
+    def advance(self, n_positions: int) -> None:
         """Count them as read, once all layers have read them."""
         ...

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fewshot.model.config import GPTConfig
 from fewshot.model.footprint.activations import activation_bytes
 from fewshot.model.footprint.parameters import n_embedding_parameters, n_parameters
-from fewshot.patterns.cache_layout import cache_layout
+from fewshot.patterns.pages import PAGE, most_pages
 from fewshot.patterns.pattern import Pattern
 
 FLOPS_PER_PF_DAY = 8.64e19  # one petaflop/s for a day
@@ -73,11 +73,12 @@ def make_plan(name: str, config: GPTConfig, *, n_tokens: int = PAPER_TOKENS) -> 
 
 
 def cache_bytes(config: GPTConfig, *, size: int = 2) -> int:
-    """Return the bytes of keys and values of one full context, in numbers of `size` bytes; see model/cache.py."""
+    """Return the bytes of keys and values of one full context, in numbers of `size` bytes; see model/paged_cache.py."""
     schedule, heads = config.schedule(), range(config.n_heads)
-    slots: dict[Pattern, int] = {}  # over all heads of a layer
+    pages: dict[Pattern, int] = {}  # over all heads of a layer
     for pattern in config.patterns:
         kinds = pattern.for_heads(config.n_heads)
-        slots[pattern] = sum(cache_layout(kinds[h % len(kinds)], config.n_ctx).capacity for h in heads)
-    n_slots = sum(slots[schedule.for_layer(layer)] for layer in range(config.n_layers))
-    return 2 * size * config.head_width * n_slots
+        pages[pattern] = sum(most_pages(kinds[h % len(kinds)], config.n_ctx, config.n_ctx, 1) for h in heads)
+    n_pages = sum(pages[schedule.for_layer(layer)] for layer in range(config.n_layers))
+    width = -(-config.head_width // PAGE) * PAGE
+    return 2 * size * n_pages * PAGE * width

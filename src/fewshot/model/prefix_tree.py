@@ -37,14 +37,14 @@ class Prefix:
         """Return positions that count from 0: the prefix is a whole text."""
         return torch.arange(n_positions)
 
-    def layer_memories(self, n_positions: int, counts: Sequence[int] | None) -> list[_PrefixAttention]:
+    def layer_memories(self, n_positions: int) -> list[_PrefixAttention]:
         """Return for each layer what stores its keys and values; raises ContextTooLong beyond n_ctx."""
         if n_positions > self.config.n_ctx:
             raise ContextTooLong(n_positions, self.config.n_ctx)
         schedule = self.config.schedule()
         return [_PrefixAttention(self, schedule.for_layer(i)) for i in range(self.config.n_layers)]
 
-    def advance(self, n_positions: int, counts: Sequence[int] | None) -> None:
+    def advance(self, n_positions: int) -> None:
         """Do nothing: the layers have stored all there is."""
 
 
@@ -79,13 +79,13 @@ class PrefixTreeMemory:
         """Return each token's position: its depth, counted from the end of the prefix."""
         return self.prefix.length + self.depths
 
-    def layer_memories(self, n_positions: int, counts: Sequence[int] | None) -> list[_TreeAttention]:
+    def layer_memories(self, n_positions: int) -> list[_TreeAttention]:
         """Return for each layer what its attention needs."""
         schedule = self.config.schedule()
         before: Sequence[Tensor | None] = self.prefix.layers or [None] * self.config.n_layers
         return [_TreeAttention(self, schedule.for_layer(i), layer) for i, layer in enumerate(before)]
 
-    def advance(self, n_positions: int, counts: Sequence[int] | None) -> None:
+    def advance(self, n_positions: int) -> None:
         """Do nothing: a tree is read once."""
 
     def mask(self, pattern: Pattern) -> Bool[Tensor, "B H T S"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from fewshot.generate.next_logits import GPTSteps, Steps
 from fewshot.model.gpt import GPT
+from fewshot.model.packed import PackedGPT
 from fewshot.model.prefix_tree import Prefix, PrefixTreeMemory
 
 
@@ -44,4 +46,8 @@ class GPTLanguageModel:
 
     def steps(self) -> Steps:
         """Return steps that keep a cache of keys and values."""
-        return GPTSteps(self.model)
+        return GPTSteps(self._packed)
+
+    @cached_property
+    def _packed(self) -> PackedGPT:
+        return PackedGPT(self.model)

@@ -1,0 +1,84 @@
+"""A GPT for inference alone: packed weights, float32 between the layers, and results that no neighbour changes."""
+
+from __future__ import annotations
+
+import copy
+from typing import TypeVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from fewshot.kernels.invariant.gelu import invariant
+from fewshot.kernels.invariant.linear import PackedLinear
+from fewshot.model.gpt import GPT
+from fewshot.model.layers import FeedForward
+from fewshot.model.memory import Memory
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class PackedGPT(GPT):
+    """The same function as `model`, with its matrices copied as `weight_type`; see kernels/invariant/linear.py.
+
+    With a `PagedMemory` what it computes for a token depends on the token's own text alone, to the last bit. The
+    embedding table stays that of `model`. Cannot be trained.
+    """
+
+    def __init__(self, model: GPT, weight_type: str = "float32") -> None:
+        with torch.device("meta"):
+            super().__init__(model.config)
+        self.weight_type = weight_type
+        self.wte, self.wpe, self.ln_f = model.wte, _in_float32(model.wpe), _in_float32(model.ln_f)
+        self.h = nn.ModuleList(_packed(block, weight_type) for block in model.h)
+        self.lm_head = None
+        self.head = PackedLinear(model.output_weight, None, weight_type)
+        self.eval()
+
+    @torch.inference_mode()
+    def hidden(
+        self,
+        tokens: Int[Tensor, "B T"],
+        memory: Memory | None = None,
+        documents: Int[Tensor, "B S"] | None = None,
+        *,
+        dropout_keys: Int[Tensor, " B"] | None = None,
+    ) -> Float[Tensor, "B T D"]:
+        """Return hidden states after the last norm, as `GPT.hidden`."""
+        return self.read(self.wte(tokens).float(), memory, documents, dropout_keys=dropout_keys)
+
+    @torch.inference_mode()
+    def logits(self, hidden: Float[Tensor, "*N D"]) -> Float[Tensor, "*N V"]:
+        """Return the logits over the vocabulary for these hidden states."""
+        return self.head(hidden)
+
+    @property
+    def cache_dtype(self) -> torch.dtype:
+        """The type of keys and values in a cache."""
+        return torch.float32 if self.weight_type == "float32" else torch.bfloat16
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the packed matrices, all of which a step reads."""
+        return sum(module.n_bytes for module in self.modules() if isinstance(module, PackedLinear))
+
+
+def _in_float32(module: M) -> M:
+    is_float32 = all(parameter.dtype == torch.float32 for parameter in module.parameters())
+    return module if is_float32 else copy.deepcopy(module).float()
+
+
+def _packed(block: nn.Module, weight_type: str) -> nn.Module:
+    """Return a block whose linear layers are packed; all other parts are shared with it."""
+    twin = copy.copy(block)
+    twin._modules = {
+        name: PackedLinear(child.weight, child.bias, weight_type)
+        if isinstance(child, nn.Linear)
+        else _packed(child, weight_type)
+        if any(isinstance(part, nn.Linear) for part in child.modules())
+        else _in_float32(child)
+        for name, child in block.named_children()
+    }
+    if isinstance(twin, FeedForward):
+        twin.gelu = invariant(twin.gelu)
+    return twin

@@ -1,0 +1,100 @@
+"""Which positions a query reads, which may be read again, and in which pages of a KV cache they lie.
+
+A cache holds keys and values in pages of 16 positions; a mask of 16 bits tells which positions of a page a query reads.
+A band needs the pages of its window, a block those of itself; pages with summary columns stay for good. Dense and
+strided attention need all pages, and so does a kind of pattern that has no rule here: `allows` finds its keys.
+In: a pattern that is alike in all heads, positions. Out: NumPy arrays. Refuses to know tensors and devices.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Int, UInt16
+
+from fewshot.patterns.pattern import SIMPLE, Banded, Block, Columns, Dense, Pattern, Strided
+
+Positions = Int[np.ndarray, " n"]
+PAGE = 16  # positions
+
+
+def keys_of(pattern: Pattern, q: int) -> Positions:
+    """Return the positions that the query at position `q` reads, in order, in time that follows their number."""
+    keys = []
+    for part in pattern.parts:
+        match part:
+            case other if type(other) not in SIMPLE:
+                keys.append(np.flatnonzero(other.allows(q, np.arange(q + 1))))
+            case Dense():
+                keys.append(np.arange(q + 1))
+            case Banded(window):
+                keys.append(np.arange(max(0, q - window + 1), q + 1))
+            case Strided(stride):
+                keys.append(np.arange(q % stride, q + 1, stride))
+            case Block(block):
+                keys.append(np.arange(q // block * block, q + 1))
+            case Columns():
+                keys.append(np.append(_summary(part, q + 1), q))
+    return np.unique(np.concatenate(keys))
+
+
+def held(pattern: Pattern, n_ctx: int, end: int) -> Positions:
+    """Return the positions before `end` that later ones, `n_ctx` in all, may read; or a few more."""
+    n_recent, columns = 0, []
+    for part in pattern.parts:
+        match part:
+            case other if type(other) not in SIMPLE:
+                n_recent = n_ctx
+            case Dense() | Strided():
+                n_recent = n_ctx
+            case Banded(window):
+                n_recent = max(n_recent, window - 1)
+            case Block(block):
+                n_recent = max(n_recent, end % block)
+            case Columns():
+                columns.append(_summary(part, end))
+    return np.unique(np.concatenate([np.arange(max(0, end - n_recent), end), *columns]))
+
+
+@lru_cache(maxsize=1 << 14)
+def page_list(
+    pattern: Pattern, first: int, n_queries: int, width: int
+) -> tuple[Int[np.ndarray, " P"], UInt16[np.ndarray, "P W"]]:
+    """Return the pages that the queries at `first` and the next positions read, and for each its mask of every query.
+
+    Masks have `width` columns, zero where there is no query.
+    """
+    keys = [keys_of(pattern, first + i) for i in range(n_queries)]
+    pages = np.unique(np.concatenate(keys) // PAGE)
+    masks = np.zeros((len(pages), width), dtype=np.uint16)
+    for i, positions in enumerate(keys):
+        at = np.searchsorted(pages, positions // PAGE)
+        masks[:, i] = np.bincount(at, weights=1 << (positions % PAGE), minlength=len(pages))  # no bit comes twice
+    return pages, masks
+
+
+@lru_cache(maxsize=1 << 13)
+def pages_needed(pattern: Pattern, n_ctx: int, end: int) -> frozenset[int]:
+    """Return the pages, of those that `end` positions begin to fill, that go on being filled or may be read again."""
+    pages = set((held(pattern, n_ctx, end) // PAGE).tolist())
+    return frozenset(pages | {end // PAGE} if end % PAGE else pages)
+
+
+@lru_cache(maxsize=1 << 10)
+def most_pages(pattern: Pattern, n_ctx: int, length: int, n_new: int) -> int:
+    """Return how many pages a text of `length` positions needs at once, if up to `n_new` are read in a step."""
+    ends = {min(length, start + place) for start in range(0, length, PAGE) for place in (0, 1, PAGE - 1)}
+    return max((_pages_of_step(pattern, n_ctx, end, min(n_new, length - end)) for end in ends), default=0)
+
+
+def _pages_of_step(pattern: Pattern, n_ctx: int, end: int, n_new: int) -> int:
+    return len(pages_needed(pattern, n_ctx, end) | set(range(-(-end // PAGE), -(-(end + n_new) // PAGE))))
+
+
+def _summary(columns: Columns, end: int) -> Positions:
+    """Return the summary columns before position `end`."""
+    first = columns.block - (columns.index + 1) * columns.c
+    starts = np.arange(first, end, columns.block)
+    positions = (starts[:, None] + np.arange(columns.c)).ravel()
+    return positions[positions < end]
