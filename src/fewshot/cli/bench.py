@@ -3,6 +3,7 @@
 fewshot bench attention --json benchmarks/results/attention.json
 fewshot bench train --nanogpt FOLDER --llmc FOLDER --json benchmarks/results/train.json
 fewshot bench train --race --config runs/shakespeare_fast.yaml --text FILE
+fewshot bench generate --json benchmarks/results/generate.json
 fewshot bench evaluate --data FOLDER --vocabulary FOLDER --json benchmarks/results/evaluate.json
 fewshot bench meta --json benchmarks/results/meta.json
 fewshot bench corpus --text PATH... --tokenizer FOLDER
@@ -21,7 +22,9 @@ TRAIN_SHAPES = ["6x256", "12x768"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add a subcommand for each benchmark."""
-    benches = parser.add_subparsers(dest="bench", required=True, metavar="attention|train|evaluate|meta|corpus|plan")
+    benches = parser.add_subparsers(
+        dest="bench", required=True, metavar="attention|train|generate|evaluate|meta|corpus|plan"
+    )
     attention = benches.add_parser(
         "attention",
         allow_abbrev=False,
@@ -81,6 +84,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     train.add_argument(
         "--peer_steps", type=int, default=2000, help="steps of the race's other side (default: %(default)s)"
     )
+    generate = benches.add_parser(
+        "generate", allow_abbrev=False, help="tokens a second beside the rate of reading the weights and transformers"
+    )
+    generate.add_argument(
+        "--rounds",
+        type=int,
+        default=5,
+        help="how often each side is timed, in turns; medians are reported (default: %(default)s)",
+    )
     corpus = benches.add_parser("corpus", allow_abbrev=False, help="encoding speed against plain tiktoken")
     corpus.add_argument("--text", nargs="+", required=True, type=Path, metavar="PATH")
     corpus.add_argument(
@@ -117,7 +129,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="an unknown name lists all (default: one process, and two in the three ways)",
     )
     plan.add_argument("--recompute", nargs="+", metavar="NAME", help="none, selective, full (default: all)")
-    for bench in (attention, train, evaluate, meta, corpus, plan):
+    for bench in (attention, train, generate, evaluate, meta, corpus, plan):
         bench.add_argument(
             "--json", type=Path, nargs="?", metavar="FILE", help="also write the printed result to a file"
         )
@@ -176,6 +188,12 @@ def run(args: argparse.Namespace) -> int:
         with tempfile.TemporaryDirectory() as folder:
             given = laid_over([(str(args.config), read_yaml(args.config)), ("--text", {"text": args.text})], say=note)
             result = race(given, Path(folder), until_loss=args.until, peer_steps=args.peer_steps, say=note)
+    elif args.bench == "generate":
+        from fewshot.base.errors import check
+        from fewshot.bench.generate import measure as measure_generation
+
+        check(args.rounds >= 1, f"--rounds is {args.rounds}, must be at least 1")
+        result = measure_generation(rounds=args.rounds, say=note)
     elif args.bench == "evaluate":
         from fewshot.base.errors import check
         from fewshot.bench.evaluate import measure as measure_evaluation
