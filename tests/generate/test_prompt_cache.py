@@ -67,14 +67,14 @@ def test_the_middle_of_a_band_goes_before_whole_texts_and_the_least_recently_use
     add(prompts, [1] * 40)
     add(prompts, [2] * 40)
     assert n_found(prompts, [1] * 10) == 9  # now the more recently used
-    assert cache.make_room()
+    assert prompts.make_room()
     assert n_found(prompts, [2] * 20 + [3]) == 0  # its band's middle is gone
     assert n_found(prompts, [2] * 41) == 40  # its end is not
     assert n_found(prompts, [1] * 20 + [3]) == 20
     for _ in range(5):
-        cache.make_room()
+        prompts.make_room()
     assert len(prompts) == 0
-    assert not cache.make_room()
+    assert not prompts.make_room()
 
 
 def test_a_prompt_to_be_scored_goes_on_only_from_scores_that_are_known() -> None:

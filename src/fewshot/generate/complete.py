@@ -52,7 +52,7 @@ def complete_requests(
     completions: dict[int, Completion] = {}
     while engine.busy:
         for number, state in engine.step():
-            if state.finish_reason is not None:
+            if state.ended:
                 completions[places[number]] = state.completion()
     return [completions[place] for place in range(len(requests))]
 
@@ -80,6 +80,8 @@ def stream(
     engine.submit(request)
     while engine.busy:
         for _, state in engine.step():
+            if state.error is not None:
+                raise state.error
             piece = state.next_text()
             if piece:
                 yield piece

@@ -1,6 +1,6 @@
 """The engine: requests join and leave between steps, and no token depends on what else is in a step.
 
-A step reads one token of every text that is being written and one chunk of one prompt, so that a long prompt holds up
+A step reads one token of every text that is being written and one chunk of prompts, so that a long prompt holds up
 nobody. In: requests. Out: after each step the completions that have grown.
 """
 
@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fewshot.base.errors import ContextTooLong, check
+from fewshot.base.errors import ContextTooLong, NotFinite, check
+from fewshot.generate.next_logits import n_common
 from fewshot.generate.prompt_cache import PromptCache
 from fewshot.generate.request import Request, TokenScore
 from fewshot.generate.sampling import RowSampling, choose_tokens
@@ -23,9 +24,10 @@ from fewshot.generate.scores import score_tokens
 from fewshot.generate.stop import RequestState
 from fewshot.model.packed import PackedGPT
 from fewshot.model.paged_cache import CachedText, PagedCache, PagedMemory
+from fewshot.patterns.pages import PAGE
 from fewshot.tokenizer.vocab import Tokenizer
 
-CHUNK = 256  # tokens of a prompt in one step
+CHUNK = 256  # tokens of prompts in one step
 
 
 @dataclass
@@ -41,8 +43,30 @@ class _Running:
     read: CachedText | None = None  # all pages of the prompt, for others that begin with it
 
     @property
+    def n_read(self) -> int:
+        return 0 if self.text is None else self.text.length
+
+    @property
     def n_unread(self) -> int:
-        return len(self.tokens) - (0 if self.text is None else self.text.length)
+        return len(self.tokens) - self.n_read
+
+    def unread(self, n: int) -> list[int]:
+        """Return the next tokens to read."""
+        return self.tokens[self.n_read : self.n_read + n]
+
+    def draw(self) -> float:
+        """Return the random number of the next token, 0 for a greedy request, which needs none."""
+        position = self.n_dropped + len(self.tokens)
+        return self.request.draw(position) if self.request.sampling.temperature > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What a step reads of a request."""
+
+    number: int
+    running: _Running
+    n: int  # tokens
 
 
 class Engine:
@@ -55,12 +79,14 @@ class Engine:
     def __init__(
         self, model: PackedGPT, tokenizer: Tokenizer, *, cache_bytes: int, max_rows: int = 64, chunk: int = CHUNK
     ) -> None:
-        check(min(max_rows, chunk) >= 1, f"max_rows is {max_rows} and chunk {chunk}, both must be at least 1")
+        check(max_rows >= 1, f"max_rows is {max_rows}, must be at least 1")
+        check(chunk >= PAGE and chunk % PAGE == 0, f"chunk is {chunk}, must be a multiple of {PAGE}")
         self.model, self.tokenizer, self.max_rows, self.chunk = model, tokenizer, max_rows, chunk
         self.cache_bytes = cache_bytes
         device = model.wte.weight.device
         self.cache = PagedCache(model.config, n_bytes=cache_bytes, dtype=model.cache_dtype, device=device)
         self.prompts = PromptCache(self.cache)
+        self.cache.make_room = self._make_room
         self._numbers = itertools.count()
         self._waiting: dict[str, deque[tuple[int, _Running]]] = {}  # by key, that whose turn it is first
         self._running: dict[int, _Running] = {}
@@ -77,12 +103,30 @@ class Engine:
 
     def bytes_of(self, request: Request) -> int:
         """Return the most bytes of keys and values that a request needs."""
-        length = len(request.prompt) + request.max_tokens - 1
+        length = len(request.prompt) + max(request.max_tokens, 1) - 1
         return self.cache.bytes_of_text(self.model.config.n_ctx if request.slide else length, n_new=self.chunk)
 
     def submit(self, request: Request) -> int:
-        """Queue a request and return its number; raises ContextTooLong, or BadValue if it can never have room."""
-        n_ctx, n_bytes = self.model.config.n_ctx, self.bytes_of(request)
+        """Queue a request and return its number; raises as `check` does."""
+        self.check(request)
+        n_ctx = self.model.config.n_ctx
+        n_free = None if request.slide else n_ctx - len(request.prompt) + 1  # the last token need not be read
+        state = RequestState(request, self.tokenizer, n_free=n_free)
+        number = next(self._numbers)
+        queue = self._waiting.setdefault(request.key, deque())
+        queue.append((number, _Running(request, state, self.bytes_of(request), list(request.prompt))))
+        return number
+
+    def check(self, request: Request) -> None:
+        """Raise ContextTooLong, or BadValue for tokens that there are not and for what can never have room."""
+        n_ctx, n_bytes, n_vocab = self.model.config.n_ctx, self.bytes_of(request), self.tokenizer.n_vocab
+        for name, tokens in (
+            ("the prompt", request.prompt),
+            ("logit_bias", request.sampling.logit_bias),
+            ("logprob_tokens", request.logprob_tokens),
+        ):
+            for token in tokens:
+                check(0 <= token < n_vocab, f"token {token} in {name} is not in the vocabulary: 0 to {n_vocab - 1:,}")
         if len(request.prompt) > n_ctx:
             raise ContextTooLong(len(request.prompt), n_ctx)
         check(
@@ -90,12 +134,6 @@ class Engine:
             f"a request of {len(request.prompt)} + {request.max_tokens} tokens needs {n_bytes:,} bytes of keys and "
             f"values, the cache has {self.cache_bytes:,}",
         )
-        n_free = None if request.slide else n_ctx - len(request.prompt) + 1  # the last token need not be read
-        state = RequestState(request, self.tokenizer, n_free=n_free)
-        number = next(self._numbers)
-        queue = self._waiting.setdefault(request.key, deque())
-        queue.append((number, _Running(request, state, n_bytes, list(request.prompt))))
-        return number
 
     def cancel(self, number: int) -> None:
         """Forget a request, wherever it is; an unknown number is one that has ended."""
@@ -108,62 +146,81 @@ class Engine:
 
     @torch.inference_mode()
     def step(self) -> list[tuple[int, RequestState]]:
-        """Do one step; return the requests that have a new token, those that have ended among them."""
+        """Do one step; return the requests that have a new token, those that have ended among them.
+
+        A request whose scores are not finite ends with that error. Whatever else is raised ends all that were read.
+        """
         self._admit()
         batch = self._batch()
         if not batch:
             return []
-        hidden = self._read(batch)
-        ends = itertools.accumulate(count for _, _, count in batch)
-        ready = [(number, running, end - 1) for (number, running, _), end in zip(batch, ends, strict=True)]
-        ready = [(number, running, last) for number, running, last in ready if running.n_unread == 0]
-        if not ready:
-            return []
-        chosen = self._choose(hidden[[last for *_, last in ready]], [running for _, running, _ in ready])
-        for (number, running, _), (token, score) in zip(ready, chosen, strict=True):
-            if running.request.max_tokens == 0:
-                running.state.finish_reason = "length"
-            else:
-                running.state.add(token, score)
-            if running.state.finish_reason is not None:
+        try:
+            grown = self._grow(batch)
+        except BaseException:
+            for part in batch:
+                self._end(part.number)
+            raise
+        for number, state in grown:
+            if state.ended:
                 self._end(number)
-            else:
-                self._append(running, token)
-        return [(number, running.state) for number, running, _ in ready]
+        return grown
 
-    def _read(self, batch: Sequence[tuple[int, _Running, int]]) -> Float[Tensor, "N D"]:
-        """Return the hidden states of so many unread tokens of each request."""
-        texts = [running.text for _, running, _ in batch if running.text is not None]
-        memory = PagedMemory(self.cache, texts, [count for _, _, count in batch])
-        tokens = [token for _, running, count in batch for token in _unread(running, count)]
+    def _grow(self, batch: Sequence[_Part]) -> list[tuple[int, RequestState]]:
+        """Read the parts and choose a token for each text that was read whole; return those that have changed."""
+        hidden = self._read(batch)
+        ends = list(itertools.accumulate(part.n for part in batch))
+        ready = [(part, end - 1) for part, end in zip(batch, ends, strict=True) if part.running.n_unread == 0]
+        if ready:
+            rows = [part.running for part, _ in ready]
+            chosen = self._choose(hidden[[last for _, last in ready]], rows)
+            for running, (token, score) in zip(rows, chosen, strict=True):
+                state = running.state
+                if isinstance(score, NotFinite):
+                    state.error = state.error or score
+                elif running.request.max_tokens == 0:
+                    state.finish_reason = "length"
+                elif state.error is None:
+                    state.add(token, score)
+        for part in batch:
+            self._after_step(part.running)
+        changed = {part.number for part, _ in ready} | {part.number for part in batch if part.running.state.error}
+        return [(part.number, part.running.state) for part in batch if part.number in changed]
+
+    def _read(self, batch: Sequence[_Part]) -> Float[Tensor, "N D"]:
+        """Return the hidden states of the unread tokens; a prompt is scored if that was asked for."""
+        texts = [part.running.text for part in batch if part.running.text is not None]
+        memory = PagedMemory(self.cache, texts, [part.n for part in batch])
+        tokens = [token for part in batch for token in part.running.unread(part.n)]
         hidden = self.model.hidden(torch.tensor([tokens], device=self.model.wte.weight.device), memory)[0]
-        first = 0
-        for _, running, count in batch:
-            self._score_prompt(running, hidden[first : first + count])
-            self._after_reading(running)
-            first += count
+        for part, own in zip(batch, hidden.split([part.n for part in batch]), strict=True):
+            request, state = part.running.request, part.running.state
+            if request.prompt_logprobs and not state.tokens:
+                first = 1 + part.running.n_read - part.n
+                targets = request.prompt[first : first + part.n]
+                logits = self.model.logits(own[: len(targets)])[:, : self.tokenizer.n_vocab]
+                for score in score_tokens(logits, targets, [request.top_logprobs] * len(targets)):
+                    if isinstance(score, NotFinite):
+                        state.error = state.error or score
+                    else:
+                        state.prompt_scores.append(score)
         return hidden
 
-    def _score_prompt(self, running: _Running, hidden: Float[Tensor, "N D"]) -> None:
-        """Score the tokens of a prompt that follow the last ones that were read, if that was asked for."""
-        request, scores, text = running.request, running.state.prompt_scores, running.text
-        assert text is not None
-        targets = request.prompt[text.length - len(hidden) + 1 : text.length + 1]
-        if request.prompt_logprobs and not running.state.tokens and targets:
-            logits = self.model.logits(hidden[: len(targets)])[:, : self.tokenizer.n_vocab]
-            scores += score_tokens(logits, targets, [request.top_logprobs] * len(targets))
-
-    def _choose(self, hidden: Float[Tensor, "R D"], rows: Sequence[_Running]) -> list[tuple[int, TokenScore]]:
+    def _choose(
+        self, hidden: Float[Tensor, "R D"], rows: Sequence[_Running]
+    ) -> list[tuple[int, TokenScore | NotFinite]]:
         """Return the next token of each row and its score."""
         logits = self.model.logits(hidden)[:, : self.tokenizer.n_vocab]
-        sampling = RowSampling.of([running.request.sampling for running in rows], logits.device)
-        draws = torch.tensor([_draw(running) for running in rows], dtype=torch.float64)
-        adjusted = [
-            running.request.sampling.adjusted(own, running.state.tokens)
-            for own, running in zip(logits, rows, strict=True)
-        ]
-        tokens = choose_tokens(torch.stack(adjusted), sampling, draws).tolist()
         requests = [running.request for running in rows]
+        sampling = RowSampling.of([request.sampling for request in requests], logits.device)
+        draws = torch.tensor([running.draw() for running in rows], dtype=torch.float64)
+        adjusted = logits
+        if any(request.sampling.adjusts for request in requests):
+            own = [
+                running.request.sampling.adjusted(row, running.state.tokens)
+                for row, running in zip(logits, rows, strict=True)
+            ]
+            adjusted = torch.stack(own)
+        tokens = choose_tokens(adjusted, sampling, draws).tolist()
         n_top, others = [request.top_logprobs for request in requests], [request.logprob_tokens for request in requests]
         return list(zip(tokens, score_tokens(logits, tokens, n_top, others), strict=True))
 
@@ -180,32 +237,57 @@ class Engine:
             if queue:
                 self._waiting[key] = queue  # its next turn is after all others'
 
-    def _batch(self) -> list[tuple[int, _Running, int]]:
-        """Return what is read in this step, and how many tokens of each."""
-        batch, has_chunk = [], False
+    def _batch(self) -> list[_Part]:
+        """Return what is read in this step: a token of every text that is written, and up to a chunk of prompts.
+
+        A prompt that begins like one that is being read waits, so that what they begin with is read once.
+        """
+        batch, reading, left = [], list[_Running](), self.chunk
         for number, running in self._running.items():
             if running.text is not None and running.n_unread == 1:
-                batch.append((number, running, 1))
-            elif not has_chunk:
-                has_chunk = True
-                if running.text is None:
-                    running.text, scores = self.prompts.find(running.request)
-                    running.state.prompt_scores += scores
-                    running.read = self.cache.new_text()
-                batch.append((number, running, min(running.n_unread, self.chunk)))
+                batch.append(_Part(number, running, 1))
+                continue
+            if running.text is None:
+                n_cached = self.prompts.n_cached(running.request)
+                if any(n_common(running.tokens, other.tokens) > n_cached + PAGE for other in reading):
+                    continue
+            reading.append(running)
+            n_unread = len(running.tokens) - n_cached if running.text is None else running.n_unread
+            n = min(n_unread, left if n_unread <= left else left // PAGE * PAGE)
+            if n > 0:
+                self._begin(running)
+                batch.append(_Part(number, running, min(n, running.n_unread)))
+                left -= n
         return batch
 
-    def _after_reading(self, running: _Running) -> None:
+    def _begin(self, running: _Running) -> None:
+        """Look up what was read before of a request's prompt, once."""
+        if running.text is None:
+            running.text, scores = self.prompts.find(running.request)
+            running.state.prompt_scores += scores
+            running.state.n_cached = running.text.length
+            running.read = self.cache.new_text()
+
+    def _after_step(self, running: _Running) -> None:
         """Keep a prompt's pages for others, all of them until room is needed, and let go of the text's own."""
-        text = running.text
+        text, state = running.text, running.state
         assert text is not None
-        if running.read is not None:
-            running.read.length = text.length
+        if running.read is not None and state.error is None:
+            running.read.length = min(text.length, len(running.request.prompt))
             self.cache.share(text, running.read)
             if running.n_unread == 0:
-                self.prompts.add(running.request, running.read, running.state.prompt_scores)
+                self.prompts.add(running.request, running.read, state.prompt_scores)
                 running.read = None
         self.cache.trim(text)
+        if state.tokens and not state.ended:
+            self._append(running, state.tokens[-1])
+
+    def _make_room(self) -> bool:
+        """Let go of what is kept for others: of prompts that are being read, then of those that were."""
+        return (
+            any(running.read is not None and self.cache.trim(running.read) for running in self._running.values())
+            or self.prompts.make_room()
+        )
 
     def _append(self, running: _Running, token: int) -> None:
         """Add a token that was written; where the context is full and slides, its oldest half is dropped."""
@@ -226,15 +308,3 @@ class Engine:
         for text in (running.text, running.read):
             if text is not None:
                 self.cache.drop(text)
-
-
-def _unread(running: _Running, n: int) -> list[int]:
-    assert running.text is not None
-    return running.tokens[running.text.length : running.text.length + n]
-
-
-def _draw(running: _Running) -> float:
-    """Return the random number of a request's next token, 0 for a greedy one, which needs none."""
-    request = running.request
-    position = running.n_dropped + len(running.tokens)
-    return request.draw(position) if request.sampling.temperature > 0 else 0.0

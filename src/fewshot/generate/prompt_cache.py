@@ -29,7 +29,6 @@ class PromptCache:
     def __init__(self, cache: PagedCache) -> None:
         self.cache = cache
         self._kept: dict[tuple[str, tuple[int, ...]], _Kept] = {}
-        cache.make_room = self._make_room
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -52,6 +51,10 @@ class PromptCache:
                 return twin, tuple(replace(score, top=score.top[: request.top_logprobs]) for score in scores)
         return self.cache.new_text(), ()
 
+    def n_cached(self, request: Request) -> int:
+        """Return how many tokens of a prompt were read before."""
+        return max((self._n_usable(request, name) for name in self._kept if name[0] == request.key), default=0)
+
     def _n_usable(self, request: Request, name: tuple[str, tuple[int, ...]]) -> int:
         kept, n = self._kept[name], min(n_common(request.prompt, name[1]), len(request.prompt) - 1)
         if not request.prompt_logprobs:
@@ -69,7 +72,7 @@ class PromptCache:
                 new = replace(new, scores=old.scores, n_top=old.n_top)
         self._kept[name] = new
 
-    def _make_room(self) -> bool:
+    def make_room(self) -> bool:
         """Let go of pages of the least recently used text: those in its middle first, then all."""
         for name, kept in self._kept.items():
             if not self.cache.trim(kept.text):

@@ -44,9 +44,14 @@ class Sampling:
         for token, bias in self.logit_bias.items():
             check(-100 <= bias <= 100, f"logit_bias of token {token} is {bias}, must be in -100..100")
 
+    @property
+    def adjusts(self) -> bool:
+        """Whether `adjusted` may change anything."""
+        return bool(self.logit_bias or self.presence_penalty or self.frequency_penalty)
+
     def adjusted(self, logits: Float[Tensor, " V"], written: Sequence[int]) -> Float[Tensor, " V"]:
         """Return the logits after penalties for what was written, and biases; a bias of -100 bans a token."""
-        if not (self.logit_bias or (written and (self.presence_penalty or self.frequency_penalty))):
+        if not self.adjusts:
             return logits
         logits = logits.clone()
         tokens, counts = torch.tensor(list(written), dtype=torch.long, device=logits.device).unique(return_counts=True)

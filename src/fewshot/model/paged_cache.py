@@ -22,6 +22,8 @@ from fewshot.model.config import GPTConfig
 from fewshot.patterns.pages import PAGE, most_pages, page_list, pages_needed
 from fewshot.patterns.pattern import Pattern
 
+TOO_FEW = "more pages are asked for than were reserved"
+
 
 class _Kind:
     """The pages of all heads with one pattern."""
@@ -95,7 +97,7 @@ class PagedCache:
             if torch.device(device).type != "cpu" and n_bytes is not None:
                 # Memory is given at once there: each kind has its share. A CPU's is given when it is written.
                 n_pages = n_bytes * most_pages(kind.pattern, config.n_ctx, config.n_ctx, 1) // whole
-            kind.pages = new_pages(n_pages, kind.n_units, config.head_width, dtype, device)
+            kind.pages = new_pages(max(1, n_pages), kind.n_units, config.head_width, dtype, device)
 
     def bytes_of_text(self, length: int, *, n_new: int) -> int:
         """Return the most bytes that a text of `length` positions needs, if up to `n_new` are read in a step."""
@@ -113,8 +115,8 @@ class PagedCache:
 
     def take(self, kind: _Kind) -> int:
         """Return a page that nobody holds."""
-        while self.n_bytes is not None and self.n_used_bytes + kind.page_bytes > self.n_bytes:
-            assert self.make_room(), "more pages are asked for than were reserved"
+        while not self._has_room(kind):
+            assert self.make_room(), TOO_FEW
         return kind.take()
 
     def let_go(self, kind: _Kind, page: int) -> None:
@@ -144,14 +146,24 @@ class PagedCache:
             for number in numbers:
                 kind.holders[table[number]] += 1
                 to[number] = table[number]
-        for kind, to in zip(self.kinds, twin.tables, strict=True):
-            number = length // PAGE
-            if length % PAGE:
-                page = self.take(kind)
-                kind.pages[page] = kind.pages[to[number]]
-                self.let_go(kind, to[number])
-                to[number] = page
+        if length % PAGE:
+            for kind, to in zip(self.kinds, twin.tables, strict=True):
+                to[length // PAGE] = self._own(kind, to[length // PAGE])
         return twin
+
+    def _own(self, kind: _Kind, page: int) -> int:
+        """Return a page with what this one holds, which nobody else holds; the other is let go."""
+        while kind.holders[page] > 1 and not self._has_room(kind):
+            assert self.make_room(), TOO_FEW  # after which the page may be held once
+        if kind.holders[page] == 1:
+            return page
+        own = kind.take()
+        kind.pages[own] = kind.pages[page]
+        self.let_go(kind, page)
+        return own
+
+    def _has_room(self, kind: _Kind) -> bool:
+        return self.n_bytes is None or self.n_used_bytes + kind.page_bytes <= self.n_bytes
 
     def trim(self, text: CachedText) -> bool:
         """Let go of the pages that no pattern will read again; return whether there were any.
@@ -189,7 +201,8 @@ class PagedMemory:
         for kind, tables in zip(cache.kinds, zip(*(text.tables for text in texts), strict=True), strict=True):
             for text, count, table in zip(texts, counts, tables, strict=True):
                 for number in range(-(-text.length // PAGE), -(-(text.length + count) // PAGE)):
-                    table[number] = cache.take(kind)
+                    if number not in table:  # as it is after a step that failed
+                        table[number] = cache.take(kind)
         positions = [np.arange(text.length, text.length + count) for text, count in zip(texts, counts, strict=True)]
         self._positions = torch.from_numpy(np.concatenate(positions))
         self._batches = [self._batch(at) for at in range(len(cache.kinds))]

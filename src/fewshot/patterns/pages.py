@@ -8,6 +8,7 @@ In: a pattern that is alike in all heads, positions. Out: NumPy arrays. Refuses 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -21,22 +22,36 @@ PAGE = 16  # positions
 
 def keys_of(pattern: Pattern, q: int) -> Positions:
     """Return the positions that the query at position `q` reads, in order, in time that follows their number."""
+    first = _first_of_run(pattern, q)
+    if first is not None:
+        return np.arange(first, q + 1)
     keys = []
     for part in pattern.parts:
         match part:
             case other if type(other) not in SIMPLE:
                 keys.append(np.flatnonzero(other.allows(q, np.arange(q + 1))))
-            case Dense():
-                keys.append(np.arange(q + 1))
-            case Banded(window):
-                keys.append(np.arange(max(0, q - window + 1), q + 1))
             case Strided(stride):
                 keys.append(np.arange(q % stride, q + 1, stride))
-            case Block(block):
-                keys.append(np.arange(q // block * block, q + 1))
             case Columns():
                 keys.append(np.append(_summary(part, q + 1), q))
+            case _:
+                keys.append(keys_of(part, q))
     return np.unique(np.concatenate(keys))
+
+
+def _first_of_run(pattern: Pattern, q: int) -> int | None:
+    """Return the first key of a query whose keys are all positions from there to itself; None for other patterns."""
+    match pattern:
+        case other if type(other) not in SIMPLE:
+            return None
+        case Dense():
+            return 0
+        case Banded(window):
+            return max(0, q - window + 1)
+        case Block(block):
+            return q // block * block
+        case _:
+            return None
 
 
 def held(pattern: Pattern, n_ctx: int, end: int) -> Positions:
@@ -65,12 +80,29 @@ def page_list(
 
     Masks have `width` columns, zero where there is no query.
     """
+    starts = [_first_of_run(pattern, first + i) for i in range(n_queries)]
+    if starts[0] is not None:
+        return _pages_of_runs([start or 0 for start in starts], first, width)
     keys = [keys_of(pattern, first + i) for i in range(n_queries)]
     pages = np.unique(np.concatenate(keys) // PAGE)
     masks = np.zeros((len(pages), width), dtype=np.uint16)
     for i, positions in enumerate(keys):
         at = np.searchsorted(pages, positions // PAGE)
         masks[:, i] = np.bincount(at, weights=1 << (positions % PAGE), minlength=len(pages))  # no bit comes twice
+    return pages, masks
+
+
+def _pages_of_runs(starts: Sequence[int], first: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return what `page_list` does for queries that read all positions from their starts to themselves."""
+    pages = np.arange(min(starts) // PAGE, (first + len(starts) - 1) // PAGE + 1)
+    places = np.arange(PAGE) + PAGE * pages[:, None]
+    masks = np.zeros((len(pages), width), dtype=np.uint16)
+    for i, start in enumerate(starts):
+        whole = slice(-(-start // PAGE) - pages[0], (first + i + 1) // PAGE - pages[0])
+        masks[whole, i] = 0xFFFF
+        for end in {start // PAGE - pages[0], (first + i) // PAGE - pages[0]}:
+            read = (places[end] >= start) & (places[end] <= first + i)
+            masks[end, i] = (read << np.arange(PAGE)).sum()
     return pages, masks
 
 
@@ -83,7 +115,12 @@ def pages_needed(pattern: Pattern, n_ctx: int, end: int) -> frozenset[int]:
 
 @lru_cache(maxsize=1 << 10)
 def most_pages(pattern: Pattern, n_ctx: int, length: int, n_new: int) -> int:
-    """Return how many pages a text of `length` positions needs at once, if up to `n_new` are read in a step."""
+    """Return how many pages a text of `length` positions needs at once.
+
+    If steps read one position, or `n_new`, which is 1 or whole pages, or what is left of a prompt.
+    """
+    if any(type(part) not in SIMPLE or isinstance(part, Dense | Strided) for part in pattern.parts):
+        return -(-length // PAGE)
     ends = {min(length, start + place) for start in range(0, length, PAGE) for place in (0, 1, PAGE - 1)}
     return max((_pages_of_step(pattern, n_ctx, end, min(n_new, length - end)) for end in ends), default=0)
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import resource
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -66,10 +69,24 @@ def test_what_other_texts_left_in_a_page_changes_nothing() -> None:
     q, k, v = (torch.randn(5, 1, 16) for _ in range(3))
     units, batch = Units(slice(0, None, 1), 0), batch_of(Dense(), [0], [(0, 4), (4, 1)])
     results = []
-    for left in (0.0, 1e30):
+    for left in (0.0, 1e30, torch.nan, torch.inf):
         cache = new_pages(1, 1, 16, torch.float32) + left
         write_pages(cache, units, k, v, torch.arange(5))
         out = torch.empty(5, 1, 16)
         attend_pages(q, cache, units, batch, out)
         results.append(out)
-    assert torch.equal(*results)
+    assert all(torch.equal(result, results[0]) for result in results)
+    assert results[0].isfinite().all()
+
+
+def test_a_cache_takes_memory_only_as_it_is_written() -> None:
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("resident memory is read from /proc")
+
+    def resident_bytes() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    before = resident_bytes()
+    cache = new_pages(1 << 16, 64, 16, torch.bfloat16)  # 4 GiB
+    assert cache.nbytes == 1 << 32
+    assert resident_bytes() - before < 1 << 26

@@ -75,17 +75,22 @@ float soften(float *scores, int64_t n_pages) {
     return total;
 }
 
-// Vectors first to first + N_VECTORS of the mixed values of N queries.
+// Vectors first to first + N_VECTORS of the mixed values of N queries. A value that a query does not read is not
+// multiplied by 0: it may be no number.
 template <int N, int N_VECTORS, typename T>
-void mix(const Pages &work, const T *cache, int64_t unit, const int32_t *pages, int64_t n_pages, const float *weights,
-         int64_t first, float *mixed) {
+void mix(const Pages &work, const T *cache, int64_t unit, const int32_t *pages, const uint16_t *masks, int64_t n_pages,
+         const float *weights, int64_t first, float *mixed) {
     vec sum[N][N_VECTORS] = {};
     for (int64_t at = 0; at < n_pages; at++) {
         const T *values = block(cache, work, pages[at], unit, 1) + first * LANES;
+        uint16_t all = 0xffff;
+        for (int g = 0; g < N; g++) all &= masks[at * GROUP + g];
         for (int j = 0; j < PAGE; j++)
             for (int v = 0; v < N_VECTORS; v++) {
                 const vec value = load(values + j * work.padded + v * LANES);
-                for (int g = 0; g < N; g++) sum[g][v] += weights[(g * n_pages + at) * PAGE + j] * value;
+                for (int g = 0; g < N; g++)
+                    if (all == 0xffff || masks[at * GROUP + g] >> j & 1)
+                        sum[g][v] += weights[(g * n_pages + at) * PAGE + j] * value;
             }
     }
     for (int g = 0; g < N; g++)
@@ -105,12 +110,13 @@ void attend(const Pages &work, const float *q, int64_t q_row, const T *cache, in
     for (int64_t g = 0; g < n; g++)
         for (int64_t d = 0; d < work.width; d++)
             scaled[g * work.padded + d] = q[(first_query + g) * q_row + head * work.width + d] * scale;
-    score<N>(work, cache, unit, pages, work.masks + first_page * GROUP, n_pages, scaled, scores);
+    const uint16_t *masks = work.masks + first_page * GROUP;
+    score<N>(work, cache, unit, pages, masks, n_pages, scaled, scores);
     float sums[N];
     for (int g = 0; g < N; g++) sums[g] = soften(scores + g * n_pages * PAGE, n_pages);
     int64_t v = 0;
-    for (; v + CHUNK <= work.padded / LANES && LANES == 16; v += CHUNK) mix<N, CHUNK>(work, cache, unit, pages, n_pages, scores, v, mixed);
-    for (; v < work.padded / LANES; v += VECTORS) mix<N, VECTORS>(work, cache, unit, pages, n_pages, scores, v, mixed);
+    for (; v + CHUNK <= work.padded / LANES && LANES == 16; v += CHUNK) mix<N, CHUNK>(work, cache, unit, pages, masks, n_pages, scores, v, mixed);
+    for (; v < work.padded / LANES; v += VECTORS) mix<N, VECTORS>(work, cache, unit, pages, masks, n_pages, scores, v, mixed);
     for (int64_t g = 0; g < n; g++)
         for (int64_t d = 0; d < work.width; d++)
             out[((first_query + g) * work.n_heads + head) * work.width + d] = mixed[g * work.padded + d] / sums[g];

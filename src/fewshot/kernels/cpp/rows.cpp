@@ -138,6 +138,7 @@ constexpr int64_t MOST = 6, ALONE = 4, PAIR = 2, FOUR = 1;
 
 template <Kind KIND>
 void product(const Rows &work, int64_t n_threads) {
+    if (!work.n_rows) return;
     const std::vector<uint32_t> made = KIND == BFLOAT16 ? in_pairs(work) : std::vector<uint32_t>();
     const uint32_t *words = made.data();
     const int64_t n_blocks = (work.n_outputs + COLUMNS - 1) / COLUMNS, n = work.n_rows;

@@ -9,6 +9,7 @@ in batches, whose results are only close.)
 from __future__ import annotations
 
 import ctypes
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -74,7 +75,10 @@ class _Pages(ctypes.Structure):
 
 def new_pages(n_pages: int, n_units: int, width: int, dtype: torch.dtype, device: torch.device | str = "cpu") -> Tensor:
     """Return an empty cache. On a CPU its memory is taken from the system page by page, when it is written."""
-    return torch.zeros(n_pages, n_units, 2, PAGE, -(-width // PAGE) * PAGE, dtype=dtype, device=device)
+    shape = (n_pages, n_units, 2, PAGE, -(-width // PAGE) * PAGE)
+    if torch.device(device).type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    return torch.from_numpy(np.zeros(math.prod(shape) * dtype.itemsize, dtype=np.uint8)).view(dtype).view(shape)
 
 
 def write_pages(
@@ -133,8 +137,9 @@ def attend_pages(
             half[..., :width].unflatten(0, pages.shape).transpose(1, 2).flatten(2, 3).float()
             for half in (keys.transpose(2, 3), values)
         )
-        queries = q[first : first + at_once, units.heads, None].float()
-        mixed = F.scaled_dot_product_attention(queries, keys, values, bits.to(q.device)[:, None, None])
+        queries, bits = q[first : first + at_once, units.heads, None].float(), bits.to(q.device)[:, None, :, None]
+        keys, values = keys.masked_fill(~bits, 0), values.masked_fill(~bits, 0)  # they may be no numbers
+        mixed = F.scaled_dot_product_attention(queries, keys, values, bits.transpose(2, 3))
         out[first : first + at_once, units.heads] = mixed[:, :, 0]
 
 

@@ -58,7 +58,7 @@ class PackedLinear(nn.Module):
     def _native(self, x: Tensor) -> Tensor:
         code = library().code
         assert code is not None
-        out = torch.empty(len(x), self.n_outputs)
+        out = x.new_empty(len(x), self.n_outputs)
         code.fewshot_rows(
             ctypes.c_void_p(x.data_ptr()), ctypes.c_int64(len(x)), ctypes.c_int64(self.n_inputs),
             ctypes.c_int64(self.n_outputs), ctypes.c_void_p(self.packed.data_ptr()), ctypes.c_int64(self.kind),
