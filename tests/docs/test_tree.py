@@ -24,6 +24,8 @@ COVERED_BY = {
     "bench/harness.py": "evaluate/parity/test_windows.py",
     "checkpoint/data.py": "cli/test_contamination.py",
     "cli/bench.py": "bench/test_bench.py",
+    "serve/server.py": "cli/test_serve.py",
+    "generate/scores.py": "generate/test_engine.py",
     "cli/lm_eval.py": "cli/test_readme.py",
     "cli/main.py": "cli/test_commands.py",
     "cli/replay.py": "cli/test_commands.py",
@@ -54,6 +56,7 @@ COVERED_BY = {
 # Tests of no single source file: what they test.
 OF_NO_FILE = {
     "bench/test_bench.py": "all of bench/ through the command",
+    "serve/test_contract.py": "every field of the completions API",
     "cli/test_bad_inputs.py": "what every command refuses",
     "cli/test_commands.py": "every command on one small run",
     "cli/test_outputs.py": "where commands may write",

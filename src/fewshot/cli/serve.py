@@ -1,0 +1,86 @@
+"""Serve a run's model as OpenAI's completions API.
+
+fewshot serve RUN                                   at http://127.0.0.1:8000/v1, for this machine alone
+fewshot serve RUN --weight_type bfloat16 --port 9000
+fewshot serve RUN --host 0.0.0.0 --allow_host mine.example --key SECRET
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+from pathlib import Path
+
+LOCAL = ("127.0.0.1", "localhost", "[::1]")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add where it listens, who may call, and how much memory it takes."""
+    parser.add_argument("folder", type=Path, metavar="RUN", help="a run folder")
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen at (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: %(default)s)")
+    parser.add_argument(
+        "--allow_host", action="append", default=[], metavar="NAME", help="a name that clients may call the server by"
+    )
+    parser.add_argument(
+        "--key",
+        action="append",
+        default=[],
+        help="a key that clients must send; can be given several times (or FEWSHOT_KEYS, with commas between them)",
+    )
+    parser.add_argument("--name", help="the model's name for clients (default: the folder's)")
+    parser.add_argument(
+        "--weight_type",
+        default="float32",
+        metavar="TYPE",
+        help="float32, or bfloat16 and int8, which are faster and a little less exact (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--cache_mb", type=int, default=2048, help="megabytes for keys and values (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--grace_seconds", type=int, default=20, help="for running requests when it is stopped (default: %(default)s)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until a signal comes."""
+    from fewshot.base.errors import FewshotError, check
+
+    check(0 <= args.port <= 65535, f"--port is {args.port}, must be in 0..65535")
+    check(args.grace_seconds >= 0, f"--grace_seconds is {args.grace_seconds}, must be at least 0")
+    check(args.cache_mb >= 1, f"--cache_mb is {args.cache_mb}, must be at least 1")
+    keys = [*args.key, *filter(None, os.environ.get("FEWSHOT_KEYS", "").split(","))]
+    check(all(keys), "a key is empty")
+    is_local = args.host in ("127.0.0.1", "localhost", "::1")
+    check(is_local or bool(keys), f"--host {args.host} can be reached from other machines: give a --key")
+    try:
+        from fewshot.serve.app import make_app
+        from fewshot.serve.server import Server
+    except ImportError as error:
+        raise FewshotError(f"{error.name} is not installed: pip install 'fewshot[serve]'") from None
+    from fewshot.checkpoint.load import load_run
+    from fewshot.generate.engine import Engine
+    from fewshot.model.packed import PackedGPT
+    from fewshot.serve.completions import Served
+    from fewshot.serve.fingerprint import fingerprint
+    from fewshot.serve.protect import Limits
+    from fewshot.serve.worker import Worker
+
+    model, tokenizer, checkpoint = load_run(args.folder)
+    packed = PackedGPT(model, args.weight_type)
+    engine = Engine(packed, tokenizer, cache_bytes=args.cache_mb << 20)
+    served = Served(
+        name=args.name or args.folder.resolve().name,
+        tokenizer=tokenizer,
+        n_ctx=packed.config.n_ctx,
+        fingerprint=fingerprint(checkpoint, tokenizer, args.weight_type),
+    )
+    limits = Limits(hosts=[*LOCAL, args.host, *args.allow_host], keys=keys)
+    worker = Worker(engine)
+    app = make_app(worker, served, limits)
+    server = Server(app, worker, host=args.host, port=args.port, name=served.name, grace_seconds=args.grace_seconds)
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises again, in the end, the signal that ended it
+        server.run()
+    return 0

@@ -1,0 +1,276 @@
+"""From the body of a completion request to the engine's requests, and from its pieces to OpenAI's answers."""
+
+from __future__ import annotations
+
+import codecs
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fewshot.base.errors import FewshotError
+from fewshot.generate.request import Request, TokenScore
+from fewshot.generate.sampling import Sampling
+from fewshot.serve.schema import MOST_CHOICES, ApiError, CompletionRequest, given
+from fewshot.serve.worker import Piece
+from fewshot.tokenizer.vocab import Tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """The model that is served."""
+
+    name: str
+    tokenizer: Tokenizer
+    n_ctx: int
+    fingerprint: str  # changes with whatever may change a bit of an answer
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    """One prompt: what the model reads, and what of it the client gave, which is what `echo` returns."""
+
+    tokens: tuple[int, ...]
+    n_hidden: int  # tokens at its beginning that only start a fresh document
+
+    @property
+    def shown(self) -> tuple[int, ...]:
+        return self.tokens[self.n_hidden :]
+
+
+class Call:
+    """One call of the API: `requests` go to the engine, candidate after candidate of prompt after prompt."""
+
+    def __init__(self, body: CompletionRequest, served: Served, *, key: str = "") -> None:
+        self.body, self.served, self.tokenizer = body, served, served.tokenizer
+        self.n, self.best_of = given(body.n, 1), given(body.best_of, given(body.n, 1))
+        self.seed = secrets.randbelow(2**53) if body.seed is None else body.seed
+        self.id, self.created = f"cmpl-{secrets.token_hex(12)}", int(time.time())
+        self.prompts = _prompts(body, self.tokenizer)
+        if len(self.prompts) * self.best_of > MOST_CHOICES:
+            raise ApiError(f"{len(self.prompts)} prompts with {self.best_of} candidates are more than {MOST_CHOICES}")
+        max_tokens = given(body.max_tokens, 16)
+        for prompt in self.prompts:
+            if len(prompt.tokens) + max_tokens > served.n_ctx:
+                raise ApiError(
+                    f"the prompt has {len(prompt.tokens)} tokens and max_tokens is {max_tokens}: together they must "
+                    f"not exceed the model's context of {served.n_ctx}",
+                    param="prompt",
+                )
+        try:
+            sampling = _sampling(body)
+            self.requests = [
+                Request(
+                    prompt=prompt.tokens,
+                    max_tokens=max_tokens,
+                    sampling=sampling,
+                    stop=[body.stop] if isinstance(body.stop, str) else given(body.stop, []),
+                    top_logprobs=given(body.logprobs, 0),
+                    logprob_tokens=given(body.logprob_token_ids, []),
+                    prompt_logprobs=bool(body.echo) and (body.logprobs is not None or max_tokens == 0),
+                    seed=self.seed,
+                    place=place,
+                    key=key,
+                )
+                for prompt in self.prompts
+                for place in range(self.best_of)
+            ]
+        except FewshotError as error:
+            raise ApiError(str(error)) from None
+        self.choices = [_Choice(self, self.prompts[i // self.best_of]) for i in range(len(self.requests))]
+
+    def whole(self) -> dict[str, Any]:
+        """Return the answer once all choices have ended: of each prompt's candidates the `n` best."""
+        kept: list[_Choice] = []
+        for start in range(0, len(self.choices), self.best_of):
+            candidates = self.choices[start : start + self.best_of]
+            if self.best_of > self.n:
+                candidates = sorted(candidates, key=lambda choice: -choice.mean_logprob)[: self.n]
+            kept += candidates
+        return {
+            **self._head(),
+            "choices": [{"index": i, **choice.whole()} for i, choice in enumerate(kept)],
+            "usage": self.usage(),
+        }
+
+    def chunks(self, index: int, piece: Piece) -> Iterator[dict[str, Any]]:
+        """Yield what a stream tells of a piece."""
+        growth = self.choices[index].add(piece)
+        if growth is not None:
+            choice = {"index": index, **self.choices[index].told(growth)}
+            with_usage = self.body.stream_options is not None and self.body.stream_options.include_usage
+            yield {**self._head(), "choices": [choice], **({"usage": None} if with_usage else {})}
+
+    def last_chunk(self) -> dict[str, Any] | None:
+        """Return what a stream tells in the end if usage was asked for."""
+        if self.body.stream_options is None or not self.body.stream_options.include_usage:
+            return None
+        return {**self._head(), "choices": [], "usage": self.usage()}
+
+    def usage(self) -> dict[str, Any]:
+        """Count tokens: prompts once each, all candidates."""
+        read = sum(len(prompt.tokens) for prompt in self.prompts)
+        written = sum(choice.n_written for choice in self.choices)
+        cached = sum(choice.n_cached for choice in self.choices[:: self.best_of])
+        return {
+            "prompt_tokens": read,
+            "completion_tokens": written,
+            "total_tokens": read + written,
+            "prompt_tokens_details": {"cached_tokens": cached},
+        }
+
+    def _head(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "object": "text_completion",
+            "created": self.created,
+            "model": self.served.name,
+            "system_fingerprint": self.served.fingerprint,
+            "seed": self.seed,
+        }
+
+
+_Growth = tuple[str, list[int], list["TokenScore | None"]]  # text, tokens, scores
+
+
+@dataclass
+class _Choice:
+    """One completion as it grows."""
+
+    call: Call
+    prompt: _Prompt
+    text: str = ""
+    tokens: list[int] = field(default_factory=list)
+    scores: list[TokenScore | None] = field(default_factory=list)
+    finish_reason: str | None = None
+    n_written: int = 0
+    n_cached: int = 0
+    _begun: bool = False
+
+    def __post_init__(self) -> None:
+        self._offsets = _Offsets(self.call.tokenizer)
+        if not self.call.body.echo:
+            for token in self.prompt.shown:
+                self._offsets.add(token)
+
+    @property
+    def mean_logprob(self) -> float:
+        """Return the log-probability per token of what was written."""
+        own = [score.logprob for score in self.scores[len(self.scores) - self.n_written :] if score is not None]
+        return sum(own) / max(1, len(own))
+
+    def add(self, piece: Piece) -> _Growth | None:
+        """Add a piece; return what it adds, None if that is nothing; an echoed prompt comes before the first."""
+        growth = (piece.text, list(piece.tokens), list[TokenScore | None](piece.scores))
+        if not self._begun and self.call.body.echo:
+            shown = self.prompt.shown
+            known: list[TokenScore | None] = [None, *piece.prompt_scores]
+            known = known if len(known) == len(shown) else [None] * len(shown)
+            growth = (self.call.tokenizer.decode(shown) + growth[0], [*shown, *growth[1]], [*known, *growth[2]])
+        self._begun = True
+        self.text, self.finish_reason = self.text + growth[0], piece.finish_reason
+        self.n_written, self.n_cached = piece.n_written, piece.n_cached
+        self.tokens += growth[1]
+        self.scores += growth[2]
+        return growth if growth[0] or growth[1] or piece.finish_reason else None
+
+    def whole(self) -> dict[str, Any]:
+        """Return the choice of an answer that is no stream."""
+        return self.told((self.text, self.tokens, self.scores))
+
+    def told(self, growth: _Growth) -> dict[str, Any]:
+        """Return what is told of a growth; to be called for each in its order."""
+        (text, tokens, scores), body = growth, self.call.body
+        logprobs = None
+        if body.logprobs is not None:
+            logprobs = self._logprobs(tokens, scores, body.logprobs)
+        elif body.logprob_token_ids is not None:
+            logprobs = self._logprobs(tokens, scores, 0)
+        result: dict[str, Any] = {"text": text, "logprobs": logprobs, "finish_reason": self.finish_reason}
+        if body.return_token_ids:
+            result["token_ids"] = list(tokens)
+        return result
+
+    def _logprobs(self, tokens: Sequence[int], scores: Sequence[TokenScore | None], n_top: int) -> dict[str, Any]:
+        """Return OpenAI's object: `top_logprobs` has the `n_top` likeliest tokens and the chosen one."""
+        tokenizer, given_ids = self.call.tokenizer, given(self.call.body.logprob_token_ids, [])
+        tops: list[dict[str, float] | None] = []
+        for token, score in zip(tokens, scores, strict=True):
+            top = None
+            if score is not None:
+                top = {token_text(tokenizer, other): value for other, value in score.top[:n_top]}
+                top.setdefault(token_text(tokenizer, token), score.logprob)
+            tops.append(top)
+        result: dict[str, Any] = {
+            "tokens": [token_text(tokenizer, token) for token in tokens],
+            "token_logprobs": [None if score is None else score.logprob for score in scores],
+            "top_logprobs": tops,
+            "text_offset": [self._offsets.add(token) for token in tokens],
+        }
+        if given_ids:
+            result["given_logprobs"] = [
+                dict(zip(map(str, given_ids), score.others, strict=True)) if score and score.others else None
+                for score in scores
+            ]
+        return result
+
+
+class _Offsets:
+    """Where tokens begin in a text, in characters; one inside a character has that character's place."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer, self._n = tokenizer, 0
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def add(self, token: int) -> int:
+        """Return where the next token begins."""
+        start = self._n
+        self._n += len(self._decoder.decode(self._tokenizer.decode_bytes([token])))
+        return start
+
+
+def token_text(tokenizer: Tokenizer, token: int) -> str:
+    """Return a token's text; bytes that are no whole characters are written `bytes:\\xf0\\x9f`, so none look alike."""
+    data = tokenizer.decode_bytes([token])
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
+
+
+def _prompts(body: CompletionRequest, tokenizer: Tokenizer) -> list[_Prompt]:
+    prompt = given(body.prompt, "")
+    if isinstance(prompt, list) and prompt and isinstance(prompt[0], int):
+        many: Sequence[Any] = [prompt]
+    else:
+        many = prompt if isinstance(prompt, list) else [prompt]
+    prompts = []
+    for one_prompt in many:
+        if isinstance(one_prompt, list) and not one_prompt:
+            raise ApiError("a prompt is an empty list of tokens; an empty text begins a fresh document", param="prompt")
+        tokens = tokenizer.encode(one_prompt) if isinstance(one_prompt, str) else one_prompt
+        wrong = next((token for token in tokens if not 0 <= token < tokenizer.n_vocab), None)
+        if wrong is not None:
+            raise ApiError(
+                f"token {wrong} of the prompt is not in the vocabulary: 0 to {tokenizer.n_vocab - 1:,}", param="prompt"
+            )
+        prompts.append(_Prompt(tuple(tokens), 0) if tokens else _Prompt((tokenizer.start,), 1))
+    return prompts
+
+
+def _sampling(body: CompletionRequest) -> Sampling:
+    biases = {}
+    for token, bias in given(body.logit_bias, {}).items():
+        if not token.isascii() or not token.isdigit() or len(token) > 9:
+            raise ApiError("logit_bias: a key is no token id, a whole number as text", param="logit_bias")
+        biases[int(token)] = bias
+    top_p = given(body.top_p, 1.0)
+    return Sampling(
+        temperature=given(body.temperature, 1.0),
+        top_k=body.top_k,
+        top_p=max(top_p, 1e-30),  # 0 keeps the likeliest token alone
+        presence_penalty=given(body.presence_penalty, 0.0),
+        frequency_penalty=given(body.frequency_penalty, 0.0),
+        logit_bias=biases,
+    )

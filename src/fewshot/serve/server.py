@@ -1,0 +1,45 @@
+"""The process: where it listens, and how it ends. In: an application. Out: an exit when a signal has come."""
+
+from __future__ import annotations
+
+import socket
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from fewshot.base.log import note
+from fewshot.serve.worker import Worker
+
+MARGIN_SECONDS = 3  # for errors to be sent after the grace
+
+
+class Server(uvicorn.Server):
+    """A server that gives what runs some seconds when SIGINT or SIGTERM comes, and ends the rest with an error."""
+
+    def __init__(self, app: FastAPI, worker: Worker, *, host: str, port: int, name: str, grace_seconds: float) -> None:
+        config = uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            log_level="error",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=int(grace_seconds) + MARGIN_SECONDS,
+        )
+        super().__init__(config)
+        self._worker, self._name, self._grace_seconds = worker, name, grace_seconds
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen, and say where."""
+        await super().startup(sockets)
+        for server in self.servers:
+            for listening in server.sockets:
+                host, port = listening.getsockname()[:2]
+                host = f"[{host}]" if ":" in host else host
+                note(f"serving {self._name} at http://{host}:{port}/v1; Ctrl-C ends it")
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take no new requests; give those that run the grace."""
+        self._worker.close(after_seconds=self._grace_seconds)
+        super().handle_exit(sig, frame)

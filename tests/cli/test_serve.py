@@ -1,0 +1,110 @@
+"""A server as a process: what it refuses, how it ends, and that it begins again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fewshot.cli.main import main
+
+pytest.importorskip("fastapi", reason="fastapi is not installed: pip install 'fewshot[serve]'")
+
+REFUSED = {
+    "a port that is none": (["--port", "70000"], "--port is 70000, must be in 0..65535"),
+    "no memory": (["--cache_mb", "0"], "--cache_mb is 0, must be at least 1"),
+    "open to others without a key": (["--host", "0.0.0.0"], "can be reached from other machines: give a --key"),
+    "an empty key": (["--key", ""], "a key is empty"),
+    "a grace below 0": (["--grace_seconds", "-1"], "--grace_seconds is -1, must be at least 0"),
+    "unknown weights": (["--weight_type", "int4"], "unknown weight type 'int4'; nearest: 'int8'"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_refused_is_one_line(small_run: Path, case: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words, message = REFUSED[case]
+    assert main(["serve", str(small_run), *words]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+
+
+Started = tuple["subprocess.Popen[str]", str]
+
+
+@pytest.fixture
+def start(small_run: Path) -> Iterator[Callable[..., Started]]:
+    """Start a server; return its process and its address."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def begin(*words: str) -> Started:
+        command = [sys.executable, "-m", "fewshot", "serve", str(small_run), "--port", "0", *words]
+        process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
+        processes.append(process)
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("serving "):
+                return process, line.split(" at ")[1].split(";")[0]
+        raise AssertionError("it did not start")
+
+    yield begin
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def post(url: str, body: dict[str, Any]) -> Any:
+    data = json.dumps(body).encode()
+    return urllib.request.urlopen(urllib.request.Request(f"{url}/completions", data), timeout=60)
+
+
+def test_sigterm_lets_streams_end_and_then_ends_them_with_an_error(start: Callable[..., Started]) -> None:
+    process, url = start("--grace_seconds", "1")
+    body = {"prompt": "the", "max_tokens": 25, "n": 16, "stream": True}
+    endings: list[str] = []
+
+    def read() -> None:
+        with post(url, body) as answer:
+            endings.append(answer.read().decode().rstrip().rsplit("\n\n", 1)[-1])
+
+    readers = [threading.Thread(target=read) for _ in range(20)]
+    for reader in readers:
+        reader.start()
+    time.sleep(1.0)
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=20) == 0
+    assert time.monotonic() - began < 12
+    for reader in readers:
+        reader.join(timeout=5)
+    assert len(endings) == 20
+    for ending in endings:
+        is_error = ending.startswith('data: {"error"') and "shutting down" in ending
+        assert ending == "data: [DONE]" or is_error, ending
+
+
+def test_after_kill_the_next_one_serves_the_same(start: Callable[..., Started]) -> None:
+    body = {"prompt": "the", "max_tokens": 5, "seed": 3}
+    process, url = start()
+    first = json.load(post(url, body))
+    process.kill()
+    process.wait()
+    _, url = start()
+    second = json.load(post(url, body))
+    assert first["choices"] == second["choices"]
+    assert first["system_fingerprint"] == second["system_fingerprint"]
+    with pytest.raises(urllib.error.HTTPError, match="400"):
+        post(url, {"prompt": "the", "nothing": 1})

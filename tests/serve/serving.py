@@ -1,0 +1,69 @@
+"""A served model: a real server in a thread, and OpenAI's own client."""
+
+from __future__ import annotations
+
+import functools
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import openai
+import torch
+import uvicorn
+
+from fewshot.generate.engine import Engine
+from fewshot.model.config import GPTConfig
+from fewshot.model.gpt import GPT
+from fewshot.model.packed import PackedGPT
+from fewshot.serve.app import make_app
+from fewshot.serve.completions import Served
+from fewshot.serve.protect import Limits
+from fewshot.serve.worker import Worker
+from fewshot.tokenizer.bpe import train_bpe
+from fewshot.tokenizer.vocab import Tokenizer
+
+N_CTX = 64
+
+
+@dataclass
+class Server:
+    """A running server."""
+
+    url: str
+    worker: Worker
+    model: PackedGPT
+    tokenizer: Tokenizer
+
+    @property
+    def client(self) -> Any:
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0)
+
+
+def running(model: PackedGPT, tokenizer: Tokenizer, **limits: Any) -> Iterator[Server]:
+    engine = Engine(model, tokenizer, cache_bytes=1 << 24, chunk=16)
+    worker = Worker(engine)
+    served = Served(name="tiny", tokenizer=tokenizer, n_ctx=N_CTX, fingerprint="fs-test")
+    app = make_app(worker, served, Limits(hosts=["127.0.0.1"], **limits))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", timeout_graceful_shutdown=5))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield Server(f"http://127.0.0.1:{port}", worker, model, tokenizer)
+    server.should_exit = True
+    thread.join()
+
+
+@functools.cache
+def tiny_model() -> tuple[PackedGPT, Tokenizer]:
+    """A random model over a byte-level BPE: it writes all kinds of bytes."""
+    torch.manual_seed(0)
+    tokenizer = train_bpe(["the cat sat on the mat. the dog sat on the log. 日本 é 😀 " * 9], n_vocab=300)
+    shape = {"n_layers": 2, "d_model": 32, "n_heads": 2, "n_ctx": N_CTX, "n_vocab": tokenizer.n_vocab, "init_std": 0.3}
+    return PackedGPT(GPT(GPTConfig(**shape, pattern="alternate(dense, banded(16))")).eval()), tokenizer
