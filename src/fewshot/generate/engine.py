@@ -1,6 +1,6 @@
 """The engine: requests join and leave between steps, and no token depends on what else is in a step.
 
-A step reads one token of every text that is being written and one chunk of prompts, so that a long prompt holds up
+A step reads one token of every text that is being written and some tokens of prompts, so that a long prompt holds up
 nobody. In: requests. Out: after each step the completions that have grown.
 """
 
@@ -27,7 +27,7 @@ from fewshot.model.paged_cache import CachedText, PagedCache, PagedMemory
 from fewshot.patterns.pages import PAGE
 from fewshot.tokenizer.vocab import Tokenizer
 
-CHUNK = 256  # tokens of prompts in one step
+CHUNK = 256  # tokens of prompts in one step, while no text is written
 
 
 @dataclass
@@ -238,14 +238,16 @@ class Engine:
                 self._waiting[key] = queue  # its next turn is after all others'
 
     def _batch(self) -> list[_Part]:
-        """Return what is read in this step: a token of every text that is written, and up to a chunk of prompts.
+        """Return what is read in this step: a token of every text that is written, and some of the prompts.
 
-        A prompt that begins like one that is being read waits, so that what they begin with is read once.
+        That is a chunk, or while texts are written as many tokens as they are, in whole pages: so no text waits. A
+        prompt that begins like one that is being read waits, so that what they begin with is read once.
         """
-        batch, reading, left = [], list[_Running](), self.chunk
+        writing = [number for number, running in self._running.items() if running.text and running.n_unread == 1]
+        batch, reading = [_Part(number, self._running[number], 1) for number in writing], list[_Running]()
+        left = min(self.chunk, -(-len(writing) // PAGE) * PAGE or self.chunk)  # at most doubles what is computed
         for number, running in self._running.items():
-            if running.text is not None and running.n_unread == 1:
-                batch.append(_Part(number, running, 1))
+            if number in writing:
                 continue
             if running.text is None:
                 n_cached = self.prompts.n_cached(running.request)

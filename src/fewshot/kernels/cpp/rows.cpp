@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "vectors.h"
-#ifdef __AVX512BF16__
+#if defined(__AVX512F__) || defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
@@ -57,15 +57,25 @@ inline void add_float32(const Rows &work, const float *const *x, int64_t block, 
             }
 }
 
+inline vec widened(const int8_t *from) {
+#if defined(__AVX512F__)
+    return (vec)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i *>(from))));
+#elif defined(__AVX2__)
+    return (vec)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i *>(from))));
+#else
+    vec wide;
+    for (int lane = 0; lane < LANES; lane++) wide[lane] = from[lane];
+    return wide;
+#endif
+}
+
 template <int ROWS, int BLOCKS>
 inline void add_int8(const Rows &work, const float *const *x, int64_t block, Sums<ROWS, BLOCKS * VECTORS> &sums) {
-    typedef int8_t bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
     const int8_t *w = static_cast<const int8_t *>(work.packed) + block * work.n_inputs * COLUMNS;
     for (int64_t k = 0; k < work.n_inputs; k++)
         for (int b = 0; b < BLOCKS; b++)
             for (int v = 0; v < VECTORS; v++) {
-                const bytes narrow = *reinterpret_cast<const bytes *>(w + (b * work.n_inputs + k) * COLUMNS + v * LANES);
-                const vec weight = __builtin_convertvector(__builtin_convertvector(narrow, ivec), vec);
+                const vec weight = widened(w + (b * work.n_inputs + k) * COLUMNS + v * LANES);
                 for (int r = 0; r < ROWS; r++) sums.at[r][b * VECTORS + v] += x[r][k] * weight;
             }
 }
