@@ -57,10 +57,12 @@ def test_a_side_that_fails_is_told_with_its_last_words() -> None:
 
 
 def test_a_folder_without_the_peer_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    said: list[str] = []
     for given, message in (({"nanogpt": tmp_path}, "no model.py"), ({"llmc_folder": tmp_path}, "no train_gpt2.c")):
         folders = {"nanogpt": None, "llmc_folder": None} | given
         with pytest.raises(BadValue, match=message):
-            measure(["6x256"], rounds=1, first_steps=False, say=print, **folders)
+            measure(["6x256"], rounds=1, first_steps=False, say=said.append, **folders)
+    assert said == []
 
 
 def test_a_small_model_is_measured_beside_its_products_and_a_peer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,12 +91,12 @@ def test_a_full_text_refuses_one_more_token_and_stays_as_it_was() -> None:
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_a_token_has_the_same_bits_whatever_is_read_beside_it(pattern: str, weight_type: str) -> None:
     model = PackedGPT(make(pattern), weight_type)
-    tokens = [torch.randint(11, (n,)) for n in (N_CTX, 30, 1, 16, 17, 5)]
+    tokens = [torch.randint(11, (n,)) for n in (N_CTX, 1, 16, 17)]
     alone = []
     for own in tokens:
         cache = PagedCache(model.config, dtype=model.cache_dtype)
         alone.append(read(model, cache, [cache.new_text()], [own])[0])
-    for seed in range(4):
+    for seed in range(2):
         rng, cache = random.Random(seed), PagedCache(model.config, dtype=model.cache_dtype)
         texts, got = [cache.new_text() for _ in tokens], [[] for _ in tokens]
         while left := [i for i, own in enumerate(tokens) if texts[i].length < len(own)]:
@@ -151,7 +151,7 @@ def test_a_band_of_256_holds_17_pages_whatever_was_read() -> None:
     model = GPT(GPTConfig(**shape, pattern="alternate(banded(256), block(512))")).eval()
     cache = PagedCache(model.config)
     text = cache.new_text()
-    for part in torch.randint(3, (100_001,)).split(5000):
+    for part in torch.randint(3, (100_001,)).split(20_000):
         read(model, cache, [text], [part])
     assert [len(table) for table in text.tables] == [17, -(-(100_001 % 512) // 16)]
 

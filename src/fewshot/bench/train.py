@@ -43,6 +43,10 @@ def measure(
         nanogpt is None or (nanogpt / "model.py").is_file(),
         f"--nanogpt {nanogpt}: there is no model.py in it: give nanoGPT's folder",
     )
+    check(
+        llmc_folder is None or (llmc_folder / "train_gpt2.c").is_file(),
+        f"--llmc {llmc_folder}: there is no train_gpt2.c in it: give llm.c's folder",
+    )
     return {
         "rounds": rounds,
         "rows": [_row(name, rounds, nanogpt, llmc_folder, first_steps, say) for name in shapes],

@@ -80,7 +80,7 @@ def ours(options: Options) -> tuple[Turn, dict[str, Any]]:
     def watched(setup: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
         built.append(setup)
         model = setup.model
-        model.hidden = watch.around("forward_blocks", model.hidden)
+        model.read = watch.around("forward_blocks", model.read)
         model.loss = watch.around("forward", model.loss)
         setup.optimizers.step = watch.around("optimizer", setup.optimizers.step)
         return plain(setup, *args, **kwargs)
