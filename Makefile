@@ -18,7 +18,7 @@ test: .venv/.test
 
 # Where tensors are, the shapes in the signatures are checked at every call; torch.compile and the checker exclude each other.
 TENSOR_TESTS := tests/model tests/kernels tests/generate tests/train/test_muon.py tests/evaluate/scoring/test_logprobs.py
-TENSOR_CODE := fewshot.model,fewshot.kernels,fewshot.train.muon,fewshot.generate.sampling,fewshot.generate.next_logits,fewshot.evaluate.models.language_model,fewshot.evaluate.models.gpt,fewshot.evaluate.scoring.logprobs,beartype.beartype
+TENSOR_CODE := fewshot.model,fewshot.kernels,fewshot.train.muon,fewshot.generate.sampling,fewshot.generate.scores,fewshot.generate.engine,fewshot.generate.next_logits,fewshot.evaluate.models.language_model,fewshot.evaluate.models.gpt,fewshot.evaluate.scoring.logprobs,beartype.beartype
 
 test-all: .venv/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not gpu and not network"

@@ -154,9 +154,9 @@ def test_scores_of_prompt_and_completion_are_those_of_the_whole_text(letters: To
 def test_penalties_count_what_was_written_and_biases_ban_and_force(letters: Tokenizer) -> None:
     model = make("dense")
     plain = alone(model, letters, Request(prompt=[1, 2], max_tokens=30, sampling=GREEDY))
-    banned = replace(GREEDY, logit_bias={plain.tokens[0]: -100})
+    banned = replace(GREEDY, logit_bias={plain.tokens[0]: -100.0})
     assert plain.tokens[0] not in alone(model, letters, Request(prompt=[1, 2], max_tokens=30, sampling=banned)).tokens
-    forced = replace(GREEDY, logit_bias={5: 100})
+    forced = replace(GREEDY, logit_bias={5: 100.0})
     assert set(alone(model, letters, Request(prompt=[1, 2], max_tokens=9, sampling=forced)).tokens) == {5}
     varied = replace(GREEDY, presence_penalty=2.0, frequency_penalty=2.0)
     many = alone(model, letters, Request(prompt=[1, 2], max_tokens=30, sampling=varied))
@@ -214,7 +214,7 @@ def test_a_text_that_is_not_finite_ends_alone(letters: Tokenizer) -> None:
     model = make("alternate(dense, banded(9))")
     with torch.no_grad():
         model.wte.weight[19] = torch.nan
-    healthy = [Request(prompt=[3, i], max_tokens=6, sampling=replace(GREEDY, logit_bias={19: -100})) for i in range(3)]
+    healthy = [Request(prompt=[3, i], max_tokens=6, sampling=replace(GREEDY, logit_bias={19: -100.0})) for i in range(3)]
     broken = Request(prompt=[3, 19, 2], max_tokens=6, sampling=GREEDY)
     with torch.no_grad():
         model.lm_head = torch.nn.Linear(18, 20, bias=False)  # so that the embedding is no output
@@ -314,7 +314,7 @@ def test_what_can_never_have_room_is_refused_before_it_queues(letters: Tokenizer
         {"prompt": [20]},
         {"prompt": [-1]},
         {"logprob_tokens": [20]},
-        {"sampling": Sampling(logit_bias={20: 1})},
+        {"sampling": Sampling(logit_bias={20: 1.0})},
     ):
         with pytest.raises(BadValue, match="is not in the vocabulary: 0 to 19"):
             engine.submit(Request(**({"prompt": [1], "max_tokens": 1} | outside)))

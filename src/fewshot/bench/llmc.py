@@ -63,7 +63,7 @@ int main(int argc, char **argv) {
 def command(llmc: Path, work: Path, shape: Mapping[str, int]) -> list[str]:
     """Compile the driver in the folder `work`, write a random model there; return the command that runs them.
 
-    Raises `BadValue` if `llmc` does not hold train_gpt2.c or it cannot be compiled.
+    Raises `BadValue` if it cannot be compiled.
     """
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
