@@ -214,7 +214,9 @@ def test_a_text_that_is_not_finite_ends_alone(letters: Tokenizer) -> None:
     model = make("alternate(dense, banded(9))")
     with torch.no_grad():
         model.wte.weight[19] = torch.nan
-    healthy = [Request(prompt=[3, i], max_tokens=6, sampling=replace(GREEDY, logit_bias={19: -100.0})) for i in range(3)]
+    healthy = [
+        Request(prompt=[3, i], max_tokens=6, sampling=replace(GREEDY, logit_bias={19: -100.0})) for i in range(3)
+    ]
     broken = Request(prompt=[3, 19, 2], max_tokens=6, sampling=GREEDY)
     with torch.no_grad():
         model.lm_head = torch.nn.Linear(18, 20, bias=False)  # so that the embedding is no output
