@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import HealthCheck, settings
 from hypothesis import given as over
 from hypothesis import strategies as st
 
@@ -33,6 +34,7 @@ JSON = st.recursive(
 NAMES = ["prompt", "max_tokens", "n", "stop", "logit_bias", "stream_options", "seed", "echo", "suffix", "new"]
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @over(body=st.dictionaries(st.sampled_from(NAMES), JSON, max_size=4))
 def test_any_json_is_a_request_or_an_error(body: dict[str, object]) -> None:
     try:
