@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from fewshot.kernels import reference
-from fewshot.kernels.invariant.attention import GROUP, PAGE, PageBatch, Units, attend_pages, new_pages, write_pages
-from fewshot.patterns.pages import page_list
+from fewshot.kernels.invariant.attention import GROUP, PageBatch, Units, attend_pages, new_pages, write_pages
+from fewshot.patterns.pages import PAGE, page_list
 from fewshot.patterns.pattern import Banded, Dense, Fixed, Pattern
 
 

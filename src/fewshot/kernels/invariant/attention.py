@@ -20,8 +20,9 @@ from jaxtyping import Bool, Float, Int, UInt16
 from torch import Tensor
 
 from fewshot.kernels.library import library
+from fewshot.patterns.pages import PAGE
 
-PAGE, GROUP = 16, 4  # positions of a page; queries of one text that C++ works on together
+GROUP = 4  # queries of one text that C++ works on together
 GATHERED = 1 << 26  # numbers that torch gathers at once on a GPU
 
 
