@@ -5,8 +5,10 @@ import json
 import pytest
 from serving import tiny_model
 
+from fewshot.generate.request import TokenScore
 from fewshot.serve.completions import Call, Served, token_text
 from fewshot.serve.schema import ApiError, parse_request
+from fewshot.serve.worker import Piece
 from fewshot.tokenizer.bytes import Bytes
 
 
@@ -45,3 +47,11 @@ def test_a_key_of_a_user_is_that_of_his_requests() -> None:
     body = parse_request(b'{"prompt": "a"}')
     served = Served(name="it", tokenizer=Bytes(), n_ctx=64, fingerprint="fs-it")
     assert [Call(body, served, key=key).requests[0].key for key in ("mine", "")] == ["mine", ""]
+
+
+def test_the_mean_of_a_candidate_is_of_what_it_wrote_though_the_prompt_is_echoed_and_a_stop_was_cut_off() -> None:
+    choice = call(prompt="abc", echo=True, logprobs=0, n=1, best_of=2).choices[0]
+    prompt = (TokenScore(-50.0), TokenScore(-50.0))
+    written = {"tokens": (100,), "scores": (TokenScore(-1.0),), "text": "d", "finish_reason": "stop"}
+    choice.add(Piece(**written, n_written=3, n_cached=0, prompt_scores=prompt))  # two of three belong to a stop string
+    assert choice.mean_logprob == -1.0

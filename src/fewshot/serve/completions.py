@@ -157,7 +157,8 @@ class _Choice:
     @property
     def mean_logprob(self) -> float:
         """Return the log-probability per token of what was written."""
-        own = [score.logprob for score in self.scores[len(self.scores) - self.n_written :] if score is not None]
+        n_echoed = len(self.prompt.shown) if self.call.body.echo else 0
+        own = [score.logprob for score in self.scores[n_echoed:] if score is not None]
         return sum(own) / max(1, len(own))
 
     def add(self, piece: Piece) -> _Growth | None:
