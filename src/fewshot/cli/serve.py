@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     from fewshot.generate.engine import Engine
     from fewshot.model.packed import PackedGPT
     from fewshot.serve.completions import Served
-    from fewshot.serve.fingerprint import fingerprint
+    from fewshot.serve.fingerprint import identity
     from fewshot.serve.protect import Limits
     from fewshot.serve.worker import Worker
 
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         name=args.name or args.folder.resolve().name,
         tokenizer=tokenizer,
         n_ctx=packed.config.n_ctx,
-        fingerprint=fingerprint(checkpoint, tokenizer, args.weight_type),
+        identity=identity(checkpoint, tokenizer, args.weight_type),
         tasks=tasks,
     )
     limits = Limits(hosts=[*LOCAL, args.host, *args.allow_host], keys=keys)

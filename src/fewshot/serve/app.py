@@ -17,6 +17,7 @@ from fewshot.serve.completions import Call, Served
 from fewshot.serve.few_shot import add_few_shot
 from fewshot.serve.http import body_of, check_room, parsed, stream, whole
 from fewshot.serve.protect import Limits, Protect
+from fewshot.serve.receipt import receipt_of
 from fewshot.serve.schema import ApiError, CompletionRequest, parse_request
 from fewshot.serve.worker import Worker
 
@@ -119,6 +120,8 @@ async def _chunks(worker: Worker, call: Call) -> AsyncIterator[dict[str, Any]]:
         async for index, piece in pieces:
             for chunk in call.chunks(index, piece):
                 yield chunk
+        if call.body.receipt:
+            yield {**call.head(), "choices": [], "receipt": receipt_of(call)}
         last = call.last_chunk()
         if last is not None:
             yield last
@@ -134,4 +137,4 @@ async def _whole(worker: Worker, call: Call) -> dict[str, Any]:
             call.choices[index].add(piece)
     finally:
         await pieces.aclose()  # type: ignore[attr-defined]
-    return call.whole()
+    return {**call.whole(), **({"receipt": receipt_of(call)} if call.body.receipt else {})}

@@ -104,7 +104,7 @@ class Worker:
                 self._do_what_was_sent()
                 for number, state in self.engine.step():
                     order, place = self._owners[number]
-                    order.deliver(place, state.error or _piece(state))
+                    order.deliver(place, state.error or piece_of(state))
                     if state.ended:
                         del self._owners[number]
             except FewshotError as error:  # a model that is not finite, say: nothing that runs can go on
@@ -145,7 +145,8 @@ class Worker:
         self._stopped = True
 
 
-def _piece(state: RequestState) -> Piece:
+def piece_of(state: RequestState) -> Piece:
+    """Return what a completion has grown by since this was last called."""
     text, (first, last) = state.next_text(), state.next_tokens()
     is_first = len(state.tokens) <= 1
     return Piece(
