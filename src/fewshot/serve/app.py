@@ -10,6 +10,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, ConfigDict
 
 from fewshot.base.errors import FewshotError
@@ -61,6 +62,11 @@ def make_app(worker: Worker, served: Served, limits: Limits) -> FastAPI:
     async def health() -> dict[str, str]:
         """Return that the server answers."""
         return {"status": "ok"}
+
+    @app.get("/metrics", response_class=Response)
+    async def metrics() -> Response:
+        """Return counts and times in Prometheus' text format."""
+        return Response(worker.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
