@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what is computed again: a step of a run, or a receipt with its model."""
     parser.add_argument("path", type=Path, metavar="RUN|RECEIPT", help="the folder of a run, or a receipt as JSON")
     parser.add_argument("--step", type=int, metavar="N", help="of a run: the step to compute again, from 1")
-    parser.add_argument("--model", type=Path, metavar="RUN", help="of a receipt: the run whose model made it")
+    parser.add_argument("--model", metavar="RUN", help="of a receipt: the run that made it, or hf:PATH")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,24 +51,24 @@ def _replay_step(folder: Path, last: int) -> int:
     return 0
 
 
-def _replay_receipt(path: Path, run_folder: Path) -> int:
+def _replay_receipt(path: Path, name_of_model: str) -> int:
     try:
         from fewshot.serve.receipt import read_receipt, replay
     except ImportError as error:
         raise FewshotError(f"{error.name} is not installed: pip install 'fewshot[serve]'") from None
-    from fewshot.checkpoint.load import load_run
+    from fewshot.checkpoint.formats.table import open_model
     from fewshot.model.packed import PackedGPT
     from fewshot.serve.completions import Served
     from fewshot.serve.fingerprint import identity
 
     receipt = read_receipt(path)
-    model, tokenizer, checkpoint = load_run(run_folder)
+    model, tokenizer, weights = open_model(name_of_model)
     weight_type = receipt.identity.get("weight_type", "float32")
-    here = identity(checkpoint, tokenizer, weight_type)
+    here = identity(weights, tokenizer, weight_type)
     for name in ("weights", "tokenizer"):
         check(
             receipt.identity.get(name) == here[name],
-            f"the receipt was made with other {name} than those of {run_folder}: {receipt.identity.get(name)}, "
+            f"the receipt was made with other {name} than those of {name_of_model}: {receipt.identity.get(name)}, "
             f"not {here[name]}",
         )
     for name, value in here.items():

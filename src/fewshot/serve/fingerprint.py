@@ -8,15 +8,17 @@ from collections.abc import Mapping
 from importlib.metadata import version
 
 from fewshot.base.machine import processor_features
-from fewshot.checkpoint.manifest import Checkpoint
 from fewshot.kernels.library import library
 from fewshot.tokenizer.vocab import Tokenizer
 
 
-def identity(checkpoint: Checkpoint, tokenizer: Tokenizer, weight_type: str) -> dict[str, str]:
-    """Return what an answer's bits depend on beside the request; the number of threads is not part of it."""
+def identity(weights: str, tokenizer: Tokenizer, weight_type: str) -> dict[str, str]:
+    """Return what an answer's bits depend on beside the request; the number of threads is not part of it.
+
+    `weights` is their digest.
+    """
     return {
-        "weights": checkpoint.weights,
+        "weights": weights,
         "tokenizer": tokenizer.fingerprint,
         "weight_type": weight_type,
         "kernels": "C++" if library().problem is None else "torch",
