@@ -259,8 +259,8 @@ def test_ctrl_c_stops_an_answer_and_ctrl_d_ends(terminal: Terminal, tmp_path: Pa
     time.sleep(0.5)  # what came by then is kept, whatever that is
     terminal.type(b"\x03")
     terminal.until("Q: ")
-    terminal.type(b"/show\n")
-    assert "Q: the\r\n\r\nA:" in terminal.until("\r\nQ: ")
+    terminal.type(b"/show\n/tokens\n")
+    assert "Q: the\r\n\r\nA:" in terminal.until("were cached\r\n")
     terminal.type(b"bad \xff\n/undo\n")
     assert "the line is not UTF-8" in terminal.until("taken back: the\r\n")
     terminal.type(b"\x04")
