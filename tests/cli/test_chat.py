@@ -174,8 +174,8 @@ def test_what_cannot_be_done_is_one_line_and_the_conversation_goes_on(
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
 def test_a_full_disk_does_not_end_the_conversation(talk: Talk) -> None:
-    code, out, err = talk(b"/save /dev/full\nthe\n", *SHORT)
-    assert (code, err, out.count("\n")) == (0, "/dev/full was not saved: no space left on device\n", 1)
+    code, out, err = talk(b"the\n/save /dev/full\nthe\n", *SHORT)
+    assert (code, err, out.count("\n")) == (0, "/dev/full was not saved: no space left on device\n", 2)
 
 
 def test_the_whole_conversation_is_saved_and_what_is_left_out_is_said_once(talk: Talk, tmp_path: Path) -> None:
