@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from fewshot.base.errors import FewshotError
 from fewshot.base.files import to_json
 from fewshot.serve.completions import Call, Served
+from fewshot.serve.playground import add_playground
 from fewshot.serve.protect import Limits, Protect
 from fewshot.serve.schema import ApiError, CompletionRequest, parse_request, told
 from fewshot.serve.worker import Worker
@@ -50,6 +51,7 @@ def make_app(worker: Worker, served: Served, limits: Limits) -> FastAPI:
 
     app = FastAPI(title="fewshot", docs_url=None, redoc_url=None, lifespan=life)
     app.add_middleware(Protect, limits=limits)
+    add_playground(app)
     started = int(time.time())
     model = {"id": served.name, "object": "model", "created": started, "owned_by": "fewshot"}
 
