@@ -2,12 +2,14 @@
 
 import { call, getKey, setKey } from "./api.js";
 import { $, h, showError } from "./dom.js";
+import { FewShot } from "./fewshot.js";
 import { Play } from "./play.js";
 import { Sessions } from "./sessions.js";
 import { boundLength } from "./settings.js";
 
 const sessions = new Sessions();
 const play = new Play(sessions);
+const few = new FewShot();
 
 // --- theme: the system's, or one that was chosen
 
@@ -30,6 +32,7 @@ function openTab(name, focus) {
     $(`tab-${other}`).tabIndex = other === name ? 0 : -1;
   }
   if (focus) $(`tab-${name}`).focus();
+  if (name === "few") few.begin();
 }
 for (const name of TABS) {
   $(`tab-${name}`).addEventListener("click", () => openTab(name));

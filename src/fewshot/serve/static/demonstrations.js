@@ -1,0 +1,51 @@
+// Prompts of K demonstrations and a question, and what may be done to the demonstrations. Nothing here knows the page.
+
+/** Return the text that the model reads with the first `shots` demonstrations, as the evaluator joins it. */
+export function promptText(question, shots) {
+  return partsOf(question, shots).map((part) => part.text).join("");
+}
+
+/** Return the parts of that text: [{name, text}]. */
+export function partsOf({ description, delimiter, demonstrations, context }, shots) {
+  const parts = demonstrations.slice(0, shots).map((text, i) => ({ name: `Demonstration ${i + 1}`, text: text + delimiter }));
+  if (description) parts.unshift({ name: "Description", text: description + delimiter });
+  return [...parts, { name: "Question", text: context }];
+}
+
+/** Return the list in another order: the same for the same `random`. */
+export function permuted(list, random) {
+  const result = [...list];
+  for (let i = result.length - 1; i > 0; i--) {
+    const j = Math.floor(random() * (i + 1));
+    [result[i], result[j]] = [result[j], result[i]];
+  }
+  return result;
+}
+
+/** Return [what stands before, label] of a demonstration: it ends with one of the choices, or else with its last word. */
+export function split(demonstration, choices) {
+  const label = choices.filter((choice) => choice && demonstration.endsWith(choice)).sort((a, b) => b.length - a.length)[0];
+  const end = label ?? demonstration.match(/\s*\S+\s*$/)?.[0] ?? "";
+  return [demonstration.slice(0, demonstration.length - end.length), end];
+}
+
+/** Return the demonstrations with each other's labels, so that what they show is no longer true. */
+export function withShuffledLabels(demonstrations, choices, random) {
+  const parts = demonstrations.map((text) => split(text, choices));
+  const labels = permuted(parts.map(([, label]) => label), random);
+  return parts.map(([before], i) => before + labels[i]);
+}
+
+/** Return as many copies of one demonstration. */
+export const repeated = (demonstrations, place = 0) => demonstrations.map(() => demonstrations[place]);
+
+/** Return the body of a curve request over these questions, with every number of shots up to `most`. */
+export function curveBody(questions, most) {
+  const { description, delimiter } = questions[0];
+  const own = questions.map(({ context, choices, answer, demonstrations }) => ({ context, choices, answer, demonstrations }));
+  const shots = Array.from({ length: shotsOf(questions, most) + 1 }, (_, k) => k);
+  return { description, delimiter, demonstrations: [], questions: own, shots, stream: true };
+}
+
+/** Return the most shots that every question has demonstrations for. */
+export const shotsOf = (questions, most) => Math.min(most, ...questions.map((question) => question.demonstrations.length));
