@@ -25,6 +25,8 @@ COVERED_BY = {
     "checkpoint/data.py": "cli/test_contamination.py",
     "cli/bench.py": "bench/test_bench.py",
     "serve/server.py": "cli/test_serve.py",
+    "serve/curve.py": "serve/test_few_shot.py",
+    "serve/http.py": "serve/test_app.py",
     "generate/scores.py": "generate/test_engine.py",
     "cli/lm_eval.py": "cli/test_readme.py",
     "cli/main.py": "cli/test_commands.py",

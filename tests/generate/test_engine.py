@@ -151,6 +151,26 @@ def test_scores_of_prompt_and_completion_are_those_of_the_whole_text(letters: To
     assert read.prompt_scores == tuple(replace(score, others=()) for score in scores)  # to the last bit
 
 
+@pytest.mark.parametrize("n_unscored", [1, 2, 9, 10, 11, 30])
+@pytest.mark.parametrize("cached", [0, 8, 12, 20])
+def test_a_part_of_the_prompts_scores_has_the_bits_of_all_of_them_whatever_was_read_before(
+    letters: Tokenizer, n_unscored: int, cached: int
+) -> None:
+    model, prompt = make("alternate(dense, banded(9))"), [i * i % 19 for i in range(24)]
+    request = Request(prompt=prompt, max_tokens=1, prompt_logprobs=True, top_logprobs=2)
+    expected = alone(model, letters, request).prompt_scores
+    engine = engine_of(model, letters, chunk=16)
+    if cached:
+        engine.submit(Request(prompt=prompt[:cached], max_tokens=1))
+        drain(engine)
+    number = engine.submit(replace(request, n_unscored=n_unscored))
+    counts = counted(engine)
+    assert drain(engine)[number].prompt_scores == expected[n_unscored - 1 :]
+    assert sum(counts) == len(prompt) - min(cached, n_unscored - 1)
+    again = engine.submit(request)  # what was kept of the part is no score of the whole
+    assert drain(engine)[again].prompt_scores == expected
+
+
 def test_penalties_count_what_was_written_and_biases_ban_and_force(letters: Tokenizer) -> None:
     model = make("dense")
     plain = alone(model, letters, Request(prompt=[1, 2], max_tokens=30, sampling=GREEDY))

@@ -20,7 +20,7 @@ def asking(tokens: list[int], key: str = "", **how: Any) -> Request:
 def n_found(prompts: PromptCache, tokens: list[int], key: str = "", **how: Any) -> int:
     """How many tokens of the prompt need not be read."""
     text, scores = prompts.find(asking(tokens, key, **how))
-    assert len(scores) == (text.length if how.get("prompt_logprobs") else 0)
+    assert len(scores) == (max(0, text.length + 1 - how.get("n_unscored", 1)) if how.get("prompt_logprobs") else 0)
     n = text.length
     prompts.cache.drop(text)
     return n
@@ -88,3 +88,6 @@ def test_a_prompt_to_be_scored_goes_on_only_from_scores_that_are_known() -> None
     assert n_found(prompts, [1, 2, 3, 4, 5], prompt_logprobs=True, top_logprobs=3) == 0
     add(prompts, [1, 2, 3, 4])  # without scores: those that are known stay
     assert n_found(prompts, [1, 2, 3, 4, 5], prompt_logprobs=True) == 3
+    assert n_found(prompts, [1, 2, 3, 4, 5], prompt_logprobs=True, top_logprobs=3, n_unscored=4) == 3
+    assert n_found(prompts, [1, 2, 3, 4, 5], prompt_logprobs=True, top_logprobs=3, n_unscored=9) == 4
+    assert n_found(prompts, [1, 2, 3, 4, 5], prompt_logprobs=True, top_logprobs=2, n_unscored=3) == 3

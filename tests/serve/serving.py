@@ -14,6 +14,7 @@ import openai
 import torch
 import uvicorn
 
+from fewshot.evaluate.tasks.table import make_task
 from fewshot.generate.engine import Engine
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
@@ -45,7 +46,8 @@ class Server:
 def running(model: PackedGPT, tokenizer: Tokenizer, **limits: Any) -> Iterator[Server]:
     engine = Engine(model, tokenizer, cache_bytes=1 << 24, chunk=16)
     worker = Worker(engine)
-    served = Served(name="tiny", tokenizer=tokenizer, n_ctx=N_CTX, fingerprint="fs-test")
+    tasks = {name: make_task(name) for name in ("hidden_letter", "arithmetic_1d_composite")}
+    served = Served(name="tiny", tokenizer=tokenizer, n_ctx=N_CTX, fingerprint="fs-test", tasks=tasks)
     app = make_app(worker, served, Limits(hosts=["127.0.0.1"], **limits))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

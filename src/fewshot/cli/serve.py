@@ -37,6 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="float32, or bfloat16 and int8, which are faster and a little less exact (default: %(default)s)",
     )
     parser.add_argument(
+        "--tasks",
+        metavar="NAMES",
+        help="tasks that the playground can draw questions of, separated by commas (default: all that need no files)",
+    )
+    parser.add_argument("--data", help="folder or zip archive with the tasks' original files")
+    parser.add_argument(
         "--cache_mb", type=int, default=2048, help="megabytes for keys and values (default: %(default)s)"
     )
     parser.add_argument(
@@ -61,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
     except ImportError as error:
         raise FewshotError(f"{error.name} is not installed: pip install 'fewshot[serve]'") from None
     from fewshot.checkpoint.load import load_run
+    from fewshot.evaluate.data.hub import open_data
+    from fewshot.evaluate.tasks.table import made_by_rule, make_task
     from fewshot.generate.engine import Engine
     from fewshot.model.packed import PackedGPT
     from fewshot.serve.completions import Served
@@ -68,6 +76,9 @@ def run(args: argparse.Namespace) -> int:
     from fewshot.serve.protect import Limits
     from fewshot.serve.worker import Worker
 
+    names = [name.strip() for name in args.tasks.split(",")] if args.tasks else made_by_rule()
+    data = open_data(args.data)
+    tasks = {name: make_task(name, data=data) for name in names}
     model, tokenizer, checkpoint = load_run(args.folder)
     packed = PackedGPT(model, args.weight_type)
     engine = Engine(packed, tokenizer, cache_bytes=args.cache_mb << 20)
@@ -76,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
         tokenizer=tokenizer,
         n_ctx=packed.config.n_ctx,
         fingerprint=fingerprint(checkpoint, tokenizer, args.weight_type),
+        tasks=tasks,
     )
     limits = Limits(hosts=[*LOCAL, args.host, *args.allow_host], keys=keys)
     worker = Worker(engine)

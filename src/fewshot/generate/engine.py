@@ -196,8 +196,10 @@ class Engine:
             request, state = part.running.request, part.running.state
             if request.prompt_logprobs and not state.tokens:
                 first = 1 + part.running.n_read - part.n
-                targets = request.prompt[first : first + part.n]
-                logits = self.model.logits(own[: len(targets)])[:, : self.tokenizer.n_vocab]
+                skipped = max(0, request.n_unscored - first)
+                targets = request.prompt[first + skipped : first + part.n]
+                rows = own[skipped : skipped + len(targets)]
+                logits = self.model.logits(rows)[:, : self.tokenizer.n_vocab]
                 for score in score_tokens(logits, targets, [request.top_logprobs] * len(targets)):
                     if isinstance(score, NotFinite):
                         state.error = state.error or score

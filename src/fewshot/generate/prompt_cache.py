@@ -36,8 +36,8 @@ class PromptCache:
     def find(self, request: Request) -> tuple[CachedText, tuple[TokenScore, ...]]:
         """Return a text that has read as much of the prompt as possible, all but its last token at most.
 
-        Where the prompt's tokens are to be scored, the scores of those from the second on are returned too, one for
-        each token that was read: what follows the last of them is scored when it is read.
+        Where the prompt's tokens are to be scored, the scores of those that are known and asked for are returned too:
+        up to the token behind the last that was read.
         """
         usable = [(self._n_usable(request, name), name) for name in self._kept if name[0] == request.key]
         for n, name in sorted(usable, key=lambda pair: -pair[0]):
@@ -47,7 +47,7 @@ class PromptCache:
             self._kept[name] = kept  # the most recently used now
             twin = self.cache.copy(kept.text, n)
             if twin is not None:
-                scores = kept.scores[:n] if request.prompt_logprobs else ()
+                scores = kept.scores[request.n_unscored - 1 : n] if request.prompt_logprobs else ()
                 return twin, tuple(replace(score, top=score.top[: request.top_logprobs]) for score in scores)
         return self.cache.new_text(), ()
 
@@ -59,11 +59,13 @@ class PromptCache:
         kept, n = self._kept[name], min(n_common(request.prompt, name[1]), len(request.prompt) - 1)
         if not request.prompt_logprobs:
             return n
-        return min(n - 1, len(kept.scores)) if kept.n_top >= request.top_logprobs else 0
+        n_known = min(n - 1, len(kept.scores)) if kept.n_top >= request.top_logprobs else 0
+        return max(n_known, min(n, request.n_unscored - 1))
 
     def add(self, request: Request, text: CachedText, scores: Sequence[TokenScore] = ()) -> None:
-        """Keep a text that has read a request's prompt; it is the cache's from now on."""
+        """Keep a text that has read a request's prompt; it is the cache's from now on, as are scores from the first."""
         name = (request.key, tuple(request.prompt))
+        scores = scores if request.n_unscored == 1 else ()
         new, old = _Kept(text, tuple(scores), request.top_logprobs), self._kept.pop(name, None)
         if old is not None:
             self.cache.share(old.text, text)

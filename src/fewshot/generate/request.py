@@ -25,6 +25,7 @@ class Request:
     top_logprobs: int = 0  # likeliest tokens whose log-probabilities are told at every place
     logprob_tokens: Sequence[int] = ()  # further tokens whose log-probabilities are told at every written place
     prompt_logprobs: bool = False  # whether the prompt's tokens are scored too
+    n_unscored: int = 1  # tokens at the prompt's beginning that are not scored then; the first cannot be
     seed: int = 0
     place: int = 0  # tells requests with the same seed apart: each place draws other numbers
     key: str = ""  # whose it is: prompts share what was read only with others of the same key
@@ -37,6 +38,7 @@ class Request:
             0 <= self.top_logprobs <= MOST_TOP,
             f"top_logprobs is {self.top_logprobs}, must be in 0..{MOST_TOP}",
         )
+        check(self.n_unscored >= 1, f"n_unscored is {self.n_unscored}, must be at least 1")
         check(not isinstance(self.stop, str), f"stop is the text {self.stop!r}; give a list of texts")
         check(all(self.stop), "a stop string is empty; give at least one character")
         check(
@@ -69,7 +71,7 @@ class TokenScore:
 class Completion:
     """What followed a prompt; `text` ends before the stop string, `tokens` and `scores` include it.
 
-    `prompt_scores` are those of the prompt's tokens from the second on, if they were asked for.
+    `prompt_scores` are those of the prompt's tokens behind the first `n_unscored`, if they were asked for.
     """
 
     text: str

@@ -9,18 +9,17 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, ConfigDict, ValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict
 
 from fewshot.base.errors import FewshotError
-from fewshot.base.files import to_json
 from fewshot.serve.completions import Call, Served
+from fewshot.serve.few_shot import add_few_shot
+from fewshot.serve.http import body_of, check_room, parsed, stream, whole
 from fewshot.serve.playground import add_playground
 from fewshot.serve.protect import Limits, Protect
-from fewshot.serve.schema import ApiError, CompletionRequest, parse_request, told
+from fewshot.serve.schema import ApiError, CompletionRequest, parse_request
 from fewshot.serve.worker import Worker
-
-MOST_OPEN = 512  # requests that wait or run, beyond which new ones are refused
 
 
 class TokenizeRequest(BaseModel):
@@ -72,21 +71,20 @@ def make_app(worker: Worker, served: Served, limits: Limits) -> FastAPI:
     @app.get("/v1/models/{name}")
     async def one_model(name: str) -> dict[str, Any]:
         """Return the model, if it has that name."""
-        if name != served.name:
-            raise ApiError(f"the model {name!r} does not exist; there is {served.name!r}", status=404, param="model")
+        served.check_name(name)
         return model
 
-    @app.post("/tokenize", openapi_extra=_body_of(TokenizeRequest))
+    @app.post("/tokenize", openapi_extra=body_of(TokenizeRequest))
     async def tokenize(request: Request) -> dict[str, Any]:
         """Return the tokens of a text."""
-        tokens = served.tokenizer.encode(_parsed(TokenizeRequest, await request.body()).prompt)
+        tokens = served.tokenizer.encode(parsed(TokenizeRequest, await request.body()).prompt)
         return {"tokens": tokens, "count": len(tokens), "max_model_len": served.n_ctx}
 
-    @app.post("/detokenize", openapi_extra=_body_of(DetokenizeRequest))
+    @app.post("/detokenize", openapi_extra=body_of(DetokenizeRequest))
     async def detokenize(request: Request) -> dict[str, str]:
         """Return the text of tokens."""
         try:
-            return {"prompt": served.tokenizer.decode(_parsed(DetokenizeRequest, await request.body()).tokens)}
+            return {"prompt": served.tokenizer.decode(parsed(DetokenizeRequest, await request.body()).tokens)}
         except FewshotError as error:
             raise ApiError(str(error), param="tokens") from None
 
@@ -96,97 +94,46 @@ def make_app(worker: Worker, served: Served, limits: Limits) -> FastAPI:
         eot = served.tokenizer.decode([served.tokenizer.eot])
         return {"eos_token": eot, "bos_token": eot, "pad_token": None, "chat_template": None}
 
-    @app.post("/v1/completions", openapi_extra=_body_of(CompletionRequest))
+    @app.post("/v1/completions", openapi_extra=body_of(CompletionRequest))
     async def completions(request: Request) -> Response:
         """Complete one prompt or several."""
         body = parse_request(await request.body())
-        if body.model is not None and body.model != served.name:
-            raise ApiError(
-                f"the model {body.model!r} does not exist; there is {served.name!r}", status=404, param="model"
-            )
+        served.check_name(body.model)
         call = Call(body, served, key=request.scope.get("fewshot.key", ""))
         try:
             for wanted in call.requests:
                 worker.engine.check(wanted)
         except FewshotError as error:
             raise ApiError(str(error)) from None
-        if worker.closing:
-            raise ApiError("the server is shutting down", status=503, kind="server_error")
-        if worker.n_open + len(call.requests) > MOST_OPEN:
-            raise ApiError("the queue is full: try again later", status=429, kind="rate_limit_exceeded")
+        check_room(worker, len(call.requests))
         if body.stream:
-            return StreamingResponse(_events(worker, call), media_type="text/event-stream")
-        return await _whole(request, worker, call)
+            return stream(_chunks(worker, call))
+        return await whole(request, lambda: _whole(worker, call))
 
+    add_few_shot(app, worker, served)
     return app
 
 
-async def _events(worker: Worker, call: Call) -> AsyncIterator[str]:
-    """Yield server-sent events; closing it, as when the client goes away, cancels the completions."""
+async def _chunks(worker: Worker, call: Call) -> AsyncIterator[dict[str, Any]]:
+    """Yield what a stream tells."""
     pieces = worker.complete(call.requests)
     try:
         async for index, piece in pieces:
             for chunk in call.chunks(index, piece):
-                yield _event(chunk)
+                yield chunk
         last = call.last_chunk()
         if last is not None:
-            yield _event(last)
-        yield "data: [DONE]\n\n"
-    except FewshotError as error:
-        yield _event({"error": ApiError(str(error), status=500, kind="server_error").body})
+            yield last
     finally:
         await pieces.aclose()  # type: ignore[attr-defined]
 
 
-def _event(data: Any) -> str:
-    return f"data: {to_json(data, where='a chunk')}\n\n"
-
-
-async def _whole(request: Request, worker: Worker, call: Call) -> Response:
-    """Return the whole answer, or nothing as soon as the client has gone away."""
-
-    async def collect() -> None:
-        pieces = worker.complete(call.requests)
-        try:
-            async for index, piece in pieces:
-                call.choices[index].add(piece)
-        finally:
-            await pieces.aclose()  # type: ignore[attr-defined]
-
-    async def gone() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-    tasks = [asyncio.create_task(collect()), asyncio.create_task(gone())]
+async def _whole(worker: Worker, call: Call) -> dict[str, Any]:
+    """Return the answer once it is there."""
+    pieces = worker.complete(call.requests)
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        if not tasks[0].done():
-            return Response(status_code=499)
-        try:
-            tasks[0].result()
-        except FewshotError as error:
-            raise ApiError(str(error), status=500, kind="server_error") from None
-        return JSONResponse(call.whole())
+        async for index, piece in pieces:
+            call.choices[index].add(piece)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _parsed(kind: type[Any], body: bytes) -> Any:
-    try:
-        return kind.model_validate_json(body)
-    except ValidationError as error:
-        fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        name = told(".".join(str(part) for part in fault["loc"]), most=80)
-        raise ApiError(f"{name or 'the body'}: {told(fault['msg'], most=300)}", param=name or None) from None
-
-
-def _body_of(kind: type[BaseModel]) -> dict[str, Any]:
-    """Return what the OpenAPI document says of a route that reads its body itself."""
-    schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
-    refused = {"description": "a request that is not allowed", "content": {"application/json": {}}}
-    return {
-        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
-        "responses": dict.fromkeys(("400", "401", "403", "404", "408", "413", "429", "500", "503"), refused),
-    }
+        await pieces.aclose()  # type: ignore[attr-defined]
+    return call.whole()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import codecs
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from fewshot.base.errors import FewshotError
+from fewshot.evaluate.task import Task
 from fewshot.generate.request import Request, TokenScore
 from fewshot.generate.sampling import Sampling
 from fewshot.serve.schema import MOST_CHOICES, ApiError, CompletionRequest, given
@@ -25,6 +26,23 @@ class Served:
     tokenizer: Tokenizer
     n_ctx: int
     fingerprint: str  # changes with whatever may change a bit of an answer
+    tasks: Mapping[str, Task] = field(default_factory=dict)  # of which prompts with demonstrations can be drawn
+
+    def check_name(self, name: str | None) -> None:
+        """Raise `ApiError` for the name of another model; None is whatever is served."""
+        if name not in (None, self.name):
+            raise ApiError(f"the model {name!r} does not exist; there is {self.name!r}", status=404, param="model")
+
+    def tokens_of(self, prompt: str | Sequence[int]) -> list[int]:
+        """Return the tokens of a prompt, none for an empty text; raises `ApiError` for tokens that there are not."""
+        if not isinstance(prompt, str) and not prompt:
+            raise ApiError("a prompt is an empty list of tokens; an empty text begins a fresh document", param="prompt")
+        tokens = self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
+        wrong = next((token for token in tokens if not 0 <= token < self.tokenizer.n_vocab), None)
+        if wrong is not None:
+            known = f"0 to {self.tokenizer.n_vocab - 1:,}"
+            raise ApiError(f"token {wrong} of the prompt is not in the vocabulary: {known}", param="prompt")
+        return tokens
 
 
 @dataclass(frozen=True)
@@ -47,7 +65,7 @@ class Call:
         self.n, self.best_of = given(body.n, 1), given(body.best_of, given(body.n, 1))
         self.seed = secrets.randbelow(2**53) if body.seed is None else body.seed
         self.id, self.created = f"cmpl-{secrets.token_hex(12)}", int(time.time())
-        self.prompts = _prompts(body, self.tokenizer)
+        self.prompts = _prompts(body, served)
         if len(self.prompts) * self.best_of > MOST_CHOICES:
             raise ApiError(f"{len(self.prompts)} prompts with {self.best_of} candidates are more than {MOST_CHOICES}")
         max_tokens = given(body.max_tokens, 16)
@@ -247,7 +265,7 @@ def token_text(tokenizer: Tokenizer, token: int) -> str:
         return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
 
 
-def _prompts(body: CompletionRequest, tokenizer: Tokenizer) -> list[_Prompt]:
+def _prompts(body: CompletionRequest, served: Served) -> list[_Prompt]:
     prompt = given(body.prompt, "")
     if isinstance(prompt, list) and prompt and isinstance(prompt[0], int):
         many: Sequence[Any] = [prompt]
@@ -255,15 +273,8 @@ def _prompts(body: CompletionRequest, tokenizer: Tokenizer) -> list[_Prompt]:
         many = prompt if isinstance(prompt, list) else [prompt]
     prompts = []
     for one_prompt in many:
-        if isinstance(one_prompt, list) and not one_prompt:
-            raise ApiError("a prompt is an empty list of tokens; an empty text begins a fresh document", param="prompt")
-        tokens = tokenizer.encode(one_prompt) if isinstance(one_prompt, str) else one_prompt
-        wrong = next((token for token in tokens if not 0 <= token < tokenizer.n_vocab), None)
-        if wrong is not None:
-            raise ApiError(
-                f"token {wrong} of the prompt is not in the vocabulary: 0 to {tokenizer.n_vocab - 1:,}", param="prompt"
-            )
-        prompts.append(_Prompt(tuple(tokens), 0) if tokens else _Prompt((tokenizer.start,), 1))
+        tokens = served.tokens_of(one_prompt)
+        prompts.append(_Prompt(tuple(tokens), 0) if tokens else _Prompt((served.tokenizer.start,), 1))
     return prompts
 
 

@@ -27,6 +27,7 @@ class Piece:
     n_written: int  # tokens so far, those of a stop string included
     n_cached: int  # tokens of the prompt that were not read again
     prompt_scores: tuple[TokenScore, ...]
+    first_score: TokenScore | None = None  # of the first token that was written, whether it is shown or not
 
 
 Deliver = Callable[[int, "Piece | Exception"], None]
@@ -155,4 +156,5 @@ def _piece(state: RequestState) -> Piece:
         n_written=len(state.tokens),
         n_cached=state.n_cached,
         prompt_scores=tuple(state.prompt_scores) if is_first else (),
+        first_score=state.scores[0] if state.scores else None,
     )

@@ -84,6 +84,11 @@ def make_task(name: str, *, data: Data | None = None, protocol: EvalProtocol = G
     return look_up("task", name, TASKS)(data=data, protocol=protocol)
 
 
+def made_by_rule() -> list[str]:
+    """Return the names of the tasks that need no files."""
+    return [row.name for row in list_tasks() if row.files.startswith("made by rule")]
+
+
 def list_tasks() -> Iterator[TaskRow]:
     """Yield a row for every task, in the order of names."""
     for name in sorted(TASKS):
