@@ -39,6 +39,69 @@ def watch(page: Any) -> list[str]:
     return problems
 
 
+def session(page: Any) -> dict[str, Any]:
+    """The session that is open, as the page keeps it."""
+    page.evaluate("dispatchEvent(new Event('pagehide'))")  # it is kept at once
+    text = page.evaluate("localStorage['fewshot.session.' + JSON.parse(localStorage['fewshot.sessions']).current]")
+    return json.loads(text)
+
+
+def pieces_of(tree: dict[str, Any], number: int | None = None) -> list[dict[str, Any]]:
+    """What a node of a session's tree reads; the present one if none is named."""
+    nodes = {node["id"]: node for node in tree["nodes"]}
+    node = nodes[tree["history"][tree["at"]] if number is None else number]
+    before = [] if node["parent"] is None else pieces_of(tree, node["parent"])[: node["keep"]]
+    return before + node["add"]
+
+
+# What a reader of the page may stumble over: controls without a name, text that is hard to see, a page wider than the
+# window. These rules are our own, and fewer than axe-core's.
+FAULTS = """() => {
+  const faults = [];
+  const isShown = (element) => element.checkVisibility({visibilityProperty: true});
+  const byIds = (ids) => (ids ?? "").split(" ").map((id) => document.getElementById(id)?.textContent ?? "").join(" ");
+  for (const control of document.querySelectorAll("button, input, select, textarea, a, [role=dialog], nav")) {
+    if (!isShown(control)) continue;
+    const labels = [...(control.labels ?? [])].map((label) => label.textContent).join(" ");
+    const own = ["BUTTON", "A"].includes(control.tagName) ? control.textContent : "";
+    const name = [control.getAttribute("aria-label"), byIds(control.getAttribute("aria-labelledby")), labels, own];
+    if (!name.join("").trim()) faults.push(`no name: ${control.outerHTML.slice(0, 90)}`);
+  }
+  const ids = [...document.querySelectorAll("[id]")].map((element) => element.id);
+  for (const id of new Set(ids)) if (ids.filter((other) => other === id).length > 1) faults.push(`twice: #${id}`);
+  const canvas = new OffscreenCanvas(1, 1).getContext("2d", {willReadFrequently: true});
+  const rgba = (color) => {
+    canvas.clearRect(0, 0, 1, 1);
+    canvas.fillStyle = color;
+    canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  const light = (color) => rgba(color).slice(0, 3).map((c) => c / 255)
+    .map((c) => c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const ground = (element) => {
+    for (; element; element = element.parentElement) {
+      const color = getComputedStyle(element).backgroundColor;
+      if (rgba(color)[3] > 0) return color;
+    }
+    return "white";
+  };
+  for (const element of document.querySelectorAll("body *")) {
+    if (!isShown(element) || element.closest(":disabled, .unseen, .skip, svg, option")) continue;
+    const hasText = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim()) || element.value;
+    if (!hasText || ["range", "radio"].includes(element.type) || element.id === "layer") continue;
+    const isLayer = element.closest("#layer");
+    const ink = getComputedStyle(isLayer ? document.getElementById("text") : element).color;
+    const [a, b] = [light(ink), light(ground(element))].sort((x, y) => y - x);
+    const ratio = (a + 0.05) / (b + 0.05);
+    if (ratio < 4.5) faults.push(`contrast ${ratio.toFixed(2)}: ${element.outerHTML.slice(0, 90)}`);
+  }
+  const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+  if (wide > 0) faults.push(`wider than the window by ${wide}`);
+  return faults;
+}"""
+
+
 # --- few-shot routes by rule: the label that is right is made likelier by every demonstration
 
 
@@ -48,9 +111,7 @@ def drawn(body: dict[str, Any]) -> dict[str, Any]:
         answer = (number + body["seed"]) % len(CHOICES)
         demonstrations = [f"word {number} {i} means{CHOICES[(number + i) % 3]}" for i in range(body["shots"])]
         context = f"word {number} means"
-        questions.append(
-            {"demonstrations": demonstrations, "context": context, "choices": CHOICES, "answer": answer}
-        )
+        questions.append({"demonstrations": demonstrations, "context": context, "choices": CHOICES, "answer": answer})
     head = {"task": body["task"], "description": "Words and their meanings.", "delimiter": "\n", "chance": 1 / 3}
     return {**head, "questions": questions}
 
@@ -72,7 +133,9 @@ def curve_events(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 "question": number, "shots": shots, "logprobs": [math.log(p) for p in probabilities],
                 "n_tokens": [1, 1, 1], "probabilities": probabilities, "choice": choice, "right": choice == answer,
             }  # fmt: skip
-    yield {"accuracy": [{"shots": k, "accuracy": sum(list_) / len(list_), "n": len(list_)} for k, list_ in right.items()]}
+    yield {
+        "accuracy": [{"shots": k, "accuracy": sum(list_) / len(list_), "n": len(list_)} for k, list_ in right.items()]
+    }
 
 
 def attention(body: dict[str, Any]) -> dict[str, Any]:

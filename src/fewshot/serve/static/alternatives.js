@@ -17,8 +17,7 @@ export class Alternatives {
 
   /** Show the table of a token beside `rect`; with `focus` its first row has the keyboard. */
   open(place, token, rect, { focus, neighbours }) {
-    this.place = place;
-    this.byKeyboard = focus;
+    this.byKeyboard = false; // else the table closes as its old rows, and the focus, go
     const rows = (token.top ?? []).map(([t, id, lp]) => this.row(token, t, id, lp));
     const covered = (token.top ?? []).slice(0, 10).reduce((sum, [, , lp]) => sum + Math.exp(lp), 0);
     const isGiven = token.lp !== null && token.lp !== undefined;
@@ -29,7 +28,7 @@ export class Alternatives {
         : h("p", { class: "dim" }, isGiven ? "No alternatives are known." : "No probabilities are known here."),
       rows.length ? h("p", { class: "dim" }, `${percent(covered)} covered in the top ${Math.min(10, rows.length)}`) : "",
     );
-    this.neighbours = neighbours;
+    Object.assign(this, { place, neighbours, byKeyboard: focus });
     this.box.setAttribute("aria-label", `Alternatives of ${visible(token.t)}`);
     this.box.hidden = false;
     const { width, height } = this.box.getBoundingClientRect();

@@ -83,6 +83,7 @@ export class Builder {
 
   remove(what, i) {
     this.own[what].splice(i, 1);
+    if (what === "choices") this.own.contexts?.splice(i, 1);
     if (what === "choices" && this.own.answer !== null) {
       if (this.own.answer === i) this.own.answer = null;
       else if (this.own.answer > i) this.own.answer--;
@@ -93,8 +94,9 @@ export class Builder {
   }
 
   showQuestion() {
-    const { demonstrations, context, choices, answer } = this.own;
+    const { demonstrations, context, contexts, choices, answer } = this.own;
     $("few-context").value = context;
+    $("few-context").parentNode.hidden = $("few-add-choice").hidden = Boolean(contexts); // each label has its own
     $("few-demonstrations").replaceChildren(...demonstrations.map((text, i) => this.demonstration(text, i)));
     $("few-choices").replaceChildren(...choices.map((text, i) => this.choice(text, i, answer)));
   }
@@ -116,6 +118,7 @@ export class Builder {
       "li",
       {},
       h("input", { type: "radio", name: "few-answer", checked: answer === i, "aria-label": `Label ${i + 1} is right`, onchange: () => this.write(() => (this.own.answer = i)) }),
+      this.own.contexts && h("textarea", { rows: 2, value: this.own.contexts[i], "aria-label": `Question of label ${i + 1}`, oninput: (event) => this.write(() => (this.own.contexts[i] = event.target.value)) }),
       h("input", { type: "text", value: text, "aria-label": `Label ${i + 1}`, oninput: write, autocomplete: "off", spellcheck: "false" }),
       h("button", { type: "button", class: "quiet", "aria-label": `Remove label ${i + 1}`, onclick: () => this.remove("choices", i) }, "Remove"),
     );

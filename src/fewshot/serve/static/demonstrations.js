@@ -6,10 +6,10 @@ export function promptText(question, shots) {
 }
 
 /** Return the parts of that text: [{name, text}]. */
-export function partsOf({ description, delimiter, demonstrations, context }, shots) {
+export function partsOf({ description, delimiter, demonstrations, context, contexts, answer }, shots) {
   const parts = demonstrations.slice(0, shots).map((text, i) => ({ name: `Demonstration ${i + 1}`, text: text + delimiter }));
   if (description) parts.unshift({ name: "Description", text: description + delimiter });
-  return [...parts, { name: "Question", text: context }];
+  return [...parts, { name: "Question", text: contexts?.[answer ?? 0] ?? context }];
 }
 
 /** Return the list in another order: the same for the same `random`. */
@@ -22,16 +22,22 @@ export function permuted(list, random) {
   return result;
 }
 
-/** Return [what stands before, label] of a demonstration: it ends with one of the choices, or else with its last word. */
-export function split(demonstration, choices) {
-  const label = choices.filter((choice) => choice && demonstration.endsWith(choice)).sort((a, b) => b.length - a.length)[0];
-  const end = label ?? demonstration.match(/\s*\S+\s*$/)?.[0] ?? "";
-  return [demonstration.slice(0, demonstration.length - end.length), end];
+/**
+ * Return [what stands before, label] of a demonstration of a question: it ends with one of the choices; or the label is
+ * what stands behind the sign that the question ends with, as "->" or "A:"; or it is the last word.
+ */
+export function split(demonstration, { context, choices }) {
+  const choice = choices.filter((text) => demonstration.endsWith(text)).sort((a, b) => b.length - a.length)[0];
+  const sign = context.match(/\S+\s*$/)?.[0];
+  const behind = sign ? demonstration.lastIndexOf(sign) : -1;
+  const word = demonstration.search(/\s*\S+\s*$/);
+  const end = choice && choices.length > 1 ? demonstration.length - choice.length : behind >= 0 ? behind + sign.length : Math.max(0, word);
+  return [demonstration.slice(0, end), demonstration.slice(end)];
 }
 
 /** Return the demonstrations with each other's labels, so that what they show is no longer true. */
-export function withShuffledLabels(demonstrations, choices, random) {
-  const parts = demonstrations.map((text) => split(text, choices));
+export function withShuffledLabels(question, random) {
+  const parts = question.demonstrations.map((text) => split(text, question));
   const labels = permuted(parts.map(([, label]) => label), random);
   return parts.map(([before], i) => before + labels[i]);
 }
@@ -42,7 +48,7 @@ export const repeated = (demonstrations, place = 0) => demonstrations.map(() => 
 /** Return the body of a curve request over these questions, with every number of shots up to `most`. */
 export function curveBody(questions, most) {
   const { description, delimiter } = questions[0];
-  const own = questions.map(({ context, choices, answer, demonstrations }) => ({ context, choices, answer, demonstrations }));
+  const own = questions.map(({ description: _, delimiter: __, ...question }) => question);
   const shots = Array.from({ length: shotsOf(questions, most) + 1 }, (_, k) => k);
   return { description, delimiter, demonstrations: [], questions: own, shots, stream: true };
 }

@@ -59,7 +59,9 @@ export function percent(p) {
 /** A token's text so that it can be seen: spaces and line breaks have signs, parts of characters their bytes. */
 export function visible(text) {
   if (text === "") return "(empty)";
-  return text.replace(/^bytes:/, "").replaceAll("\n", "↵").replaceAll("\t", "⇥").replaceAll(" ", "·");
+  const hex = (sign) => `\\x${sign.charCodeAt(0).toString(16).padStart(2, "0")}`;
+  const signs = { "\n": "↵", "\t": "⇥", " ": "·" };
+  return text.replace(/^bytes:/, "").replace(/[\n\t ]/g, (sign) => signs[sign]).replace(/[\x00-\x1f\x7f-\xa0\xad\u200b-\u200f]/g, hex);
 }
 
 /** Copy text; says so on the button. */

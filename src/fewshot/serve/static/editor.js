@@ -5,11 +5,8 @@ import { layOut } from "./text.js";
 
 export class Editor {
   constructor(area, layer, { edit }) {
-    Object.assign(this, { area, layer, drawn: [], spans: [], text: "" });
-    area.addEventListener("input", () => {
-      this.caret = area.selectionStart;
-      edit(area.value);
-    });
+    Object.assign(this, { area, layer, drawn: [], spans: [] });
+    area.addEventListener("input", () => edit(area.value, area.selectionEnd));
   }
 
   /** Show pieces; `mode` is how the probabilities are shown. Only what has changed is drawn again. */
@@ -37,7 +34,6 @@ export class Editor {
       if (wasAtEnd) this.area.setSelectionRange(text.length, text.length);
       else this.area.setSelectionRange(Math.min(start, text.length), Math.min(end, text.length));
     }
-    this.text = text;
   }
 
   /** Return the place of the token under a point of the window, null where there is none. */

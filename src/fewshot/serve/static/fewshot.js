@@ -10,9 +10,9 @@ import { showAccuracy, showCurve, showSideBySide, showSlider, Tally } from "./re
 
 const MOST_SHOTS = 16;
 const CHANGES = {
-  "few-permute": ["permuted", (demonstrations) => permuted(demonstrations, Math.random)],
-  "few-shuffle": ["labels shuffled", (demonstrations, choices) => withShuffledLabels(demonstrations, choices, Math.random)],
-  "few-repeat": ["the first one repeated", (demonstrations) => repeated(demonstrations)],
+  "few-permute": ["permuted", ({ demonstrations }) => permuted(demonstrations, Math.random)],
+  "few-shuffle": ["labels shuffled", (question) => withShuffledLabels(question, Math.random)],
+  "few-repeat": ["the first one repeated", ({ demonstrations }) => repeated(demonstrations)],
 };
 
 export class FewShot {
@@ -101,7 +101,7 @@ export class FewShot {
   async change(name, f) {
     const hadAll = this.total > 0;
     if (this.points.size) this.before = { name: `Before: ${this.state}`, points: this.points, tally: this.tally };
-    this.builder.change((question) => f(question.demonstrations, question.choices));
+    this.builder.change(f);
     Object.assign(this, { state: name, points: new Map(), tally: new Tally(), attention: null });
     this.show();
     const { before } = this;
@@ -113,10 +113,6 @@ export class FewShot {
   async ask({ all = false } = {}) {
     if (this.running) return;
     const questions = all ? this.builder.questions : [this.question];
-    if (questions.some((question) => question.choices.length < 2)) {
-      showError("A question needs at least two labels.");
-      return;
-    }
     this.running = new AbortController();
     if (all) Object.assign(this, { tally: new Tally(), total: questions.length });
     else this.points = new Map();

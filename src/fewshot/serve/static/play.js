@@ -14,7 +14,7 @@ import { edited, textOf } from "./text.js";
 export class Play {
   constructor(sessions) {
     Object.assign(this, { sessions, model: null, nCtx: 0, running: null, scored: null });
-    this.editor = new Editor($("text"), $("layer"), { edit: (text) => this.edit(text) });
+    this.editor = new Editor($("text"), $("layer"), { edit: (text, caret) => this.edit(text, caret) });
     this.alternatives = new Alternatives({ pick: (place, id) => this.choose(place, id), closed: (hadFocus) => this.closed(hadFocus) });
     this.save = debounced(() => this.keep(), 300);
     this.count = debounced(() => this.showCount(), 250);
@@ -115,10 +115,10 @@ export class Play {
     this.show();
   }
 
-  edit(text) {
+  edit(text, caret) {
     if (this.running) this.stop();
     this.alternatives.close();
-    this.tree.edit(edited(this.tree.pieces(), text));
+    this.tree.edit(edited(this.tree.pieces(), text, caret));
     this.show();
   }
 

@@ -3,41 +3,67 @@
 import { lineChart } from "./charts.js";
 import { $, h, percent, visible } from "./dom.js";
 
+/**
+ * Return the probability of a label: its share among several; of an answer that stands alone, its own.
+ */
+function probability(question, point, i) {
+  return question.choices.length > 1 ? point.probabilities[i] : Math.exp(point.logprobs[i]);
+}
+
 /** Return the bars of a point of a curve; `before` is the same point before the demonstrations were changed. */
 export function bars(question, point, before) {
   if (!point) return h("p", { class: "dim" }, "Not yet known.");
   if (point.skipped) return h("p", { class: "dim" }, "This prompt does not fit the model's context.");
-  const rows = question.choices.map((choice, i) => {
-    const p = point.probabilities[i];
-    const past = before?.probabilities?.[i];
-    const isRight = question.answer === i;
-    return h(
-      "tr",
-      { class: point.choice === i ? "chosen" : null },
-      h("th", { scope: "row" }, visible(choice), isRight ? h("span", { class: "right" }, " right") : ""),
-      h("td", { class: "bar", "--p": p.toFixed(4), "--q": past?.toFixed(4) }, h("span", {}), past === undefined ? "" : h("i", {})),
-      h("td", { class: "number" }, percent(p)),
-      past === undefined ? "" : h("td", { class: "number dim" }, percent(past)),
-    );
-  });
-  const columns = ["Label", "", "Now", ...(before ? ["Before"] : [])].map((name) => h("th", { scope: "col" }, name));
-  return h("table", { class: "bars" }, h("thead", {}, h("tr", {}, columns)), h("tbody", {}, rows));
+  const past = before && !before.skipped ? before : null;
+  const rows = question.choices.map((choice, i) =>
+    bar(choice, probability(question, point, i), {
+      past: past ? probability(question, past, i) : null,
+      isChosen: point.choice === i && question.choices.length > 1,
+      isRight: question.answer === i,
+    }),
+  );
+  const head = past && h("thead", {}, h("tr", {}, ["Label", "", "Now", "Before"].map((name) => h("th", { scope: "col" }, name))));
+  return h("table", { class: "bars" }, head, h("tbody", {}, rows));
+}
+
+function bar(text, p, { past = null, isChosen = false, isRight = false }) {
+  return h(
+    "tr",
+    { class: isChosen ? "chosen" : null },
+    h("th", { scope: "row" }, visible(text), isRight ? h("span", { class: "right" }, " right") : ""),
+    h("td", { class: "bar", "--p": p.toFixed(4), "--q": past?.toFixed(4) }, h("span", {}), past === null ? "" : h("i", {})),
+    h("td", { class: "number" }, percent(p)),
+    past === null ? "" : h("td", { class: "number dim" }, percent(past)),
+  );
+}
+
+/** Return how an answer is likeliest to begin, where there are no labels to choose from. */
+function beginnings(question, point) {
+  if (question.choices.length > 1 || !point?.first_token) return [];
+  const rows = point.first_token.slice(0, 5).map(([text, logprob]) => bar(text, Math.exp(logprob), {}));
+  return [h("h4", {}, "How the answer is likeliest to begin"), h("table", { class: "bars" }, h("tbody", {}, rows))];
 }
 
 /** Show the point that the slider is at. */
 export function showSlider(question, points, before, shots) {
+  const point = points.get(shots);
   $("few-k").value = shots;
-  const verdict = told(question, points.get(shots));
+  const verdict = told(question, point);
   $("few-k-value").textContent = `K = ${shots}`;
   $("few-k").setAttribute("aria-valuetext", `${shots} demonstrations. ${verdict}`);
   $("few-verdict").textContent = verdict;
-  $("few-bars").replaceChildren(bars(question, points.get(shots), before?.points.get(shots)));
+  $("few-bars").replaceChildren(bars(question, point, before?.points.get(shots)), ...beginnings(question, point));
 }
 
 function told(question, point) {
   if (!point || point.skipped) return "";
+  const fewer = point.n_demonstrations < point.shots ? ` Only ${point.n_demonstrations} demonstrations fit the context.` : "";
+  if (question.choices.length === 1) {
+    const end = { true: "and is the likeliest", false: "and is not the likeliest" }[String(point.right)] ?? "";
+    return `${visible(question.choices[0])} has ${percent(Math.exp(point.logprobs[0]))} ${end}.${fewer}`;
+  }
   const pick = `The model's choice: ${visible(question.choices[point.choice])}, ${percent(point.probabilities[point.choice])}`;
-  return pick + { true: ", which is right", false: ", which is wrong", null: "" }[String(point.right ?? null)];
+  return `${pick}${{ true: ", which is right", false: ", which is wrong" }[String(point.right)] ?? ""}.${fewer}`;
 }
 
 /** Show K = 0, 1 and 8 beside each other, or as many as there are. */
@@ -50,12 +76,13 @@ export function showSideBySide(question, points, most) {
 export function showCurve(question, points, before, most) {
   const sorted = (map) => [...map.values()].filter((point) => !point.skipped).sort((a, b) => a.shots - b.shots);
   const label = question.answer ?? sorted(points).at(-1)?.choice;
-  if (label === undefined) return $("few-curve").replaceChildren();
-  const line = (map) => sorted(map).map((point) => [point.shots, point.probabilities[label] ?? 0]);
+  if (!(label in question.choices)) return $("few-curve").replaceChildren();
+  const line = (map) => sorted(map).map((point) => [point.shots, probability(question, point, label)]);
   const lines = [{ name: "Now", look: "now", points: line(points) }];
   if (before) lines.push({ name: before.name, look: "before", points: line(before.points) });
-  const title = `Probability of the ${question.answer === null ? "chosen" : "right"} label, ${visible(question.choices[label] ?? "")}`;
-  $("few-curve").replaceChildren(lineChart({ title, yTitle: "Probability", lines, most, level: { name: "Equal shares", value: 1 / question.choices.length } }));
+  const title = `Probability of ${question.answer === null ? "the label chosen last" : "what is right"}, ${visible(question.choices[label])}`;
+  const level = question.choices.length > 1 ? { name: "Equal shares", value: 1 / question.choices.length } : null;
+  $("few-curve").replaceChildren(lineChart({ title, yTitle: "Probability", lines, most, level }));
 }
 
 /** Counts of right answers as they come, by K. */

@@ -15,7 +15,7 @@ function endsInside(bytes) {
   for (let back = 1; back <= Math.min(3, bytes.length); back++) {
     const byte = bytes[bytes.length - back];
     if (byte < 0x80) return false;
-    if (byte >= 0xc0) return back < (byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : 2);
+    if (byte >= 0xc0) return byte < 0xf8 && back < (byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : 2);
   }
   return false;
 }
@@ -50,6 +50,7 @@ export function layOut(pieces) {
   flush();
   let at = 0;
   for (const span of spans) {
+    span.text = span.text.replaceAll("\r", "␍"); // a text area would make line breaks of them
     span.start = at;
     at += span.text.length;
     span.end = at;
@@ -72,17 +73,18 @@ export function tidy(pieces) {
 }
 
 /**
- * Return the pieces after an edit made them read `text`. What stands before the edit is untouched. Tokens behind it
- * keep their ids and lose their probabilities, which were given another beginning.
+ * Return the pieces after an edit made them read `text` and left the caret at `caret`. What stands before the edit is
+ * untouched. Tokens behind it keep their ids and lose their probabilities, which were given another beginning.
  */
-export function edited(pieces, text) {
+export function edited(pieces, text, caret = text.length) {
   const spans = layOut(pieces);
   const old = spans.map((span) => span.text).join("");
-  const most = Math.min(old.length, text.length);
+  let behind = 0; // the caret tells which of several like signs was taken away
+  const mostBehind = Math.min(old.length, text.length - caret);
+  while (behind < mostBehind && old[old.length - 1 - behind] === text[text.length - 1 - behind]) behind++;
   let same = 0;
+  const most = Math.min(old.length, text.length) - behind;
   while (same < most && old[same] === text[same]) same++;
-  let behind = 0;
-  while (behind < most - same && old[old.length - 1 - behind] === text[text.length - 1 - behind]) behind++;
   if (/[\ud800-\udbff]/.test(old[same - 1] ?? "")) same--; // never between the halves of a character
   if (/[\udc00-\udfff]/.test(old[old.length - behind] ?? "")) behind--;
   const cut = old.length - behind;
