@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 CHROMIUM = Path("/usr/bin/chromium")
+ENDED = "tokens written"
 CHOICES = [" mi", " ka", " to"]
 
 
@@ -52,6 +53,70 @@ def pieces_of(tree: dict[str, Any], number: int | None = None) -> list[dict[str,
     node = nodes[tree["history"][tree["at"]] if number is None else number]
     before = [] if node["parent"] is None else pieces_of(tree, node["parent"])[: node["keep"]]
     return before + node["add"]
+
+
+def expect(page: Any, selector: str) -> Any:
+    """Playwright's expectations of what a selector gives."""
+    from playwright.sync_api import expect
+
+    return expect(page.locator(selector))
+
+
+def write(page: Any, text: str, **settings: Any) -> None:
+    """Put a text into the editor, and set controls."""
+    page.fill("#text", text)
+    for name, value in settings.items():
+        page.fill(f"#set-{name}", str(value))
+
+
+def submit(page: Any, button: str = "#submit") -> list[dict[str, Any]]:
+    """Press a button that writes; return the pieces when it has ended."""
+    page.click(button)
+    expect(page, "#status").to_contain_text(ENDED)
+    return pieces_of(session(page)["tree"])
+
+
+def text(page: Any) -> str:
+    """The text of the editor."""
+    return page.input_value("#text")
+
+
+def sent(page: Any) -> list[dict[str, Any]]:
+    """The completion requests of a page, as they are sent."""
+    bodies: list[dict[str, Any]] = []
+    page.on(
+        "request",
+        lambda request: bodies.append(request.post_data_json) if request.url.endswith("/v1/completions") else None,
+    )
+    return bodies
+
+
+# Edits at random: faults of `edited` in text.js, for lists of pieces.
+EDITS = """async ([lists, seed]) => {
+  const {edited, layOut, textOf} = await import("/static/text.js");
+  const area = document.createElement("textarea");
+  const random = () => (seed = (seed * 48271) % 2147483647) / 2147483647;
+  const faults = [];
+  for (const pieces of lists) {
+    const old = textOf(pieces);
+    area.value = old;
+    if (area.value !== old) faults.push(["a text area reads otherwise", old]);
+    const from = Math.floor(random() * (old.length + 1));
+    const to = from + Math.floor(random() * (old.length + 1 - from));
+    const typed = ["", "x", "日", "\\n"][Math.floor(random() * 4)];
+    const text = old.slice(0, from) + typed + old.slice(to);
+    const after = edited(pieces, text, from + typed.length);
+    const read = textOf(after);
+    if (read !== text && !/[\ud800-\udfff\ufffd]/.test(text)) faults.push(["reads otherwise", text, read]);
+    const spans = layOut(pieces);
+    const parted = spans.find((span) => span.end > from)?.group;
+    const whole = spans.filter((span) => span.end <= from && span.group !== parted && span.piece.id !== undefined);
+    for (const {piece} of whole) if (!after.includes(piece)) faults.push(["lost", piece.t, text]);
+    const last = spans.filter((span) => span.start >= to && span.piece.id !== undefined).length;
+    if (after.filter((piece) => piece.lp !== undefined).length > spans.length - last) faults.push(["stale", text]);
+  }
+  return faults;
+}"""
 
 
 # What a reader of the page may stumble over: controls without a name, text that is hard to see, a page wider than the

@@ -9,13 +9,13 @@ import shutil
 import subprocess
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
-from browser import CHROMIUM, FAULTS, answer_fewshot, opened_browser, pieces_of, session, watch
+from browser import pieces_of, session
 from serving import N_CTX, Server
 
 from fewshot.serve.completions import token_text
@@ -75,72 +75,6 @@ def test_with_keys_only_the_page_itself_is_open(serving: Callable[..., Server]) 
 
 
 # --- in the browser
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    pytest.importorskip("playwright", reason="playwright is not installed: pip install playwright")
-    if not CHROMIUM.exists():
-        pytest.skip(f"no browser at {CHROMIUM}")
-    with opened_browser() as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def only_page(browser: Any) -> Any:
-    context = browser.new_context(accept_downloads=True, color_scheme="light", viewport={"width": 1440, "height": 900})
-    context.grant_permissions(["clipboard-read", "clipboard-write"])
-    page = context.new_page()
-    page.problems = watch(page)
-    return page
-
-
-@pytest.fixture
-def page(only_page: Any, server: Server) -> Iterator[Any]:
-    """The page with nothing kept from before; nothing may go wrong in its console, and nothing leave the machine."""
-    page = only_page
-    page.goto(f"{server.url}/health")
-    page.evaluate("localStorage.clear(); sessionStorage.clear()")
-    page.problems.clear()
-    page.goto(server.url)
-    expect(page, "#model").to_contain_text("tiny")
-    yield page
-    page.unroute_all()
-    assert page.problems == []
-
-
-def expect(page: Any, selector: str) -> Any:
-    from playwright.sync_api import expect
-
-    return expect(page.locator(selector))
-
-
-def write(page: Any, text: str, **settings: Any) -> None:
-    """Put a text into the editor, and set controls."""
-    page.fill("#text", text)
-    for name, value in settings.items():
-        page.fill(f"#set-{name}", str(value))
-
-
-def submit(page: Any, button: str = "#submit") -> list[dict[str, Any]]:
-    """Press a button that writes; return the pieces when it has ended."""
-    page.click(button)
-    expect(page, "#status").to_contain_text(ENDED)
-    return pieces_of(session(page)["tree"])
-
-
-def text(page: Any) -> str:
-    return page.input_value("#text")
-
-
-def sent(page: Any) -> list[dict[str, Any]]:
-    """The completion requests of a page, as they are sent."""
-    bodies: list[dict[str, Any]] = []
-    page.on(
-        "request",
-        lambda request: bodies.append(request.post_data_json) if request.url.endswith("/v1/completions") else None,
-    )
-    return bodies
 
 
 def test_a_completion_streams_into_the_text_and_is_highlighted(page: Any, server: Server) -> None:
@@ -249,33 +183,6 @@ def test_several_at_once_are_branches_that_one_can_go_back_to(page: Any) -> None
     write(page, "the log", n=1, best_of=4)
     submit(page)
     expect(page, ".branch.complete").to_have_count(4)
-
-
-EDITS = """async ([lists, seed]) => {
-  const {edited, layOut, textOf} = await import("/static/text.js");
-  const area = document.createElement("textarea");
-  const random = () => (seed = (seed * 48271) % 2147483647) / 2147483647;
-  const faults = [];
-  for (const pieces of lists) {
-    const old = textOf(pieces);
-    area.value = old;
-    if (area.value !== old) faults.push(["a text area reads otherwise", old]);
-    const from = Math.floor(random() * (old.length + 1));
-    const to = from + Math.floor(random() * (old.length + 1 - from));
-    const typed = ["", "x", "日", "\\n"][Math.floor(random() * 4)];
-    const text = old.slice(0, from) + typed + old.slice(to);
-    const after = edited(pieces, text, from + typed.length);
-    const read = textOf(after);
-    if (read !== text && !/[\ud800-\udfff\ufffd]/.test(text)) faults.push(["reads otherwise", text, read]);
-    const spans = layOut(pieces);
-    const parted = spans.find((span) => span.end > from)?.group;
-    const whole = spans.filter((span) => span.end <= from && span.group !== parted && span.piece.id !== undefined);
-    for (const {piece} of whole) if (!after.includes(piece)) faults.push(["lost", piece.t, text]);
-    const last = spans.filter((span) => span.start >= to && span.piece.id !== undefined).length;
-    if (after.filter((piece) => piece.lp !== undefined).length > spans.length - last) faults.push(["stale", text]);
-  }
-  return faults;
-}"""
 
 
 def test_an_edit_leaves_the_tokens_before_it_alone(page: Any, server: Server) -> None:
@@ -394,80 +301,3 @@ def test_the_key_is_asked_for_and_kept_for_the_tab_alone(only_page: Any, serving
     page.click("#view-code")
     assert "secret" not in page.inner_text("#code")
     page.problems.clear()  # the refusals
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1440])
-def test_everything_can_be_seen_and_has_a_name(page: Any, theme: str, width: int) -> None:
-    answer_fewshot(page)
-    page.set_viewport_size({"width": width, "height": 900})
-    page.emulate_media(color_scheme="dark" if theme == "light" else "light")  # the toggle wins
-    for _ in range(1 if theme == "light" else 2):
-        page.click("#theme")
-    assert page.evaluate("document.documentElement.dataset.theme") == theme
-    write(page, "the cat")
-    page.evaluate("document.getElementById('settings-fold').open = true")
-    write(page, "the cat", max_tokens=9)
-    submit(page)
-    for mode in ("off", "most", "least", "full"):
-        page.select_option("#set-show", mode)
-        assert page.evaluate(FAULTS) == [], mode
-    page.locator("#text").press("Alt+ArrowDown")
-    expect(page, "#alternatives button >> nth=0").to_be_focused()
-    assert page.evaluate(FAULTS) == []
-    page.keyboard.press("Escape")
-    page.click("#tab-few")
-    page.click("#few-draw")
-    expect(page, "#few-question option").to_have_count(20)
-    page.click("#few-run")
-    page.click("#few-accuracy-run")
-    expect(page, "#few-accuracy").to_contain_text("20 of 20")
-    page.click("#few-attention-run")
-    expect(page, ".layer").to_have_count(2)
-    assert page.evaluate(FAULTS) == []
-    page.set_viewport_size({"width": 1440, "height": 900})
-
-
-def test_the_rules_find_what_is_wrong(page: Any) -> None:
-    page.evaluate(
-        """() => {
-      const button = document.createElement("button");
-      const text = document.createElement("p");
-      text.textContent = "pale";
-      text.style.color = "#bbb";
-      text.style.width = "3000px";
-      document.body.append(button, text);
-    }"""
-    )
-    faults = "\n".join(page.evaluate(FAULTS))
-    assert "no name: <button></button>" in faults
-    assert "contrast" in faults
-    assert "wider than the window" in faults
-
-
-def test_all_of_it_goes_by_keyboard_alone(page: Any) -> None:
-    answer_fewshot(page)
-    expect(page, "#text").to_be_focused()
-    page.keyboard.type("the cat")
-    page.keyboard.press("Control+Enter")
-    expect(page, "#status").to_contain_text(ENDED)
-    n = page.locator("#layer .written").count()
-    page.keyboard.press("Alt+ArrowDown")
-    expect(page, "#alternatives button >> nth=0").to_be_focused()
-    page.keyboard.press("ArrowLeft")
-    page.keyboard.press("ArrowDown")
-    expect(page, "#alternatives button >> nth=1").to_be_focused()
-    page.keyboard.press("Enter")
-    expect(page, ".branch.alternative").to_have_count(1)
-    expect(page, "#text").to_be_focused()
-    expect(page, "#submit").to_be_enabled()
-    page.keyboard.press("Control+z")
-    expect(page, "#layer .written").to_have_count(n)
-    page.locator("#tab-play").focus()
-    page.keyboard.press("ArrowRight")
-    expect(page, "#few").to_be_visible()
-    page.locator("#few-run").press("Enter")
-    expect(page, "#few-verdict").to_contain_text("choice")
-    page.locator("#few-k").focus()
-    page.keyboard.press("ArrowRight")
-    expect(page, "#few-k-value").to_have_text("K = 1")
