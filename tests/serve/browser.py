@@ -43,7 +43,7 @@ def watch(page: Any) -> list[str]:
 def session(page: Any) -> dict[str, Any]:
     """The session that is open, as the page keeps it."""
     page.evaluate("dispatchEvent(new Event('pagehide'))")  # it is kept at once
-    text = page.evaluate("localStorage['fewshot.session.' + JSON.parse(localStorage['fewshot.sessions']).current]")
+    text = page.evaluate("localStorage['fewshot.session.' + localStorage['fewshot.current']]")
     return json.loads(text)
 
 

@@ -15,13 +15,11 @@ from random import Random
 from typing import Any
 
 import pytest
-from browser import pieces_of, session
+from browser import EDITS, expect, pieces_of, sent, session, submit, text, write
 from serving import N_CTX, Server
 
 from fewshot.serve.completions import token_text
 from fewshot.serve.playground import FILES, FOLDER
-
-ENDED = "tokens written"
 
 
 def headers_of(url: str) -> Any:
@@ -188,7 +186,7 @@ def test_several_at_once_are_branches_that_one_can_go_back_to(page: Any) -> None
 def test_an_edit_leaves_the_tokens_before_it_alone(page: Any, server: Server) -> None:
     random = Random(0)
     lists = []
-    for _ in range(400):
+    for _ in range(150):
         ids = [random.randrange(server.tokenizer.n_vocab) for _ in range(12)]
         tokens = [{"id": i, "t": token_text(server.tokenizer, i), "by": "model", "lp": -1.0, "top": []} for i in ids]
         lists.append([{"text": "the 😀 cat"}, *tokens[:6], {"text": " and"}, *tokens[6:]])
@@ -245,6 +243,7 @@ def test_sessions_survive_a_reload_and_come_back_from_a_file(page: Any, tmp_path
     expect(page, "#session option").to_have_count(2)
     assert text(page) == "another"
     (tmp_path / "bad.json").write_text('{"format": "fewshot session 1", "tree": {"nodes": [{"id": 0, "parent": 7}]}}')
+    page.evaluate("localStorage['fewshot.session.zzz'] = '{broken'")
     page.set_input_files("#session-file", tmp_path / "bad.json")
     expect(page, "#error").to_contain_text("no session of the playground")
     expect(page, "#session option").to_have_count(2)
@@ -278,6 +277,9 @@ def test_errors_of_the_server_are_told_in_plain_text(page: Any) -> None:
     expect(page, "#error").to_contain_text("together they must not exceed the model's context")
     assert text(page) == "the cat"
     expect(page, ".branch.complete").to_have_count(0)
+    write(page, "the cat", max_tokens=3, seed="seven")
+    page.click("#submit")
+    expect(page, "#error").to_contain_text("The seed is seven, must be a whole number")
     assert page.problems == ["Failed to load resource: the server responded with a status of 400 (Bad Request)"]
     page.problems.clear()
 

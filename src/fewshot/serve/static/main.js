@@ -98,7 +98,7 @@ async function change(f) {
 }
 
 $("session").addEventListener("change", () => change(() => sessions.open($("session").value)));
-$("session-new").addEventListener("click", () => change(() => sessions.create(`Session ${sessions.order.length + 1}`)));
+$("session-new").addEventListener("click", () => change(() => sessions.create(`Session ${sessions.ids().length + 1}`)));
 $("session-delete").addEventListener("click", () => {
   if (confirm(`Delete the session "${sessions.name}"?`)) change(() => sessions.remove());
 });

@@ -56,6 +56,7 @@ export class Play {
     for (const button of document.querySelectorAll("[data-copies]")) {
       button.addEventListener("click", () => copy($(button.dataset.copies).textContent, button));
     }
+    document.addEventListener("keydown", (event) => event.key === "Escape" && this.alternatives.close());
     addEventListener("pagehide", () => this.save.now());
   }
 
@@ -200,7 +201,11 @@ export class Play {
   /** Say in one line, and to a screen reader, what was written. */
   tell(why) {
     const node = this.tree.node();
-    const written = node.prompt === undefined ? [] : this.tree.pieces().slice(node.prompt).filter((piece) => piece.by === "model");
+    if (node.prompt === undefined) { // the user went elsewhere meanwhile, or nothing came
+      $("status").textContent = why && `The completion was ${why}`;
+      return announce($("status").textContent);
+    }
+    const written = this.tree.pieces().slice(node.prompt).filter((piece) => piece.by === "model");
     const reason = why || { length: "ended at its length", stop: "ended by itself or at a stop sequence" }[node.finish] || "";
     $("status").textContent = `${written.length} tokens written${reason && `, ${reason}`}${written.length && node.seed !== null ? `; seed ${node.seed}` : ""}`;
     announce(`${$("status").textContent}: ${textOf(written)}`);

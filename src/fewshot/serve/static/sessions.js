@@ -3,55 +3,60 @@
 import { DEFAULTS } from "./settings.js";
 import { Tree } from "./tree.js";
 
-const LIST = "fewshot.sessions"; // {order: [id], current: id}
-const at = (id) => `fewshot.session.${id}`;
+const CURRENT = "fewshot.current"; // id of the one that is open
+const PREFIX = "fewshot.session."; // one entry a session, so that two windows do not lose each other's
 
 export class Sessions {
   constructor() {
-    const list = JSON.parse(localStorage.getItem(LIST) ?? "null");
-    this.order = (list?.order ?? []).filter((id) => localStorage.getItem(at(id)) !== null);
-    if (this.order.length) this.open(this.order.includes(list.current) ? list.current : this.order[0]);
+    const known = this.ids();
+    const last = sessionStorage.getItem(CURRENT) ?? localStorage.getItem(CURRENT);
+    if (known.length) this.open(known.includes(last) ? last : known.at(-1));
     else this.create("Untitled");
   }
 
+  /** Return the ids of what can be opened, the oldest first. */
+  ids() {
+    const keys = Object.keys(localStorage).filter((key) => key.startsWith(PREFIX) && isSession(localStorage[key]));
+    return keys.map((key) => key.slice(PREFIX.length)).sort();
+  }
+
   create(name, tree = new Tree(), settings = { ...DEFAULTS }) {
-    this.id = `${Date.now().toString(36)}${Math.floor(Math.random() * 1e6).toString(36)}`;
+    this.id = `${Date.now().toString(36)}${Math.random().toString(36).slice(2, 6)}`;
     Object.assign(this, { name, tree, settings });
-    this.order.push(this.id);
     this.save();
   }
 
   open(id) {
-    Object.assign(this, parseSession(localStorage.getItem(at(id))), { id });
-    this.saveList();
+    Object.assign(this, parseSession(localStorage.getItem(PREFIX + id)), { id });
+    this.remember();
   }
 
   /** Keep the present session; raises where the browser's storage is full. */
   save() {
     try {
-      localStorage.setItem(at(this.id), this.exported());
-      this.saveList();
+      localStorage.setItem(PREFIX + this.id, this.exported());
+      this.remember();
     } catch (error) {
       if (error.name !== "QuotaExceededError") throw error;
       throw new Error("The browser's storage is full: export this session, and delete some.");
     }
   }
 
-  saveList() {
-    localStorage.setItem(LIST, JSON.stringify({ order: this.order, current: this.id }));
+  remember() {
+    localStorage.setItem(CURRENT, this.id);
+    sessionStorage.setItem(CURRENT, this.id); // each window has its own
   }
 
   /** Delete the present session and open another. */
   remove() {
-    localStorage.removeItem(at(this.id));
-    const place = this.order.indexOf(this.id);
-    this.order.splice(place, 1);
-    if (this.order.length) this.open(this.order[Math.max(0, place - 1)]);
+    localStorage.removeItem(PREFIX + this.id);
+    const left = this.ids();
+    if (left.length) this.open(left.at(-1));
     else this.create("Untitled");
   }
 
   names() {
-    return this.order.map((id) => [id, id === this.id ? this.name : JSON.parse(localStorage.getItem(at(id))).name]);
+    return this.ids().map((id) => [id, JSON.parse(localStorage.getItem(PREFIX + id)).name]);
   }
 
   exported() {
@@ -89,6 +94,14 @@ export function parseSession(text) {
     Object.entries(DEFAULTS).map(([name, value]) => [name, typeof data.settings?.[name] === typeof value ? data.settings[name] : value]),
   );
   return { name: String(data.name ?? "Untitled"), tree: new Tree(data.tree), settings };
+}
+
+function isSession(text) {
+  try {
+    return Boolean(parseSession(text));
+  } catch {
+    return false;
+  }
 }
 
 function isPiece(piece) {

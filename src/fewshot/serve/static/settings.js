@@ -79,6 +79,9 @@ export function requestFields(values) {
   if (values.n > 1) fields.n = values.n;
   if (values.best_of > values.n) fields.best_of = values.best_of;
   if (stops.length) fields.stop = stops;
-  if (values.seed.trim()) fields.seed = Number(values.seed);
+  if (values.seed.trim()) {
+    fields.seed = Number(values.seed);
+    if (!Number.isSafeInteger(fields.seed)) throw new Error(`The seed is ${values.seed}, must be a whole number below 2^53.`);
+  }
   return fields;
 }

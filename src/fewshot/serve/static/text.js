@@ -127,6 +127,8 @@ export async function idsOf(pieces, tokenize) {
   return Promise.all(pieces.map(async (piece) => (piece.text === undefined ? [piece.id] : (await tokenize(piece.text)).tokens)));
 }
 
+const rounded = (lp) => (lp === null ? null : Math.round(lp * 1e4) / 1e4); // sessions take half the room
+
 /** Return pieces of the tokens of a choice of the API: its `logprobs` and `token_ids`. */
 export function tokenPieces(choice, by) {
   const { tokens, token_logprobs: values, top_logprobs: tops, top_token_ids: ids } = choice.logprobs;
@@ -134,7 +136,7 @@ export function tokenPieces(choice, by) {
     id: choice.token_ids[i],
     t,
     by,
-    lp: values[i],
-    top: tops[i] && Object.entries(tops[i]).map(([other, lp]) => [other, ids[i][other], lp]).sort((a, b) => b[2] - a[2]),
+    lp: rounded(values[i]),
+    top: tops[i] && Object.entries(tops[i]).map(([other, lp]) => [other, ids[i][other], rounded(lp)]).sort((a, b) => b[2] - a[2]),
   }));
 }
