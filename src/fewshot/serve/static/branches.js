@@ -49,6 +49,7 @@ function button(node, tree, go) {
 
 function labelOf(node, tree) {
   if (node.kind === "start") return "an empty page";
+  if (node.kind === "preset") return String(node.name);
   const pieces = tree.pieces(node.id);
   const own = { complete: node.prompt, alternative: node.prompt - 1 }[node.kind];
   if (own === undefined) return textOf(node.add).slice(-60).trim() || "text taken away";

@@ -183,7 +183,7 @@ export class FewShot {
     const { answer, shots, parts } = this.attention;
     const head = $("few-head").value === "mean" ? "mean" : Number($("few-head").value);
     $("few-attention").append(
-      h("p", { class: "dim" }, `K = ${shots}. The darker, the more the last position, which gives the answer, reads there; struck through: the layer's pattern does not let it.`),
+      h("p", { class: "dim" }, `K = ${shots}. The stronger the colour, the more the last position, which gives the answer, reads there. Struck through: the layer's pattern does not let it.`),
       ...drawAttention(answer, parts, head),
     );
   }

@@ -237,7 +237,7 @@ export class Play {
     $("presets").value = "";
     if (!preset) return;
     if (this.running) this.stop();
-    this.tree.go(this.tree.add(0, "preset", [{ text: preset.text }]).id);
+    this.tree.go(this.tree.add(0, "preset", [{ text: preset.text }], { name: preset.name }).id);
     const { show } = this.sessions.settings;
     writeSettings({ show, ...preset.settings });
     this.settingsChanged();
