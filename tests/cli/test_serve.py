@@ -108,3 +108,37 @@ def test_after_kill_the_next_one_serves_the_same(start: Callable[..., Started]) 
     assert first["system_fingerprint"] == second["system_fingerprint"]
     with pytest.raises(urllib.error.HTTPError, match="400"):
         post(url, {"prompt": "the", "nothing": 1})
+
+
+def test_a_receipt_is_replayed_from_the_run_that_made_it_and_refused_elsewhere(
+    start: Callable[..., Started], small_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    process, url = start("--weight_type", "bfloat16")
+    answer = json.load(post(url, {"prompt": "the", "max_tokens": 9, "n": 2, "receipt": True}))
+    process.kill()
+    path = tmp_path / "answer.json"
+    path.write_text(json.dumps(answer))
+    assert main(["replay", str(path), "--model", str(small_run)]) == 0
+    assert capsys.readouterr().out.startswith("same bits: ")
+    doctored = answer["receipt"]
+    doctored["choices"][1]["logprobs"][2] -= 1e-6
+    path.write_text(json.dumps(doctored))
+    assert main(["replay", str(path), "--model", str(small_run)]) == 1
+    assert capsys.readouterr().out.startswith("choice 1 parts at token 2: ")
+    doctored["identity"]["processor"] = "another"
+    doctored["identity"]["weights"] = "others"
+    path.write_text(json.dumps(doctored))
+    nothing = tmp_path / "nothing.json"
+    nothing.write_text("[]")
+    refused = {
+        "made with other weights": [str(path), "--model", str(small_run)],
+        "give the run that made the receipt with --model RUN": [str(path)],
+        "--step belongs to a run": [str(path), "--model", str(small_run), "--step", "1"],
+        "compute again with --step N": [str(small_run)],
+        "is no receipt": [str(nothing), "--model", str(small_run)],
+    }
+    for message, words in refused.items():
+        assert main(["replay", *words]) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1

@@ -47,7 +47,7 @@ def running(model: PackedGPT, tokenizer: Tokenizer, **limits: Any) -> Iterator[S
     engine = Engine(model, tokenizer, cache_bytes=1 << 24, chunk=16)
     worker = Worker(engine)
     tasks = {name: make_task(name) for name in ("hidden_letter", "arithmetic_1d_composite")}
-    served = Served(name="tiny", tokenizer=tokenizer, n_ctx=N_CTX, fingerprint="fs-test", tasks=tasks)
+    served = Served(name="tiny", tokenizer=tokenizer, n_ctx=N_CTX, identity={"weights": "tiny"}, tasks=tasks)
     app = make_app(worker, served, Limits(hosts=["127.0.0.1"], **limits))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -13,7 +13,7 @@ from fewshot.tokenizer.bytes import Bytes
 
 
 def call(served: Served | None = None, **body: object) -> Call:
-    served = served or Served(name="it", tokenizer=Bytes(), n_ctx=64, fingerprint="fs-it")
+    served = served or Served(name="it", tokenizer=Bytes(), n_ctx=64, identity={})
     return Call(parse_request(json.dumps(body).encode()), served)
 
 
@@ -45,7 +45,7 @@ def test_prompt_and_max_tokens_may_fill_the_context_exactly() -> None:
 
 def test_a_key_of_a_user_is_that_of_his_requests() -> None:
     body = parse_request(b'{"prompt": "a"}')
-    served = Served(name="it", tokenizer=Bytes(), n_ctx=64, fingerprint="fs-it")
+    served = Served(name="it", tokenizer=Bytes(), n_ctx=64, identity={})
     assert [Call(body, served, key=key).requests[0].key for key in ("mine", "")] == ["mine", ""]
 
 

@@ -10,14 +10,13 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
-from pathlib import Path
 
 INTERMIXED = True  # the prompt may stand after options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options: the prompt, how much is written, and how it is sampled."""
-    parser.add_argument("folder", type=Path, metavar="RUN", help="a run folder")
+    parser.add_argument("model", metavar="RUN", help="a run folder, or hf:PATH for a Hugging Face GPT-2 folder")
     parser.add_argument(
         "prompt",
         nargs="?",
@@ -72,12 +71,12 @@ def run(args: argparse.Namespace) -> int:
         recipe = look_up("recipe", args.recipe, RECIPES)
         prompt = text = recipe.prompt(typed)
         stop.append(recipe.stop)
-    from fewshot.checkpoint.load import load_run
+    from fewshot.checkpoint.formats.table import open_model
     from fewshot.kernels.invariant.linear import WEIGHT_TYPES
     from fewshot.model.packed import PackedGPT
 
     look_up("weight type", args.weight_type, dict.fromkeys(WEIGHT_TYPES, True))
-    model, tokenizer, _ = load_run(args.folder)
+    model, tokenizer, _ = open_model(args.model)
     packed = PackedGPT(model, args.weight_type)
     tokens = tokenizer.encode(text) or [tokenizer.eot]
     how = {"max_tokens": args.n_tokens, "sampling": sampling, "stop": stop, "slide": True}

@@ -1,8 +1,11 @@
-"""Compute a step of a run again, and say whether its bits are those of the log. Nothing is written.
+"""Compute something again, and say whether its bits are the same. Nothing is written.
 
-fewshot replay RUN --step 1200     from the nearest checkpoint before that step; every step on the way is compared
+fewshot replay RUN --step 1200             a step of training, from the nearest checkpoint before it; every step on the
+                                           way is compared with the log
+fewshot replay RECEIPT --model RUN         a completion of 'fewshot serve' that was asked for with "receipt": true
 
-The same bits need the same machine, versions and number of threads. The exit code is 1 where they differ.
+The same bits need the same machine and versions; a step needs the same number of threads too. The exit code is 1 where
+they differ.
 """
 
 from __future__ import annotations
@@ -10,21 +13,32 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from fewshot.base.errors import FewshotError, check
 from fewshot.base.log import note
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the run folder and the step."""
-    parser.add_argument("folder", type=Path, metavar="RUN", help="the folder of the run")
-    parser.add_argument("--step", type=int, required=True, metavar="N", help="the step to compute again, from 1")
+    """Add what is computed again: a step of a run, or a receipt with its model."""
+    parser.add_argument("path", type=Path, metavar="RUN|RECEIPT", help="the folder of a run, or a receipt as JSON")
+    parser.add_argument("--step", type=int, metavar="N", help="of a run: the step to compute again, from 1")
+    parser.add_argument("--model", metavar="RUN", help="of a receipt: the run that made it, or hf:PATH")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Replay up to the step, and stop at the first that differs."""
+    """Compute again, and stop at the first difference."""
+    if args.path.is_file() or args.model is not None:
+        check(args.step is None, "--step belongs to a run; a receipt is made again whole")
+        check(args.model is not None, f"{args.path} is a file: give the run that made the receipt with --model RUN")
+        return _replay_receipt(args.path, args.model)
+    check(args.step is not None, f"give the step of {args.path} to compute again with --step N")
+    return _replay_step(args.path, args.step)
+
+
+def _replay_step(folder: Path, last: int) -> int:
     from fewshot.train.records.replay import replay
 
     n_steps = 0
-    for step in replay(args.folder, args.step, say=note):
+    for step in replay(folder, last, say=note):
         n_steps += 1
         if not step.is_same:
             print(
@@ -33,5 +47,39 @@ def run(args: argparse.Namespace) -> int:
             )
             return 1
     before = f", and so have the {n_steps - 1:,} replayed before it" if n_steps > 1 else ""
-    print(f"step {args.step:,} has the bits of the log{before}")
+    print(f"step {last:,} has the bits of the log{before}")
     return 0
+
+
+def _replay_receipt(path: Path, name_of_model: str) -> int:
+    try:
+        from fewshot.serve.receipt import read_receipt, replay
+    except ImportError as error:
+        raise FewshotError(f"{error.name} is not installed: pip install 'fewshot[serve]'") from None
+    from fewshot.checkpoint.formats.table import open_model
+    from fewshot.model.packed import PackedGPT
+    from fewshot.serve.completions import Served
+    from fewshot.serve.fingerprint import identity
+
+    receipt = read_receipt(path)
+    model, tokenizer, weights = open_model(name_of_model)
+    weight_type = receipt.identity.get("weight_type", "float32")
+    here = identity(weights, tokenizer, weight_type)
+    for name in ("weights", "tokenizer"):
+        check(
+            receipt.identity.get(name) == here[name],
+            f"the receipt was made with other {name} than those of {name_of_model}: {receipt.identity.get(name)}, "
+            f"not {here[name]}",
+        )
+    for name, value in here.items():
+        if receipt.identity.get(name) != value:
+            note(f"{name} was {receipt.identity.get(name)}, here it is {value}: the bits may differ")
+    packed = PackedGPT(model, weight_type)
+    served = Served(name=receipt.model, tokenizer=tokenizer, n_ctx=packed.config.n_ctx, identity=here)
+    differences = list(replay(receipt, packed, served))
+    for difference in differences:
+        print(difference)
+    if not differences:
+        n_tokens = sum(len(choice.tokens) for choice in receipt.choices)
+        print(f"same bits: {n_tokens:,} tokens of {len(receipt.choices)} choices")
+    return 1 if differences else 0

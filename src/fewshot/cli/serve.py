@@ -2,6 +2,7 @@
 
 fewshot serve RUN                                   at http://127.0.0.1:8000/v1, for this machine alone
 fewshot serve RUN --weight_type bfloat16 --port 9000
+fewshot serve hf:PATH                               a Hugging Face GPT-2 folder
 fewshot serve RUN --host 0.0.0.0 --allow_host mine.example --key SECRET
 """
 
@@ -17,7 +18,7 @@ LOCAL = ("127.0.0.1", "localhost", "[::1]")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add where it listens, who may call, and how much memory it takes."""
-    parser.add_argument("folder", type=Path, metavar="RUN", help="a run folder")
+    parser.add_argument("model", metavar="RUN", help="a run folder, or hf:PATH for a Hugging Face GPT-2 folder")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen at (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: %(default)s)")
     parser.add_argument(
@@ -66,27 +67,27 @@ def run(args: argparse.Namespace) -> int:
         from fewshot.serve.server import Server
     except ImportError as error:
         raise FewshotError(f"{error.name} is not installed: pip install 'fewshot[serve]'") from None
-    from fewshot.checkpoint.load import load_run
+    from fewshot.checkpoint.formats.table import HUB, open_model
     from fewshot.evaluate.data.hub import open_data
     from fewshot.evaluate.tasks.table import made_by_rule, make_task
     from fewshot.generate.engine import Engine
     from fewshot.model.packed import PackedGPT
     from fewshot.serve.completions import Served
-    from fewshot.serve.fingerprint import fingerprint
+    from fewshot.serve.fingerprint import identity
     from fewshot.serve.protect import Limits
     from fewshot.serve.worker import Worker
 
     names = [name.strip() for name in args.tasks.split(",")] if args.tasks else made_by_rule()
     data = open_data(args.data)
     tasks = {name: make_task(name, data=data) for name in names}
-    model, tokenizer, checkpoint = load_run(args.folder)
+    model, tokenizer, weights = open_model(args.model)
     packed = PackedGPT(model, args.weight_type)
     engine = Engine(packed, tokenizer, cache_bytes=args.cache_mb << 20)
     served = Served(
-        name=args.name or args.folder.resolve().name,
+        name=args.name or Path(args.model.removeprefix(HUB)).resolve().name,
         tokenizer=tokenizer,
         n_ctx=packed.config.n_ctx,
-        fingerprint=fingerprint(checkpoint, tokenizer, args.weight_type),
+        identity=identity(weights, tokenizer, args.weight_type),
         tasks=tasks,
     )
     limits = Limits(hosts=[*LOCAL, args.host, *args.allow_host], keys=keys)

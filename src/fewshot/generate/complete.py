@@ -47,7 +47,7 @@ def complete_requests(
     Raises ContextTooLong for a prompt longer than n_ctx.
     """
     check(batch_size >= 1, f"batch_size is {batch_size}, must be at least 1")
-    engine = _new_engine(model, tokenizer, requests, n_rows=batch_size)
+    engine = engine_for(model, tokenizer, requests, n_rows=batch_size)
     places = {engine.submit(request): place for place, request in enumerate(requests)}
     completions: dict[int, Completion] = {}
     while engine.busy:
@@ -76,7 +76,7 @@ def stream(
     request = Request(
         prompt=prompt, max_tokens=max_tokens, sampling=sampling, stop=stop, seed=seed, place=place, slide=slide
     )
-    engine = _new_engine(model, tokenizer, [request], n_rows=1)
+    engine = engine_for(model, tokenizer, [request], n_rows=1)
     engine.submit(request)
     while engine.busy:
         for _, state in engine.step():
@@ -87,7 +87,7 @@ def stream(
                 yield piece
 
 
-def _new_engine(model: GPT, tokenizer: Tokenizer, requests: Sequence[Request], *, n_rows: int) -> Engine:
+def engine_for(model: GPT, tokenizer: Tokenizer, requests: Sequence[Request], *, n_rows: int) -> Engine:
     """Return an engine with room for the `n_rows` largest of the requests at once."""
     packed = model if isinstance(model, PackedGPT) else PackedGPT(model)
     lengths = [

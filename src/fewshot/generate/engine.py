@@ -97,6 +97,16 @@ class Engine:
         return bool(self._waiting or self._running)
 
     @property
+    def n_running(self) -> int:
+        """Requests that have begun."""
+        return len(self._running)
+
+    @property
+    def n_waiting(self) -> int:
+        """Requests that have not begun."""
+        return sum(map(len, self._waiting.values()))
+
+    @property
     def n_reserved_bytes(self) -> int:
         """Bytes that the requests that have begun may need."""
         return sum(running.n_bytes for running in self._running.values())

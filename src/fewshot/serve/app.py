@@ -10,6 +10,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, ConfigDict
 
 from fewshot.base.errors import FewshotError
@@ -18,6 +19,7 @@ from fewshot.serve.few_shot import add_few_shot
 from fewshot.serve.http import body_of, check_room, parsed, stream, whole
 from fewshot.serve.playground import add_playground
 from fewshot.serve.protect import Limits, Protect
+from fewshot.serve.receipt import receipt_of
 from fewshot.serve.schema import ApiError, CompletionRequest, parse_request
 from fewshot.serve.worker import Worker
 
@@ -62,6 +64,11 @@ def make_app(worker: Worker, served: Served, limits: Limits) -> FastAPI:
     async def health() -> dict[str, str]:
         """Return that the server answers."""
         return {"status": "ok"}
+
+    @app.get("/metrics", response_class=Response)
+    async def metrics() -> Response:
+        """Return counts and times in Prometheus' text format."""
+        return Response(worker.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
@@ -121,6 +128,8 @@ async def _chunks(worker: Worker, call: Call) -> AsyncIterator[dict[str, Any]]:
         async for index, piece in pieces:
             for chunk in call.chunks(index, piece):
                 yield chunk
+        if call.body.receipt:
+            yield {**call.head(), "choices": [], "receipt": receipt_of(call)}
         last = call.last_chunk()
         if last is not None:
             yield last
@@ -136,4 +145,4 @@ async def _whole(worker: Worker, call: Call) -> dict[str, Any]:
             call.choices[index].add(piece)
     finally:
         await pieces.aclose()  # type: ignore[attr-defined]
-    return call.whole()
+    return {**call.whole(), **({"receipt": receipt_of(call)} if call.body.receipt else {})}

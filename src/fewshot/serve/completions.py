@@ -13,6 +13,7 @@ from fewshot.base.errors import FewshotError
 from fewshot.evaluate.task import Task
 from fewshot.generate.request import Request, TokenScore
 from fewshot.generate.sampling import Sampling
+from fewshot.serve.fingerprint import fingerprint
 from fewshot.serve.schema import MOST_CHOICES, ApiError, CompletionRequest, given
 from fewshot.serve.worker import Piece
 from fewshot.tokenizer.vocab import Tokenizer
@@ -25,8 +26,13 @@ class Served:
     name: str
     tokenizer: Tokenizer
     n_ctx: int
-    fingerprint: str  # changes with whatever may change a bit of an answer
+    identity: Mapping[str, str]  # whatever may change a bit of an answer
     tasks: Mapping[str, Task] = field(default_factory=dict)  # of which prompts with demonstrations can be drawn
+
+    @property
+    def fingerprint(self) -> str:
+        """A name for the identity."""
+        return fingerprint(self.identity)
 
     def check_name(self, name: str | None) -> None:
         """Raise `ApiError` for the name of another model; None is whatever is served."""
@@ -98,19 +104,20 @@ class Call:
             raise ApiError(str(error)) from None
         self.choices = [_Choice(self, self.prompts[i // self.best_of]) for i in range(len(self.requests))]
 
-    def whole(self) -> dict[str, Any]:
-        """Return the answer once all choices have ended: of each prompt's candidates the `n` best."""
+    def kept(self) -> list[_Choice]:
+        """Return the choices that are told, once all have ended: of each prompt's candidates the `n` best."""
         kept: list[_Choice] = []
         for start in range(0, len(self.choices), self.best_of):
             candidates = self.choices[start : start + self.best_of]
             if self.best_of > self.n:
                 candidates = sorted(candidates, key=lambda choice: -choice.mean_logprob)[: self.n]
             kept += candidates
-        return {
-            **self._head(),
-            "choices": [{"index": i, **choice.whole()} for i, choice in enumerate(kept)],
-            "usage": self.usage(),
-        }
+        return kept
+
+    def whole(self) -> dict[str, Any]:
+        """Return the answer once all choices have ended."""
+        choices = [{"index": i, **choice.whole()} for i, choice in enumerate(self.kept())]
+        return {**self.head(), "choices": choices, "usage": self.usage()}
 
     def chunks(self, index: int, piece: Piece) -> Iterator[dict[str, Any]]:
         """Yield what a stream tells of a piece."""
@@ -118,13 +125,13 @@ class Call:
         if growth is not None:
             choice = {"index": index, **self.choices[index].told(growth)}
             with_usage = self.body.stream_options is not None and self.body.stream_options.include_usage
-            yield {**self._head(), "choices": [choice], **({"usage": None} if with_usage else {})}
+            yield {**self.head(), "choices": [choice], **({"usage": None} if with_usage else {})}
 
     def last_chunk(self) -> dict[str, Any] | None:
         """Return what a stream tells in the end if usage was asked for."""
         if self.body.stream_options is None or not self.body.stream_options.include_usage:
             return None
-        return {**self._head(), "choices": [], "usage": self.usage()}
+        return {**self.head(), "choices": [], "usage": self.usage()}
 
     def usage(self) -> dict[str, Any]:
         """Count tokens: prompts once each, all candidates."""
@@ -138,7 +145,8 @@ class Call:
             "prompt_tokens_details": {"cached_tokens": cached},
         }
 
-    def _head(self) -> dict[str, Any]:
+    def head(self) -> dict[str, Any]:
+        """Return what every answer and every chunk of a stream begins with."""
         return {
             "id": self.id,
             "object": "text_completion",

@@ -1,19 +1,32 @@
-"""A name for everything that may change a bit of an answer."""
+"""Everything that may change a bit of an answer, and a name for it."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping
 from importlib.metadata import version
 
 from fewshot.base.machine import processor_features
-from fewshot.checkpoint.manifest import Checkpoint
 from fewshot.kernels.library import library
 from fewshot.tokenizer.vocab import Tokenizer
 
 
-def fingerprint(checkpoint: Checkpoint, tokenizer: Tokenizer, weight_type: str) -> str:
-    """Return it: of weights, their type, tokenizer, kernels, processor and versions; the number of threads is none."""
-    kernels = "C++" if library().problem is None else "torch"
-    parts = [checkpoint.weights, tokenizer.fingerprint, weight_type, kernels, processor_features()]
-    parts += [f"{name} {version(name)}" for name in ("fewshot", "torch")]
-    return "fs-" + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+def identity(weights: str, tokenizer: Tokenizer, weight_type: str) -> dict[str, str]:
+    """Return what an answer's bits depend on beside the request; the number of threads is not part of it.
+
+    `weights` is their digest.
+    """
+    return {
+        "weights": weights,
+        "tokenizer": tokenizer.fingerprint,
+        "weight_type": weight_type,
+        "kernels": "C++" if library().problem is None else "torch",
+        "processor": processor_features(),
+        **{name: version(name) for name in ("fewshot", "torch")},
+    }
+
+
+def fingerprint(parts: Mapping[str, str]) -> str:
+    """Return the name of an identity."""
+    return "fs-" + hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -59,6 +59,7 @@ class CompletionRequest(BaseModel):
     top_k: Annotated[int, Field(ge=1, le=2**31)] | None = None  # ours: sample from the k likeliest tokens
     logprob_token_ids: Annotated[list[int], Field(max_length=64)] | None = None  # ours: told at every written place
     return_token_ids: bool | None = None  # ours
+    receipt: bool | None = None  # ours: what is needed to make the completion again
 
 
 def given(value: T | None, default: T) -> T:

@@ -14,6 +14,7 @@ from fewshot.base.errors import FewshotError
 from fewshot.generate.engine import Engine
 from fewshot.generate.request import FinishReason, Request, TokenScore
 from fewshot.generate.stop import RequestState
+from fewshot.serve.metrics import Metrics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,7 @@ class Worker:
     """Runs an engine in a thread of its own, from `start` to `stop`."""
 
     def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+        self.engine, self.metrics = engine, Metrics()
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._owners: dict[int, tuple[_Order, int]] = {}  # of the engine's numbers
         self._numbers: dict[int, list[int]] = {}  # by the identity of an order
@@ -104,9 +105,11 @@ class Worker:
                 self._do_what_was_sent()
                 for number, state in self.engine.step():
                     order, place = self._owners[number]
-                    order.deliver(place, state.error or _piece(state))
+                    self.metrics.grown(number, state)
+                    order.deliver(place, state.error or piece_of(state))
                     if state.ended:
                         del self._owners[number]
+                self.metrics.look_at(self.engine)
             except FewshotError as error:  # a model that is not finite, say: nothing that runs can go on
                 self._fail(error)
             except Exception as error:  # noqa: BLE001 - whatever it is, later requests are to be answered
@@ -118,11 +121,13 @@ class Worker:
         with contextlib.suppress(queue.Empty):
             while not self._stopped:
                 self._inbox.get(block=not self.engine.busy)()
+                self.metrics.look_at(self.engine)
 
     def _submit(self, order: _Order) -> None:
         numbers = self._numbers[id(order)] = []
         for place, request in enumerate(order.requests):
             number = self.engine.submit(request)
+            self.metrics.submitted(number)
             self._owners[number] = (order, place)
             numbers.append(number)
 
@@ -130,10 +135,12 @@ class Worker:
         for number in self._numbers.pop(id(order), []):
             if self._owners.pop(number, None) is not None:
                 self.engine.cancel(number)
+                self.metrics.dropped(number, reason="abort")
 
     def _fail(self, error: Exception) -> None:
         for number, (order, place) in list(self._owners.items()):
             self.engine.cancel(number)
+            self.metrics.dropped(number, reason="error")
             order.deliver(place, error)
         self._owners.clear()
 
@@ -145,7 +152,8 @@ class Worker:
         self._stopped = True
 
 
-def _piece(state: RequestState) -> Piece:
+def piece_of(state: RequestState) -> Piece:
+    """Return what a completion has grown by since this was last called."""
     text, (first, last) = state.next_text(), state.next_tokens()
     is_first = len(state.tokens) <= 1
     return Piece(

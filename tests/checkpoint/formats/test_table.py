@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from fewshot.base.errors import BadValue, NotFinite
-from fewshot.checkpoint.formats.table import FORMATS, check_convertible, format_of
+from fewshot.base.errors import BadFile, BadValue, NotFinite
+from fewshot.checkpoint.formats.table import FORMATS, check_convertible, format_of, open_model
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
 from fewshot.tokenizer.bytes import Bytes
@@ -26,6 +26,21 @@ def test_a_model_that_was_written_is_recognised_and_comes_back_with_its_tokenize
     tokens = torch.randint(257, (2, 7))
     torch.testing.assert_close(back(tokens), model(tokens))
     assert tokenizer.encode("caf\u00e9\r\n") == Bytes().encode("caf\u00e9\r\n")
+    opened, _, weights = open_model(f"hf:{tmp_path / 'new'}")
+    torch.testing.assert_close(opened(tokens), model(tokens))
+    with torch.no_grad():
+        model.ln_f.bias[3] += 1
+    FORMATS[name].write(tmp_path / "other", model, Bytes())
+    assert open_model(f"hf:{tmp_path / 'other'}")[2] != weights == open_model(f"hf:{tmp_path / 'new'}")[2]
+
+
+def test_a_path_that_holds_no_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadFile, match="a Hugging Face GPT-2 folder"):
+        open_model(f"hf:{tmp_path}")
+    with pytest.raises(BadValue, match="give a path after hf:"):
+        open_model("hf:")
+    with pytest.raises(BadFile, match="run folder"):
+        open_model(str(tmp_path / "none"))
 
 
 @pytest.mark.parametrize("name", FORMATS)

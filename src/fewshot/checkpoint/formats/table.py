@@ -5,16 +5,24 @@ To add one: a file beside this one with its four functions, and a row of `FORMAT
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fewshot.base.errors import check
+import torch
+
+from fewshot.base.errors import BadFile, check
 from fewshot.checkpoint.formats import gpt2
 from fewshot.checkpoint.formats.weights import check_weights_finite
+from fewshot.checkpoint.load import load_run
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
+from fewshot.model.machine import machine_device
 from fewshot.tokenizer.vocab import Tokenizer
+
+HUB = "hf:"  # before the path of a model that another program wrote
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,29 @@ FORMATS: dict[str, Format] = {
         write=gpt2.write_model_and_tokenizer,
     ),
 }
+
+
+def open_model(name: str) -> tuple[GPT, Tokenizer, str]:
+    """Return a model ready to be read from, its tokenizer, and the digest that tells its weights from others.
+
+    `name` is a run folder (or a checkpoint in it), or `hf:PATH` for what another program wrote.
+    """
+    path = Path(os.path.expanduser(name.removeprefix(HUB)))  # noqa: PTH111 - "~nobody" is a name
+    if not name.startswith(HUB):
+        model, tokenizer, checkpoint = load_run(path)
+        return model, tokenizer, checkpoint.weights
+    check(name != HUB, f"give a path after {HUB}, such as {HUB}models/gpt2")
+    its_format = format_of(path)
+    if its_format is None:
+        needed = " or ".join(row.description.rstrip(",") for row in FORMATS.values())
+        raise BadFile(f"{name}: there is no model that can be read; {needed} is needed")
+    model, tokenizer = its_format.read(path)
+    check_convertible(model, n_tokens=tokenizer.n_vocab, source=path)
+    digest = hashlib.sha256()
+    for key, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
+    return model.to(machine_device()).eval(), tokenizer, digest.hexdigest()
 
 
 def format_of(path: Path) -> Format | None:

@@ -3,6 +3,7 @@
 // 16 outputs side by side, below each other their weights for input 0, 1, 2, ...; bfloat16 in pairs of inputs.
 
 #include <algorithm>
+#include <type_traits>
 #include <vector>
 
 #include "vectors.h"
@@ -24,38 +25,26 @@ struct Rows {
     float *out;                 // [n_rows, n_outputs]
 };
 
-inline int64_t n_pairs(const Rows &work) { return (work.n_inputs + 1) / 2; }
+// What a row is read as: its inputs, or for bfloat16 on a processor that has its instructions pairs of them in a word.
+#if defined(__AVX512BF16__)
+template <Kind KIND> using Input = std::conditional_t<KIND == BFLOAT16, uint32_t, float>;
+#else
+template <Kind KIND> using Input = float;
+#endif
 
-// The inputs as bfloat16, two in a word, zero after an odd last one.
-std::vector<uint32_t> in_pairs(const Rows &work) {
-    const int64_t pairs = n_pairs(work);
-    std::vector<uint32_t> words(work.n_rows * pairs);
-    for (int64_t row = 0; row < work.n_rows; row++) {
-        const float *x = work.x + row * work.n_inputs;
-        uint32_t *to = words.data() + row * pairs;
-        for (int64_t k = 0; k < work.n_inputs; k++)
-            to[k / 2] |= static_cast<uint32_t>(narrowed<uint16_t>(x[k])) << (k % 2 * 16);
-    }
-    return words;
-}
+// Steps of an inner loop: one reads as many bytes of every output's weights as its type has, for bfloat16 two of them.
+template <Kind KIND>
+inline int64_t n_steps(const Rows &work) { return KIND == BFLOAT16 ? (work.n_inputs + 1) / 2 : work.n_inputs; }
+template <Kind KIND>
+constexpr int STEP_INPUTS = KIND == BFLOAT16 && std::is_same_v<Input<KIND>, float> ? 2 : 1;  // of a row, in a step
 
-template <int ROWS, int WIDTH>
-struct Sums {
-    vec at[ROWS][WIDTH] = {};
+// Rows that are computed together, `n` of them (those beyond `count` are copies of the first), and where their inputs
+// begin, which stand side by side: of all rows the first, of all rows the second, ...
+struct Group {
+    int64_t first, count, n, inputs;
 };
 
-// ---- one kind of weights each: the sums of ROWS rows and BLOCKS blocks of outputs -----------------------------------
-
-template <int ROWS, int BLOCKS>
-inline void add_float32(const Rows &work, const float *const *x, int64_t block, Sums<ROWS, BLOCKS * VECTORS> &sums) {
-    const float *w = static_cast<const float *>(work.packed) + block * work.n_inputs * COLUMNS;
-    for (int64_t k = 0; k < work.n_inputs; k++)
-        for (int b = 0; b < BLOCKS; b++)
-            for (int v = 0; v < VECTORS; v++) {
-                const vec weight = load(w + (b * work.n_inputs + k) * COLUMNS + v * LANES);
-                for (int r = 0; r < ROWS; r++) sums.at[r][b * VECTORS + v] += x[r][k] * weight;
-            }
-}
+// ---- weights as vectors: WIDTH of them at one step ------------------------------------------------------------------
 
 inline vec widened(const int8_t *from) {
 #if defined(__AVX512F__)
@@ -69,61 +58,63 @@ inline vec widened(const int8_t *from) {
 #endif
 }
 
-template <int ROWS, int BLOCKS>
-inline void add_int8(const Rows &work, const float *const *x, int64_t block, Sums<ROWS, BLOCKS * VECTORS> &sums) {
-    const int8_t *w = static_cast<const int8_t *>(work.packed) + block * work.n_inputs * COLUMNS;
-    for (int64_t k = 0; k < work.n_inputs; k++)
-        for (int b = 0; b < BLOCKS; b++)
-            for (int v = 0; v < VECTORS; v++) {
-                const vec weight = widened(w + (b * work.n_inputs + k) * COLUMNS + v * LANES);
-                for (int r = 0; r < ROWS; r++) sums.at[r][b * VECTORS + v] += x[r][k] * weight;
-            }
+inline vec first_of_pair(const uint32_t *from) {
+    const bits_vec bits = *reinterpret_cast<const bits_vec *>(from) << 16;
+    return reinterpret_cast<const vec &>(bits);
 }
-
-template <int ROWS, int BLOCKS>
-inline void add_bfloat16(const Rows &work, const uint32_t *const *x, int64_t block, Sums<ROWS, BLOCKS * VECTORS> &sums) {
-    const int64_t pairs = n_pairs(work);
-    const uint32_t *w = static_cast<const uint32_t *>(work.packed) + block * pairs * COLUMNS;
-    for (int64_t k = 0; k < pairs; k++)
-        for (int b = 0; b < BLOCKS; b++)
-            for (int v = 0; v < VECTORS; v++) {
-                const uint32_t *from = w + (b * pairs + k) * COLUMNS + v * LANES;
-#if defined(__AVX512BF16__)
-                const __m512bh weight = (__m512bh)_mm512_loadu_si512(from);
-                for (int r = 0; r < ROWS; r++) {
-                    vec &sum = sums.at[r][b];
-                    sum = (vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32((int)x[r][k]), weight);
-                }
-#else
-                const bits_vec both = *reinterpret_cast<const bits_vec *>(from), low = both << 16, high = both & 0xffff0000u;
-                for (int r = 0; r < ROWS; r++) {
-                    vec &sum = sums.at[r][b * VECTORS + v];
-                    sum += widened(static_cast<uint16_t>(x[r][k])) * reinterpret_cast<const vec &>(low);
-                    sum += widened(static_cast<uint16_t>(x[r][k] >> 16)) * reinterpret_cast<const vec &>(high);
-                }
-#endif
-            }
+inline vec second_of_pair(const uint32_t *from) {
+    const bits_vec bits = *reinterpret_cast<const bits_vec *>(from) & 0xffff0000u;
+    return reinterpret_cast<const vec &>(bits);
 }
 
 // ---- tiles ----------------------------------------------------------------------------------------------------------
 
-// Rows first to first + count, count <= ROWS: those beyond are copies of the first and are dropped.
+// All weights of a step are loaded before the rows are gone through: so 6 rows of 16 outputs stay in 16 registers.
+template <int ROWS, int WIDTH, typename Weight>
+inline void add(vec (&sums)[ROWS][WIDTH], const float *x, Weight weight_at) {
+    vec weight[WIDTH];
+    for (int v = 0; v < WIDTH; v++) weight[v] = weight_at(v);
+    for (int r = 0; r < ROWS; r++)
+        for (int v = 0; v < WIDTH; v++) sums[r][v] += x[r] * weight[v];
+}
+
 template <Kind KIND, int ROWS, int BLOCKS>
-void tile(const Rows &work, const uint32_t *words, int64_t block, int64_t first, int64_t count) {
-    Sums<ROWS, BLOCKS * VECTORS> sums;
+void tile(const Rows &work, const Input<KIND> *x, int64_t block, int64_t first, int64_t count) {
+    constexpr int WIDTH = BLOCKS * VECTORS;
+    vec sums[ROWS][WIDTH] = {};
+    const int64_t steps = n_steps<KIND>(work);
+    // The vector v of a step: blocks are `steps` times 16 weights apart.
+    const auto at = [&](int v) { return v / VECTORS * steps * COLUMNS + v % VECTORS * LANES; };
+    if constexpr (KIND == FLOAT32) {
+        const float *w = static_cast<const float *>(work.packed) + block * steps * COLUMNS;
+        for (int64_t k = 0; k < steps; k++, w += COLUMNS, x += ROWS)
+            add<ROWS, WIDTH>(sums, x, [&](int v) { return load(w + at(v)); });
+    }
+    if constexpr (KIND == INT8) {
+        const int8_t *w = static_cast<const int8_t *>(work.packed) + block * steps * COLUMNS;
+        for (int64_t k = 0; k < steps; k++, w += COLUMNS, x += ROWS)
+            add<ROWS, WIDTH>(sums, x, [&](int v) { return widened(w + at(v)); });
+    }
     if constexpr (KIND == BFLOAT16) {
-        const uint32_t *x[ROWS];
-        for (int r = 0; r < ROWS; r++) x[r] = words + (first + (r < count ? r : 0)) * n_pairs(work);
-        add_bfloat16<ROWS, BLOCKS>(work, x, block, sums);
-    } else {
-        const float *x[ROWS];
-        for (int r = 0; r < ROWS; r++) x[r] = work.x + (first + (r < count ? r : 0)) * work.n_inputs;
-        if constexpr (KIND == FLOAT32) add_float32<ROWS, BLOCKS>(work, x, block, sums);
-        if constexpr (KIND == INT8) add_int8<ROWS, BLOCKS>(work, x, block, sums);
+        const uint32_t *w = static_cast<const uint32_t *>(work.packed) + block * steps * COLUMNS;
+#if defined(__AVX512BF16__)
+        for (int64_t k = 0; k < steps; k++, w += COLUMNS, x += ROWS) {
+            __m512bh weight[WIDTH];
+            for (int v = 0; v < WIDTH; v++) weight[v] = (__m512bh)_mm512_loadu_si512(w + at(v));
+            for (int r = 0; r < ROWS; r++)
+                for (int v = 0; v < WIDTH; v++)
+                    sums[r][v] = (vec)_mm512_dpbf16_ps((__m512)sums[r][v], (__m512bh)_mm512_set1_epi32((int)x[r]), weight[v]);
+        }
+#else
+        for (int64_t k = 0; k < steps; k++, w += COLUMNS, x += 2 * ROWS) {
+            add<ROWS, WIDTH>(sums, x, [&](int v) { return first_of_pair(w + at(v)); });
+            add<ROWS, WIDTH>(sums, x + ROWS, [&](int v) { return second_of_pair(w + at(v)); });
+        }
+#endif
     }
     for (int r = 0; r < count; r++) {
         float values[BLOCKS * COLUMNS];
-        std::memcpy(values, sums.at[r], sizeof(values));
+        std::memcpy(values, sums[r], sizeof(values));
         const int64_t start = block * COLUMNS, end = std::min<int64_t>(start + BLOCKS * COLUMNS, work.n_outputs);
         for (int64_t n = start; n < end; n++) {
             float value = values[n - start];
@@ -133,40 +124,68 @@ void tile(const Rows &work, const uint32_t *words, int64_t block, int64_t first,
     }
 }
 
-template <Kind KIND, int ROWS, int BLOCKS>
-void panel(const Rows &work, const uint32_t *words, int64_t block, int64_t n_blocks, int64_t first, int64_t count) {
-    if (n_blocks == BLOCKS) return tile<KIND, ROWS, BLOCKS>(work, words, block, first, count);
-    for (int64_t b = 0; b < n_blocks; b++) tile<KIND, ROWS, 1>(work, words, block + b, first, count);
-}
-
 // Registers hold MOST rows of one block; fewer rows take several blocks, so that no sum waits for the one before it.
 #ifdef __AVX512F__
-constexpr int64_t MOST = 16, ALONE = 8, PAIR = 8, FOUR = 4;
+constexpr int MOST = 16;
+constexpr int64_t wide_for(int64_t rows) { return rows <= 2 ? 8 : rows <= 4 ? 4 : 1; }
+inline int64_t computed(int64_t count) { return count <= 2 ? count : count <= 4 ? 4 : count <= 8 ? 8 : 16; }
 #else
-constexpr int64_t MOST = 6, ALONE = 4, PAIR = 2, FOUR = 1;
+constexpr int MOST = 6;
+constexpr int64_t wide_for(int64_t rows) { return rows == 1 ? 4 : rows == 2 ? 2 : 1; }
+inline int64_t computed(int64_t count) { return count; }
 #endif
+
+// Computes `n_blocks` blocks of a group, whose number of rows becomes a constant.
+template <Kind KIND, int ROWS = 1>
+void blocks(const Rows &work, const Group &group, const Input<KIND> *inputs, int64_t block, int64_t n_blocks) {
+    if constexpr (ROWS < MOST)
+        if (group.n > ROWS) return blocks<KIND, ROWS == 1 || MOST == 6 ? ROWS + 1 : ROWS * 2>(work, group, inputs, block, n_blocks);
+    const Input<KIND> *x = inputs + group.inputs;
+    constexpr int WIDE = wide_for(ROWS);
+    if (WIDE > 1 && n_blocks == WIDE) return tile<KIND, ROWS, WIDE>(work, x, block, group.first, group.count);
+    for (int64_t b = 0; b < n_blocks; b++) tile<KIND, ROWS, 1>(work, x, block + b, group.first, group.count);
+}
+
+// Groups of nearly the same size: two of four rows take less time than one of six and one of two.
+std::vector<Group> groups_of(int64_t n_rows, int64_t inputs_of_a_row) {
+    std::vector<Group> groups;
+    const int64_t n_groups = (n_rows + MOST - 1) / MOST;
+    for (int64_t i = 0, inputs = 0; i < n_groups; i++) {
+        const int64_t first = n_rows * i / n_groups, count = n_rows * (i + 1) / n_groups - first;
+        groups.push_back({first, count, computed(count), inputs});
+        inputs += groups.back().n * inputs_of_a_row;
+    }
+    return groups;
+}
+
+template <Kind KIND>
+std::vector<Input<KIND>> side_by_side(const Rows &work, const std::vector<Group> &groups) {
+    const int64_t steps = n_steps<KIND>(work), inputs = steps * STEP_INPUTS<KIND>;
+    std::vector<Input<KIND>> all(groups.empty() ? 0 : groups.back().inputs + groups.back().n * inputs);
+    for (const Group &group : groups)
+        for (int64_t r = 0; r < group.n; r++) {
+            const float *x = work.x + (group.first + (r < group.count ? r : 0)) * work.n_inputs;
+            Input<KIND> *to = all.data() + group.inputs + r;
+            for (int64_t k = 0; k < work.n_inputs; k++) {
+                if constexpr (KIND != BFLOAT16) to[k * group.n] = x[k];
+                else if constexpr (STEP_INPUTS<KIND> == 2) to[k * group.n] = widened(narrowed<uint16_t>(x[k]));
+                else to[k / 2 * group.n] |= static_cast<uint32_t>(narrowed<uint16_t>(x[k])) << (k % 2 * 16);
+            }
+        }
+    return all;
+}
 
 template <Kind KIND>
 void product(const Rows &work, int64_t n_threads) {
-    if (!work.n_rows) return;
-    const std::vector<uint32_t> made = KIND == BFLOAT16 ? in_pairs(work) : std::vector<uint32_t>();
-    const uint32_t *words = made.data();
-    const int64_t n_blocks = (work.n_outputs + COLUMNS - 1) / COLUMNS, n = work.n_rows;
-    const int64_t wide = n == 1 ? ALONE : n == 2 ? PAIR : n <= 4 ? FOUR : 1;
+    const std::vector<Group> groups = groups_of(work.n_rows, n_steps<KIND>(work) * STEP_INPUTS<KIND>);
+    if (groups.empty()) return;
+    const std::vector<Input<KIND>> made = side_by_side<KIND>(work, groups);
+    const Input<KIND> *x = made.data();
+    const int64_t n_blocks = (work.n_outputs + COLUMNS - 1) / COLUMNS;
+    const int64_t wide = wide_for(groups[0].n);
 #pragma omp parallel for num_threads(static_cast<int>(n_threads)) schedule(static)
-    for (int64_t block = 0; block < n_blocks; block += wide) {
-        const int64_t some = std::min(wide, n_blocks - block);
-        if (n == 1) panel<KIND, 1, ALONE>(work, words, block, some, 0, 1);
-        else if (n == 2) panel<KIND, 2, PAIR>(work, words, block, some, 0, 2);
-        else if (n <= 4) panel<KIND, 4, FOUR>(work, words, block, some, 0, n);
-        else
-            for (int64_t first = 0; first < n; first += MOST) {
-                const int64_t count = std::min(MOST, n - first);
-                if (count <= 4) tile<KIND, 4, 1>(work, words, block, first, count);
-                else if (count <= MOST / 2) tile<KIND, MOST / 2, 1>(work, words, block, first, count);
-                else tile<KIND, MOST, 1>(work, words, block, first, count);
-            }
-    }
+    for (int64_t block = 0; block < n_blocks; block += wide)
+        for (const Group &group : groups) blocks<KIND>(work, group, x, block, std::min(wide, n_blocks - block));
 }
 
 }  // namespace
