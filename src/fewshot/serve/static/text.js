@@ -15,7 +15,7 @@ function endsInside(bytes) {
   for (let back = 1; back <= Math.min(3, bytes.length); back++) {
     const byte = bytes[bytes.length - back];
     if (byte < 0x80) return false;
-    if (byte >= 0xc0) return byte < 0xf8 && back < (byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : 2);
+    if (byte >= 0xc0) return byte < 0xf5 && back < (byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : 2);
   }
   return false;
 }
@@ -25,7 +25,7 @@ function endsInside(bytes) {
  * completes it; tokens of one group share a character, so they stay or go together.
  */
 export function layOut(pieces) {
-  let decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+  const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
   const spans = [];
   let tail = new Uint8Array();
   let group = 0;
