@@ -59,6 +59,7 @@ COVERED_BY = {
 OF_NO_FILE = {
     "bench/test_bench.py": "all of bench/ through the command",
     "serve/test_contract.py": "every field of the completions API",
+    "serve/test_playground_page.py": "the files of serve/static/ in a browser",
     "cli/test_bad_inputs.py": "what every command refuses",
     "cli/test_commands.py": "every command on one small run",
     "cli/test_outputs.py": "where commands may write",

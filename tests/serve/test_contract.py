@@ -13,6 +13,7 @@ from serving import N_CTX, Server
 
 from fewshot.generate.complete import complete
 from fewshot.generate.sampling import Sampling
+from fewshot.serve.completions import token_text
 
 EXTRA = ("top_k", "logprob_token_ids", "return_token_ids", "receipt", "unknown_field")
 
@@ -278,6 +279,21 @@ def test_logprobs_tell_the_likeliest_and_the_chosen(server: Server, n_top: int) 
         assert top[token] == value
         assert n_top <= len(top) <= n_top + 1 or (n_top == 0 and len(top) == 1)
     assert ask(server, seed=6).choices[0].logprobs is None
+
+
+@torch.no_grad()
+def test_the_ids_of_the_likeliest_tokens_are_told_by_their_texts(server: Server) -> None:
+    logprobs = ask(server, logprobs=3, echo=True, seed=6, return_token_ids=True).choices[0].logprobs
+    tokens = server.tokenizer.encode("the cat")
+    expected = server.model(torch.tensor([tokens]))[0, :, : server.tokenizer.n_vocab].log_softmax(-1)
+    assert logprobs.top_token_ids[0] is None
+    for at, (texts, ids) in enumerate(zip(logprobs.top_logprobs, logprobs.top_token_ids, strict=True)):
+        if texts is not None:
+            assert list(texts) == list(ids)
+            assert all(token_text(server.tokenizer, token) == text for text, token in ids.items())
+            if at < len(tokens):
+                assert list(ids.values())[:3] == expected[at - 1].topk(3).indices.tolist()
+    assert not hasattr(ask(server, logprobs=3).choices[0].logprobs, "top_token_ids")
 
 
 def test_log_probabilities_of_given_tokens_are_told_at_every_place(server: Server) -> None:

@@ -17,6 +17,7 @@ from fewshot.base.errors import FewshotError
 from fewshot.serve.completions import Call, Served
 from fewshot.serve.few_shot import add_few_shot
 from fewshot.serve.http import body_of, check_room, parsed, stream, whole
+from fewshot.serve.playground import add_playground
 from fewshot.serve.protect import Limits, Protect
 from fewshot.serve.receipt import receipt_of
 from fewshot.serve.schema import ApiError, CompletionRequest, parse_request
@@ -51,6 +52,7 @@ def make_app(worker: Worker, served: Served, limits: Limits) -> FastAPI:
 
     app = FastAPI(title="fewshot", docs_url=None, redoc_url=None, lifespan=life)
     app.add_middleware(Protect, limits=limits)
+    add_playground(app)
     started, end_of_text = int(time.time()), served.tokenizer.decode([served.tokenizer.eot])
     model = {"id": served.name, "object": "model", "created": started, "owned_by": "fewshot"}
 

@@ -222,19 +222,26 @@ class _Choice:
     def _logprobs(self, tokens: Sequence[int], scores: Sequence[TokenScore | None], n_top: int) -> dict[str, Any]:
         """Return OpenAI's object: `top_logprobs` has the `n_top` likeliest tokens and the chosen one."""
         tokenizer, given_ids = self.call.tokenizer, given(self.call.body.logprob_token_ids, [])
-        tops: list[dict[str, float] | None] = []
+        tops: list[dict[int, float] | None] = []
         for token, score in zip(tokens, scores, strict=True):
             top = None
             if score is not None:
-                top = {token_text(tokenizer, other): value for other, value in score.top[:n_top]}
-                top.setdefault(token_text(tokenizer, token), score.logprob)
+                top = dict(score.top[:n_top])
+                top.setdefault(token, score.logprob)
             tops.append(top)
         result: dict[str, Any] = {
             "tokens": [token_text(tokenizer, token) for token in tokens],
             "token_logprobs": [None if score is None else score.logprob for score in scores],
-            "top_logprobs": tops,
+            "top_logprobs": [
+                None if top is None else {token_text(tokenizer, other): value for other, value in top.items()}
+                for top in tops
+            ],
             "text_offset": [self._offsets.add(token) for token in tokens],
         }
+        if self.call.body.return_token_ids:  # by text, no list: JavaScript sorts the keys of an object that are digits
+            result["top_token_ids"] = [
+                None if top is None else {token_text(tokenizer, other): other for other in top} for top in tops
+            ]
         if given_ids:
             result["given_logprobs"] = [
                 dict(zip(map(str, given_ids), score.others, strict=True)) if score and score.others else None

@@ -9,11 +9,13 @@ from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fewshot.serve.playground import FILES
+
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
-OPEN = ("/", "/health")  # for which no key is needed
+OPEN = ("/health", *FILES)  # for which no key is needed; the page of the playground asks for it
 
 
 @dataclass(frozen=True, kw_only=True)
