@@ -266,7 +266,7 @@ def test_a_step_that_fails_ends_what_it_read_and_nothing_else(
         engine.submit(request)
     last = engine.submit(request)
     with monkeypatch.context() as patch:
-        patch.setattr(engine.model, "read", lambda *_, **__: 1 / 0)
+        patch.setattr(engine.model, "hidden", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             engine.step()
     done = drain(engine)

@@ -87,15 +87,21 @@ def test_lm_eval_scores_over_http_without_a_tokenizer_of_its_own(server: Server)
     from fewshot.evaluate.models.gpt import GPTLanguageModel
     from fewshot.evaluate.scoring.logprobs import Span, score
 
-    pairs = [("the cat", " sat on the mat"), ("the dog sat", " on the log"), ("é", " 日本")]
+    pairs = [("the cat", " sat on the mat"), ("the dog sat", " on the log"), ("é", " 日本"), ("", "the cat")]
     model = LocalCompletionsAPI(
         model="tiny", base_url=f"{server.url}/v1/completions", tokenizer_backend="remote", max_length=N_CTX
     )
     requests = [Instance("loglikelihood", {}, pair, i) for i, pair in enumerate(pairs)]
     answers = model.loglikelihood(requests)
-    encode = server.tokenizer.encode
-    spans = [Span(tuple(encode(a + b)), len(encode(a))) for a, b in pairs]
+    tokenizer = server.tokenizer
+    befores = [tokenizer.encode(before) or [tokenizer.start] for before, _ in pairs]
+    spans = [
+        Span((*before, *tokenizer.encode("".join(pair))[len(before) if pair[0] else 0 :]), len(before))
+        for before, pair in zip(befores, pairs, strict=True)
+    ]
     expected = score(GPTLanguageModel(server.model), spans, batch_size=4)
     for (logprob, greedy), own in zip(answers, expected, strict=True):
         assert logprob == pytest.approx(own.logprob, abs=1e-4)
         assert greedy == own.greedy
+    rolling = model.loglikelihood_rolling([Instance("loglikelihood_rolling", {}, ("the cat",), 0)])
+    assert rolling == [pytest.approx(expected[-1].logprob, abs=1e-4)]

@@ -26,6 +26,7 @@ COMMANDS = {
     "resume": "continue a run that was stopped",
     "replay": "compute a step of a run again and compare it with the log",
     "generate": "write text with a trained model",
+    "chat": "talk with a trained model in the terminal",
     "serve": "serve a model over HTTP, as OpenAI's completions API",
     "evaluate": "measure zero-, one- and few-shot accuracy",
     "contamination": "find which test questions are in the training text, and score without them",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 
 from fewshot.base.errors import BadValue
 from fewshot.base.files import decode_text
@@ -16,6 +17,13 @@ def standard_input() -> str:
     """Return all of standard input; bytes that are not UTF-8 raise `BadFile`, as in a file."""
     data = getattr(sys.stdin, "buffer", None)
     return sys.stdin.read() if data is None else decode_text(data.read(), "standard input")
+
+
+def input_lines() -> Iterator[str]:
+    """Yield the lines of standard input as they come, without their ends; bytes that are not UTF-8 raise `BadFile`."""
+    for number, line in enumerate(getattr(sys.stdin, "buffer", sys.stdin), start=1):
+        text = line if isinstance(line, str) else decode_text(line, "standard input", first_line=number)
+        yield text.rstrip("\r\n")
 
 
 def argument(text: str, name: str) -> str:

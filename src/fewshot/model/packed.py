@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import copy
-from typing import TypeVar
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from fewshot.kernels.invariant.gelu import invariant
+from fewshot.kernels.invariant.blocks import Blocks, BlockWeights
+from fewshot.kernels.invariant.gelu import constants, invariant
 from fewshot.kernels.invariant.linear import PackedLinear
 from fewshot.model.gpt import GPT
-from fewshot.model.layers import FeedForward
+from fewshot.model.layers import FeedForward, TransformerBlock
 from fewshot.model.memory import Memory
+from fewshot.model.paged_cache import PagedMemory
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -33,6 +36,7 @@ class PackedGPT(GPT):
         self.h = nn.ModuleList(_packed(block, weight_type) for block in model.h)
         self.lm_head = None
         self.head = PackedLinear(model.output_weight, None, weight_type)
+        self._blocks = _native(model.h, self.h) if self.config.qk_width == self.config.head_width else None
         self.eval()
 
     @torch.inference_mode()
@@ -45,7 +49,14 @@ class PackedGPT(GPT):
         dropout_keys: Int[Tensor, " B"] | None = None,
     ) -> Float[Tensor, "B T D"]:
         """Return hidden states after the last norm, as `GPT.hidden`."""
-        return self.read(self.wte(tokens).float(), memory, documents, dropout_keys=dropout_keys)
+        embedded = self.wte(tokens).float()
+        if self._blocks is None or not isinstance(memory, PagedMemory) or documents is not None:
+            return self.read(embedded, memory, documents, dropout_keys=dropout_keys)
+        config, n_positions = self.config, embedded.shape[1]
+        x = self.with_positions(embedded, None, memory)[0]
+        x = self._blocks.run(x, memory.page_parts(), n_heads=config.n_heads, width=config.head_width)
+        memory.advance(n_positions)
+        return self.ln_f(x)[None]
 
     @torch.inference_mode()
     def logits(self, hidden: Float[Tensor, "*N D"]) -> Float[Tensor, "*N V"]:
@@ -61,6 +72,27 @@ class PackedGPT(GPT):
     def n_bytes(self) -> int:
         """Bytes of the packed matrices, all of which a step reads."""
         return sum(module.n_bytes for module in self.modules() if isinstance(module, PackedLinear))
+
+
+def _native(originals: Iterable[Any], blocks: Iterable[Any]) -> Blocks | None:
+    """Return the packed blocks as C++ runs them; None where it cannot."""
+    weights = []
+    for original, block in zip(originals, blocks, strict=True):
+        if not isinstance(original, TransformerBlock) or not block.attn.c_attn.is_native:
+            return None
+        weights.append(
+            BlockWeights(
+                norm_first=block.norm_first,
+                gelu=constants(original.mlp.gelu),
+                ln_1=block.ln_1,
+                ln_2=block.ln_2,
+                c_attn=block.attn.c_attn,
+                c_proj=block.attn.c_proj,
+                c_fc=block.mlp.c_fc,
+                c_out=block.mlp.c_proj,
+            )
+        )
+    return Blocks(weights)
 
 
 def _in_float32(module: M) -> M:

@@ -18,6 +18,7 @@ from torch import Tensor
 from fewshot.base.errors import ContextTooLong
 from fewshot.kernels.interface import Attend
 from fewshot.kernels.invariant.attention import GROUP, PageBatch, Units, attend_pages, new_pages, write_pages
+from fewshot.kernels.invariant.blocks import PagePart
 from fewshot.model.config import GPTConfig
 from fewshot.patterns.pages import PAGE, most_pages, page_list, pages_needed
 from fewshot.patterns.pattern import Pattern
@@ -242,6 +243,13 @@ class PagedMemory:
         """Return each layer's part."""
         assert n_positions == len(self._positions)
         return [_LayerPages(self, parts) for parts in self.cache.layers]
+
+    def page_parts(self) -> list[list[PagePart]]:
+        """Return each layer's part, for all layers at once."""
+        return [
+            [PagePart(self.cache.kinds[at].pages, units, self._batches[at], self._slots[at]) for at, units in parts]
+            for parts in self.cache.layers
+        ]
 
     def advance(self, n_positions: int) -> None:
         """Count the positions as read."""

@@ -53,7 +53,7 @@ def make_app(worker: Worker, served: Served, limits: Limits) -> FastAPI:
     app = FastAPI(title="fewshot", docs_url=None, redoc_url=None, lifespan=life)
     app.add_middleware(Protect, limits=limits)
     add_playground(app)
-    started = int(time.time())
+    started, end_of_text = int(time.time()), served.tokenizer.decode([served.tokenizer.eot])
     model = {"id": served.name, "object": "model", "created": started, "owned_by": "fewshot"}
 
     @app.exception_handler(ApiError)
@@ -83,8 +83,12 @@ def make_app(worker: Worker, served: Served, limits: Limits) -> FastAPI:
 
     @app.post("/tokenize", openapi_extra=body_of(TokenizeRequest))
     async def tokenize(request: Request) -> dict[str, Any]:
-        """Return the tokens of a text."""
-        tokens = served.tokenizer.encode(parsed(TokenizeRequest, await request.body()).prompt)
+        """Return the tokens of a text; the name of the token that ends a text, alone, is that token.
+
+        By it lm_eval asks for the token that begins a document. To a tokenizer it is a text like another.
+        """
+        text = parsed(TokenizeRequest, await request.body()).prompt
+        tokens = [served.tokenizer.eot] if text == end_of_text else served.tokenizer.encode(text)
         return {"tokens": tokens, "count": len(tokens), "max_model_len": served.n_ctx}
 
     @app.post("/detokenize", openapi_extra=body_of(DetokenizeRequest))
@@ -98,8 +102,7 @@ def make_app(worker: Worker, served: Served, limits: Limits) -> FastAPI:
     @app.get("/tokenizer_info")
     async def tokenizer_info() -> dict[str, Any]:
         """Return what a client needs to know of the tokenizer."""
-        eot = served.tokenizer.decode([served.tokenizer.eot])
-        return {"eos_token": eot, "bos_token": eot, "pad_token": None, "chat_template": None}
+        return {"eos_token": end_of_text, "bos_token": end_of_text, "pad_token": None, "chat_template": None}
 
     @app.post("/v1/completions", openapi_extra=body_of(CompletionRequest))
     async def completions(request: Request) -> Response:

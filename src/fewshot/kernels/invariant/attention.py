@@ -66,7 +66,9 @@ class Units:
     first: int  # unit of the first of them
 
 
-class _Pages(ctypes.Structure):
+class Pages(ctypes.Structure):
+    """What C++ is told of a cache, of the heads that are meant, and of what queries read; see cpp/pages.h."""
+
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("n_heads", "width", "padded", "head_first", "head_step", "n_units")),
         *((name, ctypes.c_int64) for name in ("first_unit", "is_bf16", "n_groups", "n_threads")),
@@ -93,7 +95,7 @@ def write_pages(
     n, n_heads, width = k.shape
     code = _native(cache)
     if code is not None and _same_rows(k, v):
-        work = _work(cache, units, n_heads, width)
+        work = pages_of(cache, units, n_heads, width)
         code.fewshot_write_pages(
             ctypes.byref(work), ctypes.c_void_p(k.data_ptr()), ctypes.c_void_p(v.data_ptr()),
             ctypes.c_int64(k.stride(0)), ctypes.c_void_p(cache.data_ptr()), ctypes.c_void_p(slots.data_ptr()),
@@ -118,10 +120,7 @@ def attend_pages(
     n, n_heads, width = q.shape
     code = _native(cache)
     if code is not None and _same_rows(q, q):
-        work = _work(cache, units, n_heads, width)
-        work.n_groups, work.n_threads = len(batch.group_ends), torch.get_num_threads()
-        work.group_ends, work.page_ends = batch.group_ends.ctypes.data, batch.page_ends.ctypes.data
-        work.pages, work.masks = batch.pages.ctypes.data, batch.masks.ctypes.data
+        work = pages_of(cache, units, n_heads, width, batch)
         code.fewshot_attend_pages(
             ctypes.byref(work), ctypes.c_void_p(q.data_ptr()), ctypes.c_int64(q.stride(0)),
             ctypes.c_void_p(cache.data_ptr()), ctypes.c_void_p(out.data_ptr()),
@@ -160,9 +159,15 @@ def _halves(cache: Tensor) -> tuple[Tensor, Tensor]:
     return cache[:, :, 0].flatten(2).unflatten(2, (-1, PAGE)), cache[:, :, 1]
 
 
-def _work(cache: Tensor, units: Units, n_heads: int, width: int) -> _Pages:
-    return _Pages(
+def pages_of(cache: Tensor, units: Units, n_heads: int, width: int, batch: PageBatch | None = None) -> Pages:
+    """Return what C++ is told; without `batch` nothing is read. The batch and the cache must outlive it."""
+    work = Pages(
         n_heads=n_heads, width=width, padded=cache.shape[4], head_first=units.heads.start,
         head_step=units.heads.step or 1, n_units=cache.shape[1], first_unit=units.first,
-        is_bf16=cache.dtype == torch.bfloat16,
+        is_bf16=cache.dtype == torch.bfloat16, n_threads=torch.get_num_threads(),
     )  # fmt: skip
+    if batch is not None:
+        work.n_groups = len(batch.group_ends)
+        work.group_ends, work.page_ends = batch.group_ends.ctypes.data, batch.page_ends.ctypes.data
+        work.pages, work.masks = batch.pages.ctypes.data, batch.masks.ctypes.data
+    return work

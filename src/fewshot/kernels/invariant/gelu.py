@@ -20,7 +20,7 @@ Gelu = Callable[[Tensor], Tensor]
 
 def invariant(gelu: Gelu) -> Gelu:
     """Return the form of `gelu`, one of elementwise/gelu.py, for float32 rows without gradients."""
-    p, q = elementwise.TANH if gelu is elementwise.gelu else elementwise.SIGMOID
+    p, q = constants(gelu)
 
     def run(x: Float[Tensor, "*M F"]) -> Float[Tensor, "*M F"]:
         if x.device.type != "cpu":
@@ -33,3 +33,8 @@ def invariant(gelu: Gelu) -> Gelu:
         return out
 
     return run
+
+
+def constants(gelu: Gelu) -> tuple[float, float]:
+    """Return p and q of the form x * sigmoid(x * (p + q * x * x)) that `gelu`, one of elementwise/gelu.py, has."""
+    return elementwise.TANH if gelu is elementwise.gelu else elementwise.SIGMOID
