@@ -142,7 +142,10 @@ def test_tasks_are_listed_and_drawn_by_seed_without_what_is_asked(server: Server
 def test_attention_is_that_of_the_last_position_and_no_other(server: Server) -> None:
     _, answer = send(server, "POST", "/v1/fewshot/attention", {"prompt": "the cat sat on the mat. the dog sat"})
     n = len(answer["token_ids"])
-    assert answer["token_ids"] == server.tokenizer.encode("the cat sat on the mat. the dog sat")
+    text = server.tokenizer.encode("the cat sat on the mat. the dog sat")
+    assert answer["token_ids"] == [server.tokenizer.start, *text]
+    _, same = send(server, "POST", "/v1/fewshot/attention", {"prompt": [server.tokenizer.start, *text]})
+    assert same == answer
     assert [layer["pattern"] for layer in answer["layers"]] == ["dense", "banded(16)"]
     for layer, window in zip(answer["layers"], (n, 16), strict=True):
         assert layer["allowed"] == [at > n - 1 - window for at in range(n)]

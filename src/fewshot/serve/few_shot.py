@@ -84,7 +84,8 @@ def add_few_shot(app: FastAPI, worker: Worker, served: Served) -> None:
         """Return what the last position of a prompt reads, layer by layer and head by head."""
         body = parsed(AttentionRequest, await request.body())
         served.check_name(body.model)
-        tokens = served.tokens_of(body.prompt) or [served.tokenizer.start]
+        begin = [served.tokenizer.start] if isinstance(body.prompt, str) else []  # as before the prompts of a curve
+        tokens = begin + served.tokens_of(body.prompt)
         try:
             async with one_at_a_time:
                 layers = await asyncio.to_thread(last_attention, worker.engine.model, tokens)

@@ -37,7 +37,8 @@ class Server(uvicorn.Server):
             for listening in server.sockets:
                 host, port = listening.getsockname()[:2]
                 host = f"[{host}]" if ":" in host else host
-                note(f"serving {self._name} at http://{host}:{port}/v1; Ctrl-C ends it")
+                at = f"http://{host}:{port}"
+                note(f"serving {self._name} at {at}/v1; the playground is at {at}/; Ctrl-C ends it")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Take no new requests; give those that run the grace."""
