@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -12,7 +11,6 @@ from typing import Any
 
 import openai
 import torch
-import uvicorn
 
 from fewshot.generate.engine import Engine
 from fewshot.model.config import GPTConfig
@@ -21,6 +19,7 @@ from fewshot.model.packed import PackedGPT
 from fewshot.serve.app import make_app
 from fewshot.serve.completions import Served
 from fewshot.serve.protect import Limits
+from fewshot.serve.server import Server as Process
 from fewshot.serve.worker import Worker
 from fewshot.tokenizer.bpe import train_bpe
 from fewshot.tokenizer.vocab import Tokenizer
@@ -36,6 +35,7 @@ class Server:
     worker: Worker
     model: PackedGPT
     tokenizer: Tokenizer
+    process: Process
 
     @property
     def client(self) -> Any:
@@ -46,16 +46,15 @@ def running(model: PackedGPT, tokenizer: Tokenizer, **limits: Any) -> Iterator[S
     engine = Engine(model, tokenizer, cache_bytes=1 << 24, chunk=16)
     worker = Worker(engine)
     served = Served(name="tiny", tokenizer=tokenizer, n_ctx=N_CTX, fingerprint="fs-test")
-    app = make_app(worker, served, Limits(hosts=["127.0.0.1"], **limits))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", timeout_graceful_shutdown=5))
+    allowed = Limits(hosts=["127.0.0.1"], **limits)
+    app = make_app(worker, served, allowed)
+    server = Process(app, worker, allowed, host="127.0.0.1", port=0, name="tiny", grace_seconds=2)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
         time.sleep(0.01)
-    yield Server(f"http://127.0.0.1:{port}", worker, model, tokenizer)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield Server(f"http://127.0.0.1:{port}", worker, model, tokenizer, server)
     server.should_exit = True
     thread.join()
 

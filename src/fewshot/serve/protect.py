@@ -1,4 +1,7 @@
-"""What a request must pass before any route sees it: its Host, its key, its size, its time. A plain ASGI class."""
+"""What a request must pass before any route sees it: its Host, its key, its size, its time. A plain ASGI class.
+
+`Limits` are those of connections too; `connection.py` keeps them.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ import json
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from fewshot.serve.schema import ApiError
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -22,8 +27,13 @@ class Limits:
 
     hosts: Sequence[str]  # names that the Host header may have, its port left out
     keys: Sequence[str] = ()  # none: everyone may
+    connections: int = 512  # at once
+    header_bytes: int = 1 << 16
+    header_seconds: float = 10.0  # for the headers to come, from the connection or the last answer on
     body_bytes: int = 1 << 21
     body_seconds: float = 20.0  # for the whole body to come
+    bodies_bytes: int = 1 << 26  # of all requests that are open
+    write_seconds: float = 20.0  # in which a client must read something of what waits for it
 
 
 class Protect:
@@ -31,65 +41,78 @@ class Protect:
 
     def __init__(self, app: App, limits: Limits) -> None:
         self.app, self.limits = app, limits
+        self._n_bytes = 0  # of the bodies of all open requests
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Handle one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        host = headers.get("host", "").rsplit(":", 1)[0] if "]" not in headers.get("host", "") else "[::1]"
-        if host not in self.limits.hosts:
-            await _refuse(send, 403, "this Host is not served here: another page may be behind the request")
-            return
-        key = self._key(headers)
-        if key is None and scope["path"] not in OPEN:
-            await _refuse(send, 401, "a key is needed: send 'Authorization: Bearer KEY'")
-            return
-        scope["fewshot.key"] = key or ""
+        body = bytearray()
         try:
-            body = await asyncio.wait_for(self._body(receive), self.limits.body_seconds)
-        except TimeoutError:
-            await _refuse(send, 408, f"the body did not come within {self.limits.body_seconds:g} seconds")
-            return
-        if body is None:
-            await _refuse(send, 413, f"the body is larger than {self.limits.body_bytes:,} bytes")
-            return
-        told = False
+            headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+            n_hosts = sum(name.lower() == b"host" for name, _ in scope["headers"])
+            self._check_host(headers.get("host", "") if n_hosts == 1 else "")
+            scope["fewshot.key"] = self._key(headers, scope["path"])
+            is_whole = await self._read(body, int(headers.get("content-length", 0)), receive)
+            if is_whole:
+                await self.app(scope, _told(body, receive), send)
+        except ApiError as error:
+            await _refuse(send, error)
+        finally:
+            self._n_bytes -= len(body)
 
-        async def again() -> Message:
-            nonlocal told
-            if not told:
-                told = True
-                return {"type": "http.request", "body": body, "more_body": False}
-            return await receive()
+    def _check_host(self, host: str) -> None:
+        name = "[::1]" if "]" in host else host.rsplit(":", 1)[0]
+        if name not in self.limits.hosts:
+            raise ApiError("this Host is not served here: another page may be behind the request", status=403)
 
-        await self.app(scope, again, send)
-
-    def _key(self, headers: dict[str, str]) -> str | None:
-        """Return the key of a request, "" where none is needed, None where it is wrong or missing."""
-        if not self.limits.keys:
-            return ""
+    def _key(self, headers: dict[str, str], path: str) -> str:
+        """Return the key of a request, "" where none is needed."""
         sent = headers.get("authorization", "").removeprefix("Bearer ").encode("latin-1")
-        return next((key for key in self.limits.keys if hmac.compare_digest(key.encode(), sent)), None)
+        key = next((key for key in self.limits.keys if hmac.compare_digest(key.encode(), sent)), None)
+        if key is None and self.limits.keys and path not in OPEN:
+            raise ApiError("a key is needed: send 'Authorization: Bearer KEY'", status=401)
+        return key or ""
 
-    async def _body(self, receive: Receive) -> bytes | None:
-        """Return the body as it was received; None if it is too large."""
-        parts, size = [], 0
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return b""
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            if size > self.limits.body_bytes:
-                return None
-            if not message.get("more_body", False):
-                return b"".join(parts)
+    async def _read(self, body: bytearray, n_told: int, receive: Receive) -> bool:
+        """Read a body, of whose length `n_told` was said; return whether the client was there to its end."""
+        limits = self.limits
+
+        def check(n_bytes: int) -> None:
+            if n_bytes > limits.body_bytes:
+                raise ApiError(f"the body is larger than {limits.body_bytes:,} bytes", status=413)
+            if self._n_bytes > limits.bodies_bytes:
+                raise ApiError("too much is sent at once: try again later", status=503, kind="server_error")
+
+        check(n_told)
+        try:
+            async with asyncio.timeout(limits.body_seconds):
+                is_more = True
+                while is_more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return False
+                    body += message.get("body", b"")
+                    self._n_bytes += len(message.get("body", b""))
+                    check(len(body))
+                    is_more = message.get("more_body", False)
+        except TimeoutError:
+            raise ApiError(f"the body did not come within {limits.body_seconds:g} seconds", status=408) from None
+        return True
 
 
-async def _refuse(send: Send, status: int, message: str) -> None:
-    error = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
+def _told(body: bytearray, receive: Receive) -> Receive:
+    """Return what tells the application the body, and then whether the client goes away."""
+    parts: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+
+    async def tell() -> Message:
+        return parts.pop() if parts else await receive()
+
+    return tell
+
+
+async def _refuse(send: Send, error: ApiError) -> None:
     headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": json.dumps({"error": error}).encode()})
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.body", "body": json.dumps({"error": error.body}).encode()})

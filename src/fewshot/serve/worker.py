@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import queue
 import threading
 import traceback
@@ -14,6 +15,8 @@ from fewshot.base.errors import FewshotError
 from fewshot.generate.engine import Engine
 from fewshot.generate.request import FinishReason, Request, TokenScore
 from fewshot.generate.stop import RequestState
+
+MOST_WAITING = 1 << 14  # pieces of one call that its client has not taken
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +32,7 @@ class Piece:
     prompt_scores: tuple[TokenScore, ...]
 
 
-Deliver = Callable[[int, "Piece | Exception"], None]
+Deliver = Callable[[int, "Piece | Exception"], object]
 
 
 @dataclass(frozen=True)
@@ -76,19 +79,27 @@ class Worker:
     async def complete(self, requests: Sequence[Request]) -> AsyncIterator[tuple[int, Piece]]:
         """Yield pieces of the completions with the numbers of their requests, until all have ended.
 
-        Closing the iterator cancels what is left.
+        Closing the iterator cancels what is left, and so does a client that lags behind by MOST_WAITING pieces: the
+        engine waits for nobody.
         """
-        outbox: asyncio.Queue[tuple[int, Piece | Exception]] = asyncio.Queue()
-        loop = asyncio.get_running_loop()
+        outbox: asyncio.Queue[tuple[int, Piece | Exception]] = asyncio.Queue(MOST_WAITING)
+        loop, is_late = asyncio.get_running_loop(), False
 
-        def deliver(number: int, piece: Piece | Exception) -> None:
-            loop.call_soon_threadsafe(outbox.put_nowait, (number, piece))
+        def put(number: int, piece: Piece | Exception) -> None:
+            nonlocal is_late
+            if not is_late and outbox.full():
+                is_late = True  # for good: after a gap no piece fits
+                self._inbox.put(lambda: self._cancel(order))
+            if not is_late:
+                outbox.put_nowait((number, piece))
 
-        order = _Order(requests, deliver)
+        order = _Order(requests, functools.partial(loop.call_soon_threadsafe, put))
         self._inbox.put(lambda: self._submit(order))
         try:
             left = len(requests)
             while left:
+                if is_late and outbox.empty():
+                    raise FewshotError(f"the client has not read: {MOST_WAITING} pieces of its answer waited for it")
                 number, piece = await outbox.get()
                 if isinstance(piece, Exception):
                     raise piece
