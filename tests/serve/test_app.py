@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import socket
-import time
 from typing import Any
 from urllib.parse import urlparse
 
 import pytest
 from serving import N_CTX, Server
-from test_protect import send
+from test_protect import send, wait_until
 
 from fewshot.generate.complete import complete_requests
 from fewshot.generate.request import Request
@@ -43,13 +42,6 @@ def begin(server: Server, body: dict[str, Any]) -> socket.socket:
     head = f"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(data)}\r\n\r\n"
     connection.sendall(head.encode() + data)
     return connection
-
-
-def wait_until(condition: Any) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -11,8 +11,7 @@ from urllib.parse import urlparse
 
 import pytest
 from serving import N_CTX, Server
-from test_app import wait_until
-from test_protect import send
+from test_protect import send, wait_until
 
 from fewshot.serve import server as process
 from fewshot.serve.connection import bounded

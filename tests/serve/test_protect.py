@@ -15,6 +15,14 @@ from serving import Server
 
 from fewshot.serve.protect import OPEN
 
+
+def wait_until(condition: Any) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)
+
+
 COMPLETION = {"prompt": "the cat", "max_tokens": 2}
 
 
@@ -85,6 +93,34 @@ def test_a_body_that_is_too_large_is_refused_as_its_bytes_come(serving: Callable
         connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n")
         connection.sendall(b"400\r\n" + b"x" * 1024 + b"\r\n")  # no length was told, and no end comes
         assert b" 413 " in connection.recv(1 << 16).split(b"\r\n")[0]
+
+
+def test_a_body_of_a_length_that_is_too_large_is_refused_before_it_comes(serving: Callable[..., Server]) -> None:
+    server = serving(body_bytes=1000)
+    where = urlparse(server.url)
+    with socket.create_connection((where.hostname, where.port), timeout=10) as connection:
+        head = (
+            b"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nExpect: 100-continue\r\nContent-Length: 1001\r\n\r\n"
+        )
+        connection.sendall(head)
+        assert b" 413 " in connection.recv(1 << 16).split(b"\r\n")[0]
+
+
+def test_all_bodies_together_are_bounded_until_their_requests_end(serving: Callable[..., Server]) -> None:
+    server = serving(body_bytes=1000, bodies_bytes=1500)
+    where = urlparse(server.url)
+    with socket.create_connection((where.hostname, where.port), timeout=10) as connection:
+        connection.sendall(b"POST /tokenize HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\n" + b" " * 999)
+        wait_until(lambda: send(server, "POST", "/tokenize", b" " * 900)[0] == 503)
+    wait_until(lambda: send(server, "POST", "/tokenize", b" " * 900)[0] == 400)
+
+
+def test_two_hosts_are_none(server: Server) -> None:
+    where = urlparse(server.url)
+    for first, second in ((b"evil.example", b"127.0.0.1"), (b"127.0.0.1", b"evil.example"), (b"127.0.0.1",) * 2):
+        with socket.create_connection((where.hostname, where.port), timeout=10) as connection:
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: " + first + b"\r\nHost: " + second + b"\r\n\r\n")
+            assert b" 403 " in connection.recv(1 << 16).split(b"\r\n")[0]
 
 
 def test_a_body_that_does_not_come_is_given_up(serving: Callable[..., Server]) -> None:

@@ -10,16 +10,15 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from fewshot.base.errors import FewshotError
 from fewshot.base.files import to_json
 from fewshot.serve.completions import Call, Served
 from fewshot.serve.protect import Limits, Protect
-from fewshot.serve.schema import ApiError, CompletionRequest, parse_request, told
+from fewshot.serve.room import Room
+from fewshot.serve.schema import ApiError, CompletionRequest, ListOf, parse, parse_request
 from fewshot.serve.worker import Worker
-
-MOST_OPEN = 512  # requests that wait or run, beyond which new ones are refused
 
 
 class TokenizeRequest(BaseModel):
@@ -35,7 +34,7 @@ class DetokenizeRequest(BaseModel):
     """Tokens to text."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
-    tokens: list[int]
+    tokens: ListOf[int]
     model: str | None = None
 
 
@@ -50,7 +49,7 @@ def make_app(worker: Worker, served: Served, limits: Limits) -> FastAPI:
 
     app = FastAPI(title="fewshot", docs_url=None, redoc_url=None, lifespan=life)
     app.add_middleware(Protect, limits=limits)
-    started = int(time.time())
+    room, started = Room(), int(time.time())
     model = {"id": served.name, "object": "model", "created": started, "owned_by": "fewshot"}
 
     @app.exception_handler(ApiError)
@@ -77,14 +76,15 @@ def make_app(worker: Worker, served: Served, limits: Limits) -> FastAPI:
     @app.post("/tokenize", openapi_extra=_body_of(TokenizeRequest))
     async def tokenize(request: Request) -> dict[str, Any]:
         """Return the tokens of a text."""
-        tokens = served.tokenizer.encode(_parsed(TokenizeRequest, await request.body()).prompt)
+        body = parse(TokenizeRequest, await request.body())
+        tokens = await asyncio.to_thread(served.tokenizer.encode, body.prompt)
         return {"tokens": tokens, "count": len(tokens), "max_model_len": served.n_ctx}
 
     @app.post("/detokenize", openapi_extra=_body_of(DetokenizeRequest))
     async def detokenize(request: Request) -> dict[str, str]:
         """Return the text of tokens."""
         try:
-            return {"prompt": served.tokenizer.decode(_parsed(DetokenizeRequest, await request.body()).tokens)}
+            return {"prompt": served.tokenizer.decode(parse(DetokenizeRequest, await request.body()).tokens)}
         except FewshotError as error:
             raise ApiError(str(error), param="tokens") from None
 
@@ -102,7 +102,7 @@ def make_app(worker: Worker, served: Served, limits: Limits) -> FastAPI:
             raise ApiError(
                 f"the model {body.model!r} does not exist; there is {served.name!r}", status=404, param="model"
             )
-        call = Call(body, served, key=request.scope.get("fewshot.key", ""))
+        call = await asyncio.to_thread(Call, body, served, key=request.scope["fewshot.key"])  # a long text takes long
         try:
             for wanted in call.requests:
                 worker.engine.check(wanted)
@@ -110,8 +110,7 @@ def make_app(worker: Worker, served: Served, limits: Limits) -> FastAPI:
             raise ApiError(str(error)) from None
         if worker.closing:
             raise ApiError("the server is shutting down", status=503, kind="server_error")
-        if worker.n_open + len(call.requests) > MOST_OPEN:
-            raise ApiError("the queue is full: try again later", status=429, kind="rate_limit_exceeded")
+        request.scope["fewshot.at_end"].enter_context(room.taken(call))
         if body.stream:
             return StreamingResponse(_events(worker, call), media_type="text/event-stream")
         return await _whole(request, worker, call)
@@ -164,20 +163,11 @@ async def _whole(request: Request, worker: Worker, call: Call) -> Response:
             tasks[0].result()
         except FewshotError as error:
             raise ApiError(str(error), status=500, kind="server_error") from None
-        return JSONResponse(call.whole())
+        return await asyncio.to_thread(lambda: JSONResponse(call.whole()))  # a long one takes seconds
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _parsed(kind: type[Any], body: bytes) -> Any:
-    try:
-        return kind.model_validate_json(body)
-    except ValidationError as error:
-        fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        name = told(".".join(str(part) for part in fault["loc"]), most=80)
-        raise ApiError(f"{name or 'the body'}: {told(fault['msg'], most=300)}", param=name or None) from None
 
 
 def _body_of(kind: type[BaseModel]) -> dict[str, Any]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import json
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
@@ -56,7 +57,8 @@ class Protect:
             scope["fewshot.key"] = self._key(headers, scope["path"])
             is_whole = await self._read(body, int(headers.get("content-length", 0)), receive)
             if is_whole:
-                await self.app(scope, _told(body, receive), send)
+                with contextlib.ExitStack() as scope["fewshot.at_end"]:  # a stream that never began has no end itself
+                    await self.app(scope, _told(body, receive), send)
         except ApiError as error:
             await _refuse(send, error)
         finally:
