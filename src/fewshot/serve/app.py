@@ -11,13 +11,14 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict
+from starlette.exceptions import HTTPException
 
 from fewshot.base.errors import FewshotError
 from fewshot.base.files import to_json
+from fewshot.serve.answers import CompletionAnswer, Health, Model, Models, Text, TokenizerInfo, Tokens, described
 from fewshot.serve.completions import Call, Served
 from fewshot.serve.protect import Limits, Protect
-from fewshot.serve.room import Room
-from fewshot.serve.schema import ApiError, CompletionRequest, ListOf, parse, parse_request
+from fewshot.serve.schema import ApiError, CompletionRequest, ListOf, parse, parse_request, told
 from fewshot.serve.worker import Worker
 
 
@@ -47,40 +48,45 @@ def make_app(worker: Worker, served: Served, limits: Limits) -> FastAPI:
         yield
         await asyncio.to_thread(worker.stop)
 
-    app = FastAPI(title="fewshot", docs_url=None, redoc_url=None, lifespan=life)
+    app = FastAPI(title="fewshot", docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=life)
     app.add_middleware(Protect, limits=limits)
-    room, started = Room(), int(time.time())
+    started = int(time.time())
     model = {"id": served.name, "object": "model", "created": started, "owned_by": "fewshot"}
 
     @app.exception_handler(ApiError)
     async def refuse(request: Request, error: ApiError) -> Response:
         return JSONResponse({"error": error.body}, status_code=error.status)
 
-    @app.get("/health")
+    @app.exception_handler(HTTPException)
+    async def refuse_http(request: Request, error: HTTPException) -> Response:
+        refusal = ApiError(f"{told(request.url.path, most=200)}: {error.detail}", status=error.status_code)
+        return JSONResponse({"error": refusal.body}, status_code=refusal.status, headers=error.headers)
+
+    @app.get("/health", **described(Health))
     async def health() -> dict[str, str]:
         """Return that the server answers."""
         return {"status": "ok"}
 
-    @app.get("/v1/models")
+    @app.get("/v1/models", **described(Models))
     async def models() -> dict[str, Any]:
         """Return the one model that is served."""
         return {"object": "list", "data": [model]}
 
-    @app.get("/v1/models/{name}")
+    @app.get("/v1/models/{name}", **described(Model))
     async def one_model(name: str) -> dict[str, Any]:
         """Return the model, if it has that name."""
         if name != served.name:
             raise ApiError(f"the model {name!r} does not exist; there is {served.name!r}", status=404, param="model")
         return model
 
-    @app.post("/tokenize", openapi_extra=_body_of(TokenizeRequest))
+    @app.post("/tokenize", **described(Tokens, TokenizeRequest))
     async def tokenize(request: Request) -> dict[str, Any]:
         """Return the tokens of a text."""
         body = parse(TokenizeRequest, await request.body())
         tokens = await asyncio.to_thread(served.tokenizer.encode, body.prompt)
         return {"tokens": tokens, "count": len(tokens), "max_model_len": served.n_ctx}
 
-    @app.post("/detokenize", openapi_extra=_body_of(DetokenizeRequest))
+    @app.post("/detokenize", **described(Text, DetokenizeRequest))
     async def detokenize(request: Request) -> dict[str, str]:
         """Return the text of tokens."""
         try:
@@ -88,13 +94,13 @@ def make_app(worker: Worker, served: Served, limits: Limits) -> FastAPI:
         except FewshotError as error:
             raise ApiError(str(error), param="tokens") from None
 
-    @app.get("/tokenizer_info")
+    @app.get("/tokenizer_info", **described(TokenizerInfo))
     async def tokenizer_info() -> dict[str, Any]:
         """Return what a client needs to know of the tokenizer."""
         eot = served.tokenizer.decode([served.tokenizer.eot])
         return {"eos_token": eot, "bos_token": eot, "pad_token": None, "chat_template": None}
 
-    @app.post("/v1/completions", openapi_extra=_body_of(CompletionRequest))
+    @app.post("/v1/completions", **described(CompletionAnswer, CompletionRequest, is_streamed=True))
     async def completions(request: Request) -> Response:
         """Complete one prompt or several."""
         body = parse_request(await request.body())
@@ -110,7 +116,7 @@ def make_app(worker: Worker, served: Served, limits: Limits) -> FastAPI:
             raise ApiError(str(error)) from None
         if worker.closing:
             raise ApiError("the server is shutting down", status=503, kind="server_error")
-        request.scope["fewshot.at_end"].enter_context(room.taken(call))
+        request.scope["fewshot.at_end"].enter_context(worker.room.taken(len(call.requests), call.n_values))
         if body.stream:
             return StreamingResponse(_events(worker, call), media_type="text/event-stream")
         return await _whole(request, worker, call)
@@ -168,13 +174,3 @@ async def _whole(request: Request, worker: Worker, call: Call) -> Response:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _body_of(kind: type[BaseModel]) -> dict[str, Any]:
-    """Return what the OpenAPI document says of a route that reads its body itself."""
-    schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
-    refused = {"description": "a request that is not allowed", "content": {"application/json": {}}}
-    return {
-        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
-        "responses": dict.fromkeys(("400", "401", "403", "404", "408", "413", "429", "500", "503"), refused),
-    }

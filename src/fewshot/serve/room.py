@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fewshot.serve.completions import Call
 from fewshot.serve.schema import ApiError
 
 MOST_OPEN = 512  # requests that wait or run
@@ -20,9 +19,8 @@ class Room:
         self.n_open = self.n_values = 0
 
     @contextmanager
-    def taken(self, call: Call) -> Iterator[None]:
+    def taken(self, n_open: int, n_values: int) -> Iterator[None]:
         """Hold the room of a call; raises `ApiError` where there is none."""
-        n_open, n_values = len(call.requests), call.n_values
         if n_values > MOST_VALUES:
             raise ApiError(
                 f"the answer may have {n_values:,} tokens and log-probabilities, at most {MOST_VALUES:,} are allowed: "

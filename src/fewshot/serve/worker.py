@@ -15,6 +15,7 @@ from fewshot.base.errors import FewshotError
 from fewshot.generate.engine import Engine
 from fewshot.generate.request import FinishReason, Request, TokenScore
 from fewshot.generate.stop import RequestState
+from fewshot.serve.room import Room
 
 MOST_WAITING = 1 << 14  # pieces of one call that its client has not taken
 
@@ -47,7 +48,7 @@ class Worker:
     """Runs an engine in a thread of its own, from `start` to `stop`."""
 
     def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+        self.engine, self.room = engine, Room()
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._owners: dict[int, tuple[_Order, int]] = {}  # of the engine's numbers
         self._numbers: dict[int, list[int]] = {}  # by the identity of an order
