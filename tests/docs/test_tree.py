@@ -56,6 +56,7 @@ COVERED_BY = {
 # Tests of no single source file: what they test.
 OF_NO_FILE = {
     "bench/test_bench.py": "all of bench/ through the command",
+    "serve/test_attack.py": "what is left after attacks",
     "serve/test_contract.py": "every field of the completions API",
     "cli/test_bad_inputs.py": "what every command refuses",
     "cli/test_commands.py": "every command on one small run",

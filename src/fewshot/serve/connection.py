@@ -101,7 +101,7 @@ def bounded(limits: Limits, *, httptools: bool = importlib.util.find_spec("httpt
 def _over_httptools() -> type[Bounded]:
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-    class OverHttptools(Bounded, HttpToolsProtocol):  # type: ignore[misc]
+    class OverHttptools(Bounded, HttpToolsProtocol):
         """Bounds headers too, and trailers: httptools holds them whatever their size."""
 
         _n_head_bytes = 0  # since something came that is neither
@@ -136,7 +136,7 @@ def _over_h11() -> type[Bounded]:
     import h11
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
-    class OverH11(Bounded, H11Protocol):  # type: ignore[misc]
+    class OverH11(Bounded, H11Protocol):
         """Leaves the size of headers to h11, which bounds it: 64 KB."""
 
         @property
