@@ -102,9 +102,10 @@ def _over_httptools() -> type[Bounded]:
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
     class OverHttptools(Bounded, HttpToolsProtocol):
-        """Bounds headers too, and trailers: httptools holds them whatever their size."""
+        """Bounds headers too, and trailers, which httptools would hold whatever their size and take for headers."""
 
         _n_head_bytes = 0  # since something came that is neither
+        _is_head = True
 
         def data_received(self, data: bytes) -> None:
             self._n_head_bytes += len(data)
@@ -113,8 +114,16 @@ def _over_httptools() -> type[Bounded]:
                 message = f"the headers are larger than {self.limits.header_bytes:,} bytes"
                 self.refuse(ApiError(message, status=431))
 
+        def on_message_begin(self) -> None:
+            self._is_head = True
+            super().on_message_begin()
+
+        def on_header(self, name: bytes, value: bytes) -> None:
+            if self._is_head:
+                super().on_header(name, value)
+
         def on_headers_complete(self) -> None:
-            self._n_head_bytes = 0
+            self._n_head_bytes, self._is_head = 0, False
             super().on_headers_complete()
 
         def on_body(self, body: bytes) -> None:

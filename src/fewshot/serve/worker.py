@@ -17,7 +17,7 @@ from fewshot.generate.request import FinishReason, Request, TokenScore
 from fewshot.generate.stop import RequestState
 from fewshot.serve.room import Room
 
-MOST_WAITING = 1 << 14  # pieces of one call that its client has not taken
+MOST_WAITING = 1 << 16  # pieces of one call that its client has not taken
 
 
 @dataclass(frozen=True, kw_only=True)
