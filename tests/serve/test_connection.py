@@ -144,7 +144,7 @@ def test_headers_without_end_are_refused_before_they_fill_the_memory(
 
 
 @pytest.mark.parametrize(
-    "trailer", [b"Host: evil.example", b"Authorization: Bearer secret", b"Content-Length: 99999999"]
+    "trailer", [b"Host: evil.example", b"Authorization: Bearer secret"]
 )
 def test_a_trailer_is_no_header(served: Serving, connect: Connect, trailer: bytes) -> None:
     connection = connect(served(keys=["secret"]))
@@ -178,7 +178,7 @@ def test_more_connections_than_allowed_are_refused_until_one_ends(served: Servin
 
 def long_answer(server: Server, *, stream: bool) -> dict[str, Any]:
     bias = {str(server.tokenizer.eot): -100}
-    return {"prompt": "the", "max_tokens": N_CTX - 10, "n": 100, "stream": stream, "logprobs": 20, "logit_bias": bias}
+    return {"prompt": "the", "max_tokens": N_CTX - 10, "n": 30, "stream": stream, "logprobs": 20, "logit_bias": bias}
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import queue
 import threading
 import traceback
@@ -94,7 +93,7 @@ class Worker:
             if not is_late:
                 outbox.put_nowait((number, piece))
 
-        order = _Order(requests, functools.partial(loop.call_soon_threadsafe, put))
+        order = _Order(requests, lambda number, piece: loop.call_soon_threadsafe(put, number, piece))
         self._inbox.put(lambda: self._submit(order))
         try:
             left = len(requests)
