@@ -14,6 +14,8 @@ import http.client
 import json
 import multiprocessing as mp
 import os
+import random
+import selectors
 import statistics
 import subprocess
 import sys
@@ -61,7 +63,7 @@ def serve(words: list[str]) -> None:
 
 def be_honest(port: int, end: Event, sink: Any) -> None:
     """Stream one completion after another; send back the moment and the length of every gap between two events."""
-    gaps = []
+    gaps: list[tuple[float, float]] = []
     for number in range(1 << 30):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         body = {"prompt": f"it was the {number}", "max_tokens": 200, "stream": True, "logit_bias": {"0": -100}}
@@ -118,14 +120,7 @@ class Target:
 def bodies(port: int, n: int, seed: int) -> Row:
     """Send bad bodies over two connections at once."""
     counts: Counter[str] = Counter()
-    threads = [
-        threading.Thread(target=lambda i=i: counts.update(attacks.statuses(port, attacks.bad_bodies(n // 2, seed=i))))
-        for i in (seed, seed + 1)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(2, lambda i: counts.update(attacks.statuses(port, attacks.bad_bodies(n // 2, seed=seed + i))))
     n_5xx = sum(count for status, count in counts.items() if status.startswith("5"))
     return {"answers": dict(sorted(counts.items())), "5xx": n_5xx, "hangs": counts["hang"]}
 
@@ -148,13 +143,17 @@ def drops(port: int, n: int, eot: int) -> Row:
     return {"of_each_kind": n, "kinds": list(attacks.WHENS)}
 
 
+def long_stream(eot: int) -> Row:
+    """Return a request for a stream of some megabytes."""
+    return {"prompt": "it", "max_tokens": 500, "logprobs": 20, "stream": True, "logit_bias": {str(eot): -100}}
+
+
 def silent_clients(target: Target, n: int, eot: int) -> Row:
     """Ask for long streams and read nothing, until the server has cut all off."""
-    body = {"prompt": "it", "max_tokens": 500, "logprobs": 20, "stream": True, "logit_bias": {str(eot): -100}}
     before = target.held()["file_descriptors"]
     began, connections = time.monotonic(), []
     for _ in range(n):
-        connections.append(attacks.ask(attacks.connect(target.port, received_bytes=1 << 12), body))
+        connections.append(attacks.ask(attacks.connect(target.port, received_bytes=1 << 12), long_stream(eot)))
         time.sleep(0.05)
     while target.held()["file_descriptors"] > before and time.monotonic() - began < LIMIT_SECONDS:
         time.sleep(0.5)
@@ -162,6 +161,39 @@ def silent_clients(target: Target, n: int, eot: int) -> Row:
     for connection in connections:
         connection.close()
     return {"clients": n, "not_ended": left, "ended_after_seconds": round(time.monotonic() - began, 1)}
+
+
+def reading_clients(port: int, n: int, eot: int) -> Row:
+    """Ask for the same as the silent clients, and read it: what as many ordinary clients cost the others."""
+    began, selector = time.monotonic(), selectors.DefaultSelector()
+    for _ in range(n):
+        selector.register(attacks.ask(attacks.connect(port), long_stream(eot)), selectors.EVENT_READ)
+        time.sleep(0.05)
+    while selector.get_map():
+        for key, _ in selector.select():
+            if not key.fileobj.recv(1 << 16):  # type: ignore[union-attr]
+                selector.unregister(key.fileobj)
+                key.fileobj.close()  # type: ignore[union-attr]
+    return {"clients": n, "ended_after_seconds": round(time.monotonic() - began, 1)}
+
+
+def fill_the_cache(port: int) -> None:
+    """Complete long prompts, several at once, so that what keeps them, and the pool of threads, grow no more."""
+
+    def body() -> bytes:
+        prompt = [random.randrange(256) for _ in range(SHAPE["n_ctx"] - 9)]
+        return json.dumps({"prompt": prompt, "max_tokens": 1}).encode()
+
+    in_threads(8, lambda _: attacks.statuses(port, (body() for _ in range(8))))
+
+
+def in_threads(n: int, work: Callable[[int], object]) -> None:
+    """Do something in several threads at once."""
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(n)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def endless_body(port: int, n_bytes: int) -> Row:
@@ -207,8 +239,10 @@ def measure(target: Target, *, n_bodies: int, rounds: int) -> Row:
         "slow_connections": lambda scale: slow_connections(port, int(N_SLOW * scale)),
         "drops": lambda scale: drops(port, int(N_DROPS * max(scale, 0.2)), eot),
         "silent_clients": lambda scale: silent_clients(target, int(N_SILENT * scale), eot),
+        "reading_clients": lambda scale: reading_clients(port, int(N_SILENT * scale), eot),
         "endless_body": lambda scale: endless_body(port, int(2**30 * scale)),
     }
+    fill_the_cache(port)
     for attack in tries.values():  # threads, caches and arenas that stay are there before anything is counted
         attack(0.1)
     before = target.wait_until_quiet()

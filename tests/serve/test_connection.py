@@ -143,9 +143,7 @@ def test_headers_without_end_are_refused_before_they_fill_the_memory(
     wait_until(lambda: n_connections(server) == 0)
 
 
-@pytest.mark.parametrize(
-    "trailer", [b"Host: evil.example", b"Authorization: Bearer secret"]
-)
+@pytest.mark.parametrize("trailer", [b"Host: evil.example", b"Authorization: Bearer secret"])
 def test_a_trailer_is_no_header(served: Serving, connect: Connect, trailer: bytes) -> None:
     connection = connect(served(keys=["secret"]))
     start = b"POST /tokenize HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"

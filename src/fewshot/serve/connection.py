@@ -15,7 +15,7 @@ from fewshot.serve.protect import Limits
 from fewshot.serve.schema import ApiError
 
 HELD_BY_SYSTEM = 1 << 16  # bytes of an answer that the system takes before the client has room for them
-LEAST_READ = 1 << 14  # bytes that a client must take in `write_seconds`, if so many wait for it
+LEAST_READ = 1 << 14  # bytes that a client must take in `write_seconds`, or all that wait for it
 
 
 class Bounded(asyncio.Protocol):
@@ -30,7 +30,8 @@ class Bounded(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to wait for a request; with too many connections refuse this one."""
         super().connection_made(transport)
-        self._ask_timer = self._write_timer = self.loop.call_later(self.limits.header_seconds, self.transport.close)
+        self._ask_timer = self.loop.call_later(self.limits.header_seconds, self.transport.close)
+        self._write_timer = self._ask_timer  # there is no other yet
         self.transport.set_write_buffer_limits(high=0)  # whatever waits here blocks: `pause_writing` is told at once
         if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # elsewhere the system holds some megabytes more
             own = transport.get_extra_info("socket")
