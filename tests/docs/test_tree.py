@@ -26,7 +26,7 @@ COVERED_BY = {
     "cli/bench.py": "bench/test_bench.py",
     "serve/server.py": "cli/test_serve.py",
     "serve/curve.py": "serve/test_few_shot.py",
-    "serve/http.py": "serve/test_app.py",
+    "serve/http.py": "serve/test_worker.py",
     "generate/scores.py": "generate/test_engine.py",
     "cli/lm_eval.py": "cli/test_readme.py",
     "cli/main.py": "cli/test_commands.py",
@@ -58,6 +58,7 @@ COVERED_BY = {
 # Tests of no single source file: what they test.
 OF_NO_FILE = {
     "bench/test_bench.py": "all of bench/ through the command",
+    "serve/test_attack.py": "what is left after attacks",
     "serve/test_contract.py": "every field of the completions API",
     "serve/test_playground_page.py": "the files of serve/static/ in a browser",
     "cli/test_bad_inputs.py": "what every command refuses",

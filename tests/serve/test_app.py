@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import socket
-import time
-from typing import Any
-from urllib.parse import urlparse
-
 import pytest
-from serving import N_CTX, Server
-from test_protect import send
+from serving import N_CTX, Server, begin, send, wait_until
 
 from fewshot.generate.complete import complete_requests
 from fewshot.generate.request import Request
-from fewshot.serve.http import MOST_OPEN
+from fewshot.serve.limits.room import MOST_OPEN
 
 
 def test_text_becomes_tokens_and_text_again(server: Server) -> None:
@@ -34,23 +27,6 @@ def test_echo_over_http_has_the_engines_own_bits(server: Server) -> None:
     request = Request(prompt=tokens, max_tokens=0, prompt_logprobs=True)
     (done,) = complete_requests(server.model, server.tokenizer, [request])
     assert answer["choices"][0]["logprobs"]["token_logprobs"][1:] == [score.logprob for score in done.prompt_scores]
-
-
-def begin(server: Server, body: dict[str, Any]) -> socket.socket:
-    """Send a request and leave its answer unread."""
-    where = urlparse(server.url)
-    connection = socket.create_connection((where.hostname, where.port), timeout=10)
-    data = json.dumps(body).encode()
-    head = f"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(data)}\r\n\r\n"
-    connection.sendall(head.encode() + data)
-    return connection
-
-
-def wait_until(condition: Any) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("stream", [False, True])

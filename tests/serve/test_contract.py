@@ -118,7 +118,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"prompt": ["a", 1]}, "prompt"),
     ({"prompt": [True]}, "prompt"),
     ({"prompt": 3}, "prompt"),
-    ({"prompt": ["a"] * 257}, None),
+    ({"prompt": ["a"] * 257}, "prompt"),
     ({"prompt": "the cat " * 60}, "prompt"),
 ]
 

@@ -8,8 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from serving import N_CTX, Server
-from test_protect import send
+from serving import N_CTX, Server, send
 
 from fewshot.evaluate.models.gpt import GPTLanguageModel
 from fewshot.evaluate.run import evaluate
@@ -136,7 +135,7 @@ def test_tasks_are_listed_and_drawn_by_seed_without_what_is_asked(server: Server
     assert [len(question["demonstrations"]) for question in answer["questions"]] == [5, 5, 5]
     other = {"task": "hidden_letter", "n_questions": 3, "shots": 5, "seed": 1}
     assert send(server, "POST", "/v1/fewshot/draw", other)[1] != answer
-    assert send(server, "POST", "/v1/fewshot/draw", {"task": "none"})[0] == 404
+    assert send(server, "POST", "/v1/fewshot/draw", {"task": "none"})[0] == 400
 
 
 def test_attention_is_that_of_the_last_position_and_no_other(server: Server) -> None:

@@ -5,9 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from serving import N_CTX, Server, running, tiny_model
-from test_app import begin, wait_until
-from test_protect import send
+from serving import N_CTX, Server, begin, running, send, tiny_model, wait_until
 
 
 @pytest.fixture

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serving import Server
-from test_protect import send
+from serving import Server, send
 
 from fewshot.base.errors import BadFile, BadValue
 from fewshot.serve.completions import Served

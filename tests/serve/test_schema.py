@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -24,6 +25,24 @@ def test_every_fault_is_one_short_line_that_can_be_sent() -> None:
         assert message.isascii()
         assert message.isprintable()
         assert len(message) < 400
+
+
+MILLION_FAULTS = {
+    "prompts that are none": b'{"prompt": [' + b", ".join([b"null"] * 300_000) + b"]}",
+    "tokens that are none": b'{"prompt": [[' + b", ".join([b"null"] * 300_000) + b"]]}",
+    "names that are not known": b"{" + b", ".join(b'"%x": 1' % i for i in range(150_000)) + b"}",
+    "biases that are none": b'{"logit_bias": {' + b", ".join(b'"%x": ""' % i for i in range(150_000)) + b"}}",
+}
+
+
+@pytest.mark.parametrize("case", MILLION_FAULTS)
+def test_many_faults_take_no_more_memory_than_other_bodies(case: str) -> None:
+    tracemalloc.start()
+    with pytest.raises(ApiError):
+        parse_request(MILLION_FAULTS[case])
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 10 * len(MILLION_FAULTS[case])  # a list of all faults takes a hundred times as much
 
 
 JSON = st.recursive(

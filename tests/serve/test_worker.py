@@ -1,12 +1,16 @@
-"""A fault of the engine ends what runs with an error, and later requests are answered."""
+"""A fault of the engine ends what runs with an error, and later requests are answered; it waits for no client."""
 
 from __future__ import annotations
 
-import pytest
-from serving import Server
-from test_protect import send
+import asyncio
+from contextlib import aclosing
 
-from fewshot.base.errors import NotFinite
+import pytest
+from serving import Server, send
+
+from fewshot.base.errors import FewshotError, NotFinite
+from fewshot.generate.request import Request
+from fewshot.serve import worker as source
 
 ASK = {"prompt": "the cat", "max_tokens": 3, "seed": 1}
 
@@ -30,3 +34,28 @@ def test_a_fault_is_an_error_of_that_request_alone(
     assert engine.n_reserved_bytes == 0
     after = send(server, "POST", "/v1/completions", ASK)
     assert (after[0], after[1]["choices"]) == (before[0], before[1]["choices"])
+
+
+def test_a_client_that_lags_behind_gets_what_waits_and_an_error(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "MOST_WAITING", 5)
+    worker, requests = server.worker, [Request(prompt=[1, 2], max_tokens=40, place=place) for place in range(3)]
+
+    pieces: list[tuple[int, int]] = []
+
+    async def read() -> None:
+        async with aclosing(worker.complete(requests)) as completions:
+            async for number, piece in completions:
+                pieces.append((number, piece.n_written))
+                if len(pieces) == 1:
+                    while worker.n_open:  # the engine goes on until too much waits
+                        await asyncio.sleep(0.01)
+
+    with pytest.raises(FewshotError, match="has not read: 5 pieces"):
+        asyncio.run(read())
+    assert len(pieces) >= 5
+    for number in range(3):  # and there is no gap in it
+        lengths = [n_written for own, n_written in pieces if own == number]
+        assert lengths == list(range(1, len(lengths) + 1))
+    assert server.worker.engine.n_reserved_bytes == 0

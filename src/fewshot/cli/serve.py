@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     from fewshot.model.packed import PackedGPT
     from fewshot.serve.completions import Served
     from fewshot.serve.fingerprint import identity
-    from fewshot.serve.protect import Limits
+    from fewshot.serve.limits.protect import Limits
     from fewshot.serve.worker import Worker
 
     names = [name.strip() for name in args.tasks.split(",")] if args.tasks else made_by_rule()
@@ -93,7 +93,9 @@ def run(args: argparse.Namespace) -> int:
     limits = Limits(hosts=[*LOCAL, args.host, *args.allow_host], keys=keys)
     worker = Worker(engine)
     app = make_app(worker, served, limits)
-    server = Server(app, worker, host=args.host, port=args.port, name=served.name, grace_seconds=args.grace_seconds)
+    server = Server(
+        app, worker, limits, host=args.host, port=args.port, name=served.name, grace_seconds=args.grace_seconds
+    )
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises again, in the end, the signal that ended it
         server.run()
     return 0

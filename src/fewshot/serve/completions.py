@@ -104,6 +104,15 @@ class Call:
             raise ApiError(str(error)) from None
         self.choices = [_Choice(self, self.prompts[i // self.best_of]) for i in range(len(self.requests))]
 
+    @property
+    def n_values(self) -> int:
+        """Count the tokens and log-probabilities that the answer may have."""
+        return sum(
+            (request.max_tokens + (len(request.prompt) if self.body.echo else 0))
+            * (2 + request.top_logprobs + len(request.logprob_tokens))
+            for request in self.requests
+        )
+
     def kept(self) -> list[_Choice]:
         """Return the choices that are told, once all have ended: of each prompt's candidates the `n` best."""
         kept: list[_Choice] = []

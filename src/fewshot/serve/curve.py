@@ -20,11 +20,12 @@ from fewshot.evaluate.prompt import Prompt, build_prompt
 from fewshot.evaluate.task import Task
 from fewshot.generate.request import Request
 from fewshot.serve.completions import token_text
-from fewshot.serve.schema import MOST_CHOICES, STRICT, ApiError
+from fewshot.serve.schema import STRICT, ApiError
 from fewshot.serve.worker import Piece, Worker
 from fewshot.tokenizer.vocab import Tokenizer
 
 MOST_SHOTS = 64
+AT_ONCE = 64  # requests of the engine; as many as one question's choices may need
 N_TOP = 10  # likeliest first tokens of an answer that are told
 MOST_QUESTIONS = 64
 Text = Annotated[str, Field(min_length=1)]
@@ -38,7 +39,7 @@ class CurveQuestion(BaseModel):
     model_config = STRICT
     context: str = ""
     contexts: list[str] | None = None  # in place of `context`, where every choice has its own
-    choices: Annotated[list[Text], Field(min_length=1, max_length=64)]
+    choices: Annotated[list[Text], Field(min_length=1, max_length=AT_ONCE)]
     answer: Annotated[int, Field(ge=0)] | None = None  # which choice is right
     demonstrations: Demonstrations | None = None  # in place of those of all questions
 
@@ -153,6 +154,17 @@ class Curve:
         self.shots = sorted(set(body.shots))
         self._right: dict[int, list[bool]] = {k: [] for k in self.shots}
 
+    @property
+    def n_at_once(self) -> int:
+        """The most requests that are asked of the engine at once."""
+        most = max(len(question.choices) for question in self.body.questions)
+        return min(AT_ONCE, len(self.shots) * most)
+
+    @property
+    def n_values(self) -> int:
+        """Count the numbers that the answer may have."""
+        return sum(3 * len(question.choices) + 2 * N_TOP for question in self.body.questions) * len(self.shots)
+
     async def points(self, worker: Worker) -> AsyncIterator[dict[str, Any]]:
         """Yield a point for every question and number of demonstrations, as they are computed.
 
@@ -208,10 +220,10 @@ class Curve:
 
 
 def _batches(scorings: dict[int, _Scoring]) -> Iterator[dict[int, _Scoring]]:
-    """Yield the prompts in their order, as many at once as may have `MOST_CHOICES` requests."""
+    """Yield the prompts in their order, as many at once as have `AT_ONCE` requests."""
     batch: dict[int, _Scoring] = {}
     for k, scoring in scorings.items():
-        if sum(len(other.requests) for other in batch.values()) + len(scoring.requests) > MOST_CHOICES:
+        if sum(len(other.requests) for other in batch.values()) + len(scoring.requests) > AT_ONCE:
             yield batch
             batch = {}
         batch[k] = scoring

@@ -12,10 +12,11 @@ from pydantic import BaseModel, Field
 from fewshot.base.errors import FewshotError
 from fewshot.evaluate.task import Task
 from fewshot.generate.attention_weights import last_attention
+from fewshot.serve.answers import AttentionAnswer, CurveAnswer, Drawn, Tasks, described
 from fewshot.serve.completions import Served, token_text
 from fewshot.serve.curve import MOST_QUESTIONS, Curve, CurveRequest, Shots, question_of
-from fewshot.serve.http import body_of, check_room, parsed, stream, whole
-from fewshot.serve.schema import STRICT, ApiError
+from fewshot.serve.http import stream, take_room, whole
+from fewshot.serve.schema import STRICT, ApiError, parse
 from fewshot.serve.worker import Worker
 
 
@@ -41,32 +42,32 @@ def add_few_shot(app: FastAPI, worker: Worker, served: Served) -> None:
     """Add the routes under /v1/fewshot."""
     one_at_a_time = asyncio.Lock()
 
-    @app.get("/v1/fewshot/tasks")
+    @app.get("/v1/fewshot/tasks", **described(Tasks))
     async def tasks() -> dict[str, Any]:
         """Return the tasks that questions can be drawn of."""
         return {"tasks": [{"name": name, **_form(task)} for name, task in served.tasks.items()]}
 
-    @app.post("/v1/fewshot/draw", openapi_extra=body_of(DrawRequest))
+    @app.post("/v1/fewshot/draw", **described(Drawn, DrawRequest))
     async def draw(request: Request) -> dict[str, Any]:
         """Return questions of a task, each with its own demonstrations."""
-        body = parsed(DrawRequest, await request.body())
+        body = parse(DrawRequest, await request.body())
         task = served.tasks.get(body.task)
         if task is None:
             known = ", ".join(served.tasks)
-            raise ApiError(f"there is no task of that name; there are: {known}", status=404, param="task")
+            raise ApiError(f"there is no task of that name; there are: {known}", param="task")
         try:
             episodes = await asyncio.to_thread(task.episodes, body.n_questions, body.shots, body.seed)
         except FewshotError as error:
             raise ApiError(str(error)) from None
         return {"task": body.task, **_form(task), "questions": [question_of(episode) for episode in episodes]}
 
-    @app.post("/v1/fewshot/curve", openapi_extra=body_of(CurveRequest))
+    @app.post("/v1/fewshot/curve", **described(CurveAnswer, CurveRequest, is_streamed=True))
     async def curve(request: Request) -> Response:
         """Answer questions behind several numbers of demonstrations."""
-        body = parsed(CurveRequest, await request.body())
+        body = parse(CurveRequest, await request.body())
         served.check_name(body.model)
-        check_room(worker, 1)
-        made = Curve(body, served.tokenizer, served.n_ctx, key=request.scope.get("fewshot.key", ""))
+        made = Curve(body, served.tokenizer, served.n_ctx, key=request.scope["fewshot.key"])
+        take_room(request, worker, made.n_at_once, made.n_values)
 
         async def told() -> AsyncIterator[dict[str, Any]]:
             async for point in made.points(worker):
@@ -79,10 +80,10 @@ def add_few_shot(app: FastAPI, worker: Worker, served: Served) -> None:
 
         return stream(told()) if body.stream else await whole(request, collected)
 
-    @app.post("/v1/fewshot/attention", openapi_extra=body_of(AttentionRequest))
+    @app.post("/v1/fewshot/attention", **described(AttentionAnswer, AttentionRequest))
     async def attention(request: Request) -> dict[str, Any]:
         """Return what the last position of a prompt reads, layer by layer and head by head."""
-        body = parsed(AttentionRequest, await request.body())
+        body = parse(AttentionRequest, await request.body())
         served.check_name(body.model)
         begin = [served.tokenizer.start] if isinstance(body.prompt, str) else []  # as before the prompts of a curve
         tokens = begin + served.tokens_of(body.prompt)

@@ -1,50 +1,25 @@
-"""What all routes share: bodies that are read and described, events of a stream, and clients that go away."""
+"""What all routes share: room for a call, events of a stream, and clients that go away."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, ValidationError
 
 from fewshot.base.errors import FewshotError
 from fewshot.base.files import to_json
-from fewshot.serve.schema import ApiError, told
+from fewshot.serve.schema import ApiError
 from fewshot.serve.worker import Worker
 
-MOST_OPEN = 512  # requests that wait or run, beyond which new ones are refused
-B = TypeVar("B", bound=BaseModel)
 
-
-def parsed(kind: type[B], body: bytes) -> B:
-    """Return the body; raises `ApiError` with one line that names the field and what is allowed."""
-    try:
-        return kind.model_validate_json(body)
-    except ValidationError as error:
-        fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        name = told(".".join(str(part) for part in fault["loc"]), most=80)
-        raise ApiError(f"{name or 'the body'}: {told(fault['msg'], most=300)}", param=name or None) from None
-
-
-def body_of(kind: type[BaseModel]) -> dict[str, Any]:
-    """Return what the OpenAPI document says of a route that reads its body itself."""
-    schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
-    refused = {"description": "a request that is not allowed", "content": {"application/json": {}}}
-    return {
-        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
-        "responses": dict.fromkeys(("400", "401", "403", "404", "408", "413", "429", "500", "503"), refused),
-    }
-
-
-def check_room(worker: Worker, n_requests: int) -> None:
-    """Raise `ApiError` if the worker takes no more requests."""
+def take_room(request: Request, worker: Worker, n_requests: int, n_values: int) -> None:
+    """Hold room for a call until its answer has gone; raises `ApiError` where there is none."""
     if worker.closing:
         raise ApiError("the server is shutting down", status=503, kind="server_error")
-    if worker.n_open + n_requests > MOST_OPEN:
-        raise ApiError("the queue is full: try again later", status=429, kind="rate_limit_exceeded")
+    request.scope["fewshot.at_end"].enter_context(worker.room.taken(n_requests, n_values))
 
 
 def stream(data: AsyncIterator[Any]) -> Response:
@@ -85,7 +60,7 @@ async def whole(request: Request, make: Callable[[], Awaitable[Any]]) -> Respons
         if not work.done():
             return Response(status_code=499)
         try:
-            return JSONResponse(work.result())
+            return await asyncio.to_thread(JSONResponse, work.result())  # a long one takes seconds
         except FewshotError as error:
             raise ApiError(str(error), status=500, kind="server_error") from None
     finally:

@@ -11,8 +11,11 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 T = TypeVar("T")
+Body = TypeVar("Body", bound=BaseModel)
+ListOf = Annotated[list[T], Field(fail_fast=True)]  # a body of 2 MB may have a million faults: the first will do
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
 MOST_CHOICES = 256  # of one request: prompts times candidates
+MOST_FAULTS = 1000  # of a body; to tell of one, pydantic makes a list of all
 
 
 class ApiError(Exception):
@@ -39,7 +42,13 @@ class CompletionRequest(BaseModel):
     model_config = STRICT
 
     model: str | None = None
-    prompt: str | list[str] | list[int] | list[list[int]] | None = None
+    prompt: (
+        str
+        | Annotated[ListOf[str], Field(max_length=MOST_CHOICES)]
+        | ListOf[int]
+        | Annotated[ListOf[ListOf[int]], Field(max_length=MOST_CHOICES)]
+        | None
+    ) = None
     max_tokens: Annotated[int, Field(ge=0, le=2**31)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -49,7 +58,7 @@ class CompletionRequest(BaseModel):
     stream_options: StreamOptions | None = None
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     echo: bool | None = None
-    stop: str | Annotated[list[str], Field(max_length=16)] | None = None
+    stop: str | Annotated[ListOf[str], Field(max_length=16)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
@@ -57,7 +66,7 @@ class CompletionRequest(BaseModel):
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
     user: str | None = None  # accepted, and used for nothing
     top_k: Annotated[int, Field(ge=1, le=2**31)] | None = None  # ours: sample from the k likeliest tokens
-    logprob_token_ids: Annotated[list[int], Field(max_length=64)] | None = None  # ours: told at every written place
+    logprob_token_ids: Annotated[ListOf[int], Field(max_length=64)] | None = None  # ours: told at every written place
     return_token_ids: bool | None = None  # ours
     receipt: bool | None = None  # ours: what is needed to make the completion again
 
@@ -67,12 +76,17 @@ def given(value: T | None, default: T) -> T:
     return default if value is None else value
 
 
-def parse_request(body: bytes) -> CompletionRequest:
-    """Return the request of a JSON body; raises `ApiError` with one line that names the field and what is allowed."""
+def parse(kind: type[Body], body: bytes) -> Body:
+    """Return what a JSON body says; raises `ApiError` with one line that names the field and what is allowed."""
     try:
-        request = CompletionRequest.model_validate_json(body)
+        return kind.model_validate_json(body)
     except ValidationError as error:
         raise _refusal(error) from None
+
+
+def parse_request(body: bytes) -> CompletionRequest:
+    """Return the request of a JSON body; raises `ApiError` as `parse` does, also where fields contradict each other."""
+    request = parse(CompletionRequest, body)
     for name in ("logprob_token_ids", "prompt", "stop"):
         if getattr(request, name) == []:
             raise ApiError(f"{name} is an empty list", param=name)
@@ -95,6 +109,8 @@ def parse_request(body: bytes) -> CompletionRequest:
 
 def _refusal(error: ValidationError) -> ApiError:
     """Return the first fault in one line, without what was sent: it may be no JSON that can be sent back."""
+    if error.error_count() > MOST_FAULTS:
+        return ApiError(f"the body has {error.error_count():,} faults")
     faults = error.errors(include_url=False, include_input=False, include_context=False)
     extra: Any = next((fault for fault in faults if fault["type"] == "extra_forbidden"), None)
     if extra is not None:

@@ -9,6 +9,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from fewshot.base.log import note
+from fewshot.serve.limits.connection import bounded
+from fewshot.serve.limits.protect import Limits
 from fewshot.serve.worker import Worker
 
 MARGIN_SECONDS = 3  # for errors to be sent after the grace
@@ -17,9 +19,21 @@ MARGIN_SECONDS = 3  # for errors to be sent after the grace
 class Server(uvicorn.Server):
     """A server that gives what runs some seconds when SIGINT or SIGTERM comes, and ends the rest with an error."""
 
-    def __init__(self, app: FastAPI, worker: Worker, *, host: str, port: int, name: str, grace_seconds: float) -> None:
+    def __init__(
+        self,
+        app: FastAPI,
+        worker: Worker,
+        limits: Limits,
+        *,
+        host: str,
+        port: int,
+        name: str,
+        grace_seconds: float,
+    ) -> None:
         config = uvicorn.Config(
             app,
+            http=bounded(limits),
+            ws="none",
             host=host,
             port=port,
             log_level="error",

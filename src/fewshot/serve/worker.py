@@ -14,7 +14,10 @@ from fewshot.base.errors import FewshotError
 from fewshot.generate.engine import Engine
 from fewshot.generate.request import FinishReason, Request, TokenScore
 from fewshot.generate.stop import RequestState
+from fewshot.serve.limits.room import Room
 from fewshot.serve.metrics import Metrics
+
+MOST_WAITING = 1 << 16  # pieces of one call that its client has not taken
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +34,7 @@ class Piece:
     first_score: TokenScore | None = None  # of the first token that was written, whether it is shown or not
 
 
-Deliver = Callable[[int, "Piece | Exception"], None]
+Deliver = Callable[[int, "Piece | Exception"], object]
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Worker:
     """Runs an engine in a thread of its own, from `start` to `stop`."""
 
     def __init__(self, engine: Engine) -> None:
-        self.engine, self.metrics = engine, Metrics()
+        self.engine, self.metrics, self.room = engine, Metrics(), Room()
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._owners: dict[int, tuple[_Order, int]] = {}  # of the engine's numbers
         self._numbers: dict[int, list[int]] = {}  # by the identity of an order
@@ -78,19 +81,27 @@ class Worker:
     async def complete(self, requests: Sequence[Request]) -> AsyncIterator[tuple[int, Piece]]:
         """Yield pieces of the completions with the numbers of their requests, until all have ended.
 
-        Closing the iterator cancels what is left.
+        Closing the iterator cancels what is left, and so does a client that lags behind by MOST_WAITING pieces: the
+        engine waits for nobody.
         """
-        outbox: asyncio.Queue[tuple[int, Piece | Exception]] = asyncio.Queue()
-        loop = asyncio.get_running_loop()
+        outbox: asyncio.Queue[tuple[int, Piece | Exception]] = asyncio.Queue(MOST_WAITING)
+        loop, is_late = asyncio.get_running_loop(), False
 
-        def deliver(number: int, piece: Piece | Exception) -> None:
-            loop.call_soon_threadsafe(outbox.put_nowait, (number, piece))
+        def put(number: int, piece: Piece | Exception) -> None:
+            nonlocal is_late
+            if not is_late and outbox.full():
+                is_late = True  # for good: after a gap no piece fits
+                self._inbox.put(lambda: self._cancel(order))
+            if not is_late:
+                outbox.put_nowait((number, piece))
 
-        order = _Order(requests, deliver)
+        order = _Order(requests, lambda number, piece: loop.call_soon_threadsafe(put, number, piece))
         self._inbox.put(lambda: self._submit(order))
         try:
             left = len(requests)
             while left:
+                if is_late and outbox.empty():
+                    raise FewshotError(f"the client has not read: {MOST_WAITING} pieces of its answer waited for it")
                 number, piece = await outbox.get()
                 if isinstance(piece, Exception):
                     raise piece

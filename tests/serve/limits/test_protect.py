@@ -2,40 +2,17 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import socket
 import time
 from collections.abc import Callable
-from typing import Any
 from urllib.parse import urlparse
 
 import pytest
-from serving import Server
+from serving import Server, routes, send, wait_until
 
-from fewshot.serve.protect import OPEN
+from fewshot.serve.limits.protect import OPEN
 
 COMPLETION = {"prompt": "the cat", "max_tokens": 2}
-
-
-def send(server: Server, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, dict[str, Any]]:
-    """The status and the answer."""
-    where = urlparse(server.url)
-    assert where.hostname is not None
-    connection = http.client.HTTPConnection(where.hostname, where.port, timeout=20)
-    data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-    connection.request(method, path, data, headers)
-    answer = connection.getresponse()
-    text = answer.read()
-    connection.close()
-    return answer.status, json.loads(text) if text else {}
-
-
-def routes(server: Server) -> list[tuple[str, str]]:
-    """Every route that the application itself lists."""
-    status, listed = send(server, "GET", "/openapi.json", Authorization="Bearer secret")
-    assert status == 200
-    return [(method.upper(), path) for path, methods in listed["paths"].items() for method in methods]
 
 
 def test_a_host_of_another_name_is_refused_on_every_route(server: Server) -> None:
@@ -85,6 +62,34 @@ def test_a_body_that_is_too_large_is_refused_as_its_bytes_come(serving: Callable
         connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n")
         connection.sendall(b"400\r\n" + b"x" * 1024 + b"\r\n")  # no length was told, and no end comes
         assert b" 413 " in connection.recv(1 << 16).split(b"\r\n")[0]
+
+
+def test_a_body_of_a_length_that_is_too_large_is_refused_before_it_comes(serving: Callable[..., Server]) -> None:
+    server = serving(body_bytes=1000)
+    where = urlparse(server.url)
+    with socket.create_connection((where.hostname, where.port), timeout=10) as connection:
+        head = (
+            b"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nExpect: 100-continue\r\nContent-Length: 1001\r\n\r\n"
+        )
+        connection.sendall(head)
+        assert b" 413 " in connection.recv(1 << 16).split(b"\r\n")[0]
+
+
+def test_all_bodies_together_are_bounded_until_their_requests_end(serving: Callable[..., Server]) -> None:
+    server = serving(body_bytes=1000, bodies_bytes=1500)
+    where = urlparse(server.url)
+    with socket.create_connection((where.hostname, where.port), timeout=10) as connection:
+        connection.sendall(b"POST /tokenize HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\n" + b" " * 999)
+        wait_until(lambda: send(server, "POST", "/tokenize", b" " * 900)[0] == 503)
+    wait_until(lambda: send(server, "POST", "/tokenize", b" " * 900)[0] == 400)
+
+
+def test_two_hosts_are_none(server: Server) -> None:
+    where = urlparse(server.url)
+    for first, second in ((b"evil.example", b"127.0.0.1"), (b"127.0.0.1", b"evil.example"), (b"127.0.0.1",) * 2):
+        with socket.create_connection((where.hostname, where.port), timeout=10) as connection:
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: " + first + b"\r\nHost: " + second + b"\r\n\r\n")
+            assert b" 403 " in connection.recv(1 << 16).split(b"\r\n")[0]
 
 
 def test_a_body_that_does_not_come_is_given_up(serving: Callable[..., Server]) -> None:

@@ -1,0 +1,1 @@
+"""What clients may take of the server: who may ask, how much at once, how slowly."""
