@@ -4,7 +4,7 @@
 
 Each attack stands between two calm stretches; the ratio is of its 99th percentile of the time between two events of an
 honest stream over theirs. Threads, file descriptors, requests and reserved bytes are counted before and after, and
-memory once everything was done on a small scale. The attacks are those of tests/serve/attacks.py.
+memory once everything was done on half the scale. The attacks are those of tests/serve/attacks.py.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from fewshot.bench.hardware import hardware
 
 SHAPE = {"n_layers": 4, "d_model": 128, "n_heads": 4, "n_ctx": 512}
 N_HONEST, N_SLOW, N_SILENT, N_DROPS = 4, 100, 20, 50  # drops: of each kind
-CALM_SECONDS = 8.0
+CALM_SECONDS = 6.0
 LIMIT_SECONDS = 20 + 20 + 10  # in which a client that asks slowly or reads nothing is to be cut off
 Row = dict[str, Any]
 
@@ -244,7 +244,7 @@ def measure(target: Target, *, n_bodies: int, rounds: int) -> Row:
     }
     fill_the_cache(port)
     for attack in tries.values():  # threads, caches and arenas that stay are there before anything is counted
-        attack(0.1)
+        attack(0.5)
     before = target.wait_until_quiet()
     context = mp.get_context("spawn")
     end, sink = context.Event(), context.Queue()
