@@ -67,6 +67,7 @@ class Scored:
 
     scores: Mapping[str, float]
     samples: Samples
+    n_tokens: Sequence[int] = ()  # of each choice, where the side tells them
 
 
 # --- the same questions for all
@@ -155,7 +156,8 @@ def by_evaluator(run: Path, task: Task, n: int) -> Scored:
     loaded = load(str(run))
     (answered,) = evaluate(loaded.lm, loaded.tokenizer, task, shots=[0], limit=n, seed=0)
     samples = [list(zip(answer.logprobs, answer.greedy, strict=True)) for answer in answered.answers]
-    return Scored({result.metric: result.value for result in answered.results()}, samples)
+    n_tokens = [n for answer in answered.answers for n in answer.n_tokens]
+    return Scored({result.metric: result.value for result in answered.results()}, samples, n_tokens)
 
 
 # --- the parts
@@ -164,9 +166,16 @@ def by_evaluator(run: Path, task: Task, n: int) -> Scored:
 def compare(a: Scored, b: Scored) -> dict[str, Any]:
     """Return how far two sides are apart."""
     pairs = [pair for mine, theirs in zip(a.samples, b.samples, strict=True) for pair in zip(mine, theirs, strict=True)]
+    apart = [abs(mine[0] - theirs[0]) for mine, theirs in pairs]
+    n_tokens = a.n_tokens or b.n_tokens
     return {
         "log_likelihoods": len(pairs),
-        "largest_difference_nats": max(abs(mine[0] - theirs[0]) for mine, theirs in pairs),
+        "largest_nats": max(abs(mine[0]) for mine, _ in pairs),
+        "largest_difference_nats": max(apart),
+        "largest_difference_a_token": max(nats / n for nats, n in zip(apart, n_tokens, strict=True))
+        if n_tokens
+        else None,
+        "within_1e-5": sum(nats <= 1e-5 for nats in apart),
         "largest_relative_difference": max(abs(mine[0] / theirs[0] - 1) for mine, theirs in pairs),
         "greedy_differs": sum(mine[1] != theirs[1] for mine, theirs in pairs),
         "largest_difference_of_scores": max(  # relative where they are above 1

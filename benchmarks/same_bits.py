@@ -187,9 +187,9 @@ def in_turn(engine: Engine, requests: Sequence[Request]) -> Iterator[Bits]:
                     yield Bits.of(state.completion())
 
 
-def in_company(engine: Engine, requests: Sequence[Request], seed: int) -> tuple[list[Bits], list[int]]:
+def in_company(engine: Engine, requests: Sequence[Request], name: str) -> tuple[list[Bits], list[int]]:
     """Return what the requests give, begun at random steps beside 1 to 15 others, and the rows of each step."""
-    rng, order = python_rng("company", seed), list(range(len(requests)))
+    rng, order = python_rng("company", name), list(range(len(requests)))
     rng.shuffle(order)
     running: dict[int, int] = {}
     done: dict[int, Bits] = {}
@@ -318,7 +318,8 @@ def measure(
 
     def company(name: str, places: Sequence[int], *, n_texts: int, chunk: int, apart: bool = False) -> None:
         asked = [replace(requests[place], key=str(place) if apart else "") for place in places]
-        seen, own_rows = in_company(new_engine(packed, tokenizer, n_texts=n_texts, chunk=chunk), asked, seed=chunk)
+        engine = new_engine(packed, tokenizer, n_texts=n_texts, chunk=chunk)
+        seen, own_rows = in_company(engine, asked, f"{weight_type}, {pattern}, {name}")
         rows.extend(own_rows)
         row.compare(name, dict(zip(places, seen, strict=True)))
 
@@ -350,7 +351,7 @@ def measure(
         asked = [requests[place] for place in some]
         row.expected = [alone(ordinary, tokenizer, request) for request in asked]
         engine = new_engine(ordinary, tokenizer, n_texts=MOST_ROWS, chunk=WHOLE)
-        row.compare(CONTROL, dict(enumerate(in_company(engine, asked, seed=0)[0])))
+        row.compare(CONTROL, dict(enumerate(in_company(engine, asked, CONTROL)[0])))
     return {
         "weight_type": weight_type,
         "pattern": pattern,
