@@ -2,11 +2,11 @@
 
   PYTHONPATH=src python benchmarks/curve.py --text FOLDER --vocabulary FOLDER --out benchmarks/results/curve.json
 
-20 questions with 4 choices each, behind 0 to 16 shared demonstrations of about 40 tokens: pieces of real text. The model has
-GPT-2 small's shape, n_ctx 1024 and random weights in bfloat16. A real server answers over HTTP. Beside the curve a random
-part of its numbers is asked for one by one, with `echo`, as lm_eval does: by another key each time, whose requests share
-nothing that was read (as servers do that keep no scores of prompts), and by one key, whose requests share. Their time is
-that of all numbers in proportion. The curve begins with nothing cached.
+20 questions with 4 choices each, behind 0 to 16 shared demonstrations of about 40 tokens: pieces of real text. The
+model has GPT-2 small's shape, n_ctx 1024 and random weights in bfloat16. A real server answers over HTTP. Beside the
+curve a random part of its numbers is asked for one by one, with `echo`, as lm_eval does: by another key each time,
+whose requests share nothing that was read (as servers do that keep no scores of prompts), and by one key, whose
+requests share. Their time is that of all numbers in proportion. The curve begins with nothing cached.
 """
 
 from __future__ import annotations

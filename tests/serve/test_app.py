@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from serving import N_CTX, Server, begin, send, wait_until
 
+from fewshot.base.errors import BadValue
 from fewshot.generate.complete import complete_requests
 from fewshot.generate.request import Request
 from fewshot.serve.limits.room import MOST_OPEN
@@ -81,3 +82,22 @@ def test_lm_eval_scores_over_http_without_a_tokenizer_of_its_own(server: Server)
         assert greedy == own.greedy
     rolling = model.loglikelihood_rolling([Instance("loglikelihood_rolling", {}, ("the cat",), 0)])
     assert rolling == [pytest.approx(expected[-1].logprob, abs=1e-4)]
+
+
+def test_text_that_the_tokenizer_does_not_know_is_an_error_of_that_field(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def encode(text: str) -> list[int]:
+        raise BadValue(f"{text!r} has a character that is not in the vocabulary")
+
+    question = {"context": "a", "choices": [" b"]}
+    monkeypatch.setattr(type(server.tokenizer), "encode", lambda _, text: encode(text))
+    for path, body in (
+        ("/tokenize", {"prompt": "aZ"}),
+        ("/v1/completions", {"prompt": "aZ"}),
+        ("/v1/fewshot/attention", {"prompt": "aZ"}),
+        ("/v1/fewshot/curve", {"questions": [question], "shots": [0]}),
+    ):
+        status, answer = send(server, "POST", path, body)
+        assert (status, answer["error"]["type"]) == (400, "invalid_request_error"), path
+        assert "is not in the vocabulary" in answer["error"]["message"]

@@ -127,6 +127,32 @@ def test_a_curve_that_cannot_be_is_refused(server: Server, body: dict[str, Any])
     assert answer["error"]["message"]
 
 
+def test_a_curve_that_the_cache_cannot_hold_is_refused_and_hurts_nobody(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = asked(server, "hidden_letter")
+    with monkeypatch.context() as patch:
+        patch.setattr(server.worker.engine, "cache_bytes", 1000)
+        status, answer = send(server, "POST", "/v1/fewshot/curve", body)
+        assert status == 400
+        assert "bytes of keys and values" in answer["error"]["message"]
+        data = json.dumps({**body, "stream": True}).encode()
+        text = urllib.request.urlopen(server.url + "/v1/fewshot/curve", data, timeout=20).read().decode()
+        assert text.startswith('data: {"error"')
+        assert "bytes of keys and values" in text
+        assert "[DONE]" not in text
+    assert len(curve(server, body)["points"]) == 3 * len(SHOTS)
+    assert server.worker.n_open == server.worker.room.n_open == 0
+
+
+def test_more_text_than_is_tokenised_in_seconds_is_refused(server: Server) -> None:
+    question = {"context": "a", "choices": [f" {i}" for i in range(64)], "demonstrations": ["b" * 30_000] * 60}
+    body = {"questions": [question], "shots": list(range(65))}
+    status, answer = send(server, "POST", "/v1/fewshot/curve", body)
+    assert status == 400
+    assert "characters in all" in answer["error"]["message"]
+
+
 def test_tasks_are_listed_and_drawn_by_seed_without_what_is_asked(server: Server) -> None:
     _, listed = send(server, "GET", "/v1/fewshot/tasks")
     assert {task["name"] for task in listed["tasks"]} == {"hidden_letter", "arithmetic_1d_composite"}

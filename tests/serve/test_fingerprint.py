@@ -14,3 +14,4 @@ def test_it_changes_with_weights_their_type_and_the_tokenizer() -> None:
     ]
     assert len(set(names)) == 8
     assert names[0] == fingerprint(identity("a", Bytes(), "float32"))
+    assert names[0] != fingerprint(identity("a", Bytes(), "float32", "cuda"))

@@ -21,6 +21,7 @@ BODIES: list[dict[str, Any]] = [
     {"prompt": "", "best_of": 4, "n": 2, "max_tokens": 9},
     {"prompt": [5, 6, 7], "echo": True, "logprobs": 2, "max_tokens": 8, "stop": ["a", "e"]},
     {"prompt": "the cat", "echo": True, "max_tokens": 0},
+    {"prompt": ["", "a"], "echo": True, "max_tokens": 3, "logprobs": 0},
     {"prompt": "the", "temperature": 0, "frequency_penalty": 1.5, "logit_bias": {"285": -100, "7": 3}},
     {"prompt": "the", "top_p": 0.7, "top_k": 20, "presence_penalty": -1, "logprob_token_ids": [4], "user": "me"},
 ]

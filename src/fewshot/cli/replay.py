@@ -64,7 +64,8 @@ def _replay_receipt(path: Path, name_of_model: str) -> int:
     receipt = read_receipt(path)
     model, tokenizer, weights = open_model(name_of_model)
     weight_type = receipt.identity.get("weight_type", "float32")
-    here = identity(weights, tokenizer, weight_type)
+    packed = PackedGPT(model, weight_type)
+    here = identity(weights, tokenizer, weight_type, packed.wte.weight.device.type)
     for name in ("weights", "tokenizer"):
         check(
             receipt.identity.get(name) == here[name],
@@ -74,7 +75,6 @@ def _replay_receipt(path: Path, name_of_model: str) -> int:
     for name, value in here.items():
         if receipt.identity.get(name) != value:
             note(f"{name} was {receipt.identity.get(name)}, here it is {value}: the bits may differ")
-    packed = PackedGPT(model, weight_type)
     served = Served(name=receipt.model, tokenizer=tokenizer, n_ctx=packed.config.n_ctx, identity=here)
     differences = list(replay(receipt, packed, served))
     for difference in differences:

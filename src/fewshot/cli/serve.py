@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
         name=args.name or Path(args.model.removeprefix(HUB)).resolve().name,
         tokenizer=tokenizer,
         n_ctx=packed.config.n_ctx,
-        identity=identity(weights, tokenizer, args.weight_type),
+        identity=identity(weights, tokenizer, args.weight_type, packed.wte.weight.device.type),
         tasks=tasks,
     )
     limits = Limits(hosts=[*LOCAL, args.host, *args.allow_host], keys=keys)

@@ -106,7 +106,7 @@ def make_app(worker: Worker, served: Served, limits: Limits) -> FastAPI:
         """
         text = parse(TokenizeRequest, await request.body()).prompt
         is_name = text == end_of_text
-        tokens = [served.tokenizer.eot] if is_name else await asyncio.to_thread(served.tokenizer.encode, text)
+        tokens = [served.tokenizer.eot] if is_name else await asyncio.to_thread(served.tokens_of, text)
         return {"tokens": tokens, "count": len(tokens), "max_model_len": served.n_ctx}
 
     @app.post("/detokenize", **described(Text, DetokenizeRequest))

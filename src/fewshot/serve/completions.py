@@ -6,7 +6,7 @@ import codecs
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fewshot.base.errors import FewshotError
@@ -40,10 +40,13 @@ class Served:
             raise ApiError(f"the model {name!r} does not exist; there is {self.name!r}", status=404, param="model")
 
     def tokens_of(self, prompt: str | Sequence[int]) -> list[int]:
-        """Return the tokens of a prompt, none for an empty text; raises `ApiError` for tokens that there are not."""
+        """Return the tokens of a prompt, none for an empty text; raises `ApiError` for unknown ones."""
         if not isinstance(prompt, str) and not prompt:
             raise ApiError("a prompt is an empty list of tokens; an empty text begins a fresh document", param="prompt")
-        tokens = self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
+        try:
+            tokens = self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
+        except FewshotError as error:
+            raise ApiError(str(error), param="prompt") from None
         wrong = next((token for token in tokens if not 0 <= token < self.tokenizer.n_vocab), None)
         if wrong is not None:
             known = f"0 to {self.tokenizer.n_vocab - 1:,}"
@@ -66,12 +69,14 @@ class _Prompt:
 class Call:
     """One call of the API: `requests` go to the engine, candidate after candidate of prompt after prompt."""
 
-    def __init__(self, body: CompletionRequest, served: Served, *, key: str = "") -> None:
+    def __init__(self, body: CompletionRequest, served: Served, *, key: str = "", n_hidden: Sequence[int] = ()) -> None:
         self.body, self.served, self.tokenizer = body, served, served.tokenizer
         self.n, self.best_of = given(body.n, 1), given(body.best_of, given(body.n, 1))
         self.seed = secrets.randbelow(2**53) if body.seed is None else body.seed
         self.id, self.created = f"cmpl-{secrets.token_hex(12)}", int(time.time())
         self.prompts = _prompts(body, served)
+        if n_hidden:  # as in a receipt, which tells all prompts by their tokens
+            self.prompts = [replace(prompt, n_hidden=n) for prompt, n in zip(self.prompts, n_hidden, strict=True)]
         if len(self.prompts) * self.best_of > MOST_CHOICES:
             raise ApiError(f"{len(self.prompts)} prompts with {self.best_of} candidates are more than {MOST_CHOICES}")
         max_tokens = given(body.max_tokens, 16)

@@ -14,10 +14,12 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
+from fewshot.base.errors import FewshotError
 from fewshot.evaluate.answer import Answer
 from fewshot.evaluate.example import Episode, Example
 from fewshot.evaluate.prompt import Prompt, build_prompt
 from fewshot.evaluate.task import Task
+from fewshot.generate.engine import Engine
 from fewshot.generate.request import Request
 from fewshot.serve.completions import token_text
 from fewshot.serve.schema import STRICT, ApiError
@@ -25,6 +27,7 @@ from fewshot.serve.worker import Piece, Worker
 from fewshot.tokenizer.vocab import Tokenizer
 
 MOST_SHOTS = 64
+MOST_CHARACTERS = 1 << 27  # tokenised in one call: seconds of work
 AT_ONCE = 64  # requests of the engine; as many as one question's choices may need
 N_TOP = 10  # likeliest first tokens of an answer that are told
 MOST_QUESTIONS = 64
@@ -152,7 +155,20 @@ class Curve:
             if question.contexts is not None and len(question.contexts) != n:
                 raise ApiError(f"question {number} has {len(question.contexts)} contexts for {n} choices")
         self.shots = sorted(set(body.shots))
+        n_characters = sum(map(self._n_characters, body.questions))
+        if n_characters > MOST_CHARACTERS:
+            raise ApiError(
+                f"the prompts have {n_characters:,} characters in all, at most {MOST_CHARACTERS:,} are allowed: ask "
+                f"fewer questions, shots or choices at once"
+            )
         self._right: dict[int, list[bool]] = {k: [] for k in self.shots}
+
+    def _n_characters(self, question: CurveQuestion) -> int:
+        """Count what is tokenised for a question."""
+        shown = self.body.demonstrations if question.demonstrations is None else question.demonstrations
+        contexts = question.contexts or [question.context]
+        n_prompt = sum(map(len, shown[: self.shots[-1]])) + max(map(len, contexts)) + max(map(len, question.choices))
+        return n_prompt * len(question.choices) * len(self.shots)
 
     @property
     def n_at_once(self) -> int:
@@ -171,10 +187,15 @@ class Curve:
         All of a question run together, that with the most demonstrations first: it reads what the others begin with.
         """
         for number, question in enumerate(self.body.questions):
-            episode = _episode(question, self.body.demonstrations)
-            scorings = await asyncio.to_thread(self._scorings, episode)
-            for k in set(self.shots) - scorings.keys():
-                yield {"question": number, "shots": k, "skipped": True}
+            scorings: dict[int, _Scoring] = {}
+            for k in reversed(self.shots):
+                if worker.closing:
+                    raise FewshotError("the server is shutting down")
+                scoring = await asyncio.to_thread(self._scoring, question, k, worker.engine)
+                if scoring is None:
+                    yield {"question": number, "shots": k, "skipped": True}
+                else:
+                    scorings[k] = scoring
             for batch in _batches(scorings):
                 async for k, pieces in _pieces(worker, batch):
                     top = [[token_text(self._tokenizer, token), logprob] for token, logprob in batch[k].top(pieces)]
@@ -185,8 +206,12 @@ class Curve:
         known = [(k, right) for k, right in self._right.items() if right]
         return [{"shots": k, "accuracy": sum(right) / len(right), "n": len(right)} for k, right in known]
 
-    def _scorings(self, episode: Episode) -> dict[int, _Scoring]:
-        """Return how the question is scored at each number of demonstrations, where it fits, the most first."""
+    def _scoring(self, question: CurveQuestion, k: int, engine: Engine) -> _Scoring | None:
+        """Return how a question is scored behind k demonstrations, None where it does not fit.
+
+        Raises `ApiError` for what the tokenizer cannot encode or the engine has no room for.
+        """
+        episode = _episode(question, self.body.demonstrations)
         task = Task(
             name="curve",
             kind="choose",
@@ -196,10 +221,16 @@ class Curve:
             description=self.body.description,
             delimiter=self.body.delimiter,
         )
-        prompts = {
-            k: build_prompt(self._tokenizer, task, episode, shots=k, n_ctx=self._n_ctx) for k in reversed(self.shots)
-        }
-        return {k: _Scoring.of(prompt, self._key) for k, prompt in prompts.items() if prompt is not None}
+        try:
+            prompt = build_prompt(self._tokenizer, task, episode, shots=k, n_ctx=self._n_ctx)
+            if prompt is None:
+                return None
+            scoring = _Scoring.of(prompt, self._key)
+            for request in scoring.requests:
+                engine.check(request)
+        except FewshotError as error:
+            raise ApiError(str(error)) from None
+        return scoring
 
     def _point(self, number: int, question: CurveQuestion, k: int, answer: Answer) -> dict[str, Any]:
         choice = answer.choice("token")

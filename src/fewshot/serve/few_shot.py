@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from fewshot.base.errors import FewshotError
@@ -81,18 +82,23 @@ def add_few_shot(app: FastAPI, worker: Worker, served: Served) -> None:
         return stream(told()) if body.stream else await whole(request, collected)
 
     @app.post("/v1/fewshot/attention", **described(AttentionAnswer, AttentionRequest))
-    async def attention(request: Request) -> dict[str, Any]:
+    async def attention(request: Request) -> Response:
         """Return what the last position of a prompt reads, layer by layer and head by head."""
         body = parse(AttentionRequest, await request.body())
         served.check_name(body.model)
-        begin = [served.tokenizer.start] if isinstance(body.prompt, str) else []  # as before the prompts of a curve
-        tokens = begin + served.tokens_of(body.prompt)
-        try:
-            async with one_at_a_time:
-                layers = await asyncio.to_thread(last_attention, worker.engine.model, tokens)
-        except FewshotError as error:
-            raise ApiError(str(error), param="prompt") from None
-        return {
+        async with one_at_a_time:
+            return await asyncio.to_thread(_attention, worker, served, body.prompt)
+
+
+def _attention(worker: Worker, served: Served, prompt: str | list[int]) -> Response:
+    begin = [served.tokenizer.start] if isinstance(prompt, str) else []  # as before the prompts of a curve
+    tokens = begin + served.tokens_of(prompt)
+    try:
+        layers = last_attention(worker.engine.model, tokens)
+    except FewshotError as error:
+        raise ApiError(str(error), param="prompt") from None
+    return JSONResponse(
+        {
             "tokens": [token_text(served.tokenizer, token) for token in tokens],
             "token_ids": tokens,
             "layers": [
@@ -104,6 +110,7 @@ def add_few_shot(app: FastAPI, worker: Worker, served: Served) -> None:
                 for layer in layers
             ],
         }
+    )
 
 
 def _form(task: Task) -> dict[str, Any]:

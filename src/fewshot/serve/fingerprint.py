@@ -12,7 +12,7 @@ from fewshot.kernels.library import library
 from fewshot.tokenizer.vocab import Tokenizer
 
 
-def identity(weights: str, tokenizer: Tokenizer, weight_type: str) -> dict[str, str]:
+def identity(weights: str, tokenizer: Tokenizer, weight_type: str, device: str = "cpu") -> dict[str, str]:
     """Return what an answer's bits depend on beside the request; the number of threads is not part of it.
 
     `weights` is their digest.
@@ -21,7 +21,8 @@ def identity(weights: str, tokenizer: Tokenizer, weight_type: str) -> dict[str, 
         "weights": weights,
         "tokenizer": tokenizer.fingerprint,
         "weight_type": weight_type,
-        "kernels": "C++" if library().problem is None else "torch",
+        "device": device,
+        "kernels": "C++" if library().problem is None and device == "cpu" else "torch",
         "processor": processor_features(),
         **{name: version(name) for name in ("fewshot", "torch")},
     }

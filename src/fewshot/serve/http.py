@@ -33,6 +33,8 @@ def stream(data: AsyncIterator[Any]) -> Response:
             async for piece in data:
                 yield event(piece)
             yield "data: [DONE]\n\n"
+        except ApiError as error:
+            yield event({"error": error.body})
         except FewshotError as error:
             yield event({"error": ApiError(str(error), status=500, kind="server_error").body})
         finally:

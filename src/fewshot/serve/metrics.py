@@ -82,8 +82,10 @@ class Metrics:
         self._end(number, reason)
 
     def _end(self, number: int, reason: str) -> None:
-        self._whole.observe(time.monotonic() - self._times.pop(number).submitted)
-        self._ended.labels(reason).inc()
+        times = self._times.pop(number, None)
+        if times is not None:  # else it was counted, and what came after it failed
+            self._whole.observe(time.monotonic() - times.submitted)
+            self._ended.labels(reason).inc()
 
     def look_at(self, engine: Engine) -> None:
         """Tell how things are: to be called where that has changed."""

@@ -47,6 +47,7 @@ class Receipt(BaseModel):
     model: str
     identity: dict[str, str]
     request: dict[str, Any]
+    n_hidden: list[Annotated[int, Field(ge=0, le=1)]]  # of each prompt, the tokens that only begin a fresh document
     choices: list[ReceiptChoice]
 
 
@@ -60,6 +61,7 @@ def receipt_of(call: Call) -> dict[str, Any]:
         "model": call.served.name,
         "identity": dict(call.served.identity),
         "request": {**request, "prompt": [list(prompt.tokens) for prompt in call.prompts], "seed": call.seed},
+        "n_hidden": [prompt.n_hidden for prompt in call.prompts],
         "choices": [
             {
                 "tokens": choice.tokens,
@@ -94,8 +96,8 @@ def replay(receipt: Receipt, model: PackedGPT, served: Served) -> Iterator[str]:
     Raises BadValue if the request cannot be made with this model.
     """
     try:
-        call = Call(parse_request(json.dumps(receipt.request).encode()), served)
-    except ApiError as error:
+        call = Call(parse_request(json.dumps(receipt.request).encode()), served, n_hidden=receipt.n_hidden)
+    except (ApiError, ValueError) as error:
         raise BadValue(f"the receipt's request: {error}") from None
     engine = engine_for(model, served.tokenizer, call.requests, n_rows=16)
     numbers = {engine.submit(request): place for place, request in enumerate(call.requests)}

@@ -137,7 +137,12 @@ class Worker:
     def _submit(self, order: _Order) -> None:
         numbers = self._numbers[id(order)] = []
         for place, request in enumerate(order.requests):
-            number = self.engine.submit(request)
+            try:
+                number = self.engine.submit(request)
+            except FewshotError as error:  # which the caller should have found: it is nobody else's
+                self._cancel(order)
+                order.deliver(place, error)
+                return
             self.metrics.submitted(number)
             self._owners[number] = (order, place)
             numbers.append(number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -65,3 +66,19 @@ def test_narrow_queries_go_through_the_modules() -> None:
     config = GPTConfig(**SHAPE | {"d_model": 15, "d_qk": 3})
     assert PackedGPT(GPT(config).eval())._blocks is None
     assert isinstance(PackedGPT(GPT(GPTConfig(**SHAPE, d_model=15)).eval())._blocks, blocks.Blocks)
+
+
+def test_blocks_keep_their_weights_and_copies_have_their_own() -> None:
+    model = GPT(GPTConfig(**SHAPE, d_model=15), seed=1).eval()
+    packed = PackedGPT(model)
+
+    def hidden(of: PackedGPT) -> torch.Tensor:
+        cache = PagedCache(of.config)
+        return of.hidden(torch.arange(9)[None], PagedMemory(cache, [cache.new_text()], [9]))
+
+    expected, twin = hidden(packed), copy.deepcopy(packed)
+    assert torch.equal(hidden(twin), expected)
+    packed.h.double()  # which replaces the norms' tensors
+    filler = [torch.full((15,), 1e9) for _ in range(100)]
+    assert torch.equal(hidden(packed), expected)
+    assert len(filler) == 100

@@ -69,11 +69,17 @@ class PagePart:
 
 
 class Blocks:
-    """Blocks that C++ can run; they keep the tensors of their weights."""
+    """Blocks that C++ can run, with the weights that they have now: those are kept, whatever becomes of the modules."""
 
     def __init__(self, blocks: Sequence[BlockWeights]) -> None:
         self._weights = blocks
+        norms = [norm for block in blocks for norm in (block.ln_1, block.ln_2)]
+        self._kept = [part.detach() for norm in norms for part in (norm.weight, norm.bias)]
         self._blocks = (_Block * len(blocks))(*map(_block, blocks))
+
+    def __reduce__(self) -> tuple[type[Blocks], tuple[Sequence[BlockWeights]]]:
+        """Make a copy anew: addresses of this one's tensors would be those of another's."""
+        return Blocks, (self._weights,)
 
     def run(
         self, x: Float[Tensor, "N D"], layers: Sequence[Sequence[PagePart]], *, n_heads: int, width: int
