@@ -179,7 +179,7 @@ def test_a_full_disk_does_not_end_the_conversation(talk: Talk) -> None:
 
 
 def test_the_whole_conversation_is_saved_and_what_is_left_out_is_said_once(talk: Talk, tmp_path: Path) -> None:
-    path = tmp_path / "new" / "talk.txt"
+    path = tmp_path / "talk.txt"
     code, out, err = talk(b"the cat\n" * 9 + f"/show\n/save {path}\n".encode(), *SHORT)
     saved = path.read_text(encoding="utf-8")
     assert code == 0
@@ -283,3 +283,11 @@ def test_a_terminal_is_not_sent_what_it_would_obey(capsys: pytest.CaptureFixture
     for terminal, shown in ((True, "a\ufffd[2Jb\n\tc\ufffd"), (False, "a\x1b[2Jb\n\tc\x9b")):
         Chat(Conversation.__new__(Conversation), terminal=terminal).write("a\x1b[2Jb\n\tc\x9b")
         assert capsys.readouterr().out == shown
+
+
+def test_a_conversation_is_not_saved_in_a_folder_that_is_not_there(talk: Talk, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "talk.txt"
+    code, out, err = talk(f"the\n/save {path}\n/quit\nthe\n".encode(), *SHORT)
+    assert (code, out.count("\n")) == (0, 1)
+    assert err == f"{path} was not saved: there is no folder {path.parent}\n"
+    assert not path.parent.exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -119,7 +120,7 @@ def test_a_receipt_is_replayed_from_the_run_that_made_it_and_refused_elsewhere(
     path = tmp_path / "answer.json"
     path.write_text(json.dumps(answer))
     assert main(["replay", str(path), "--model", str(small_run)]) == 0
-    assert capsys.readouterr().out.startswith("same bits: ")
+    assert capsys.readouterr().out.startswith("same bits in all choices (2): ")
     doctored = answer["receipt"]
     doctored["choices"][1]["logprobs"][2] -= 1e-6
     path.write_text(json.dumps(doctored))
@@ -128,10 +129,15 @@ def test_a_receipt_is_replayed_from_the_run_that_made_it_and_refused_elsewhere(
     doctored["identity"]["processor"] = "another"
     doctored["identity"]["weights"] = "others"
     path.write_text(json.dumps(doctored))
+    taken = socket.create_server(("127.0.0.1", 0))
+    port = str(taken.getsockname()[1])
+    assert main(["serve", str(small_run), "--port", port]) == 2
+    assert f"--port {port}: address already in use; give another" in capsys.readouterr().err
+    taken.close()
     nothing = tmp_path / "nothing.json"
     nothing.write_text("[]")
     refused = {
-        "made with other weights": [str(path), "--model", str(small_run)],
+        "weights: the receipt has others": [str(path), "--model", str(small_run)],
         "give the run that made the receipt with --model RUN": [str(path)],
         "--step belongs to a run": [str(path), "--model", str(small_run), "--step", "1"],
         "compute again with --step N": [str(small_run)],

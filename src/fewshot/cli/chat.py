@@ -39,6 +39,7 @@ HELP = """\
 /save FILE             write the conversation to a new file
 /set NAME VALUE        temperature, top_p, top_k, max_tokens or seed; top_p and top_k can be off; /set alone lists all
 /tokens                how full the context is
+/quit                  end, as Ctrl-D does
 A line that ends in a backslash goes on in the next. Where the terminal marks what is pasted, pasted lines are one turn.
 A turn that begins with a slash is typed with two. Ctrl-C stops an answer; Ctrl-D, or Ctrl-C between answers, ends."""
 
@@ -123,6 +124,8 @@ def run(args: argparse.Namespace) -> int:
         try:
             for text in turns(labels, terminal=terminal):
                 chat.hear(text)
+                if chat.over:
+                    return 0
         except KeyboardInterrupt:
             if not terminal:
                 raise
@@ -186,6 +189,7 @@ class Chat:
 
         self.conversation, self.terminal = conversation, terminal
         self.told = False  # that turns are left out
+        self.over = False
         self.commands: dict[str, Callable[..., None]] = {
             "/help": lambda: self.say(HELP),
             "/reset": self.reset,
@@ -195,6 +199,7 @@ class Chat:
             "/save": self.save,
             "/set": self.set,
             "/tokens": self.tokens,
+            "/quit": self.quit,
         }
 
     def hear(self, text: str) -> None:
@@ -262,10 +267,15 @@ class Chat:
         path = Path(os.path.expanduser(name))  # noqa: PTH111 - "~nobody" is a name
         try:
             check_is_free(path)
+            check(path.absolute().parent.is_dir(), f"{name} was not saved: there is no folder {path.parent}")
             write_text(path, self.conversation.whole_text)
         except OSError as error:
             raise BadFile(f"{name} was not saved: {(error.strerror or str(error)).lower()}") from None
         note(f"saved in {name}")
+
+    def quit(self) -> None:
+        """End the conversation."""
+        self.over = True
 
     def set(self, words: str) -> None:
         """Change a setting, and list all."""
@@ -283,6 +293,8 @@ class Chat:
         conversation = self.conversation
         used = len(conversation.tokens(conversation.text))
         left_out = f", the oldest {conversation.first} of them left out" if conversation.first else ""
+        full = used > conversation.room
+        left_out += ", the next turn leaves out the oldest" if full else ""
         self.say(
             f"{used:,} of {conversation.n_ctx:,} tokens, {conversation.settings.max_tokens:,} more are for the answer; "
             f"turns: {len(conversation.turns)}{left_out}; of the last prompt's {conversation.n_prompt:,} tokens "

@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compute again, and stop at the first difference."""
+    check(args.model is None or not args.path.is_dir(), f"{args.path} is a folder: --model belongs to a receipt")
     if args.path.is_file() or args.model is not None:
         check(args.step is None, "--step belongs to a run; a receipt is made again whole")
         check(args.model is not None, f"{args.path} is a file: give the run that made the receipt with --model RUN")
@@ -69,17 +70,18 @@ def _replay_receipt(path: Path, name_of_model: str) -> int:
     for name in ("weights", "tokenizer"):
         check(
             receipt.identity.get(name) == here[name],
-            f"the receipt was made with other {name} than those of {name_of_model}: {receipt.identity.get(name)}, "
-            f"not {here[name]}",
+            f"{name}: the receipt has {receipt.identity.get(name)}, {name_of_model} has {here[name]}: give the run "
+            "that made it",
         )
     for name, value in here.items():
         if receipt.identity.get(name) != value:
-            note(f"{name} was {receipt.identity.get(name)}, here it is {value}: the bits may differ")
+            was = "another" if name == "processor" else f"{receipt.identity.get(name)}, here it is {value}"
+            note(f"{name} was {was}: the bits may differ")
     served = Served(name=receipt.model, tokenizer=tokenizer, n_ctx=packed.config.n_ctx, identity=here)
     differences = list(replay(receipt, packed, served))
     for difference in differences:
         print(difference)
     if not differences:
         n_tokens = sum(len(choice.tokens) for choice in receipt.choices)
-        print(f"same bits: {n_tokens:,} tokens of {len(receipt.choices)} choices")
+        print(f"same bits in all choices ({len(receipt.choices)}): {n_tokens:,} tokens")
     return 1 if differences else 0

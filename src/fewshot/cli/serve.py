@@ -42,7 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAMES",
         help="tasks that the playground can draw questions of, separated by commas (default: all that need no files)",
     )
-    parser.add_argument("--data", help="folder or zip archive with the tasks' original files")
+    parser.add_argument(
+        "--data", help="folder or zip archive with the tasks' original files, or 'hub' to download them"
+    )
     parser.add_argument(
         "--cache_mb", type=int, default=2048, help="megabytes for keys and values (default: %(default)s)"
     )

@@ -151,7 +151,7 @@ class Tasks(BaseModel):
 class Question(BaseModel):
     """A question, as a curve takes it."""
 
-    context: str
+    context: str = ""
     contexts: list[str] = Field(default=[])
     choices: list[str]
     answer: int

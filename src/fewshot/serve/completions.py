@@ -78,7 +78,10 @@ class Call:
         if n_hidden:  # as in a receipt, which tells all prompts by their tokens
             self.prompts = [replace(prompt, n_hidden=n) for prompt, n in zip(self.prompts, n_hidden, strict=True)]
         if len(self.prompts) * self.best_of > MOST_CHOICES:
-            raise ApiError(f"{len(self.prompts)} prompts with {self.best_of} candidates are more than {MOST_CHOICES}")
+            raise ApiError(
+                f"{len(self.prompts)} prompts with {self.best_of} candidates each are "
+                f"{len(self.prompts) * self.best_of}, at most {MOST_CHOICES} are allowed"
+            )
         max_tokens = given(body.max_tokens, 16)
         for prompt in self.prompts:
             if len(prompt.tokens) + max_tokens > served.n_ctx:

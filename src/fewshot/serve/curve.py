@@ -64,8 +64,7 @@ def question_of(episode: Episode) -> dict[str, Any]:
     """Return an episode of a task as a question of a request."""
     example = episode.example
     return {
-        "context": example.context,
-        **({"contexts": list(example.contexts)} if example.contexts else {}),
+        **({"contexts": list(example.contexts)} if example.contexts else {"context": example.context}),
         "choices": list(example.completions),
         "answer": example.gold,
         "demonstrations": [demonstration.demonstration for demonstration in episode.demonstrations],
@@ -152,6 +151,8 @@ class Curve:
             n = len(question.choices)
             if question.answer is not None and question.answer >= n:
                 raise ApiError(f"answer of question {number} is {question.answer}, there are {n} choices")
+            if question.contexts is not None and question.context:
+                raise ApiError(f"question {number} has a context and contexts: give one of them")
             if question.contexts is not None and len(question.contexts) != n:
                 raise ApiError(f"question {number} has {len(question.contexts)} contexts for {n} choices")
         self.shots = sorted(set(body.shots))

@@ -79,12 +79,16 @@ def read_receipt(path: Path) -> Receipt:
     value = read_json(path)
     if isinstance(value, dict) and "receipt" in value:
         value = value["receipt"]
+    if not isinstance(value, dict) or "identity" not in value:
+        raise BadFile(f'{path} is no receipt, nor an answer that holds one: ask for it with "receipt": true')
     try:
         receipt = Receipt.model_validate(value)
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
         place = ".".join(map(str, fault["loc"]))
         raise BadFile(f"{path} is no receipt: {place or 'the file'}: {fault['msg']}") from None
+    if "seed" not in receipt.request:
+        raise BadFile(f"{path} is no receipt: its request has no seed")
     if receipt.version != VERSION:
         raise BadFile(f"{path}: a receipt of version {receipt.version}; this program reads version {VERSION}")
     return receipt

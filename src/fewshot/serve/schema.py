@@ -118,6 +118,8 @@ def _refusal(error: ValidationError) -> ApiError:
         return ApiError(f"Unrecognized request argument supplied: {unknown}", param=unknown)
     fault = faults[0]
     name = str(fault["loc"][0]) if fault["loc"] else None
+    if len(fault["loc"]) > 2 and isinstance(fault["loc"][1], int) and isinstance(fault["loc"][2], str):
+        name = ".".join(map(str, fault["loc"][:3]))  # a field of one of several values, such as questions.0.choices
     reasons = dict.fromkeys(str(other["msg"]) for other in faults if other["loc"][:1] == fault["loc"][:1])
     message = told("; or ".join(list(reasons)[:4]), most=300)
     return ApiError(f"{name or 'the body'}: {message}", param=name)

@@ -8,12 +8,22 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from fewshot.base.errors import BadValue
 from fewshot.base.log import note
 from fewshot.serve.limits.connection import bounded
 from fewshot.serve.limits.protect import Limits
 from fewshot.serve.worker import Worker
 
 MARGIN_SECONDS = 3  # for errors to be sent after the grace
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """Return a socket that listens; uvicorn's own failure would be a line of its log."""
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except (OSError, UnicodeError) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        raise BadValue(f"--host {host} --port {port}: {reason}; give another") from None
 
 
 class Server(uvicorn.Server):
@@ -43,6 +53,10 @@ class Server(uvicorn.Server):
         )
         super().__init__(config)
         self._worker, self._name, self._grace_seconds = worker, name, grace_seconds
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until a signal comes; raises BadValue where it cannot listen."""
+        super().run(sockets or [_listening(self.config.host, self.config.port)])
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen, and say where."""
