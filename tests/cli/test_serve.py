@@ -129,11 +129,6 @@ def test_a_receipt_is_replayed_from_the_run_that_made_it_and_refused_elsewhere(
     doctored["identity"]["processor"] = "another"
     doctored["identity"]["weights"] = "others"
     path.write_text(json.dumps(doctored))
-    taken = socket.create_server(("127.0.0.1", 0))
-    port = str(taken.getsockname()[1])
-    assert main(["serve", str(small_run), "--port", port]) == 2
-    assert f"--port {port}: address already in use; give another" in capsys.readouterr().err
-    taken.close()
     nothing = tmp_path / "nothing.json"
     nothing.write_text("[]")
     refused = {
@@ -148,3 +143,16 @@ def test_a_receipt_is_replayed_from_the_run_that_made_it_and_refused_elsewhere(
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1
+
+
+def test_a_port_that_is_taken_and_a_host_that_is_none_are_one_line(
+    small_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert main(["serve", str(small_run), "--port", port]) == 2
+    assert capsys.readouterr().err == f"fewshot: --host 127.0.0.1 --port {port}: address already in use; give another\n"
+    assert main(["serve", str(small_run), "--host", "999.1.1.1", "--key", "x"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("fewshot: --host 999.1.1.1 --port 8000: ")
+    assert error.count("\n") == 1
