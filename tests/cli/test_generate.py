@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fewshot.base.files import sha256_file
-from fewshot.checkpoint.load import load_run
+from fewshot.checkpoint.formats.table import open_model
 from fewshot.cli.main import main
 from fewshot.evaluate.tasks.qualitative import RECIPES
 from fewshot.generate.complete import complete
@@ -101,7 +101,7 @@ def long_context(set_in_module: Callable[[object, str, object], None]) -> None:
     torch.manual_seed(0)
     tokenizer = Bytes()
     model = GPT(GPTConfig(n_layers=1, d_model=16, n_heads=2, n_ctx=2048, n_vocab=tokenizer.n_vocab)).eval()
-    set_in_module(load_run, "load_run", lambda folder: (model, tokenizer, None))
+    set_in_module(open_model, "open_model", lambda name: (model, tokenizer, ""))
 
 
 SUBJECTS = {
