@@ -26,7 +26,6 @@ COVERED_BY = {
     "cli/bench.py": "bench/test_bench.py",
     "serve/server.py": "cli/test_serve.py",
     "serve/curve.py": "serve/test_few_shot.py",
-    "serve/http.py": "serve/test_worker.py",
     "generate/scores.py": "generate/test_engine.py",
     "cli/lm_eval.py": "cli/test_readme.py",
     "cli/main.py": "cli/test_commands.py",
