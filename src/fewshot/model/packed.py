@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from fewshot.kernels.elementwise.dropout import Dropout
 from fewshot.kernels.invariant.blocks import Blocks, BlockWeights
 from fewshot.kernels.invariant.gelu import constants, invariant
 from fewshot.kernels.invariant.linear import PackedLinear
 from fewshot.model.gpt import GPT
 from fewshot.model.layers import FeedForward, TransformerBlock
-from fewshot.model.memory import Memory
-from fewshot.model.paged_cache import PagedMemory
+from fewshot.model.memory import LayerMemory, Memory
+from fewshot.model.paged_cache import LayerPages
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -49,14 +50,22 @@ class PackedGPT(GPT):
         dropout_keys: Int[Tensor, " B"] | None = None,
     ) -> Float[Tensor, "B T D"]:
         """Return hidden states after the last norm, as `GPT.hidden`."""
-        embedded = self.wte(tokens).float()
-        if self._blocks is None or not isinstance(memory, PagedMemory) or documents is not None:
-            return self.read(embedded, memory, documents, dropout_keys=dropout_keys)
-        config, n_positions = self.config, embedded.shape[1]
-        x = self.with_positions(embedded, None, memory)[0]
-        x = self._blocks.run(x, memory.page_parts(), n_heads=config.n_heads, width=config.head_width)
-        memory.advance(n_positions)
-        return self.ln_f(x)[None]
+        return self.read(self.wte(tokens).float(), memory, documents, dropout_keys=dropout_keys)
+
+    def through_blocks(
+        self,
+        x: Float[Tensor, "B T D"],
+        by_layer: Sequence[LayerMemory | None] | None = None,
+        *,
+        documents: Int[Tensor, "B S"] | None = None,
+        dropout: Dropout | None = None,
+    ) -> Float[Tensor, "B T D"]:
+        """Return what the last block gives, as `GPT.through_blocks`: with pages by one call into C++, where it can."""
+        layers = [layer for layer in by_layer or () if isinstance(layer, LayerPages)]
+        if self._blocks is None or not layers:
+            return super().through_blocks(x, by_layer, documents=documents, dropout=dropout)
+        parts, config = [layer.page_parts() for layer in layers], self.config
+        return self._blocks.run(x[0], parts, n_heads=config.n_heads, width=config.head_width)[None]
 
     @torch.inference_mode()
     def logits(self, hidden: Float[Tensor, "*N D"]) -> Float[Tensor, "*N V"]:

@@ -239,17 +239,10 @@ class PagedMemory:
         """Return the positions, each in its own text."""
         return self._positions
 
-    def layer_memories(self, n_positions: int) -> list[_LayerPages]:
+    def layer_memories(self, n_positions: int) -> list[LayerPages]:
         """Return each layer's part."""
         assert n_positions == len(self._positions)
-        return [_LayerPages(self, parts) for parts in self.cache.layers]
-
-    def page_parts(self) -> list[list[PagePart]]:
-        """Return each layer's part, for all layers at once."""
-        return [
-            [PagePart(self.cache.kinds[at].pages, units, self._batches[at], self._slots[at]) for at, units in parts]
-            for parts in self.cache.layers
-        ]
+        return [LayerPages(self, parts) for parts in self.cache.layers]
 
     def advance(self, n_positions: int) -> None:
         """Count the positions as read."""
@@ -258,9 +251,16 @@ class PagedMemory:
 
 
 @dataclass(frozen=True)
-class _LayerPages:
+class LayerPages:
+    """A layer's part: its heads by the kind of page that they have."""
+
     memory: PagedMemory
     parts: Sequence[tuple[int, Units]]
+
+    def page_parts(self) -> list[PagePart]:
+        """Return what C++ needs to run the layer."""
+        cache, batches, slots = self.memory.cache, self.memory._batches, self.memory._slots
+        return [PagePart(cache.kinds[at].pages, units, batches[at], slots[at]) for at, units in self.parts]
 
     def attend(
         self,
