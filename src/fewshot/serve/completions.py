@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from fewshot.base.errors import FewshotError
@@ -29,9 +30,9 @@ class Served:
     identity: Mapping[str, str]  # whatever may change a bit of an answer
     tasks: Mapping[str, Task] = field(default_factory=dict)  # of which prompts with demonstrations can be drawn
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
-        """A name for the identity."""
+        """A name for the identity; every chunk of a stream tells it."""
         return fingerprint(self.identity)
 
     def check_name(self, name: str | None) -> None:

@@ -282,4 +282,5 @@ def _shares(logprobs: Sequence[float]) -> list[float]:
     """Return probabilities that are 1 in sum."""
     most = max(logprobs)
     weights = [math.exp(logprob - most) for logprob in logprobs]
-    return [weight / sum(weights) for weight in weights]
+    total = sum(weights)
+    return [weight / total for weight in weights]
