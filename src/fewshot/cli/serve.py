@@ -79,9 +79,9 @@ def run(args: argparse.Namespace) -> int:
     from fewshot.serve.limits.protect import Limits
     from fewshot.serve.worker import Worker
 
-    names = [name.strip() for name in args.tasks.split(",")] if args.tasks else made_by_rule()
     data = open_data(args.data)
-    tasks = {name: make_task(name, data=data) for name in names}
+    names = [name.strip() for name in args.tasks.split(",")] if args.tasks else []
+    tasks = {name: make_task(name, data=data) for name in names} or made_by_rule()
     model, tokenizer, weights = open_model(args.model)
     packed = PackedGPT(model, args.weight_type)
     engine = Engine(packed, tokenizer, cache_bytes=args.cache_mb << 20)

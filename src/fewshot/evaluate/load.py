@@ -7,13 +7,12 @@ from pathlib import Path
 
 from fewshot.base.errors import BadValue, check
 from fewshot.checkpoint.folder import RunFolder
+from fewshot.checkpoint.formats.table import HUB
 from fewshot.checkpoint.load import load_run
 from fewshot.checkpoint.manifest import Checkpoint
 from fewshot.evaluate.models.gpt import GPTLanguageModel
 from fewshot.evaluate.models.language_model import LanguageModel
 from fewshot.tokenizer.vocab import Tokenizer
-
-HUB = "hf:"  # before the path of a model of the transformers library
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ A family's file lists its tasks; here the lists are joined.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from fewshot.base.errors import look_up
@@ -84,9 +85,13 @@ def make_task(name: str, *, data: Data | None = None, protocol: EvalProtocol = G
     return look_up("task", name, TASKS)(data=data, protocol=protocol)
 
 
-def made_by_rule() -> list[str]:
-    """Return the names of the tasks that need no files."""
-    return [row.name for row in list_tasks() if row.files.startswith("made by rule")]
+def made_by_rule() -> dict[str, Task]:
+    """Return the tasks that need no files, by name."""
+    tasks = {}
+    for name in sorted(TASKS):
+        with suppress(NeedsData):
+            tasks[name] = make_task(name)
+    return tasks
 
 
 def list_tasks() -> Iterator[TaskRow]:
