@@ -234,6 +234,16 @@ class Terminal:
             came += os.read(self.end, 1)
         return came.decode("utf-8", "replace")
 
+    def interrupt(self) -> int:
+        """Press Ctrl-C and return the exit code; again after a while, as Python's readline can miss the first.
+
+        It sees no signal that comes between handling a key and waiting for the next one.
+        """
+        while True:
+            self.type(b"\x03")
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return self.process.wait(30)
+
     def ended(self) -> int:
         """Return the exit code; what comes before is read, so that nothing waits for its reader."""
         with contextlib.suppress(OSError):  # Linux's way to say that nobody holds the other end
@@ -273,8 +283,9 @@ def test_ctrl_c_stops_an_answer_and_ctrl_d_ends(terminal: Terminal, tmp_path: Pa
 def test_ctrl_c_between_answers_ends_even_if_the_history_cannot_be_kept(terminal: Terminal, tmp_path: Path) -> None:
     (tmp_path / "fewshot").write_text("a file where the folder should be", encoding="utf-8")
     terminal.until("Q: ")
-    terminal.type(b"half a li\x03")
-    assert terminal.ended() == 0
+    terminal.type(b"half a li")
+    terminal.until("half a li")
+    assert terminal.interrupt() == 0
 
 
 def test_a_terminal_is_not_sent_what_it_would_obey(capsys: pytest.CaptureFixture[str]) -> None:
