@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from contextlib import aclosing
 
 import pytest
-from serving import Server, send
+from serving import Server, begin, send, wait_until
 
 from fewshot.base.errors import FewshotError, NotFinite
 from fewshot.generate.request import Request
 from fewshot.serve import worker as source
+from fewshot.serve.completions import Call
+from fewshot.serve.schema import CompletionRequest
 
 ASK = {"prompt": "the cat", "max_tokens": 3, "seed": 1}
 
@@ -59,3 +62,24 @@ def test_a_client_that_lags_behind_gets_what_waits_and_an_error(
         lengths = [n_written for own, n_written in pieces if own == number]
         assert lengths == list(range(1, len(lengths) + 1))
     assert server.worker.engine.n_reserved_bytes == 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_call_is_gone_when_it_ends_not_when_python_looks_for_cycles(server: Server, stream: bool) -> None:
+    def calls() -> set[int]:
+        return {id(thing) for thing in gc.get_objects() if type(thing) in (Call, CompletionRequest, source._Order)}
+
+    gc.collect()
+    gc.disable()
+    before = calls()
+    try:
+        for max_tokens in (30, 1000):  # the second is refused
+            fields = {**ASK, "stream": stream, "logprobs": 5, "max_tokens": max_tokens, "n": 2}
+            with begin(server, fields) as connection:
+                data = b""
+                while not any(end in data for end in (b"[DONE]", b'"error"', b'"usage"')):
+                    data += connection.recv(1 << 16)
+        send(server, "GET", "/health")
+        wait_until(lambda: calls() <= before)
+    finally:
+        gc.enable()

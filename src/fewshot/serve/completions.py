@@ -111,7 +111,9 @@ class Call:
             ]
         except FewshotError as error:
             raise ApiError(str(error)) from None
-        self.choices = [_Choice(self, self.prompts[i // self.best_of]) for i in range(len(self.requests))]
+        self.choices = [
+            _Choice(body, self.tokenizer, self.prompts[i // self.best_of]) for i in range(len(self.requests))
+        ]
 
     @property
     def n_values(self) -> int:
@@ -180,9 +182,10 @@ _Growth = tuple[str, list[int], list["TokenScore | None"]]  # text, tokens, scor
 
 @dataclass
 class _Choice:
-    """One completion as it grows."""
+    """One completion as it grows. It does not know its call: cycles stay until Python looks for them."""
 
-    call: Call
+    body: CompletionRequest
+    tokenizer: Tokenizer
     prompt: _Prompt
     text: str = ""
     tokens: list[int] = field(default_factory=list)
@@ -193,26 +196,26 @@ class _Choice:
     _begun: bool = False
 
     def __post_init__(self) -> None:
-        self._offsets = _Offsets(self.call.tokenizer)
-        if not self.call.body.echo:
+        self._offsets = _Offsets(self.tokenizer)
+        if not self.body.echo:
             for token in self.prompt.shown:
                 self._offsets.add(token)
 
     @property
     def mean_logprob(self) -> float:
         """Return the log-probability per token of what was written."""
-        n_echoed = len(self.prompt.shown) if self.call.body.echo else 0
+        n_echoed = len(self.prompt.shown) if self.body.echo else 0
         own = [score.logprob for score in self.scores[n_echoed:] if score is not None]
         return sum(own) / max(1, len(own))
 
     def add(self, piece: Piece) -> _Growth | None:
         """Add a piece; return what it adds, None if that is nothing; an echoed prompt comes before the first."""
         growth = (piece.text, list(piece.tokens), list[TokenScore | None](piece.scores))
-        if not self._begun and self.call.body.echo:
+        if not self._begun and self.body.echo:
             shown = self.prompt.shown
             known: list[TokenScore | None] = [None, *piece.prompt_scores]
             known = known if len(known) == len(shown) else [None] * len(shown)
-            growth = (self.call.tokenizer.decode(shown) + growth[0], [*shown, *growth[1]], [*known, *growth[2]])
+            growth = (self.tokenizer.decode(shown) + growth[0], [*shown, *growth[1]], [*known, *growth[2]])
         self._begun = True
         self.text, self.finish_reason = self.text + growth[0], piece.finish_reason
         self.n_written, self.n_cached = piece.n_written, piece.n_cached
@@ -226,7 +229,7 @@ class _Choice:
 
     def told(self, growth: _Growth) -> dict[str, Any]:
         """Return what is told of a growth; to be called for each in its order."""
-        (text, tokens, scores), body = growth, self.call.body
+        (text, tokens, scores), body = growth, self.body
         logprobs = None
         if body.logprobs is not None:
             logprobs = self._logprobs(tokens, scores, body.logprobs)
@@ -239,7 +242,7 @@ class _Choice:
 
     def _logprobs(self, tokens: Sequence[int], scores: Sequence[TokenScore | None], n_top: int) -> dict[str, Any]:
         """Return OpenAI's object: `top_logprobs` has the `n_top` likeliest tokens and the chosen one."""
-        tokenizer, given_ids = self.call.tokenizer, given(self.call.body.logprob_token_ids, [])
+        tokenizer, given_ids = self.tokenizer, given(self.body.logprob_token_ids, [])
         tops: list[dict[int, float] | None] = []
         for token, score in zip(tokens, scores, strict=True):
             top = None
@@ -256,7 +259,7 @@ class _Choice:
             ],
             "text_offset": [self._offsets.add(token) for token in tokens],
         }
-        if self.call.body.return_token_ids:  # by text, no list: JavaScript sorts the keys of an object that are digits
+        if self.body.return_token_ids:  # by text, no list: JavaScript sorts the keys of an object that are digits
             result["top_token_ids"] = [
                 None if top is None else {token_text(tokenizer, other): other for other in top} for top in tops
             ]

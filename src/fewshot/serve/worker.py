@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import queue
 import threading
 import traceback
@@ -41,6 +42,7 @@ Deliver = Callable[[int, "Piece | Exception"], object]
 class _Order:
     """The requests of one call, and where their pieces go."""
 
+    number: int
     requests: Sequence[Request]
     deliver: Deliver
 
@@ -52,7 +54,8 @@ class Worker:
         self.engine, self.metrics, self.room = engine, Metrics(), Room()
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._owners: dict[int, tuple[_Order, int]] = {}  # of the engine's numbers
-        self._numbers: dict[int, list[int]] = {}  # by the identity of an order
+        self._numbers: dict[int, list[int]] = {}  # of the engine's requests, by an order's own number
+        self._orders = itertools.count()
         self._stopped = self.closing = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
@@ -85,17 +88,20 @@ class Worker:
         engine waits for nobody.
         """
         outbox: asyncio.Queue[tuple[int, Piece | Exception]] = asyncio.Queue(MOST_WAITING)
-        loop, is_late = asyncio.get_running_loop(), False
+        loop, is_late, order_number = asyncio.get_running_loop(), False, next(self._orders)
+
+        def cancel() -> None:  # by number: an order that its own `deliver` knew would stay until a cycle is looked for
+            self._inbox.put(lambda: self._cancel(order_number))
 
         def put(number: int, piece: Piece | Exception) -> None:
             nonlocal is_late
             if not is_late and outbox.full():
                 is_late = True  # for good: after a gap no piece fits
-                self._inbox.put(lambda: self._cancel(order))
+                cancel()
             if not is_late:
                 outbox.put_nowait((number, piece))
 
-        order = _Order(requests, lambda number, piece: loop.call_soon_threadsafe(put, number, piece))
+        order = _Order(order_number, requests, lambda number, piece: loop.call_soon_threadsafe(put, number, piece))
         self._inbox.put(lambda: self._submit(order))
         try:
             left = len(requests)
@@ -108,24 +114,28 @@ class Worker:
                 yield number, piece
                 left -= piece.finish_reason is not None
         finally:
-            self._inbox.put(lambda: self._cancel(order))
+            cancel()
 
     def _run(self) -> None:
         while not self._stopped:
             try:
                 self._do_what_was_sent()
-                for number, state in self.engine.step():
-                    order, place = self._owners[number]
-                    self.metrics.grown(number, state)
-                    order.deliver(place, state.error or piece_of(state))
-                    if state.ended:
-                        del self._owners[number]
-                self.metrics.look_at(self.engine)
+                self._step()
             except FewshotError as error:  # a model that is not finite, say: nothing that runs can go on
                 self._fail(error)
             except Exception as error:  # noqa: BLE001 - whatever it is, later requests are to be answered
                 traceback.print_exc()
                 self._fail(FewshotError(f"the server failed: {type(error).__name__}"))
+
+    def _step(self) -> None:
+        """Let the engine do a step, and deliver what has grown."""
+        for number, state in self.engine.step():
+            order, place = self._owners[number]
+            self.metrics.grown(number, state)
+            order.deliver(place, state.error or piece_of(state))
+            if state.ended:
+                del self._owners[number]
+        self.metrics.look_at(self.engine)
 
     def _do_what_was_sent(self) -> None:
         """Submit and cancel what was asked; wait for it where there is nothing else to do."""
@@ -135,20 +145,20 @@ class Worker:
                 self.metrics.look_at(self.engine)
 
     def _submit(self, order: _Order) -> None:
-        numbers = self._numbers[id(order)] = []
+        numbers = self._numbers[order.number] = []
         for place, request in enumerate(order.requests):
             try:
                 number = self.engine.submit(request)
             except FewshotError as error:  # which the caller should have found: it is nobody else's
-                self._cancel(order)
+                self._cancel(order.number)
                 order.deliver(place, error)
                 return
             self.metrics.submitted(number)
             self._owners[number] = (order, place)
             numbers.append(number)
 
-    def _cancel(self, order: _Order) -> None:
-        for number in self._numbers.pop(id(order), []):
+    def _cancel(self, order_number: int) -> None:
+        for number in self._numbers.pop(order_number, []):
             if self._owners.pop(number, None) is not None:
                 self.engine.cancel(number)
                 self.metrics.dropped(number, reason="abort")
