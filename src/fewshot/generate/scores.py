@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fewshot.base.errors import NotFinite
 from fewshot.generate.request import MOST_TOP, TokenScore
-from fewshot.model.logprobs import checked_logprobs
+from fewshot.model.logprobs import not_finite
 
 
 def score_tokens(
@@ -30,12 +30,11 @@ def score_tokens(
     if any(n_top):
         values, indices = (part.tolist() for part in logprobs.topk(min(MOST_TOP, logprobs.shape[1]), dim=-1))
     scores: list[TokenScore | NotFinite] = []
-    for row, logprob in enumerate(own.tolist()):
+    for row, (logprob, is_finite) in enumerate(zip(own.tolist(), own.isfinite().tolist(), strict=True)):
+        if not is_finite:
+            scores.append(not_finite(own[row]))
+            continue
         top = tuple(zip(indices[row][: n_top[row]], values[row][: n_top[row]], strict=True))
         given = tuple(logprobs[row, list(others[row])].tolist()) if others and others[row] else ()
-        try:
-            checked_logprobs(own[row])
-            scores.append(TokenScore(logprob, top, given))
-        except NotFinite as error:
-            scores.append(error)
+        scores.append(TokenScore(logprob, top, given))
     return scores

@@ -15,9 +15,14 @@ def checked_logprobs(logprobs: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
     infinite. A token that the model rules out (-inf) is no fault as long as it is not the one that is used.
     """
     if not bool(logprobs.isfinite().all()):
-        wrong = logprobs[~logprobs.isfinite()]
-        raise NotFinite(
-            f"log-probabilities are not finite: {len(wrong)} of {logprobs.numel()}, the first {wrong[0].item()}; "
-            "the weights are broken (train again, or take an older checkpoint), or the numbers of float16 overflow"
-        )
+        raise not_finite(logprobs)
     return logprobs
+
+
+def not_finite(logprobs: Float[Tensor, "*N"]) -> NotFinite:
+    """Return the error for log-probabilities of which some are not finite."""
+    wrong = logprobs[~logprobs.isfinite()]
+    return NotFinite(
+        f"log-probabilities are not finite: {len(wrong)} of {logprobs.numel()}, the first {wrong[0].item()}; "
+        "the weights are broken (train again, or take an older checkpoint), or the numbers of float16 overflow"
+    )
