@@ -78,27 +78,37 @@ inline void add(vec (&sums)[ROWS][WIDTH], const float *x, Weight weight_at) {
         for (int v = 0; v < WIDTH; v++) sums[r][v] += x[r] * weight[v];
 }
 
+// With `ahead` the weights of the next block are fetched meanwhile: memory would rest while further groups use these.
 template <Kind KIND, int ROWS, int BLOCKS>
-void tile(const Rows &work, const Input<KIND> *x, int64_t block, int64_t first, int64_t count) {
+void tile(const Rows &work, const Input<KIND> *x, int64_t block, int64_t first, int64_t count, bool ahead) {
     constexpr int WIDTH = BLOCKS * VECTORS;
     vec sums[ROWS][WIDTH] = {};
     const int64_t steps = n_steps<KIND>(work);
+    const int64_t jump = ahead ? steps * COLUMNS * (KIND == INT8 ? 1 : 4) : 0;  // bytes
+    const auto fetch = [&](const void *w) {
+        if constexpr (ROWS >= 4) __builtin_prefetch(static_cast<const char *>(w) + jump, 0, 2);
+    };
     // The vector v of a step: blocks are `steps` times 16 weights apart.
     const auto at = [&](int v) { return v / VECTORS * steps * COLUMNS + v % VECTORS * LANES; };
     if constexpr (KIND == FLOAT32) {
         const float *w = static_cast<const float *>(work.packed) + block * steps * COLUMNS;
-        for (int64_t k = 0; k < steps; k++, w += COLUMNS, x += ROWS)
+        for (int64_t k = 0; k < steps; k++, w += COLUMNS, x += ROWS) {
+            fetch(w);
             add<ROWS, WIDTH>(sums, x, [&](int v) { return load(w + at(v)); });
+        }
     }
     if constexpr (KIND == INT8) {
         const int8_t *w = static_cast<const int8_t *>(work.packed) + block * steps * COLUMNS;
-        for (int64_t k = 0; k < steps; k++, w += COLUMNS, x += ROWS)
+        for (int64_t k = 0; k < steps; k++, w += COLUMNS, x += ROWS) {
+            fetch(w);
             add<ROWS, WIDTH>(sums, x, [&](int v) { return widened(w + at(v)); });
+        }
     }
     if constexpr (KIND == BFLOAT16) {
         const uint32_t *w = static_cast<const uint32_t *>(work.packed) + block * steps * COLUMNS;
 #if defined(__AVX512BF16__)
         for (int64_t k = 0; k < steps; k++, w += COLUMNS, x += ROWS) {
+            fetch(w);
             __m512bh weight[WIDTH];
             for (int v = 0; v < WIDTH; v++) weight[v] = (__m512bh)_mm512_loadu_si512(w + at(v));
             for (int r = 0; r < ROWS; r++)
@@ -107,6 +117,7 @@ void tile(const Rows &work, const Input<KIND> *x, int64_t block, int64_t first, 
         }
 #else
         for (int64_t k = 0; k < steps; k++, w += COLUMNS, x += 2 * ROWS) {
+            fetch(w);
             add<ROWS, WIDTH>(sums, x, [&](int v) { return first_of_pair(w + at(v)); });
             add<ROWS, WIDTH>(sums, x + ROWS, [&](int v) { return second_of_pair(w + at(v)); });
         }
@@ -137,13 +148,13 @@ inline int64_t computed(int64_t count) { return count; }
 
 // Computes `n_blocks` blocks of a group, whose number of rows becomes a constant.
 template <Kind KIND, int ROWS = 1>
-void blocks(const Rows &work, const Group &group, const Input<KIND> *inputs, int64_t block, int64_t n_blocks) {
+void blocks(const Rows &work, const Group &group, const Input<KIND> *inputs, int64_t block, int64_t n_blocks, bool ahead) {
     if constexpr (ROWS < MOST)
-        if (group.n > ROWS) return blocks<KIND, ROWS == 1 || MOST == 6 ? ROWS + 1 : ROWS * 2>(work, group, inputs, block, n_blocks);
+        if (group.n > ROWS) return blocks<KIND, ROWS == 1 || MOST == 6 ? ROWS + 1 : ROWS * 2>(work, group, inputs, block, n_blocks, ahead);
     const Input<KIND> *x = inputs + group.inputs;
     constexpr int WIDE = wide_for(ROWS);
-    if (WIDE > 1 && n_blocks == WIDE) return tile<KIND, ROWS, WIDE>(work, x, block, group.first, group.count);
-    for (int64_t b = 0; b < n_blocks; b++) tile<KIND, ROWS, 1>(work, x, block + b, group.first, group.count);
+    if (WIDE > 1 && n_blocks == WIDE) return tile<KIND, ROWS, WIDE>(work, x, block, group.first, group.count, ahead);
+    for (int64_t b = 0; b < n_blocks; b++) tile<KIND, ROWS, 1>(work, x, block + b, group.first, group.count, ahead);
 }
 
 // Groups of nearly the same size: two of four rows take less time than one of six and one of two.
@@ -159,33 +170,36 @@ std::vector<Group> groups_of(int64_t n_rows, int64_t inputs_of_a_row) {
 }
 
 template <Kind KIND>
-std::vector<Input<KIND>> side_by_side(const Rows &work, const std::vector<Group> &groups) {
-    const int64_t steps = n_steps<KIND>(work), inputs = steps * STEP_INPUTS<KIND>;
-    std::vector<Input<KIND>> all(groups.empty() ? 0 : groups.back().inputs + groups.back().n * inputs);
-    for (const Group &group : groups)
-        for (int64_t r = 0; r < group.n; r++) {
-            const float *x = work.x + (group.first + (r < group.count ? r : 0)) * work.n_inputs;
-            Input<KIND> *to = all.data() + group.inputs + r;
-            for (int64_t k = 0; k < work.n_inputs; k++) {
-                if constexpr (KIND != BFLOAT16) to[k * group.n] = x[k];
-                else if constexpr (STEP_INPUTS<KIND> == 2) to[k * group.n] = widened(narrowed<uint16_t>(x[k]));
-                else to[k / 2 * group.n] |= static_cast<uint32_t>(narrowed<uint16_t>(x[k])) << (k % 2 * 16);
-            }
-        }
-    return all;
+void put_side_by_side(const Rows &work, const Group &group, int64_t r, Input<KIND> *inputs) {
+    const float *x = work.x + (group.first + (r < group.count ? r : 0)) * work.n_inputs;
+    Input<KIND> *to = inputs + group.inputs + r;
+    for (int64_t k = 0; k < work.n_inputs; k++) {
+        if constexpr (KIND != BFLOAT16) to[k * group.n] = x[k];
+        else if constexpr (STEP_INPUTS<KIND> == 2) to[k * group.n] = widened(narrowed<uint16_t>(x[k]));
+        else to[k / 2 * group.n] |= static_cast<uint32_t>(narrowed<uint16_t>(x[k])) << (k % 2 * 16);
+    }
 }
 
 template <Kind KIND>
 void product(const Rows &work, int64_t n_threads) {
-    const std::vector<Group> groups = groups_of(work.n_rows, n_steps<KIND>(work) * STEP_INPUTS<KIND>);
+    const int64_t inputs_of_a_row = n_steps<KIND>(work) * STEP_INPUTS<KIND>;
+    const std::vector<Group> groups = groups_of(work.n_rows, inputs_of_a_row);
     if (groups.empty()) return;
-    const std::vector<Input<KIND>> made = side_by_side<KIND>(work, groups);
-    const Input<KIND> *x = made.data();
+    std::vector<Input<KIND>> inputs(groups.back().inputs + groups.back().n * inputs_of_a_row);
     const int64_t n_blocks = (work.n_outputs + COLUMNS - 1) / COLUMNS;
     const int64_t wide = wide_for(groups[0].n);
-#pragma omp parallel for num_threads(static_cast<int>(n_threads)) schedule(static)
-    for (int64_t block = 0; block < n_blocks; block += wide)
-        for (const Group &group : groups) blocks<KIND>(work, group, x, block, std::min(wide, n_blocks - block));
+#pragma omp parallel num_threads(static_cast<int>(n_threads))
+    {
+        for (const Group &group : groups) {
+#pragma omp for schedule(static) nowait
+            for (int64_t r = 0; r < group.n; r++) put_side_by_side<KIND>(work, group, r, inputs.data());
+        }
+#pragma omp barrier
+#pragma omp for schedule(static)
+        for (int64_t block = 0; block < n_blocks; block += wide)
+            for (size_t i = 0; i < groups.size(); i++)
+                blocks<KIND>(work, groups[i], inputs.data(), block, std::min(wide, n_blocks - block), i == 1 && block + 1 < n_blocks);
+    }
 }
 
 }  // namespace
