@@ -6,9 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.strategies import SearchStrategy
 
 from fewshot.base.errors import BadValue, ContextTooLong
 from fewshot.generate.complete import complete, complete_requests, stream
@@ -101,29 +98,6 @@ def test_characters_over_several_tokens_are_shown_whole(scripted: Scripted) -> N
 def test_a_character_that_never_comes_whole_is_marked_once(scripted: Scripted) -> None:
     assert pieces(scripted, b"a", b"\xf0\x9f") == ["a", "\N{REPLACEMENT CHARACTER}"]
     assert completed(scripted, b"a", b"\xf0\x9f").text == "a\N{REPLACEMENT CHARACTER}"
-
-
-def chunks(alphabet: bytes) -> SearchStrategy[list[bytes]]:
-    letter = st.sampled_from([bytes([byte]) for byte in alphabet])
-    return st.lists(st.lists(letter, min_size=1, max_size=3).map(b"".join), min_size=1, max_size=9)
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    script=chunks(b"ab\xc3\xa9\xf0\x9f\x98\x80"),
-    stop=st.lists(st.text("abé", min_size=1, max_size=3), max_size=2),
-)
-def test_the_joined_stream_is_the_completion_whatever_is_written(
-    request: pytest.FixtureRequest, script: list[bytes], stop: list[str]
-) -> None:
-    scripted = request.getfixturevalue("scripted")
-    shown = pieces(scripted, *script, stop=stop)
-    text = completed(scripted, *script, stop=stop).text
-    assert "".join(shown) == text  # only ever appended to, so no part of a stop string was shown
-    assert all(shown)
-    written = b"".join(script).decode(errors="replace")
-    ends = [written.find(string) for string in stop if string in written]
-    assert text == (written[: min(ends)] if ends else written)
 
 
 def test_a_stream_gives_what_complete_gives_when_sampling(random_model: GPT, letters: Tokenizer) -> None:

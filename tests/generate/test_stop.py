@@ -42,3 +42,8 @@ def test_the_first_stop_in_the_text_is_taken_not_the_first_in_the_list() -> None
     assert first_stop(b"abcd", [b"cd", b"b"]) == 1
     assert first_stop(b"abcd", [b"b"], 2) is None
     assert first_stop(b"abcd", []) is None
+
+
+def test_the_stop_that_is_whole_first_is_taken_however_the_text_is_cut_into_tokens() -> None:
+    assert first_stop(b"abcd", [b"abcd", b"bc"]) == first_stop(b"abc", [b"abcd", b"bc"]) == 1
+    assert first_stop(b"abc", [b"bc", b"abc"]) == 0

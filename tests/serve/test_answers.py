@@ -31,7 +31,7 @@ def test_requests_made_from_the_document_get_the_answers_it_tells_of(server: Ser
 
 @pytest.mark.slow
 def test_many_requests_made_from_the_document_do(server: Server, tmp_path: Path) -> None:
-    fuzzed(server, tmp_path, "--max-examples", "1000")
+    fuzzed(server, tmp_path, "--phases", "fuzzing,stateful", "--max-examples", "200")
 
 
 def test_no_reference_of_the_document_leads_nowhere(server: Server) -> None:

@@ -7,7 +7,7 @@ import shlex
 from typing import Any
 
 import pytest
-from browser import CHOICES, ENDED, FAULTS, answer_fewshot, expect, submit, write
+from browser import CHOICES, ENDED, FAULTS, answer_fewshot, expect, faults, submit, write
 from serving import Server
 
 
@@ -20,16 +20,23 @@ def test_everything_can_be_seen_and_has_a_name(page: Any, theme: str, width: int
     for _ in range(1 if theme == "light" else 2):
         page.click("#theme")
     assert page.evaluate("document.documentElement.dataset.theme") == theme
-    write(page, "the cat")
-    page.evaluate("document.getElementById('settings-fold').open = true")
+    page.evaluate("document.querySelectorAll('details').forEach((details) => (details.open = true))")
+    page.click("#show-key")
+    page.evaluate("import('/static/dom.js').then(({showError}) => showError('It failed.'))")
+    assert faults(page) == []
     write(page, "the cat", max_tokens=9)
     submit(page)
     for mode in ("off", "most", "least", "full"):
         page.select_option("#set-show", mode)
         assert page.evaluate(FAULTS) == [], mode
+    assert faults(page) == []
     page.locator("#text").press("Alt+ArrowDown")
     expect(page, "#alternatives button >> nth=0").to_be_focused()
-    assert page.evaluate(FAULTS) == []
+    assert faults(page) == []
+    page.keyboard.press("Escape")
+    page.click("#view-code")
+    expect(page, "#code").to_be_visible()
+    assert faults(page) == []
     page.keyboard.press("Escape")
     page.click("#tab-few")
     page.click("#few-draw")
@@ -37,13 +44,16 @@ def test_everything_can_be_seen_and_has_a_name(page: Any, theme: str, width: int
     page.click("#few-run")
     page.click("#few-accuracy-run")
     expect(page, "#few-accuracy").to_contain_text("20 of 20")
+    page.fill("#few-k", "16")  # so many that what is read has to be scrolled
     page.click("#few-attention-run")
     expect(page, ".layer").to_have_count(2)
-    assert page.evaluate(FAULTS) == []
+    page.evaluate("document.querySelectorAll('details').forEach((details) => (details.open = true))")
+    assert faults(page) == []
     page.set_viewport_size({"width": 1440, "height": 900})
 
 
 def test_the_rules_find_what_is_wrong(page: Any) -> None:
+    write(page, "pale")
     page.evaluate(
         """() => {
       const button = document.createElement("button");
@@ -52,12 +62,16 @@ def test_the_rules_find_what_is_wrong(page: Any) -> None:
       text.style.color = "#bbb";
       text.style.width = "3000px";
       document.body.append(button, text);
+      document.querySelector("#layer span").style.background = "#777";
+      button.id = "text";
     }"""
     )
-    faults = "\n".join(page.evaluate(FAULTS))
-    assert "no name: <button></button>" in faults
-    assert "contrast" in faults
-    assert "wider than the window" in faults
+    told = "\n".join(faults(page))
+    assert 'button-name: <button id="text">' in told
+    assert "color-contrast: <p" in told
+    assert "contrast 3." in told
+    assert "twice: #text" in told
+    assert "wider than the window" in told
 
 
 def test_all_of_it_goes_by_keyboard_alone(page: Any) -> None:

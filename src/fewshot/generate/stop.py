@@ -100,5 +100,9 @@ class RequestState:
 
 
 def first_stop(text: bytes | bytearray, stops: Sequence[bytes], searched: int = 0) -> int | None:
-    """Return where the first stop string at or behind `searched` begins, None where there is none."""
-    return min((at for at in (text.find(stop, searched) for stop in stops) if at >= 0), default=None)
+    """Return where that stop string begins, at or behind `searched`, which is the first to be whole; None if none is.
+
+    So it does not depend on how the text was cut into tokens. Of two that end together the longer counts.
+    """
+    places = [(at + len(stop), at) for stop in stops if (at := text.find(stop, searched)) >= 0]
+    return min(places)[1] if places else None

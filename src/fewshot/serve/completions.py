@@ -196,7 +196,7 @@ class _Choice:
     _begun: bool = False
 
     def __post_init__(self) -> None:
-        self._offsets = _Offsets(self.tokenizer)
+        self._offsets = _Offsets(self.tokenizer, n_prompt=len(self.prompt.shown))
         if not self.body.echo:
             for token in self.prompt.shown:
                 self._offsets.add(token)
@@ -272,16 +272,25 @@ class _Choice:
 
 
 class _Offsets:
-    """Where tokens begin in a text, in characters; one inside a character has that character's place."""
+    """Where tokens begin in a text, in characters; one inside a character has that character's place.
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer, self._n = tokenizer, 0
+    The first `n_prompt` tokens are the prompt's, whose text and the completion's are decoded apart.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, *, n_prompt: int) -> None:
+        self._tokenizer, self._n_prompt = tokenizer, n_prompt
+        self._n_chars = self._n_tokens = 0
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def add(self, token: int) -> int:
         """Return where the next token begins."""
-        start = self._n
-        self._n += len(self._decoder.decode(self._tokenizer.decode_bytes([token])))
+        if self._n_tokens == self._n_prompt:
+            self._n_chars += len(self._decoder.decode(b"", final=True))
+        self._n_tokens += 1
+        data = self._tokenizer.decode_bytes([token])
+        self._n_chars += len(self._decoder.decode(data[:1]))  # its first byte may end a broken character before it
+        start = self._n_chars - (not self._decoder.getstate()[0])  # that byte is the last character, or still waits
+        self._n_chars += len(self._decoder.decode(data[1:]))
         return start
 
 

@@ -31,7 +31,7 @@ function drawLayer(layer, i, { spans, places, head }) {
     "section",
     { class: "layer" },
     h("h4", {}, `Layer ${i + 1} `, h("code", {}, layer.pattern)),
-    h("p", { class: "shaded" }, text),
+    h("p", { class: "shaded", tabindex: "0" }, text),
     h("table", { class: "sums" }, h("caption", { class: "unseen" }, `Attention of layer ${i + 1} to each part`), h("tbody", {}, sums.map(sumRow))),
   );
 }
