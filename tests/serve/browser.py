@@ -32,12 +32,16 @@ def watch(page: Any) -> list[str]:
     """What goes wrong on a page as it happens: errors of scripts, refusals of the policy, requests that leave."""
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(f"error: {error}"))
-    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+
+    def told(message: Any) -> None:  # Chromium itself asks for an icon where what is opened is no page: /health
+        if message.type == "error" and not message.location["url"].endswith("/favicon.ico"):
+            problems.append(message.text)
 
     def requested(request: Any) -> None:
         if urlparse(request.url).hostname not in ("127.0.0.1", None):
             problems.append(f"left the machine: {request.url}")
 
+    page.on("console", told)
     page.on("request", requested)
     return problems
 
