@@ -29,6 +29,7 @@ VALUES: list[tuple[str, str, list[Any]]] = [
     ("prompt", "texts, tokens of the vocabulary, or lists of them", [[], [[]], [60000], [-1], [[5], [60000]], 3]),
     ("unknown_field", "no such field", [1]),
 ]
+NAMES = {"prompt": "prompt|tokens?"}  # other words by which an error may name a field
 TOGETHER: list[tuple[str, str, str, dict[str, Any]]] = [
     ("best_of", "1, n 2", "not below n", {"best_of": 1, "n": 2}),
     ("best_of", "2, in a stream", "results cannot be streamed", {"best_of": 2, "stream": True}),
@@ -47,7 +48,9 @@ def refused(field: str, fields: dict[str, Any], side: Side) -> None:
 
 for field, allowed, values in VALUES:
     for value in values:
-        ROWS.row(field, json.dumps(value), f"an error: {allowed}")(partial(refused, field, {field: value}))
+        ROWS.row(field, json.dumps(value), f"an error: {allowed}")(
+            partial(refused, NAMES.get(field, field), {field: value})
+        )
 for field, value, allowed, fields in TOGETHER:
     ROWS.row(field, value, f"an error: {allowed}")(partial(refused, field, fields))
 

@@ -123,5 +123,6 @@ def same(actual: Any, expected: Any, without: Any = None) -> None:
 def named(error: openai.APIStatusError, field: str) -> None:
     """Check that an error is a 400 that names the field, a regular expression."""
     body = error.body if isinstance(error.body, dict) else {}
-    if error.status_code != 400 or not re.search(rf"\b({field})\b", f"{body.get('param')} {body.get('message')}"):
+    said = f"{body.get('param')} {body.get('message')}"
+    if error.status_code != 400 or not re.search(rf"\b({field})\b", said, re.IGNORECASE):
         raise Miss("wrong", f"{error.status_code}: {body.get('message') or error.message}")
