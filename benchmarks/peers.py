@@ -7,7 +7,8 @@
 `venv-xllamacpp` (with gguf and safetensors), `venv-ctranslate2` (with torch and transformers), `venv-vllm`. A round is
 each side once; all but the one that is asked are stopped meanwhile. Servers are asked over HTTP, without streams, by a
 thread for each stream; ctranslate2 has no server and is asked over a pipe. A rate is of the seconds that N tokens take
-longer than 1. Questions share a prefix that was read before, and are asked at once and one by one: the faster counts.
+longer than 1. Questions share a prefix that was read before, and are asked one by one and, but for llama.cpp, at once:
+the faster counts.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ Prompts = Sequence[Sequence[int]]
 class Side:
     """A process of one program with the model in one type."""
 
+    alone = False  # whether questions at once would each read their prefix anew
+
     def __init__(self, command: list[str], *, log: Path, piped: bool = False, **env: str) -> None:
         self.process = subprocess.Popen(
             command,
@@ -48,7 +51,7 @@ class Side:
             stderr=log.open("a"),
             text=True,
             start_new_session=True,
-            env={**os.environ, "OMP_NUM_THREADS": "2", "TOKENIZERS_PARALLELISM": "false", **env},
+            env={**os.environ, "TOKENIZERS_PARALLELISM": "false", **env},
         )
 
     def signal(self, number: int) -> None:
@@ -139,7 +142,10 @@ def start(name: str, kind: str, work: Path) -> Side:
         if not path.exists():
             subprocess.run([python, SIDES / "llama.py", "write", folder, path, "--type", TYPES[kind]], check=True)
         words = ["--port", str(port), "--slots", str(N_STREAMS), "--context", str(N_CTX)]
-        return Served([python, str(SIDES / "llama.py"), "serve", str(path), *words], port=port, log=log)
+        words += ["--threads", os.environ["OMP_NUM_THREADS"]]
+        side = Served([python, str(SIDES / "llama.py"), "serve", str(path), *words], port=port, log=log)
+        side.alone = True  # each of its slots has a prefix of its own
+        return side
     if name == "vllm":
         words = ["serve", str(folder), "--dtype", kind, "--port", str(port), "--max-model-len", str(N_CTX)]
         words += ["--max-num-seqs", str(N_STREAMS), "--enable-prefix-caching"]
@@ -149,7 +155,8 @@ def start(name: str, kind: str, work: Path) -> Side:
     converted = work / "small-ctranslate2"
     if not converted.exists():
         subprocess.run([python, SIDES / "ctranslate.py", "convert", folder, converted], check=True)
-    return Piped([python, str(SIDES / "ctranslate.py"), "answer", str(converted), "--type", kind], log=log)
+    words = ["answer", str(converted), "--type", kind, "--threads", os.environ["OMP_NUM_THREADS"]]
+    return Piped([python, str(SIDES / "ctranslate.py"), *words], log=log)
 
 
 def _free_port() -> int:
@@ -171,7 +178,8 @@ def turn(side: Side, number: int, n_tokens: int) -> dict[str, float]:
         numbers[f"tokens_per_second_{n_streams}"] = n_streams * (n_tokens - 1) / (long - short)
     prefix = prompts_of(1, N_PREFIX, "prefix")[0]
     side.seconds([[7]], 1, prefix)
-    for place, (how, at_once) in enumerate((("at_once", True), ("one_by_one", False))):
+    ways = {"one_by_one": False} if side.alone else {"one_by_one": False, "at_once": True}
+    for place, (how, at_once) in enumerate(ways.items()):
         questions = [[2000 * place + 100 * number + i, 9, 8, 7] for i in range(N_STREAMS)]
         numbers[f"questions_seconds_{how}"] = side.seconds(questions, 1, prefix, at_once=at_once)
     return numbers
@@ -219,12 +227,15 @@ def main() -> None:
     parser.add_argument("--peers", nargs="+", default=["xllamacpp", "ctranslate2", "vllm"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=N_WRITTEN)
+    parser.add_argument("--threads", type=int, default=2, help="of each side")
     args = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = str(args.threads)  # as all sides inherit it
     result: dict[str, Any] = json.loads(args.out.read_text()) if args.out.exists() else {"bench": "peers"}
     result |= {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": hardware(),
-        "model": "GPT-2 small in shape, n_ctx 2048, random weights; 2 threads each",
+        "model": "GPT-2 small in shape, n_ctx 2048, random weights",
+        "threads": args.threads,
         "rounds": args.rounds,
     }
     for kind in args.types:

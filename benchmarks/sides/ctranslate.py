@@ -48,6 +48,10 @@ def main() -> None:
     args = parser.parse_args()
     if args.command == "convert":
         ctranslate2.converters.TransformersConverter(args.folder).convert(args.out)
+        where = Path(args.out) / "config.json"
+        config = json.loads(where.read_text())
+        given = {name: value for name, value in config.items() if value is not None}  # null is refused
+        where.write_text(json.dumps({**given, "unk_token": config["eos_token"]}))
     else:
         answer(args.folder, args.type, args.threads)
 
