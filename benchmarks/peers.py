@@ -77,6 +77,10 @@ class Side:
         raise NotImplementedError
 
 
+def last_line(log: Path) -> str:
+    return log.read_text(errors="replace").strip().rpartition("\n")[2][:200]
+
+
 class Served(Side):
     """A completions server."""
 
@@ -92,7 +96,7 @@ class Served(Side):
             except OSError:
                 if self.process.poll() is not None or time.monotonic() > deadline:
                     self.end()
-                    raise RuntimeError(f"it does not serve, see {log}") from None
+                    raise RuntimeError(f"it does not serve: {last_line(log)}") from None
                 time.sleep(0.5)
 
     def _complete(self, prompt: Sequence[int], n: int) -> None:
@@ -118,7 +122,7 @@ class Piped(Side):
         super().__init__(command, log=log, piped=True)
         line = self.process.stdout.readline()  # type: ignore[union-attr]
         if not line:
-            raise RuntimeError(f"it does not answer, see {log}")
+            raise RuntimeError(f"it does not answer: {last_line(log)}")
         self.told = json.loads(line)
 
     def _ask(self, prompts: Prompts, n: int, prefix: Sequence[int]) -> float:
