@@ -1,6 +1,7 @@
 // x * sigmoid(x (p + q x^2)), which is GELU's tanh form or the Sparse Transformer's, and its derivative, for CPUs.
 // Called by elementwise/gelu.py, and by invariant/gelu.py for float32. Whatever the numbers are, all is computed in float.
 
+#include "threads.h"
 #include "vectors.h"
 
 namespace {
@@ -23,7 +24,7 @@ inline vec slope(vec x, float p, float q) {
 template <typename Compute>
 void over_blocks(int64_t n, int64_t n_threads, Compute compute) {
     const int64_t whole = n / LANES;
-#pragma omp parallel for num_threads(static_cast<int>(n_threads)) schedule(static)
+#pragma omp parallel for num_threads(useful_threads(n_threads, n * 64)) schedule(static)
     for (int64_t i = 0; i < whole; i++) compute(i * LANES, LANES);
     if (n % LANES) compute(whole * LANES, n % LANES);
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "pages.h"
+#include "threads.h"
 #include "vectors.h"
 
 namespace {
@@ -119,7 +120,8 @@ void attend_all(const Pages &work, const float *q, int64_t q_row, const T *cache
     int64_t most = 0;
     for (int64_t group = 0; group < work.n_groups; group++)
         most = std::max(most, work.page_ends[group] - (group ? work.page_ends[group - 1] : 0));
-#pragma omp parallel num_threads(static_cast<int>(work.n_threads))
+    const int64_t n_pages = work.n_groups ? work.page_ends[work.n_groups - 1] : 0;
+#pragma omp parallel num_threads(useful_threads(work.n_threads, n_pages * n_heads * PAGE * work.padded * 8))
     {
         std::vector<float> memory(GROUP * (2 * work.padded + most * PAGE));
 #pragma omp for collapse(2) schedule(dynamic)

@@ -6,6 +6,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "threads.h"
 #include "vectors.h"
 #if defined(__AVX512F__) || defined(__AVX2__)
 #include <immintrin.h>
@@ -188,7 +189,9 @@ void product(const Rows &work, int64_t n_threads) {
     std::vector<Input<KIND>> inputs(groups.back().inputs + groups.back().n * inputs_of_a_row);
     const int64_t n_blocks = (work.n_outputs + COLUMNS - 1) / COLUMNS;
     const int64_t wide = wide_for(groups[0].n);
-#pragma omp parallel num_threads(static_cast<int>(n_threads))
+    // A weight is read in the time of eight rows' products with it.
+    const int n_useful = useful_threads(n_threads, work.n_inputs * work.n_outputs * (work.n_rows + 8));
+#pragma omp parallel num_threads(n_useful)
     {
         for (const Group &group : groups) {
 #pragma omp for schedule(static) nowait
