@@ -108,9 +108,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _pause_less() -> None:
     """Keep Python's own pauses between tokens short."""
-    # The engine lets go of the GIL at every call into torch. Where clients keep the event loop busy it has it back 5 ms
-    # later by default: at twenty calls a step, a tenth of a second for each token.
-    sys.setswitchinterval(0.0005)
+    # The engine lets go of the GIL at every call into torch, fifty times a step, and where clients keep the event loop
+    # busy it waits this long each time to have it back (5 ms by default).
+    sys.setswitchinterval(0.00005)
     # A search for cycles would go through all objects of torch, for a tenth of a second, and so comes too seldom for
     # what clients that went away leave behind.
     gc.collect()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlparse
 
 import pytest
 from serving import Server, routes, send, wait_until
 
-from fewshot.serve.limits.protect import OPEN
+from fewshot.serve.limits import protect as source
+from fewshot.serve.limits.protect import OPEN, Limits, Protect
 
 COMPLETION = {"prompt": "the cat", "max_tokens": 2}
 
@@ -123,3 +126,29 @@ def test_no_body_gives_more_than_an_error_of_its_own(server: Server, path: str) 
         assert status == 200 or answer["error"]["message"]
     assert send(server, "GET", "/health") == (200, {"status": "ok"})
     assert server.worker.n_open == 0
+
+
+def test_errors_wait_for_each_other_and_answers_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
+    async def note(seconds: float) -> None:
+        waits.append(seconds)
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": int(scope["path"]), "headers": []})
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b""}
+
+    async def ask(*statuses: str) -> None:
+        protect = Protect(answer, Limits(hosts=["here"], error_seconds=70.0))
+        for status in statuses:
+            scope = {"type": "http", "path": status, "headers": [(b"host", b"here")]}
+            await protect(scope, receive, sent)
+
+    async def sent(message: Any) -> None:
+        pass
+
+    monkeypatch.setattr(source.asyncio, "sleep", note)
+    asyncio.run(ask("200", "400", "200", "404", "500"))
+    assert [round(seconds, -1) for seconds in waits] == [0, 70, 140]

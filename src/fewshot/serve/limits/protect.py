@@ -36,6 +36,7 @@ class Limits:
     body_seconds: float = 20.0  # for the whole body to come
     bodies_bytes: int = 1 << 26  # of all requests that are open
     write_seconds: float = 20.0  # in which a client must read something of what waits for it
+    error_seconds: float = 0.005  # from one error to the next: who sends what is refused waits for the next answer
 
 
 class Protect:
@@ -44,6 +45,7 @@ class Protect:
     def __init__(self, app: App, limits: Limits) -> None:
         self.app, self.limits = app, limits
         self._n_bytes = 0  # of the bodies of all open requests
+        self._next_error = 0.0  # when it may be sent
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -51,6 +53,12 @@ class Protect:
             await self.app(scope, receive, send)
             return
         body = bytearray()
+
+        async def paced(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] >= 400:
+                await self._turn()
+            await send(message)
+
         try:
             headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
             n_hosts = sum(name.lower() == b"host" for name, _ in scope["headers"])
@@ -59,11 +67,18 @@ class Protect:
             is_whole = await self._read(body, int(headers.get("content-length", 0)), receive)
             if is_whole:
                 with contextlib.ExitStack() as scope["fewshot.at_end"]:  # a stream that never began has no end itself
-                    await self.app(scope, _told(body, receive), send)
+                    await self.app(scope, _told(body, receive), paced)
         except ApiError as error:
-            await _refuse(send, error)
+            await _refuse(paced, error)
         finally:
             self._n_bytes -= len(body)
+
+    async def _turn(self) -> None:
+        """Wait until an error may be sent, so that a flood of bad requests leaves the others their time."""
+        now = asyncio.get_running_loop().time()
+        at = max(now, self._next_error)
+        self._next_error = at + self.limits.error_seconds
+        await asyncio.sleep(at - now)
 
     def _check_host(self, host: str) -> None:
         name = "[::1]" if "]" in host else host.rsplit(":", 1)[0]
