@@ -54,8 +54,10 @@ class Sampling:
         if not self.adjusts:
             return logits
         logits = logits.clone()
-        tokens, counts = torch.tensor(list(written), dtype=torch.long, device=logits.device).unique(return_counts=True)
-        logits[tokens] -= counts * self.frequency_penalty + self.presence_penalty
+        if self.frequency_penalty or self.presence_penalty:
+            given = torch.tensor(list(written), dtype=torch.long, device=logits.device)
+            tokens, counts = given.unique(return_counts=True)
+            logits[tokens] -= counts * self.frequency_penalty + self.presence_penalty
         for token, bias in self.logit_bias.items():
             logits[token] = -torch.inf if bias == -100 else logits[token] + bias
         return logits
