@@ -1,6 +1,6 @@
 """The entry point: finds the command, runs it, turns its errors into one line and an exit code.
 
-Exit codes: 0 done; 1 a check of `fewshot demo` failed; 2 bad input; 130 interrupted.
+Exit codes: 0 done; 1 a check of `fewshot demo` or a statement of `fewshot verify` failed; 2 bad input; 130 interrupted.
 Nothing slow is imported before the command is known, so that the help comes at once.
 """
 
@@ -32,6 +32,8 @@ COMMANDS = {
     "contamination": "find which test questions are in the training text, and score without them",
     "lm-eval": "run lm-evaluation-harness on a fewshot model",
     "meta": "train and compare MAML and other meta-learners",
+    "verify": "rerun published findings and check what they say",
+    "zoo": "show all findings on one page",
     "report": "write an HTML page about one run or several",
     "tokenizer": "train a tokenizer, or encode text with one",
     "plan": "show the parameters, FLOPs and memory of a preset",

@@ -38,9 +38,12 @@ class Section:
     figures: Sequence[Figure]
 
 
-def sections(results: Sequence[Measured]) -> Iterator[Section]:
-    """Yield the sections of a page; a learner looks the same in all their figures."""
-    taken, styles, shared = set[str](), learner_styles(), set[str]()
+def sections(results: Sequence[Measured], taken: set[str] | None = None) -> Iterator[Section]:
+    """Yield the sections of a page; a learner looks the same in all their figures.
+
+    Names of figures are none of those in `taken`, to which they are added.
+    """
+    taken, styles, shared = set() if taken is None else taken, learner_styles(), set[str]()
     for (tasks, quantity), group in grouped(results).items():
         merged = merge(group)
         for learner in (curve.learner for curve in merged.curves):

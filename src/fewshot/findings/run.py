@@ -1,0 +1,159 @@
+"""Findings run by the commands that they name, several at once. In: tasks, a folder. Out: their printed results.
+
+Each task has a folder of its own, whose name holds a digest of what was asked: what is done is not run again, what was
+interrupted goes on as its command does, and a changed finding starts afresh. Knows no statement.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fewshot.base.config import to_plain
+from fewshot.base.errors import FewshotError
+from fewshot.base.files import parse_json, read_json, read_text, write_json, write_text
+from fewshot.base.lock import hold
+from fewshot.bench.hardware import hardware
+from fewshot.findings.finding import RunTask
+
+OUT = "{out}"
+RESULT, LOG = "result.json", "log.txt"
+PROGRAM = (sys.executable, "-m", "fewshot")
+LONGEST = 200  # characters of a command's last line in a message
+
+
+@dataclass(frozen=True)
+class Job:
+    """A task of a finding."""
+
+    finding: str
+    path: str  # of its result in the finding's results
+    task: RunTask
+
+    @property
+    def name(self) -> str:
+        """The names of both, as messages show them."""
+        return f"{self.finding}: {self.path}"
+
+    def folder(self, out: Path) -> Path:
+        """Return where the task's files are."""
+        asked = json.dumps(to_plain(self.task), sort_keys=True)
+        return out / self.finding / f"{self.path}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
+
+
+class Runner:
+    """Runs jobs, `at_once` of them at a time, each in processes of its own."""
+
+    def __init__(self, out: Path, *, at_once: int, program: Sequence[str] = PROGRAM) -> None:
+        self.out, self.at_once, self.program = out, at_once, program
+        self.stopping = False
+        self.children: set[subprocess.Popen[bytes]] = set()
+        self.lock = threading.Lock()
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, dict[str, Any] | FewshotError]]:
+        """Yield every job with its record, or with why it has none, as they end; on Ctrl-C all are stopped first."""
+        pool = ThreadPoolExecutor(self.at_once)
+        ending = {pool.submit(self._record, job): job for job in jobs}
+        try:
+            for future in as_completed(ending):
+                failure = future.exception()
+                if failure is None:
+                    yield ending[future], future.result()
+                elif isinstance(failure, FewshotError):
+                    yield ending[future], failure
+                else:
+                    raise failure
+        finally:
+            self._stop()
+            pool.shutdown(cancel_futures=True)
+
+    def _stop(self) -> None:
+        with self.lock:
+            self.stopping = True
+            for child in self.children:
+                child.send_signal(signal.SIGINT)
+
+    def _record(self, job: Job) -> dict[str, Any]:
+        """Return what a job printed, with what was asked, its seconds and the machine; run it if that is not there."""
+        folder = job.folder(self.out)
+        path = folder / RESULT
+        if path.is_file():
+            return dict(read_json(path))
+        with hold(folder, doing="fewshot verify"):
+            began = time.monotonic()
+            *prepare, last = job.task.commands
+            for text in prepare:
+                self._call(_words(text, folder), folder, job)
+            words = _words(last, folder)
+            if job.task.config:
+                write_text(folder / "config.yaml", yaml.safe_dump(job.task.config, sort_keys=False))
+                words += ["--config", str(folder / "config.yaml")]
+            printed = self._call([*words, "--json"], folder, job)
+            record = {
+                "asked": to_plain(job.task),
+                "seconds": round(time.monotonic() - began, 1),
+                "machine": hardware(),
+                "result": parse_json(printed, f"what 'fewshot {last}' printed"),
+            }
+            write_json(path, record)
+            return dict(record)
+
+    def _call(self, words: Sequence[str], folder: Path, job: Job) -> str:
+        """Return what a command prints; raises FewshotError with its last line if it fails."""
+        threads = {"OMP_NUM_THREADS": "1"} if self.at_once > 1 else {}
+        with (folder / LOG).open("ab") as log:
+            with self.lock:
+                if self.stopping:
+                    raise FewshotError(f"{job.name} was stopped")
+                child = subprocess.Popen(
+                    [*self.program, *words],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    start_new_session=True,  # Ctrl-C reaches it once, from here: a second one would lose its last steps
+                    env={**os.environ, **threads},
+                )
+                self.children.add(child)
+            printed, _ = child.communicate()
+            with self.lock:
+                self.children.discard(child)
+        if child.returncode:
+            lines = read_text(folder / LOG).split("\n")
+            last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+            raise FewshotError(
+                f"{job.name}: 'fewshot {shlex.join(words)}' ended with exit code {child.returncode}: "
+                f"{last[-LONGEST:]} (all it said: {folder / LOG})"
+            )
+        return printed.decode("utf-8", "replace")
+
+
+def _words(text: str, folder: Path) -> list[str]:
+    """Return a command's words, with the folder that it writes to."""
+    words = [word.replace(OUT, str(folder / "out")) for word in shlex.split(text)]
+    return words if OUT in text else [*words, "--out", str(folder / "out")]
+
+
+def as_results(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the results of a finding's runs as its statements' paths read them: `run`, or `run` and then the seed."""
+    results: dict[str, Any] = {}
+    for path, record in records.items():
+        run, dot, seed = path.partition(".")
+        if dot:
+            results.setdefault(run, {})[seed] = record["result"]
+        else:
+            results[run] = record["result"]
+    return results

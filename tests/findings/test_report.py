@@ -1,0 +1,50 @@
+"""The page and the table show each finding, run or not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.findings.test_finding import finding
+from tests.findings.test_stored import FINDING, records
+
+from fewshot.findings.report import Checked, markdown_table, write_zoo
+from fewshot.meta.curves import Curve, Measured, Point, to_json
+
+
+def curves() -> dict[str, object]:
+    points = tuple(Point(n_examples=k, mean=1 / (k + 1), low=0.1, high=1.0, n=5) for k in range(3))
+    return to_json(
+        Measured(tasks="lines", quantity="error", curves=(Curve(learner="context", kind="context", points=points),))
+    )
+
+
+def test_the_page_has_claims_statements_and_figures(tmp_path: Path) -> None:
+    given = {**records(2), "many": {"result": curves(), "seconds": 58.0, "machine": {"processor": "a <chip>"}}}
+    given["few"]["machine"] = {"processor": "a <chip>"}
+    bad = finding(title="A <wrong> title")
+    write_zoo(
+        tmp_path / "zoo.html",
+        [
+            Checked(Path("runs/zoo/few.yaml"), FINDING, given),
+            Checked(Path("runs/zoo/more.yaml"), FINDING, given),
+            Checked(Path("runs/zoo/none.yaml"), bad, {}),
+        ],
+    )
+    page = (tmp_path / "zoo.html").read_text()
+    assert page.count("<svg") == 2
+    assert page.count('id="lines-examples"') <= 1  # names of figures are told apart
+    assert "A &lt;wrong&gt; title" in page
+    assert "Not run yet." in page
+    assert "a &lt;chip&gt;" in page
+    assert "<td>few.x</td>" not in page
+    assert "<th>few.x</th><td>2</td><td>at least 1</td><td>holds</td>" in page
+
+
+def test_the_table_has_a_row_for_each() -> None:
+    table = markdown_table(
+        [Checked(Path("a|b.yaml"), FINDING, records(0)), Checked(Path("runs/none.yaml"), finding(), {})]
+    )
+    assert table.splitlines()[2:] == [
+        "| a\\|b | A claim. (Someone 2020) | few.x: 0 (at least 1) | 0 of 1 | 0.0 | `fewshot verify a\\|b.yaml` |",
+        "| none | A claim. (Someone 2020) | not run | not run | - | `fewshot verify runs/none.yaml` |",
+    ]

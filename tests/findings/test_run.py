@@ -1,0 +1,103 @@
+"""Runs are done once, go on after an interruption, and a failure says where to look."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fewshot.base.errors import FewshotError
+from fewshot.findings.finding import RunTask
+from fewshot.findings.run import Job, Runner, as_results
+
+# Stands in for `fewshot`: notes its words and prints its configuration, or fails, or waits for a signal
+PROGRAM = """
+import json, os, pathlib, signal, sys, time
+words = sys.argv[1:]
+out = pathlib.Path(words[words.index("--out") + 1])
+out.mkdir(parents=True, exist_ok=True)
+with (out / "called").open("a") as file:
+    print(" ".join(words[:words.index("--out")]), file=file)
+if words[0] == "fail":
+    print("a reason", file=sys.stderr)
+    sys.exit(2)
+if words[0] == "wait":
+    signal.signal(signal.SIGINT, lambda *_: sys.exit((out / "told").write_text("yes") and 130))
+    (out / "ready").write_text("")
+    time.sleep(100)
+if words[0] == "words":
+    print("no JSON")
+elif "--json" in words:
+    config = pathlib.Path(words[words.index("--config") + 1]).read_text() if "--config" in words else ""
+    print(json.dumps({"config": config, "threads": os.environ.get("OMP_NUM_THREADS")}))
+"""
+
+
+def runner(tmp_path: Path, *, at_once: int = 2) -> Runner:
+    script = tmp_path / "program.py"
+    script.write_text(PROGRAM)
+    return Runner(tmp_path / "out", at_once=at_once, program=(sys.executable, str(script)))
+
+
+def job(*commands: str, path: str = "run", **config: Any) -> Job:
+    return Job("finding", path, RunTask(commands=commands, config=config))
+
+
+def test_commands_run_in_order_and_the_last_ones_json_is_the_result(tmp_path: Path) -> None:
+    asked = job("first --out {out} x", "last y", n=3)
+    ((_, record),) = runner(tmp_path).run([asked])
+    assert not isinstance(record, FewshotError)
+    assert record["result"] == {"config": "n: 3\n", "threads": "1"}
+    assert record["asked"] == {"commands": ["first --out {out} x", "last y"], "config": {"n": 3}}
+    assert (asked.folder(tmp_path / "out") / "out" / "called").read_text() == "first\nlast y\n"
+
+
+def test_what_is_done_is_not_run_again_and_a_changed_run_starts_afresh(tmp_path: Path) -> None:
+    done, other = job("last", n=3), job("last", n=4)
+    ((_, first),) = runner(tmp_path).run([done])
+    ((_, again),) = runner(tmp_path).run([done])
+    assert isinstance(first, dict)
+    assert again == first
+    assert (done.folder(tmp_path / "out") / "out" / "called").read_text().count("last") == 1
+    ((_, changed),) = runner(tmp_path).run([other])
+    assert isinstance(changed, dict)
+    assert changed["result"] != first["result"]
+
+
+def test_a_failed_run_says_what_its_command_said_and_the_others_go_on(tmp_path: Path) -> None:
+    bad, mute, good = job("fail", path="bad"), job("words", path="mute"), job("last", path="good")
+    ended = {ran.path: record for ran, record in runner(tmp_path, at_once=1).run([bad, mute, good])}
+    assert "finding: bad: 'fewshot fail --out" in str(ended["bad"])
+    assert "ended with exit code 2: a reason (all it said: " in str(ended["bad"])
+    assert "what 'fewshot words' printed" in str(ended["mute"])
+    assert isinstance(ended["good"], dict)
+    ((_, again),) = runner(tmp_path).run([bad])
+    assert isinstance(again, FewshotError)
+    assert (bad.folder(tmp_path / "out") / "out" / "called").read_text().count("fail") == 2  # it was tried again
+
+
+def test_a_stopped_runner_tells_its_commands_and_waits_for_them(tmp_path: Path) -> None:
+    asked = job("wait", path="long")
+    ready = asked.folder(tmp_path / "out") / "out" / "ready"
+    runs = runner(tmp_path).run([asked, job("last", path="short")])
+    next(runs)  # the short one
+    while not ready.is_file():
+        pass
+    runs.close()  # type: ignore[attr-defined] # as Ctrl-C does between two results
+    assert (ready.parent / "told").read_text() == "yes"
+    assert not (ready.parents[1] / "result.json").exists()
+
+
+def test_results_of_seeds_stand_under_their_run() -> None:
+    records = {"few": {"result": 1}, "demo.0": {"result": 2}, "demo.1": {"result": 3}}
+    assert as_results(records) == {"few": 1, "demo": {"0": 2, "1": 3}}
+
+
+@pytest.mark.parametrize("words", ["probe {out}", "probe"])
+def test_a_command_that_does_not_name_its_folder_is_given_it(tmp_path: Path, words: str) -> None:
+    from fewshot.findings.run import _words
+
+    folder = str(tmp_path / "out")
+    assert _words(words, tmp_path) == (["probe", folder] if "{out}" in words else ["probe", "--out", folder])
