@@ -32,6 +32,7 @@ COVERED_BY = {
     "cli/replay.py": "cli/test_commands.py",
     "cli/resume.py": "cli/test_commands.py",
     "cli/tokenizer.py": "cli/test_commands.py",
+    "cli/zoo.py": "cli/test_verify.py",
     "cli/train.py": "cli/test_commands.py",
     "corpus/document.py": "corpus/test_sources.py",
     "demo/recipe.py": "cli/test_demo.py",
@@ -56,6 +57,7 @@ COVERED_BY = {
 
 # Tests of no single source file: what they test.
 OF_NO_FILE = {
+    "zoo/test_files.py": "the findings in runs/zoo and their stored results",
     "bench/test_bench.py": "all of bench/ through the command",
     "serve/test_attack.py": "what is left after attacks",
     "serve/test_contract.py": "every field of the completions API",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from fewshot.findings.finding import Finding
+    from fewshot.zoo.finding import Finding
 
 FINDINGS = Path("runs/zoo")
 SECONDS = 60.0  # of a minute
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from fewshot.base.errors import check
     from fewshot.base.machine import n_cores
     from fewshot.cli.show import print_json
-    from fewshot.findings.finding import finding_files, read_finding
+    from fewshot.zoo.finding import finding_files, read_finding
 
     check(not (args.stored and args.store), "--stored runs nothing that --store could store: leave one out")
     jobs = n_cores() if args.jobs is None else args.jobs
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _stored(findings: Mapping[Path, Finding]) -> Iterator[tuple[Path, Records | str]]:
     from fewshot.base.errors import BadFile
-    from fewshot.findings.stored import read_stored
+    from fewshot.zoo.stored import read_stored
 
     for file, finding in findings.items():
         try:
@@ -78,7 +78,7 @@ def _stored(findings: Mapping[Path, Finding]) -> Iterator[tuple[Path, Records | 
 
 def _store(file: Path, finding: Finding, records: Records) -> None:
     from fewshot.base.log import note
-    from fewshot.findings.stored import store
+    from fewshot.zoo.stored import store
 
     if not store(file, finding, records):
         note(f"{file.stem}: not all statements hold; the stored results, in which all do, stay")
@@ -88,7 +88,7 @@ def _run(findings: Mapping[Path, Finding], out: Path, jobs: int) -> Iterator[tup
     """Yield each finding with the records of its runs, or with why one of them failed, when all its runs ended."""
     from fewshot.base.errors import FewshotError
     from fewshot.base.log import note
-    from fewshot.findings.run import Job, Runner
+    from fewshot.zoo.run import Job, Runner
 
     by_length = sorted(findings, key=lambda file: -findings[file].minutes)  # the longest first, so that no core waits
     waiting = [Job(file.stem, path, task) for file in by_length for path, task in findings[file].tasks().items()]
@@ -120,17 +120,18 @@ def _checked(file: Path, finding: Finding, records: Records | str) -> dict[str, 
     from dataclasses import asdict
 
     from fewshot.base.errors import BadValue
-    from fewshot.findings.run import as_results
-    from fewshot.findings.statements import outcomes
+    from fewshot.zoo.run import as_results
+    from fewshot.zoo.statements import outcomes
 
     failure, seconds, rows = records if isinstance(records, str) else None, None, []
     if not isinstance(records, str):
         seconds = sum(record["seconds"] for record in records.values())
         try:
-            rows = [asdict(outcome) for outcome in outcomes(finding, as_results(records))]
+            checked = outcomes(finding, as_results(records))
+            rows = [{**asdict(row), "fails": row.fails, "verdict": row.verdict} for row in checked]
         except BadValue as error:  # a path that leads nowhere
             failure = str(error)
-    holds = failure is None and all(row["holds"] for row in rows)
+    holds = failure is None and not any(row["fails"] for row in rows)
     return {"finding": file.stem, "holds": holds, "seconds": seconds, "failure": failure, "statements": rows}
 
 
@@ -140,10 +141,9 @@ def _print(shown: Sequence[Mapping[str, Any]]) -> None:
         time = "" if row["seconds"] is None else f" ({row['seconds'] / SECONDS:.1f} minutes of one core)"
         print(f"{row['finding']}{time}")
         for statement in row["statements"]:
-            print(
-                f"  {'holds' if statement['holds'] else 'FAILS'}  {statement['says']}: {statement['value']} "
-                f"({statement['band']})"
-            )
+            print(f"  {statement['verdict']}  {statement['says']}: {statement['value']} ({statement['band']})")
+            if statement["not_shown"]:
+                print(f"         {statement['not_shown']}")
         if row["failure"]:
             print(f"  FAILS  {row['failure']}")
     n = [statement["holds"] for row in shown for statement in row["statements"]]

@@ -28,9 +28,9 @@ def run(args: argparse.Namespace) -> int:
     """Write the page or print the table, from stored results; what has none is shown as not run."""
     from fewshot.base.errors import BadFile
     from fewshot.base.log import note
-    from fewshot.findings.finding import finding_files, read_finding
-    from fewshot.findings.report import Checked, markdown_table, write_zoo
-    from fewshot.findings.stored import read_stored
+    from fewshot.zoo.finding import finding_files, read_finding
+    from fewshot.zoo.report import Checked, markdown_table, write_zoo
+    from fewshot.zoo.stored import read_stored
 
     checked = []
     for file in finding_files(args.files or [FINDINGS]):

@@ -8,12 +8,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from fewshot.findings.finding import Finding
-from fewshot.findings.run import as_results
-from fewshot.findings.statements import Outcome, outcomes
 from fewshot.meta.curves import Measured, from_json
 from fewshot.meta.report import sections
 from fewshot.report.html import in_figure, plain_table, side_by_side, write_page
+from fewshot.zoo.finding import Finding
+from fewshot.zoo.run import as_results
+from fewshot.zoo.statements import Outcome, outcomes
 
 SECONDS = 60.0  # of a minute
 COLUMNS = ("finding", "the paper's claim", "here", "holds", "minutes", "command")
@@ -68,7 +68,7 @@ def _section(checked: Checked, taken: set[str]) -> Iterator[str]:
     if not checked.records:
         yield "<p>Not run yet.</p>"
         return
-    rows = [(row.says, row.value, row.band, "holds" if row.holds else "does not hold") for row in checked.outcomes()]
+    rows = [(row.says, row.value, row.band, f"{row.verdict} {row.not_shown}") for row in checked.outcomes()]
     yield plain_table(rows, ("statement", "here", "asked", ""))
     charts = [figure for section in sections(_measured(checked), taken) for figure in section.figures]
     yield side_by_side([in_figure(figure.caption, figure.svg) for figure in charts])
@@ -91,9 +91,9 @@ def markdown_table(checked: Sequence[Checked]) -> str:
     """Return a row for each finding, as the documentation has it."""
     lines = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
     for part in checked:
-        here = "; ".join(f"{row.says}: {row.value} ({row.band})" for row in part.outcomes()) or "not run"
+        here = "; ".join(f"{row.says}: {row.value} ({row.band}) {row.not_shown}".strip() for row in part.outcomes())
         minutes = f"{part.minutes:.1f}" if part.records else "-"
         claim = f"{part.finding.paper.claim} ({part.finding.paper.source})"
-        row = (part.file.stem, claim, here, part.verdict, minutes, f"`{part.command}`")
+        row = (part.file.stem, claim, here or "not run", part.verdict, minutes, f"`{part.command}`")
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |")
     return "\n".join(lines) + "\n"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.findings.test_finding import finding
-from tests.findings.test_stored import FINDING, records
+from tests.zoo.test_finding import finding
+from tests.zoo.test_stored import FINDING, records
 
-from fewshot.findings.report import Checked, markdown_table, write_zoo
 from fewshot.meta.curves import Curve, Measured, Point, to_json
+from fewshot.zoo.report import Checked, markdown_table, write_zoo
 
 
 def curves() -> dict[str, object]:
@@ -37,7 +37,7 @@ def test_the_page_has_claims_statements_and_figures(tmp_path: Path) -> None:
     assert "Not run yet." in page
     assert "a &lt;chip&gt;" in page
     assert "<td>few.x</td>" not in page
-    assert "<th>few.x</th><td>2</td><td>at least 1</td><td>holds</td>" in page
+    assert "<th>few.x</th><td>2</td><td>at least 1</td><td>holds </td>" in page
 
 
 def test_the_table_has_a_row_for_each() -> None:

@@ -28,7 +28,7 @@ from fewshot.base.errors import FewshotError
 from fewshot.base.files import parse_json, read_json, read_text, write_json, write_text
 from fewshot.base.lock import hold
 from fewshot.bench.hardware import hardware
-from fewshot.findings.finding import RunTask
+from fewshot.zoo.finding import RunTask
 
 OUT = "{out}"
 RESULT, LOG = "result.json", "log.txt"

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from fewshot.base.errors import FewshotError
-from fewshot.findings.finding import RunTask
-from fewshot.findings.run import Job, Runner, as_results
+from fewshot.zoo.finding import RunTask
+from fewshot.zoo.run import Job, Runner, as_results
 
 # Stands in for `fewshot`: notes its words and prints its configuration, or fails, or waits for a signal
 PROGRAM = """
@@ -97,7 +97,7 @@ def test_results_of_seeds_stand_under_their_run() -> None:
 
 @pytest.mark.parametrize("words", ["probe {out}", "probe"])
 def test_a_command_that_does_not_name_its_folder_is_given_it(tmp_path: Path, words: str) -> None:
-    from fewshot.findings.run import _words
+    from fewshot.zoo.run import _words
 
     folder = str(tmp_path / "out")
     assert _words(words, tmp_path) == (["probe", folder] if "{out}" in words else ["probe", "--out", folder])

@@ -52,6 +52,7 @@ class Statement:
     apart: bool = False  # the 95% intervals of `value` and `above` must not overlap
     seeds: int | None = None  # bounds must hold for so many of the values, not for their mean
     says: str = ""  # in words
+    not_shown: str = ""  # why it does not hold here, where that is known: it is told, and fails nothing
 
     def __post_init__(self) -> None:
         given = [name for name in ("at_least", "at_most", "above") if getattr(self, name) is not None]

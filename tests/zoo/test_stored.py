@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.findings.test_finding import finding
+from tests.zoo.test_finding import finding
 
 from fewshot.base.config import to_plain
 from fewshot.base.errors import BadFile
-from fewshot.findings.stored import read_stored, store, stored_path
+from fewshot.zoo.stored import read_stored, store, stored_path
 
 FINDING = finding(runs={"few": {"n_known": 4}})
 

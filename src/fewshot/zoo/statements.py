@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fewshot.findings.finding import Finding, Statement
-from fewshot.findings.values import NotReached, Value, value_at
+from fewshot.zoo.finding import Finding, Statement
+from fewshot.zoo.values import NotReached, Value, value_at
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,17 @@ class Outcome:
     holds: bool
     value: str  # with its interval
     band: str
+    not_shown: str = ""  # why it is known not to hold
+
+    @property
+    def fails(self) -> bool:
+        """Whether it should hold and does not."""
+        return not self.holds and not self.not_shown
+
+    @property
+    def verdict(self) -> str:
+        """Whether it holds, in words."""
+        return "holds" if self.holds else "not shown" if self.not_shown else "FAILS"
 
 
 def outcomes(finding: Finding, results: Mapping[str, Any]) -> Iterator[Outcome]:
@@ -26,7 +37,8 @@ def outcomes(finding: Finding, results: Mapping[str, Any]) -> Iterator[Outcome]:
         try:
             yield _outcome(statement, results)
         except NotReached as error:
-            yield Outcome(statement.says or statement.value, False, str(error), _bounds(statement))
+            says = statement.says or statement.value
+            yield Outcome(says, False, str(error), _bounds(statement), statement.not_shown)
 
 
 def _outcome(statement: Statement, results: Mapping[str, Any]) -> Outcome:
@@ -47,7 +59,7 @@ def _outcome(statement: Statement, results: Mapping[str, Any]) -> Outcome:
         if statement.apart:
             holds &= value.low is not None and other.high is not None and value.low > other.high
             bands.append("intervals apart")
-    return Outcome(statement.says or statement.value, holds, shown, ", ".join(bands))
+    return Outcome(statement.says or statement.value, holds, shown, ", ".join(bands), statement.not_shown)
 
 
 def _within(number: float, statement: Statement) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fewshot.base.errors import BadValue
-from fewshot.findings.values import NotReached, Value, value_at
+from fewshot.zoo.values import NotReached, Value, value_at
 
 POINTS = [
     {"n_examples": 0, "mean": 1.0, "low": 0.9, "high": 1.1},

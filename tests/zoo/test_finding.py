@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fewshot.base.errors import BadFile, BadValue
-from fewshot.findings.finding import Finding, Paper, Statement, finding_files, read_finding
+from fewshot.zoo.finding import Finding, Paper, Statement, finding_files, read_finding
 
 WHOLE = {
     "title": "A title",

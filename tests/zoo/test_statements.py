@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.findings.test_finding import finding
+from tests.zoo.test_finding import finding
 
-from fewshot.findings.finding import Statement
-from fewshot.findings.statements import Outcome, outcomes
+from fewshot.zoo.finding import Statement
+from fewshot.zoo.statements import Outcome, outcomes
 
 RESULTS = {
     "few": {"a": {"mean": 0.5, "low": 0.4, "high": 0.6}, "rows": [{"x": 1}]},
@@ -53,3 +53,12 @@ def test_what_is_never_reached_does_not_hold() -> None:
     assert outcome(value="few.rows[x>=2].x", at_most=5) == Outcome(
         "few.rows[x>=2].x", False, "x is never >= 2", "at most 5"
     )
+
+
+def test_what_is_known_not_to_hold_is_told_and_fails_nothing() -> None:
+    known = outcome(value="few.a", at_least=0.9, not_shown="too few steps")
+    assert (known.holds, known.fails, known.verdict, known.not_shown) == (False, False, "not shown", "too few steps")
+    never = outcome(value="few.rows[x>=2].x", at_most=5, not_shown="too few steps")
+    assert (never.holds, never.fails) == (False, False)
+    assert outcome(value="few.a", at_least=0.9).fails
+    assert outcome(value="few.a", at_least=0.1, not_shown="it came out").verdict == "holds"

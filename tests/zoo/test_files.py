@@ -1,0 +1,33 @@
+"""Every finding of the repository is whole, and its stored results say what its statements claim."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fewshot.zoo.finding import finding_files, read_finding
+from fewshot.zoo.report import Checked, markdown_table
+from fewshot.zoo.run import as_results
+from fewshot.zoo.statements import outcomes
+from fewshot.zoo.stored import read_stored, stored_path
+
+ROOT = Path(__file__).parents[2]
+FILES = finding_files([ROOT / "runs" / "zoo"])
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_stored_results_are_those_of_the_finding_and_its_statements_hold(file: Path) -> None:
+    finding = read_finding(file)
+    records = read_stored(file, finding)
+    assert [outcome for outcome in outcomes(finding, as_results(records)) if outcome.fails] == []
+
+
+def test_nothing_is_stored_of_a_finding_that_is_not_there() -> None:
+    assert set((ROOT / "runs" / "zoo" / "results").glob("*")) == {stored_path(file) for file in FILES}
+
+
+def test_the_table_of_the_documentation_is_the_one_that_the_command_prints() -> None:
+    checked = [Checked(file.relative_to(ROOT), read_finding(file), {}) for file in FILES]
+    stored = [Checked(row.file, row.finding, read_stored(ROOT / row.file, row.finding)) for row in checked]
+    assert (ROOT / "docs" / "zoo.md").read_text(encoding="utf-8").endswith(markdown_table(stored))
