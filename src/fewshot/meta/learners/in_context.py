@@ -33,6 +33,7 @@ class ContextModelConfig:
     d_model: int = 32
     n_heads: int = 4
     init_std: float = 0.12  # with GPT's 0.02, which is for wide models, a narrow one learns slowly
+    pattern: str = "dense"  # of attention in the layers, such as "alternate(banded(2), dense)"
 
     def gpt(self, *, n_vocab: int, n_ctx: int, positions: str = "learned") -> GPTConfig:
         """Return the config of the GPT; raises BadValue if it is impossible, or does not fit into memory."""
@@ -45,6 +46,7 @@ class ContextModelConfig:
             d_model=self.d_model,
             n_heads=self.n_heads,
             init_std=self.init_std,
+            pattern=self.pattern,
             n_vocab=n_vocab,
             n_ctx=n_ctx,
             positions=positions,
