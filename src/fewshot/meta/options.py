@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from fewshot.base.config import to_plain
 from fewshot.base.fields import as_yaml, field_comments
 from fewshot.meta.experiment import EXPERIMENTS
 
@@ -45,8 +46,9 @@ def _option_groups(config: Any, name: str, comment: str) -> Iterator[OptionGroup
     comments = field_comments(type(config))
     values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     nested = {key: value for key, value in values.items() if dataclasses.is_dataclass(value)}
+    plain = to_plain(config)
     options = tuple(
-        Option(_dotted(name, key), as_yaml(value), comments[key]) for key, value in values.items() if key not in nested
+        Option(_dotted(name, key), as_yaml(plain[key]), comments[key]) for key in values if key not in nested
     )
     summary = (inspect.getdoc(config) or "").partition("\n\n")[0].replace("\n", " ")
     yield OptionGroup(name, f"{summary} ({comment})" if comment else summary, options)
