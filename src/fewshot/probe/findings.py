@@ -65,19 +65,20 @@ class Findings:
 
     @property
     def opposite(self) -> tuple[Head, TaskAblations] | None:
-        """The head that a later task needs most of those that the first task does without, and that task."""
+        """The head that a later task needs most of those that the first task does without, and that task.
+
+        None where the later tasks do without all of these heads too.
+        """
         if len(self.tasks) < 2:
             return None
         first, *others = self.tasks
         spared = [head for head, accuracy in first.ablated.items() if accuracy > first.accuracy - SPARED]
         losses = [(task.accuracy - task.ablated[head], head, task) for task in others for head in spared]
-        if not losses:
-            return None
-        _, head, task = max(losses, key=lambda loss: loss[0])
-        return head, task
+        loss, head, task = max(losses, key=lambda loss: loss[0], default=(0.0, Head(0, 0), first))
+        return (head, task) if loss > SPARED else None
 
     def rise(self, values: Sequence[float]) -> int | None:
-        """Return the first step at which a value is at least half of its highest over the steps; None without steps."""
+        """Return the first step at which a value is at least half of its highest one; None without steps."""
         goal = max(values, default=0.0) / 2
         return next((step.step for step, value in zip(self.steps, values, strict=True) if value >= goal), None)
 

@@ -19,6 +19,7 @@ from fewshot.report.html import in_figure, plain_table, side_by_side, write_page
 
 MOST_DRAWN = 160  # tokens of a text whose attention is drawn: a pixel a token
 SMALL = "grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr))"  # columns of heatmaps
+COPYING = Style(GREY, "s", "--")
 FAINT = 0.10  # how strong a key is drawn that may be read, and is not
 
 
@@ -58,8 +59,8 @@ def in_words(findings: Findings) -> str:
     ]
     if without:
         words.append(f"Without it: {', '.join(without)}.")
-    if findings.opposite is not None and (opposite := findings.opposite)[0] != copying.head:
-        head, task = opposite
+    if findings.opposite is not None:
+        head, task = findings.opposite
         first = findings.tasks[0]
         words.append(
             f"The other way round {head}: {task.task} from {task.accuracy:.3f} to {task.ablated[head]:.3f}, "
@@ -110,32 +111,38 @@ def _tasks(findings: Findings) -> Iterator[str]:
 def _steps(findings: Findings) -> Iterator[str]:
     if len(findings.steps) < 2:
         return
-    steps, styles = [step.step for step in findings.steps], Styles()
+    steps = [step.step for step in findings.steps]
+    of_heads, of_tasks = Styles(), Styles({"induction": COPYING})
     heads = [
         Line(
             label=str(head.head),
             x=steps,
             y=[step.heads[place].scores["induction"] for step in findings.steps],
-            style=styles.of(str(head.head)),
+            style=of_heads.of(str(head.head)),
         )
         for place, head in enumerate(findings.heads)
     ]
-    copying = findings.copying.head
-    together = [Line(label=f"{copying} induction", x=steps, y=findings.copying_by_step(), style=Style(GREY, "s", "--"))]
-    together += [
-        Line(label=f"{task.task} K={task.shots}", x=steps, y=values, style=styles.of(task.task))
-        for task in findings.tasks
-        for values in [[step.accuracy[task.task] for step in findings.steps]]
+    together = [
+        Line(label=f"{findings.copying.head} induction", x=steps, y=findings.copying_by_step(), style=COPYING),
+        *(
+            Line(
+                label=f"{task.task} K={task.shots}",
+                x=steps,
+                y=[step.accuracy[task.task] for step in findings.steps],
+                style=of_tasks.of(task.task),
+            )
+            for task in findings.tasks
+        ),
     ]
     yield "<h2>Over training</h2>"
     figures = [
         in_figure(
             "induction score of each head",
-            lines_svg(heads, name="heads", x_label="training step", y_label="induction score", share=True),
+            lines_svg(heads, name="heads", x_label="training step", y_label="induction score"),
         )
     ]
     if findings.tasks:
-        svg = lines_svg(together, name="together", x_label="training step", y_label="score, accuracy", share=True)
+        svg = lines_svg(together, name="together", x_label="training step", y_label="score, accuracy")
         figures.append(in_figure("the copying head's score and accuracy", svg))
     yield side_by_side(figures)
     columns, rows = step_rows(findings)
