@@ -36,6 +36,7 @@ class RunFolder:
     samples.jsonl            what the model wrote while it was trained, if that was asked for
     evaluations/             results of evaluations, a folder for each checkpoint
     report.html
+    probe.html               what was found in its heads
     .unfinished              there while a new run or model is being made
     .lock                    held by the process that writes
     """
@@ -92,6 +93,11 @@ class RunFolder:
     def report(self) -> Path:
         """The page about the run."""
         return self.path / "report.html"
+
+    @property
+    def probe(self) -> Path:
+        """The page about the heads of its model."""
+        return self.path / "probe.html"
 
     @property
     def unfinished(self) -> Path:

@@ -100,7 +100,7 @@ def _make_room(folder: Path) -> None:
     remove_litter(folder)
     run = RunFolder(folder)
     made = [folder / "text", run.data, run.metrics, run.receipt, run.samples]
-    made += [run.report, run.config, run.tokenizer, run.unfinished]
+    made += [run.report, run.probe, run.config, run.tokenizer, run.unfinished]
     checkpoints = run.checkpoint_folders()
     others = set(folder.iterdir()) - {*made, folder / MARKER, run.lock, run.checkpoints, run.evaluations}
     if run.checkpoints.is_dir():

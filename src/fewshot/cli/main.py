@@ -32,6 +32,7 @@ COMMANDS = {
     "contamination": "find which test questions are in the training text, and score without them",
     "lm-eval": "run lm-evaluation-harness on a fewshot model",
     "meta": "train and compare MAML and other meta-learners",
+    "probe": "find the heads that copy from the prompt, and what is lost without a head",
     "verify": "rerun published findings and check what they say",
     "zoo": "show all findings on one page",
     "report": "write an HTML page about one run or several",

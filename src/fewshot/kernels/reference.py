@@ -36,13 +36,25 @@ def attend(
 
     It is computed in float32 (float64 stays float64).
     """
+    weights = attention_weights(q, k, pattern, q_start=q_start, documents=documents)
+    if dropout:
+        weights = dropout.of_weights(weights)
+    return (weights @ v.to(weights.dtype)).to(q.dtype)
+
+
+def attention_weights(
+    q: Float[Tensor, "B H T K"],
+    k: Float[Tensor, "B H S K"],
+    pattern: Pattern,
+    *,
+    q_start: int = 0,
+    documents: Int[Tensor, "B S"] | None = None,
+) -> Float[Tensor, "B H T S"]:
+    """Return how much of each key a query reads: the softmax of its scores, in float32 (float64 stays float64)."""
     dtype = torch.promote_types(q.dtype, torch.float32)
     scores = q.to(dtype) @ k.to(dtype).mT / math.sqrt(q.shape[-1])
     readable = readable_keys(q, k, pattern, q_start=q_start, documents=documents)
-    weights = scores.masked_fill(~readable, -torch.inf).softmax(dim=-1)
-    if dropout:
-        weights = dropout.of_weights(weights)
-    return (weights @ v.to(dtype)).to(q.dtype)
+    return scores.masked_fill(~readable, -torch.inf).softmax(dim=-1)
 
 
 def readable_keys(
