@@ -22,7 +22,7 @@ from fewshot.base.rng import seed_of
 from fewshot.meta.curves import Curve, Measured, Point, point
 from fewshot.meta.episodes import Episodes, check_drawn
 from fewshot.meta.flops import flops_of, training_flops
-from fewshot.meta.learners.baselines import gradient_step, least_squares, tuned_steps, zero
+from fewshot.meta.learners.baselines import Rule, gradient_step, least_squares, tuned_steps, zero
 from fewshot.meta.learners.in_context import as_sequences, squared_errors
 from fewshot.meta.learners.weight_learner import WAY_OUT, LearnerConfig, WeightLearner
 from fewshot.meta.nn.networks import perceptron
@@ -173,7 +173,7 @@ class Experiment:
             training = training_flops(self.in_weights[0].step, n_iterations=config.learner_outer.n_iterations)
             name = config.learner.name
             curves.append(Curve(learner=name, kind="weights", points=(_over_seeds(learned),), training_flops=training))
-        rules = {
+        rules: dict[str, Rule] = {
             "one gradient step": partial(gradient_step, sizes=self.sizes),
             "least squares": least_squares,
             "predicting 0": zero,
@@ -181,9 +181,9 @@ class Experiment:
         for name, rule in rules.items():
             errors = _errors(rule(unseen.support_x, unseen.support_y, unseen.query_x[:, 0]), unseen)
             taken = partial(rule, alone.support_x, alone.support_y, alone.query_x[:, 0])
-            flops = flops_of(taken) if name == "one gradient step" else None
+            counted = flops_of(taken) if name == "one gradient step" else None  # the others are no gradient steps
             kind = "bound" if name == "least squares" else "baseline"
-            rule_point = point(errors.tolist(), n_examples=n_examples, flops=flops)
+            rule_point = point(errors.tolist(), n_examples=n_examples, flops=counted)
             curves.append(Curve(learner=name, kind=kind, points=(rule_point,)))
         return Measured(tasks="linear regression, one layer", quantity="squared error", curves=tuple(curves))
 
