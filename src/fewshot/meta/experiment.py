@@ -26,7 +26,7 @@ from fewshot.meta.curves import Measured
 from fewshot.meta.folder import STATE, resume_loops, save_result
 from fewshot.meta.learners.weight_learner import learner_options
 from fewshot.meta.outer_loop import OuterLoop
-from fewshot.meta.tasks import languages, markov, omniglot, regression, sinusoid, text
+from fewshot.meta.tasks import languages, linear_attention, markov, omniglot, rare, regression, sinusoid, text
 
 SAVE_EVERY = 60.0  # seconds
 MAX_THREADS = 1024
@@ -61,6 +61,8 @@ EXPERIMENTS: Mapping[str, tuple[type, Callable[[Any], Experiment]]] = {
     "omniglot": (omniglot.Config, omniglot.Experiment),
     "regression": (regression.Config, regression.Experiment),
     "markov": (markov.Config, markov.Experiment),
+    "rare": (rare.Config, rare.Experiment),
+    "step": (linear_attention.Config, linear_attention.Experiment),
     "text": (text.Config, text.Experiment),
     "languages": (languages.Config, languages.Experiment),
 }

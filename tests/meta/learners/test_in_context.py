@@ -7,6 +7,7 @@ from fewshot.base.errors import BadValue, ContextTooLong
 from fewshot.meta.episodes import Episodes
 from fewshot.meta.learners.in_context import (
     ContextModelConfig,
+    LabelModel,
     PairModel,
     as_sequences,
     points_by_examples,
@@ -71,6 +72,30 @@ def test_x_and_y_of_a_pair_share_the_number_of_the_pair():
     assert (moved[:2] == 0).all()
     assert (moved[2:] > 0).all()
     assert model.gpt.wpe.weight.shape == (5 + 2, 12)  # five pairs, two places in a pair
+
+
+@torch.no_grad()
+def test_a_label_model_reads_item_and_label_by_turns_and_answers_at_the_last_item():
+    torch.manual_seed(0)
+    model = LabelModel(SMALL, n_dims=4, n_labels=7, n_pairs=2, positions="rows(2)")
+    items, labels = torch.randn(3, 3, 4), torch.tensor([[0, 6], [2, 2], [5, 1]])
+    row = [model.item_in(items[2, 0]), model.gpt.wte.weight[5], model.item_in(items[2, 1]), model.gpt.wte.weight[1]]
+    hidden = model.gpt.read(torch.stack([*row, model.item_in(items[2, 2])])[None])
+    torch.testing.assert_close(model(items, labels)[2], model.gpt.wte.weight @ hidden[0, 4])
+
+
+@torch.no_grad()
+def test_the_pattern_says_which_positions_a_layer_reads():
+    torch.manual_seed(0)
+    near = LabelModel(
+        ContextModelConfig(n_layers=1, d_model=12, n_heads=3, pattern="banded(2)"),
+        n_dims=4, n_labels=7, n_pairs=2, positions="learned",
+    )  # fmt: skip
+    items, other = torch.randn(3, 3, 4), torch.tensor([[0, 6], [2, 2], [5, 1]])
+    first, last = other.clone(), other.clone()
+    first[:, 0], last[:, 1] = 3, 3
+    assert torch.equal(near(items, first), near(items, other))
+    assert not torch.equal(near(items, last), near(items, other))
 
 
 def test_every_weight_of_a_pair_model_learns():

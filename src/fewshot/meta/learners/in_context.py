@@ -1,6 +1,7 @@
 """Learning in context: a GPT reads the examples of a task and answers, and no weight changes.
 
-In: pairs (x, y) of numbers; tokens need no model of their own, a GPT reads them as it is. Out: a prediction of every y.
+In: pairs (x, y) of numbers, or of numbers and a label; tokens need no model of their own, a GPT reads them as it is.
+Out: a prediction of every y, or of the last label.
 The outer loop trains the model on fresh tasks, one a sequence; the inner loop is its forward pass (Brown et al. 2020,
 Figure 1.1). Knows neither tasks nor the outer loop. Source: Garg et al. 2022, section 2.
 """
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from fewshot.meta.curves import Point, point
@@ -72,6 +73,24 @@ class PairModel(nn.Module):
         types = self.gpt.wte.weight
         inputs = torch.stack([self.x_in(x) + types[X_TYPE], self.y_in(y) + types[Y_TYPE]], dim=2)
         return self.y_out(self.gpt.read(inputs.flatten(1, 2)[:, :-1])[:, ::2])
+
+
+class LabelModel(nn.Module):
+    """A GPT that reads item, label, ..., item, label, item and gives logits of the last item's label.
+
+    Its vocabulary is the labels; an item comes in through a linear map of its numbers.
+    """
+
+    def __init__(self, config: ContextModelConfig, *, n_dims: int, n_labels: int, n_pairs: int, positions: str) -> None:
+        super().__init__()
+        self.gpt = GPT(config.gpt(n_vocab=n_labels, n_ctx=2 * n_pairs + 1, positions=positions))
+        self.item_in = nn.Linear(n_dims, config.d_model)
+
+    def forward(self, items: Float[Tensor, "N K+1 D"], labels: Int[Tensor, "N K"]) -> Float[Tensor, "N V"]:
+        """Return the logits of the last item's label, from the pairs before it."""
+        read = self.item_in(items)
+        pairs = torch.stack([read[:, :-1], self.gpt.wte(labels)], dim=2).flatten(1, 2)
+        return self.gpt.logits(self.gpt.read(torch.cat([pairs, read[:, -1:]], 1))[:, -1])
 
 
 def as_sequences(episodes: Episodes) -> tuple[Float[Tensor, "N K X"], Float[Tensor, "N K Y"]]:

@@ -204,7 +204,7 @@ class Experiment:
                 values = [accuracy(seed, tasks) for seed, tasks in enumerate(with_k)]
                 flops = None if name == IDEAL else flops_of(partial(accuracy, 0, one_query))
                 mean = point(values, n_examples=k, n_steps=n_steps.get(name, 0), flops=flops)
-                points.setdefault(name, []).append(_within_0_and_1(mean))
+                points.setdefault(name, []).append(within_0_and_1(mean))
         return points
 
     def _draw(self, family: Family, seed: int, *, held_out: bool) -> list[TextTask]:
@@ -269,6 +269,6 @@ class Experiment:
         return {name: total / len(config.shots) for name, total in totals.items()}
 
 
-def _within_0_and_1(share: Point) -> Point:
+def within_0_and_1(share: Point) -> Point:
     """Return the point of an accuracy with its interval, by Student's t, cut to [0, 1]."""
     return replace(share, low=max(0.0, share.low), high=min(1.0, share.high))
