@@ -20,6 +20,7 @@ from fewshot.meta.learners.baselines import (
     nearest_neighbours,
     predictions,
     retrieve,
+    retrieve_logprobs,
     ridge,
     tuned_steps,
     uniform_logprobs,
@@ -69,6 +70,16 @@ def test_retrieval_from_very_many_functions_is_ridge():
     many, rule = retrieve(x, y, known, noise=0.8), partial(ridge, penalty=0.8**2)
     assert (many - predictions(rule, x, y)).abs().mean() < 0.02
     assert (retrieve(x, y, known[:2], noise=0.8) - many).abs().mean() > 0.3
+
+
+def test_retrieval_of_a_known_matrix_is_bayes_worked_by_hand():
+    known = torch.tensor([[[0.9, 0.1], [0.5, 0.5]], [[0.2, 0.8], [0.5, 0.5]]])
+    chances = retrieve_logprobs(torch.tensor([[0, 0, 1, 0]]), known).exp()[0]
+    first = 0.9 / (0.9 + 0.2)  # of the first matrix, after 0 to 0
+    both = 0.09 / (0.09 + 0.16)  # after 0 to 1 too; 1 to 0 tells nothing
+    expected = [[0.55, 0.45], [first * 0.9 + (1 - first) * 0.2] * 2, [0.5, 0.5], [both * 0.9 + (1 - both) * 0.2] * 2]
+    expected[1][1], expected[3][1] = 1 - expected[1][0], 1 - expected[3][0]
+    assert torch.allclose(chances, torch.tensor(expected))
 
 
 def test_a_ridge_without_penalty_is_refused():

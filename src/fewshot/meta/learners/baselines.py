@@ -151,6 +151,18 @@ def bigram_logprobs(tokens: Int[Tensor, "N T"], n_symbols: int) -> Float[Tensor,
     return (counts / counts.sum(-1, keepdim=True)).log()
 
 
+def retrieve_logprobs(tokens: Int[Tensor, "N T"], known: Float[Tensor, "M V V"]) -> Float[Tensor, "N T V"]:
+    """Return log-probabilities of the next symbol where the transition matrix is one of `known`, all as likely.
+
+    The first symbol tells nothing of the matrix. Source: Park et al. 2024, "bigram retrieval".
+    """
+    n_symbols, table = known.shape[-1], known.flatten(1)
+    moves = tokens[:, :-1] * n_symbols + tokens[:, 1:]
+    likelihoods = F.pad(table.log().T[moves].cumsum(1), (0, 0, 1, 0))  # logs, at each position of the moves up to it
+    matrices = (likelihoods.softmax(-1) @ table).unflatten(-1, (n_symbols, n_symbols))
+    return (F.one_hot(tokens, n_symbols).to(table.dtype)[:, :, None] @ matrices).squeeze(2).log()
+
+
 def kl_divergence(ideal: Float[Tensor, "*N V"], other: Float[Tensor, "*N V"]) -> Float[Tensor, "*N"]:
     """Return the Kullback-Leibler divergence KL(ideal || other) in nats; both are log-probabilities."""
     return (ideal.exp() * (ideal - other)).sum(-1)
