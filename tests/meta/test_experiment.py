@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from fewshot.base.config import read_yaml
-from fewshot.base.errors import Diverged, UnknownName
+from fewshot.base.config import lay_over, read_yaml, to_plain
+from fewshot.base.errors import BadValue, Diverged, UnknownName
 from fewshot.checkpoint.save import save
 from fewshot.cli.main import main
 from fewshot.cli.meta import TASKS
+from fewshot.meta.curves import Measured
 from fewshot.meta.experiment import EXPERIMENTS, configure, measure, prepare, train
 from fewshot.meta.folder import about_training
 from fewshot.meta.state import read_state
@@ -306,3 +307,48 @@ def test_a_setting_that_is_not_finite_is_refused_with_its_value(words, tmp_path,
     assert name in error
     assert "inf" in error or "nan" in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("sinusoid", SMALL),
+        ("markov", {"outer": SMALL["outer"], "length": 5, "reader": {"d_model": 8}, "test_chains": 9}),
+    ],
+)
+def test_several_seeds_are_the_single_ones_and_intervals_are_over_them(kind, settings, tmp_path):
+    def measured(folder: str, **more: object) -> Measured:
+        experiment = prepare(kind, configure(kind, lay_over(settings, more)))
+        (tmp_path / folder).mkdir()
+        list(train(experiment, tmp_path / folder, about={}))
+        return measure(experiment, tmp_path / folder, about={})
+
+    both = measured("both", seeds=2)
+    first, second = measured("first"), measured("second", outer={"seed": 1})
+    ((loop, rows),) = first.history.items()
+    assert both.history == {f"{loop}_0": rows, f"{loop}_1": second.history[loop]}
+    assert set(both.history) == {path.stem for path in (tmp_path / "both").glob("*.safetensors")}
+    for curve, alone in zip(both.curves, first.curves, strict=True):
+        assert curve.training_flops == alone.training_flops
+        assert [(point.n_examples, point.n_steps, point.flops) for point in curve.points] == [
+            (point.n_examples, point.n_steps, point.flops) for point in alone.points
+        ]
+        assert all(point.n == 2 for point in curve.points)
+        assert all(
+            point.low <= single.mean <= point.high for point, single in zip(curve.points, alone.points, strict=True)
+        )
+    assert both.curves[0].training_flops > 0
+    assert both.curves[0].n_weights > 0
+
+
+def test_a_state_from_before_seeds_and_other_null_settings_goes_on(tmp_path):
+    config = configure("regression", {"outer": SMALL["outer"], "learner": {"algorithm": "context"}, "test_tasks": 5})
+    plain = to_plain(config)
+    new = {"seeds": 1, "sizes": None, "n_known": None, "test_within": None}
+    assert {name: plain[name] for name in new} == new
+    old = {name: value for name, value in plain.items() if name not in new}
+    loop = prepare("regression", config).loops["context"]
+    loop.save(tmp_path / "state", about=about_training(old, {}))
+    loop.load(tmp_path / "state", about=about_training(plain, {}))
+    with pytest.raises(BadValue, match="seeds is not given there, 2 here"):
+        loop.load(tmp_path / "state", about=about_training({**plain, "seeds": 2}, {}))

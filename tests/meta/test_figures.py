@@ -159,3 +159,10 @@ def test_loops_of_several_seeds_are_named_once():
     rows = [{"iteration": i, "loss": 1.0} for i in (1, 2)]
     loss = drawn(replace(SECOND, history={"maml_0": rows, "maml_1": rows, "reader_0": rows}))["lines-loss"]
     assert list(legend_of(loss)) == ["MAML", "in-context tuning"]
+
+
+def test_of_several_seeds_one_shows_how_its_outer_loop_went():
+    rows = FIRST.history["context"]
+    several = replace(FIRST, history={"context_0": rows, "context_1": rows})
+    phases = [name for name in drawn(several) if name.endswith("phases")]
+    assert phases == ["lines-in-context-seed-0-phases"]

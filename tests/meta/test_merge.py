@@ -71,6 +71,14 @@ def test_sorts_of_tasks_within_one_result_are_apart_and_the_history_goes_with_th
     assert (list(first.history), list(second.history)) == (["in context"], [])
 
 
+def test_quantities_within_one_result_are_apart_and_each_knows_whether_more_is_better():
+    right = replace(CONTEXT, quantity="accuracy", more_is_better=True)
+    errors, shares = merged(replace(FIRST, curves=(CONTEXT, right, BOUND)))
+    assert (errors.quantity, errors.more_is_better, len(errors.curves)) == ("error", False, 2)
+    assert (shares.tasks, shares.quantity, shares.more_is_better) == ("lines", "accuracy", True)
+    assert [one.learner for one in shares.curves] == ["in context"]
+
+
 ROWS = {
     "a reader": (CONTEXT, [[1, 2, 4]]),
     "several steps each": (MAML, [[1, 2], [1, 2]]),

@@ -149,7 +149,7 @@ def _show(measured: Measured) -> None:
         columns, rows = pivot(merge(group))
         if len(columns) > MAX_COLUMNS:  # the report has the intervals
             rows = [[cell.partition(" ±")[0] for cell in row] for row in rows]
-        print_table(columns, rows, title=f"{tasks}: {quantity} on tasks that were never trained on, after K examples")
+        print_table(columns, rows, title=f"{tasks}: {quantity} after K examples")
 
 
 def _report(args: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fewshot.base.config import from_plain, to_plain
@@ -54,6 +54,9 @@ class Curve:
     kind: str  # of CURVE_KINDS: "weights" learns by gradient steps, "context" by reading; "bound" is the best possible
     points: tuple[Point, ...]
     tasks: str = ""  # the family of tasks, where a result has several
+    quantity: str = ""  # what a point's mean is, where a result has several
+    more_is_better: bool = False  # of that quantity
+    n_weights: int | None = None  # that the outer loop learned
     training_flops: float | None = None  # of the outer loop
     training_seconds: float | None = None
 
@@ -80,6 +83,10 @@ class Measured:
             alike = isinstance(rows, list) and all(_is_row(row) and row.keys() == rows[0].keys() for row in rows)
             check(alike, f"history.{name} must be a list of rows with the same figures")
 
+    def judged_by(self, curve: Curve) -> tuple[str, bool]:
+        """Return a curve's quantity, and whether more of it is better."""
+        return (curve.quantity, curve.more_is_better) if curve.quantity else (self.quantity, self.more_is_better)
+
 
 def _is_row(row: object) -> bool:
     return isinstance(row, Mapping) and {"iteration", "loss"} <= row.keys() and all(map(_is_figure, row.values()))
@@ -104,8 +111,18 @@ def from_json(plain: Mapping[str, Any], *, where: str) -> Measured:
         raise BadValue(f"{where} is not a result of fewshot meta: {error}") from None
 
 
-def point(values: Sequence[float], *, n_examples: int, n_steps: int = 0, flops: float | None = None) -> Point:
-    """Return the mean over tasks (or seeds) and its 95% interval by Student's t; raises Diverged if one is lost."""
+def point(
+    values: Sequence[float],
+    *,
+    n_examples: int,
+    n_steps: int = 0,
+    flops: float | None = None,
+    is_share: bool = False,
+) -> Point:
+    """Return the mean over tasks (or seeds) and its 95% interval by Student's t; raises Diverged if one is lost.
+
+    The interval of a share is cut to [0, 1].
+    """
     lost = sum(not math.isfinite(value) for value in values)
     if lost:
         given = f"{n_steps} gradient steps on {n_examples} examples"
@@ -118,6 +135,28 @@ def point(values: Sequence[float], *, n_examples: int, n_steps: int = 0, flops: 
     summary = spread(values)
     half = summary.half_width or 0.0
     low, high = summary.mean - half, summary.mean + half
+    if is_share:
+        low, high = max(0.0, low), min(1.0, high)
     return Point(
         n_examples=n_examples, n_steps=n_steps, flops=flops, mean=summary.mean, low=low, high=high, n=summary.n
     )
+
+
+def over_seeds(results: Sequence[Measured]) -> Measured:
+    """Return the result of several seeds, which measured the same curves: points are means and intervals over them."""
+    first = results[0]
+    curves = []
+    for same in zip(*(result.curves for result in results), strict=True):
+        _, is_share = first.judged_by(same[0])  # more of nothing else is better here
+        points = [
+            point(
+                [seed.mean for seed in seeds],
+                n_examples=seeds[0].n_examples,
+                n_steps=seeds[0].n_steps,
+                flops=seeds[0].flops,
+                is_share=is_share,
+            )
+            for seeds in zip(*(curve.points for curve in same), strict=True)
+        ]
+        curves.append(replace(same[0], points=tuple(points)))
+    return replace(first, curves=tuple(curves))

@@ -15,6 +15,7 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from fewshot.base.machine import check_fits
+from fewshot.base.rng import seed_of
 
 BYTES = 4  # of a float32
 
@@ -66,6 +67,11 @@ class Tasks(Protocol):
 def check_drawn(n_tasks: int, n_numbers: int, *names: str) -> None:
     """Raise BadValue if so many tasks do not fit into memory; `names` are the settings to lower."""
     check_fits(BYTES * n_tasks * n_numbers, f"{n_tasks:,} tasks at once", f"lower {' or '.join(names)}")
+
+
+def unseen(*what: str, seed: int) -> torch.Generator:
+    """Return the generator that a test's tasks are drawn by, those of each seed of an experiment by its own."""
+    return torch.Generator().manual_seed(seed_of(*what, *([seed] if seed else [])))  # the first one is older than seeds
 
 
 @dataclass(frozen=True)

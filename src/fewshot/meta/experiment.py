@@ -10,10 +10,10 @@ that `Experiment` satisfies the protocol of the same name below.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -22,7 +22,7 @@ import torch
 from fewshot.base.config import from_plain, lay_over, to_plain
 from fewshot.base.errors import BadValue, check
 from fewshot.base.interrupt import polite_stop
-from fewshot.meta.curves import Measured
+from fewshot.meta.curves import Measured, over_seeds
 from fewshot.meta.folder import STATE, resume_loops, save_result
 from fewshot.meta.learners.weight_learner import learner_options
 from fewshot.meta.outer_loop import OuterLoop
@@ -55,12 +55,48 @@ class Experiment(Protocol):
         ...
 
 
+class Seeds:
+    """An experiment that is repeated with several seeds; its curves are means over them, with intervals over them."""
+
+    def __init__(self, experiments: Sequence[Experiment]) -> None:
+        self.experiments = experiments
+        self.data = experiments[0].data
+        loops = {
+            f"{name}_{seed}": (experiment, name, loop)
+            for seed, experiment in enumerate(experiments)
+            for name, loop in experiment.loops.items()
+        }
+        self.loops = {numbered: loop for numbered, (_, _, loop) in loops.items()}
+        self._watched = {numbered: partial(experiment.watch, name) for numbered, (experiment, name, _) in loops.items()}
+
+    def watch(self, name: str) -> Mapping[str, float]:
+        """Return what the experiment of the loop's seed watches."""
+        return self._watched[name]()
+
+    def measure(self) -> Measured:
+        """Return the curves over all seeds."""
+        return over_seeds([experiment.measure() for experiment in self.experiments])
+
+
+def seeded(experiment: Callable[[Any, int], Experiment]) -> Callable[[Any], Experiment]:
+    """Return what makes an experiment from a configuration with `seeds`; `experiment` is given it and a seed's number.
+
+    That of a single seed is the experiment itself, so that names of loops have no number.
+    """
+
+    def make(config: Any) -> Experiment:
+        made = [experiment(config, seed) for seed in range(config.seeds)]
+        return made[0] if len(made) == 1 else Seeds(made)
+
+    return make
+
+
 # By kind: its configuration, and the experiment that runs it
 EXPERIMENTS: Mapping[str, tuple[type, Callable[[Any], Experiment]]] = {
-    "sinusoid": (sinusoid.Config, sinusoid.Experiment),
+    "sinusoid": (sinusoid.Config, seeded(sinusoid.Experiment)),
     "omniglot": (omniglot.Config, omniglot.Experiment),
-    "regression": (regression.Config, regression.Experiment),
-    "markov": (markov.Config, markov.Experiment),
+    "regression": (regression.Config, seeded(regression.Experiment)),
+    "markov": (markov.Config, seeded(markov.Experiment)),
     "rare": (rare.Config, rare.Experiment),
     "step": (linear_attention.Config, linear_attention.Experiment),
     "text": (text.Config, text.Experiment),
@@ -116,7 +152,7 @@ def train(
                         on_progress(name, loop.iteration)
                         return request.asked or (loop.iteration > first and time.monotonic() > due)
 
-                    for row in loop.run(functools.partial(experiment.watch, name), stop=pauses):
+                    for row in loop.run(partial(experiment.watch, name), stop=pauses):
                         yield name, row
                     if not (loop.is_done or request.asked):
                         loop.save(path, about=about)

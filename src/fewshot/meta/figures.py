@@ -58,8 +58,9 @@ def figures(measured: Measured, taken: set[str], styles: Styles) -> Iterator[Fig
         name = _own_name(f"{measured.tasks}-loss", taken)
         svg = lines_svg(list(_losses(loops, styles)), name=name, x_label=ITERATIONS, y_label="loss")
         yield Figure(name, "loss during the outer loops", svg)
+    firsts = {learner_of(loop): loop for loop in reversed(loops)}  # of several seeds one is shown
     for loop, rows in loops.items():
-        if keys := [key for key in rows[0] if key not in ("iteration", "loss")]:
+        if loop == firsts[learner_of(loop)] and (keys := [key for key in rows[0] if key not in ("iteration", "loss")]):
             name = _own_name(f"{measured.tasks}-{loop}-phases", taken)
             lines, units = _phases(learner_of(loop), rows, keys, measured.quantity, styles)
             svg = lines_svg(lines, name=name, x_label=ITERATIONS, y_label=", ".join(units), scale="decades")

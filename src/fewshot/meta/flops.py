@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from fewshot.meta.outer_loop import OuterStep
+from fewshot.meta.outer_loop import OuterLoop, OuterStep
 
 
 def flops_of(function: Callable[[], object]) -> float:
@@ -37,3 +38,11 @@ def training_flops(step: OuterStep, *, n_iterations: int) -> float:
     with torch.enable_grad(), torch.compiler.set_stance("force_eager"):
         iterate()  # the first one may trace its function, which is not to be counted
         return n_iterations * flops_of(iterate)
+
+
+def training_facts(loop: OuterLoop) -> dict[str, Any]:
+    """Return what a curve tells about its outer loop, which is to be done: a step of Reptile changes its moments."""
+    return {
+        "training_flops": training_flops(loop.step, n_iterations=loop.config.n_iterations),
+        "n_weights": sum(tensor.numel() for tensor in loop.learned.values()),
+    }

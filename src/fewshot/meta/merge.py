@@ -90,12 +90,20 @@ def learner_of(loop: str) -> str:
 
 
 def _by_tasks(measured: Measured) -> Iterator[Measured]:
-    """Yield a result for each sort of tasks in it; what the outer loops reported goes with the first."""
+    """Yield a result for each sort of tasks and quantity in it; what the outer loops reported goes with the first."""
     history = measured.history
-    for name in dict.fromkeys(curve.tasks for curve in measured.curves):
-        curves = tuple(curve for curve in measured.curves if curve.tasks == name)
-        tasks = f"{measured.tasks}: {name}" if name else measured.tasks
-        yield replace(measured, tasks=tasks, curves=curves, history=history)
+    sorts: dict[tuple[str, str, bool], list[Curve]] = {}
+    for curve in measured.curves:
+        sorts.setdefault((curve.tasks, *measured.judged_by(curve)), []).append(curve)
+    for (name, quantity, more_is_better), curves in sorts.items():
+        yield replace(
+            measured,
+            tasks=f"{measured.tasks}: {name}" if name else measured.tasks,
+            quantity=quantity,
+            more_is_better=more_is_better,
+            curves=tuple(curves),
+            history=history,
+        )
         history = {}
 
 

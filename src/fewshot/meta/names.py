@@ -25,6 +25,7 @@ LEARNERS: Mapping[str, str] = {
     "uniform": "uniform guess",
     "unigram": "unigram counts",
     "bigram": "bigram counts",
+    "retrieve": "retrieval",
 }
 QUANTITIES: Mapping[str, str] = {"nats above the best reader": "nats above the best possible"}
 DASHES: Mapping[str, str] = {"weights": "-", "context": "-", "baseline": "--", "bound": ":"}
@@ -49,6 +50,7 @@ STYLES: Mapping[str, Style] = {
     "predicting 0": Style(GREY, dash="--"),
     "uniform guess": Style(GREY, dash="--"),
     "unigram counts": Style(BROWN, dash="--"),
+    "retrieval": Style(GREEN, dash="--"),
     "bigram counts": BOUND,
     "least squares": BOUND,
     "ridge": BOUND,

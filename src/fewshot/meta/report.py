@@ -24,7 +24,8 @@ LOOPS = """<p>GPT-3's Figure 1.1 has two loops. In the <b>outer</b> one gradient
 weights before any of the tasks below is seen. In the <b>inner</b> one a new task is learned from a few of its examples:
 by gradient steps on them (MAML and its relatives, fine-tuning), or by reading them as a prompt, with the weights at
 rest. Every figure is measured on fresh tasks, which the outer loop did not draw; the <code>hidden_</code> families of
-text have so few rules that there only examples and questions are fresh. Bands are 95% intervals.</p>"""
+text have so few rules that there only examples and questions are fresh, and so it is with tasks called
+<i>known</i>, from the pool that the outer loop drew from. Bands are 95% intervals.</p>"""
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,7 @@ def _settings(measured: Measured) -> str:
     """Return the settings that made a result, folded away."""
     outer = [
         f"{curve.learner}: outer loop of {curve.training_flops:.3g} FLOPs"
+        + ("" if curve.n_weights is None else f" over {curve.n_weights:,} weights")
         for curve in measured.curves
         if curve.training_flops is not None
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from fewshot.meta.learners.baselines import (
     linear_rules,
     nearest_neighbours,
     predictions,
+    retrieve,
+    retrieve_logprobs,
     ridge,
     tuned_steps,
     uniform_logprobs,
@@ -50,6 +53,33 @@ def test_ridge_with_the_penalty_of_the_noise_errs_least():
     errors = {p: (ridge(*past, penalty=p) - now).square().mean().item() for p in (0.1, noise**2, 4.0)}
     assert min(errors, key=errors.__getitem__) == noise**2
     assert errors[noise**2] < (least_squares(*past) - now).square().mean().item()
+
+
+def test_retrieval_weighs_known_functions_by_how_well_they_explain_the_pairs():
+    x, y = torch.tensor([[[1.0], [2.0], [3.0]]]), torch.tensor([[[1.0], [0.0], [0.0]]])
+    known = torch.tensor([[[1.0]], [[-1.0]]])
+    after = retrieve(x, y, known, noise=2.0)[0, :, 0]
+    first = 1 / (1 + math.exp(-4 / 8))  # errors 0 and 4, over twice the variance
+    both = 1 / (1 + math.exp((4 - 4 - 4) / 8))  # and 4 and 4 of the second pair
+    assert after.tolist() == pytest.approx([0.0, 2 * (2 * first - 1), 3 * (2 * both - 1)])
+
+
+def test_retrieval_from_very_many_functions_is_ridge():
+    x, y = drawn(50, 4, n_dims=2, noise=0.8)
+    known = torch.randn(50_000, 2, 1, generator=torch.Generator().manual_seed(3))
+    many, rule = retrieve(x, y, known, noise=0.8), partial(ridge, penalty=0.8**2)
+    assert (many - predictions(rule, x, y)).abs().mean() < 0.02
+    assert (retrieve(x, y, known[:2], noise=0.8) - many).abs().mean() > 0.3
+
+
+def test_retrieval_of_a_known_matrix_is_bayes_worked_by_hand():
+    known = torch.tensor([[[0.9, 0.1], [0.5, 0.5]], [[0.2, 0.8], [0.5, 0.5]]])
+    chances = retrieve_logprobs(torch.tensor([[0, 0, 1, 0]]), known).exp()[0]
+    first = 0.9 / (0.9 + 0.2)  # of the first matrix, after 0 to 0
+    both = 0.09 / (0.09 + 0.16)  # after 0 to 1 too; 1 to 0 tells nothing
+    expected = [[0.55, 0.45], [first * 0.9 + (1 - first) * 0.2] * 2, [0.5, 0.5], [both * 0.9 + (1 - both) * 0.2] * 2]
+    expected[1][1], expected[3][1] = 1 - expected[1][0], 1 - expected[3][0]
+    assert torch.allclose(chances, torch.tensor(expected))
 
 
 def test_a_ridge_without_penalty_is_refused():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from fewshot.base.errors import BadValue
 from fewshot.cli.main import main
 from fewshot.meta.learners.in_context import ContextModelConfig
 from fewshot.meta.outer_loop import OuterConfig
-from fewshot.meta.tasks.markov import Config, Experiment, doubling, draw_chains
+from fewshot.meta.tasks.markov import PREDICTORS, Config, Experiment, doubling, draw_chains
 
 SMALL = Config(
     n_symbols=2,
@@ -61,6 +62,41 @@ def test_a_model_passes_from_uniform_by_unigram_to_bigram():
     assert curves["context"].training_flops > 300 * 32 * flops[-1]
 
 
+def test_chains_of_a_pool_follow_its_matrices_alone_and_the_seed_draws_it():
+    pools = [Experiment(replace(SMALL, n_known=3), seed).known for seed in (0, 0, 1)]
+    assert pools[0].shape == (3, 2, 2)
+    assert torch.equal(pools[0], pools[1])
+    assert not torch.equal(pools[0], pools[2])
+    chains = draw_chains(300, 2000, n_symbols=2, generator=torch.Generator().manual_seed(0), known=pools[0])
+    stays = ((chains[:, :-1] == 0) & (chains[:, 1:] == 0)).sum(1) / (chains[:, :-1] == 0).sum(1)
+    nearest = (stays[:, None] - pools[0][:, 0, 0]).abs().min(1)
+    assert nearest.values.max() < 0.1
+    assert set(nearest.indices.tolist()) == {0, 1, 2}
+
+
+def test_a_model_of_a_known_matrix_retrieves_it_and_fails_on_fresh_ones():
+    experiment = Experiment(replace(SMALL, n_known=1, outer=replace(SMALL.outer, n_iterations=100)))
+    rows = list(experiment.loops["context"].run(lambda: experiment.watch("context")))
+    assert rows[-1]["kl_retrieve"] < rows[-1]["kl_bigram"] / 2 < rows[0]["kl_retrieve"]
+    measured = experiment.measure()
+    last = {(curve.tasks, curve.quantity, curve.learner): curve.points[-1].mean for curve in measured.curves}
+    assert last["known", "mean nats from retrieve", "context"] < last["known", "mean nats from bigram", "context"] / 2
+    assert last["fresh", "mean loss in nats", "context"] > last["fresh", "mean loss in nats", "bigram"] + 0.1
+    for family, best, other in (("known", "retrieve", "bigram"), ("fresh", "bigram", "retrieve")):
+        losses = {name: last[family, "mean loss in nats", name] for name in ("context", *PREDICTORS, "retrieve")}
+        assert losses[best] == min(losses.values())
+        assert last[family, f"mean nats from {best}", best] == pytest.approx(0, abs=1e-6)
+        excess = losses[other] - losses[best]  # what a divergence from the best predictor is on average
+        assert excess == pytest.approx(last[family, f"mean nats from {best}", other], abs=0.02)
+    bounds = {
+        (curve.tasks, curve.learner) for curve in measured.curves if curve.kind == "bound" and "loss" in curve.quantity
+    }
+    assert bounds == {("known", "retrieve"), ("fresh", "bigram")}
+    context = [curve for curve in measured.curves if curve.learner == "context"]
+    assert len(context) == 6
+    assert all(curve.training_flops > 0 and curve.points[-1].flops > 0 for curve in context)
+
+
 def test_doubling_ends_with_the_last():
     assert doubling(0) == [0]
     assert doubling(1) == [0, 1]
@@ -79,6 +115,7 @@ def test_the_command_trains_and_measures(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [({"n_symbols": 1}, "n_symbols is 1"), ({"length": 1}, "length is 1"), ({"test_chains": 1}, "test_chains is 1"),
+     ({"n_known": 0}, "n_known is 0"), ({"seeds": 0}, "seeds is 0"),
      ({"n_chains": 0}, "n_chains is 0"), ({"threads": 0}, "threads is 0")],
 )  # fmt: skip
 def test_settings_that_mean_nothing_are_refused(wrong, message):

@@ -10,6 +10,7 @@ import torch
 from fewshot.base.config import read_yaml
 from fewshot.base.errors import BadValue
 from fewshot.cli.main import main
+from fewshot.meta.curves import Curve
 from fewshot.meta.experiment import configure
 from fewshot.meta.learners.in_context import ContextModelConfig
 from fewshot.meta.learners.weight_learner import LearnerConfig
@@ -116,9 +117,92 @@ def test_the_loss_is_the_mean_over_places_of_the_error_or_of_its_log():
     for relative in (True, False):
         experiment = Experiment(replace(SMALL, relative=relative))
         loss = experiment.loops["context"].step(torch.Generator().manual_seed(0), 0.0)
-        errors = (experiment.pair_model(x, y) - y).square().mean((0, 2))
+        errors = (experiment.readers["context"](x, y) - y).square().mean((0, 2))
         wanted = errors.log() if relative else errors
         assert loss.value.item() == pytest.approx(wanted.mean().item(), rel=1e-5)
+
+
+TINY = replace(
+    SMALL,
+    outer=replace(SMALL.outer, n_iterations=4, report_every=2),
+    learner_outer=replace(SMALL.learner_outer, n_iterations=4, report_every=2),
+)
+
+
+def test_a_ladder_is_one_result_with_the_share_of_right_answers_beside_the_error():
+    sizes = (ContextModelConfig(n_layers=1, d_model=4), ContextModelConfig(n_layers=2, d_model=8))
+    experiment = trained(replace(TINY, reader=None, sizes=sizes, test_within=0.5))
+    assert list(experiment.loops) == ["1x4", "2x8", "maml"]
+    assert set(experiment.watch("2x8")) == {"error_0", "error_2", "error_4"}
+    measured = experiment.measure()
+    by_quantity: dict[str, dict[str, Curve]] = {}
+    for curve in measured.curves:
+        by_quantity.setdefault(curve.quantity, {})[curve.learner] = curve
+    errors, shares = by_quantity["squared error over d"], by_quantity["accuracy within 0.5"]
+    assert list(errors) == list(shares)
+    assert list(errors)[:4] == ["1x4", "2x8", "maml", "least squares"]
+    assert all(curve.more_is_better for curve in shares.values())
+    assert not any(curve.more_is_better for curve in errors.values())
+    small, large, in_weights = (shares[name] for name in ("1x4", "2x8", "maml"))
+    assert small.n_weights < large.n_weights
+    assert small.training_flops < large.training_flops
+    assert in_weights.n_weights == 8 + 8 + 8 + 1
+    assert large.n_weights == sum(weight.numel() for weight in experiment.readers["2x8"].parameters())
+    least_squares = [point.mean for point in shares["least squares"].points]
+    assert least_squares[1:] == [1, 1, 1, 1]
+    assert least_squares[0] == shares["predicting 0"].points[0].mean == pytest.approx(0.6, abs=0.08)  # |w x| < 0.5
+    assert [(point.n_examples, point.n_steps) for point in in_weights.points] == [
+        (point.n_examples, point.n_steps) for point in errors["maml"].points
+    ]
+    assert all(0 <= point.low <= point.high <= 1 for curve in shares.values() for point in curve.points)
+
+
+def test_each_seed_has_weights_and_a_test_of_its_own():
+    experiments = [Experiment(TINY, seed) for seed in (0, 1)]
+    for name in ("context", "maml"):
+        weights = [next(iter(experiment.loops[name].learned.values())) for experiment in experiments]
+        assert not torch.equal(*weights)
+        assert [experiment.loops[name].config.seed for experiment in experiments] == [0, 1]
+    nearest = [
+        [curve.points for curve in experiment.measure().curves if curve.learner == "averaging"]
+        for experiment in experiments
+    ]
+    assert nearest[0] != nearest[1]
+
+
+KNOWN = replace(
+    TINY, n_dims=2, noise=0.5, n_known=3, learner=LearnerConfig(algorithm="context"), test_tasks=2500, test_within=0.5
+)
+
+
+def test_a_pool_is_drawn_by_the_seed_and_training_draws_from_it():
+    pools = [Experiment(KNOWN, seed).known for seed in (0, 0, 1)]
+    assert pools[0].shape == (3, 2, 1)
+    assert torch.equal(pools[0], pools[1])
+    assert not torch.equal(pools[0], pools[2])
+    drawn = Experiment(KNOWN).tasks.draw(500, 40, 1, torch.Generator().manual_seed(0))
+    fitted = torch.linalg.lstsq(drawn.support_x, drawn.support_y).solution
+    nearest = (fitted[:, None] - pools[0]).norm(dim=(2, 3)).min(1)
+    assert nearest.values.max() < 0.5  # each is a function of the pool
+    assert set(nearest.indices.tolist()) == {0, 1, 2}
+
+
+def test_known_functions_are_best_retrieved_and_fresh_ones_best_inferred():
+    curves = Experiment(KNOWN).measure().curves
+    errors = {
+        family: {curve.learner: curve for curve in curves if (curve.tasks, curve.more_is_better) == (family, False)}
+        for family in ("known", "fresh")
+    }
+    for family, best in (("known", "retrieve"), ("fresh", "ridge")):
+        by_learner = errors[family]
+        assert list(by_learner)[:3] == ["context", "retrieve", "ridge"]
+        assert [name for name, curve in by_learner.items() if curve.kind == "bound"] == [best]
+        for name, curve in by_learner.items():
+            if name != best:
+                pairs = list(zip(by_learner[best].points, curve.points, strict=True))[1:]
+                assert all(first.mean < other.mean for first, other in pairs), name
+    assert errors["known"]["retrieve"].points[0].mean < errors["known"]["ridge"].points[0].mean
+    assert {curve.tasks for curve in curves} == {"known", "fresh"}
 
 
 def test_the_command_trains_both_learners_and_measures(tmp_path, capsys):
@@ -157,6 +241,13 @@ def test_the_runs_on_file_make_an_experiment_that_learns_in_context(path):
      ({"test_tasks": 1}, "test_tasks is 1"), ({"test_steps": ()}, "test_steps"), ({"test_steps": (0,)}, "test_steps"),
      ({"n_examples": 4}, "n_support is 5, must be at most n_examples, 4"),
      ({"learner": LearnerConfig(name="context")}, "learner.name is 'context', which is that of the learner in context"),
+     ({"n_known": 3}, "n_known is 3, which is for linear functions with noise above 0"),
+     ({"n_known": 0, "noise": 0.5}, "n_known is 0"), ({"test_within": 0.0}, "test_within is 0"),
+     ({"seeds": 0}, "seeds is 0"),
+     ({"sizes": ()}, "must be at least one"),
+     ({"sizes": (ContextModelConfig(n_heads=2), ContextModelConfig())}, "each n_layers x d_model once"),
+     ({"sizes": (ContextModelConfig(),), "reader": ContextModelConfig(n_layers=1)}, "both reader and sizes are given"),
+     ({"sizes": (ContextModelConfig(),), "learner": LearnerConfig(name="4x32")}, "learner.name is '4x32'"),
      ({"reader": None, "learner": LearnerConfig(algorithm="context")}, "nothing is left to learn")],
 )  # fmt: skip
 def test_settings_that_mean_nothing_are_refused(wrong, message):

@@ -3,7 +3,8 @@
 In: the examples of many tasks. Out: predictions. For regression: least squares, ridge, nearest neighbours, averaging,
 one step of gradient descent. For Markov chains: uniform, unigram, bigram. Best possible on average are least squares on
 linear tasks without noise, ridge on those with noise (penalty: variance of noise over variance of weights), the bigram
-on chains whose rows are Dirichlet(1). Source: Garg et al. 2022; Edelman et al. 2024.
+on chains whose rows are Dirichlet(1), and Bayes over the tasks of a known pool ("retrieve") on those of the pool.
+Source: Garg et al. 2022; Edelman et al. 2024; Raventos et al. 2023; Park et al. 2024.
 """
 
 from __future__ import annotations
@@ -53,6 +54,20 @@ def ridge(
     x64 = x.double()
     gram = x64.mT @ x64 + penalty * torch.eye(x.shape[-1], dtype=x64.dtype)
     return _at(query, torch.linalg.solve(gram, x64.mT @ y.double())).to(y.dtype)
+
+
+def retrieve(
+    x: Float[Tensor, "N K X"], y: Float[Tensor, "N K Y"], known: Float[Tensor, "M X Y"], *, noise: float
+) -> Float[Tensor, "N K Y"]:
+    """Return the posterior mean of every y given the pairs before it, where weights are one of `known`, all as likely.
+
+    `noise` is its standard deviation on y, above 0. Source: Raventos et al. 2023, "dMMSE".
+    """
+    answers = torch.einsum("nkx,mxy->nkmy", x, known)
+    errors = (y[:, :, None] - answers).square().sum(-1)
+    before = F.pad(errors[:, :-1].cumsum(1), (0, 0, 1, 0))
+    shares = (-before / (2 * noise**2)).softmax(-1)
+    return torch.einsum("nkm,nkmy->nky", shares, answers)
 
 
 def nearest_neighbours(
@@ -134,6 +149,18 @@ def bigram_logprobs(tokens: Int[Tensor, "N T"], n_symbols: int) -> Float[Tensor,
     followed = F.pad(pairs, (0, 0, 0, 0, 1, 0)).cumsum(1)  # at each position the pairs up to it
     counts = (here[..., None] * followed).sum(2) + 1.0
     return (counts / counts.sum(-1, keepdim=True)).log()
+
+
+def retrieve_logprobs(tokens: Int[Tensor, "N T"], known: Float[Tensor, "M V V"]) -> Float[Tensor, "N T V"]:
+    """Return log-probabilities of the next symbol where the transition matrix is one of `known`, all as likely.
+
+    The first symbol tells nothing of the matrix. Source: Park et al. 2024, "bigram retrieval".
+    """
+    n_symbols, table = known.shape[-1], known.flatten(1)
+    moves = tokens[:, :-1] * n_symbols + tokens[:, 1:]
+    likelihoods = F.pad(table.log().T[moves].cumsum(1), (0, 0, 1, 0))  # logs, at each position of the moves up to it
+    matrices = (likelihoods.softmax(-1) @ table).unflatten(-1, (n_symbols, n_symbols))
+    return (F.one_hot(tokens, n_symbols).to(table.dtype)[:, :, None] @ matrices).squeeze(2).log()
 
 
 def kl_divergence(ideal: Float[Tensor, "*N V"], other: Float[Tensor, "*N V"]) -> Float[Tensor, "*N"]:

@@ -36,6 +36,11 @@ class ContextModelConfig:
     init_std: float = 0.12  # with GPT's 0.02, which is for wide models, a narrow one learns slowly
     pattern: str = "dense"  # of attention in the layers, such as "alternate(banded(2), dense)"
 
+    @property
+    def shape(self) -> str:
+        """Its layers and its width, such as "4x48", as learners of several sizes are named."""
+        return f"{self.n_layers}x{self.d_model}"
+
     def gpt(self, *, n_vocab: int, n_ctx: int, positions: str = "learned") -> GPTConfig:
         """Return the config of the GPT; raises BadValue if it is impossible, or does not fit into memory."""
         n_parameters = 12 * self.n_layers * self.d_model**2 + (n_vocab + n_ctx) * self.d_model
@@ -105,11 +110,15 @@ def squared_errors(predicted: Float[Tensor, "N K Y"], y: Float[Tensor, "N K Y"])
 
 
 def points_by_examples(
-    values: Float[Tensor, "N K"], counts: Sequence[int], answer: Callable[[int], object] | None = None
+    values: Float[Tensor, "N K"],
+    counts: Sequence[int],
+    answer: Callable[[int], object] | None = None,
+    *,
+    is_share: bool = False,
 ) -> tuple[Point, ...]:
     """Return a curve's points: means over N tasks of the columns in `counts`, where column k is after k examples.
 
     `answer(k)`, if given, reads k examples of one task and answers one query; its FLOPs are counted.
     """
     flops = {k: None if answer is None else flops_of(partial(answer, k)) for k in counts}
-    return tuple(point(values[:, k].tolist(), n_examples=k, flops=flops[k]) for k in counts)
+    return tuple(point(values[:, k].tolist(), n_examples=k, flops=flops[k], is_share=is_share) for k in counts)

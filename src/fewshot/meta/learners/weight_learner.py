@@ -213,10 +213,12 @@ class WeightLearner:
         judge: LossFunction | None = None,
         at_once: int = 100,
         name: str | None = None,
+        is_share: bool = False,
     ) -> Curve:
         """Return the curve over unseen tasks after each number of gradient steps on `n_examples` examples of each.
 
-        `judge`, if given, is computed on the query set in place of the loss; `at_once` tasks are in memory at a time.
+        `judge`, if given, is computed on the query set in place of the loss, and `is_share` tells whether it is one;
+        `at_once` tasks are in memory at a time.
         """
         inner = self.config.inner(second_order=False)
 
@@ -229,6 +231,7 @@ class WeightLearner:
         one_query = replace(task, query_x=task.query_x[:, :1], query_y=task.query_y[:, :1])
         flops = [flops_of(partial(judged, one_query, [n])) for n in steps]
         points = [
-            point(values[:, i].tolist(), n_examples=n_examples, n_steps=n, flops=flops[i]) for i, n in enumerate(steps)
+            point(values[:, i].tolist(), n_examples=n_examples, n_steps=n, flops=flops[i], is_share=is_share)
+            for i, n in enumerate(steps)
         ]
         return Curve(learner=name or self.config.name, kind="weights", points=tuple(points))

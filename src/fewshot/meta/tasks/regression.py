@@ -1,14 +1,17 @@
 """Functions from a few points, learned in context and in weights. In: a configuration. Out: errors against examples.
 
-A GPT reads the points, MAML takes gradient steps on them; least squares, nearest neighbours and others are baselines.
-Functions are linear, with or without noise on y (Garg et al. 2022), or MAML's sinusoids (Finn et al. 2017).
+GPTs of one or several sizes read the points, MAML takes gradient steps on them; least squares, nearest neighbours and
+others are baselines. Functions are linear, with or without noise on y (Garg et al. 2022), or MAML's sinusoids (Finn et
+al. 2017). With `n_known` they are those of a fixed pool in training, and both these and fresh ones in the test: the
+pool's are retrieved by Bayes over it, fresh ones are inferred by ridge (Raventos et al. 2023).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -18,9 +21,17 @@ from torch.nn.functional import mse_loss
 from fewshot.base.errors import check, check_counts
 from fewshot.base.rng import seed_of
 from fewshot.meta.curves import Curve, Measured, Point
-from fewshot.meta.episodes import Episodes, Sinusoids, Tasks, check_drawn
-from fewshot.meta.flops import training_flops
-from fewshot.meta.learners.baselines import Rule, linear_rules, nearest_neighbours, predictions, tuned_steps, zero
+from fewshot.meta.episodes import Episodes, Sinusoids, Tasks, check_drawn, unseen
+from fewshot.meta.flops import training_facts
+from fewshot.meta.learners.baselines import (
+    Rule,
+    linear_rules,
+    nearest_neighbours,
+    predictions,
+    retrieve,
+    tuned_steps,
+    zero,
+)
 from fewshot.meta.learners.in_context import (
     ContextModelConfig,
     PairModel,
@@ -32,7 +43,8 @@ from fewshot.meta.learners.weight_learner import LearnerConfig, WeightLearner
 from fewshot.meta.nn.networks import perceptron
 from fewshot.meta.outer_loop import OuterConfig, OuterLoop, OuterLoss
 
-CONTEXT = "context"
+CONTEXT, RETRIEVE = "context", "retrieve"
+KNOWN, FRESH = "known", "fresh"  # families of tasks
 FUNCTIONS = ("linear", "sinusoid")
 AT_ONCE = 1000  # unseen tasks in memory at a time
 N_QUERY = 10  # queries of an unseen task for the learner in weights
@@ -40,7 +52,7 @@ LEAST_NOISE = 1e-4  # with less, ridge's equations are singular to 64 bits
 N_WATCHED = 500  # tasks whose errors are logged in training
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # tensors have no equality that is one value
 class LinearFunctions:
     """y = w x + noise; x and w are N(0, I), so the best possible prediction is ridge's.
 
@@ -49,11 +61,18 @@ class LinearFunctions:
 
     n_dims: int
     noise: float = 0.0  # standard deviation
+    known: Float[Tensor, "M X 1"] | None = None  # the weights of a fixed pool that functions are drawn from
+
+    def weights(self, n_tasks: int, generator: torch.Generator) -> Float[Tensor, "N X 1"]:
+        """Return fresh weights, or those of functions of the pool."""
+        if self.known is None:
+            return torch.randn(n_tasks, self.n_dims, 1, generator=generator)
+        return self.known[torch.randint(len(self.known), (n_tasks,), generator=generator)]
 
     def draw(self, n_tasks: int, n_support: int, n_query: int, generator: torch.Generator) -> Episodes:
-        """Return fresh functions with points on them, or near them with noise."""
+        """Return functions with fresh points on them, or near them with noise."""
         x = torch.randn(n_tasks, n_support + n_query, self.n_dims, generator=generator)
-        y = x @ torch.randn(n_tasks, self.n_dims, 1, generator=generator)
+        y = x @ self.weights(n_tasks, generator)
         if self.noise:
             y = y + self.noise * torch.randn(y.shape, generator=generator)
         return Episodes(x[:, :n_support], y[:, :n_support], x[:, n_support:], y[:, n_support:])
@@ -61,20 +80,19 @@ class LinearFunctions:
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Settings; as in Garg et al. 2022 but small: 5 dimensions, 10 examples and a query, 64 functions an iteration.
-
-    `reader` is the model that learns in context.
-    """
+    """Settings; as in Garg et al. 2022 but small: 5 dimensions, 10 examples and a query, 64 functions an iteration."""
 
     functions: str = "linear"  # or sinusoid
     n_dims: int = 5  # of x, where functions are linear
     noise: float = 0.0  # standard deviation of the noise on y, where functions are linear
+    n_known: int | None = None  # linear functions of the fixed pool that training draws from; null: all are fresh
     n_examples: int = 10  # the most that a learner is tested with
     n_beyond: int = 1  # more of them in training in context, which learns the last place least well
     n_tasks: int = 64  # of one iteration of training in context
     reader: ContextModelConfig | None = field(
         default_factory=ContextModelConfig
     )  # the model that learns in context; null for none
+    sizes: tuple[ContextModelConfig, ...] | None = None  # several readers in its place, such as a ladder's
     relative: bool = True  # training in context minimises the log of the error at each place, not the error
     outer: OuterConfig = field(default_factory=lambda: OuterConfig(warmup=300, clip_norm=1.0))  # in context
     learner: LearnerConfig = field(default_factory=LearnerConfig)  # in weights, beside it; context for none
@@ -82,6 +100,8 @@ class Config:
     widths: tuple[int, ...] = (40, 40)  # of the perceptron that learns in weights
     test_tasks: int = 4000
     test_steps: tuple[int, ...] = (1, 10)  # gradient steps of the learner in weights
+    test_within: float | None = None  # share of answers this near is measured too, beside the error; null: is not
+    seeds: int = 1  # of weights, pool and test; of several, intervals are over them
     threads: int = 1
 
     def __post_init__(self) -> None:
@@ -90,7 +110,7 @@ class Config:
             self.functions == "linear" or not self.noise,
             f"noise is {self.noise}, but a {self.functions} has none: give 0",
         )
-        check_counts(self, "n_dims", "n_examples", "n_tasks", "threads")
+        check_counts(self, "n_dims", "n_examples", "n_tasks", "seeds", "threads")
         check(self.n_beyond >= 0, f"n_beyond is {self.n_beyond}, must be at least 0")
         check(0 <= self.noise < math.inf, f"noise is {self.noise}, must be at least 0 and finite")
         check(
@@ -102,82 +122,142 @@ class Config:
             bool(self.test_steps) and min(self.test_steps) >= 1,
             f"test_steps is {list(self.test_steps)}, must hold numbers of gradient steps from 1 on",
         )
-        learns = self.reader is not None or self.learner.algorithm != CONTEXT
+        self._check_sizes()
+        self._check_known()
+        check(
+            self.test_within is None or 0 < self.test_within < math.inf,
+            f"test_within is {self.test_within}, must be above 0 and finite, or null",
+        )
+        learns = bool(self.readers) or self.learner.algorithm != CONTEXT
         check(learns, "nothing is left to learn: give a reader, or a learner in weights")
         check(
             self.learner.algorithm == CONTEXT or self.learner.n_support <= self.n_examples,
             f"learner.n_support is {self.learner.n_support}, must be at most n_examples, {self.n_examples}",
         )
         check(
-            self.learner.algorithm == CONTEXT or self.learner.name != CONTEXT,
-            f"learner.name is {CONTEXT!r}, which is that of the learner in context: give another one",
+            self.learner.algorithm == CONTEXT or self.learner.name not in {CONTEXT, *self.readers},
+            f"learner.name is {self.learner.name!r}, which is that of the learner in context: give another one",
+        )
+
+    @property
+    def readers(self) -> dict[str, ContextModelConfig]:
+        """The models that learn in context, by the names of their curves and loops."""
+        if self.sizes is not None:
+            return {size.shape: size for size in self.sizes}
+        return {} if self.reader is None else {CONTEXT: self.reader}
+
+    def _check_sizes(self) -> None:
+        if self.sizes is None:
+            return
+        names = [size.shape for size in self.sizes]
+        check(
+            len(set(names)) == len(names) > 0,
+            f"sizes are {names}, must be at least one, each n_layers x d_model once: they are names of curves",
+        )
+        check(
+            self.reader in (None, ContextModelConfig()),
+            "both reader and sizes are given: leave one out, sizes stand in the reader's place",
+        )
+
+    def _check_known(self) -> None:
+        if self.n_known is None:
+            return
+        check_counts(self, "n_known")
+        check(
+            self.functions == "linear" and self.noise > 0,
+            f"n_known is {self.n_known}, which is for linear functions with noise above 0: without it no function of "
+            "the pool explains points of another one; give functions linear and a noise, or n_known null",
         )
 
 
-class Experiment:
-    """A learner in context and a learner in weights on the same functions."""
+@dataclass(frozen=True)
+class Judge:
+    """A quantity by which answers are judged."""
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    quantity: str
+    is_share: bool  # of answers that are right, so more is better
+    of: Callable[[Tensor, Tensor], Tensor]  # from predictions and y, both [... K Y], to [... K]
+
+
+class Experiment:
+    """Learners in context and a learner in weights on the same functions, with the `seed`-th of several seeds."""
+
+    def __init__(self, config: Config, seed: int = 0) -> None:
+        self.config, self.seed = config, seed
         self.data: dict[str, str] = {}  # none is read: functions are drawn
         linear = config.functions == "linear"
-        self.tasks: Tasks = LinearFunctions(config.n_dims, config.noise) if linear else Sinusoids()
         self.d_x = config.n_dims if linear else 1
-        self.scale = config.n_dims if linear else 1  # errors are divided by it
+        self.judges = judges("squared error over d" if linear else "mean squared error", self.d_x, config.test_within)
         n_numbers = (config.n_examples + config.n_beyond + N_QUERY) * (self.d_x + 1)
         check_drawn(config.test_tasks, n_numbers, "test_tasks", "n_examples")
         check_drawn(config.n_tasks, n_numbers, "n_tasks", "n_examples")
+        outer = replace(config.outer, seed=config.outer.seed + seed)
+        self.fresh: Tasks = LinearFunctions(config.n_dims, config.noise) if linear else Sinusoids()
+        self.tasks, self.known = self.fresh, None  # the tasks of training
+        if isinstance(self.fresh, LinearFunctions) and config.n_known is not None:
+            check_drawn(AT_ONCE, config.n_known * (config.n_examples + 1), "n_known", "n_examples")
+            generator = torch.Generator().manual_seed(seed_of("meta regression", "known", outer.seed))
+            self.known = self.fresh.weights(config.n_known, generator)
+            self.tasks = replace(self.fresh, known=self.known)
         self.loops: dict[str, OuterLoop] = {}
-        self.pair_model: PairModel | None = None
+        self.readers: dict[str, PairModel] = {}
+        for name, reader in config.readers.items():
+            torch.manual_seed(outer.seed)
+            model = PairModel(reader, d_x=self.d_x, n_pairs=config.n_examples + config.n_beyond + 1)
+            self.readers[name] = model
+            self.loops[name] = OuterLoop(dict(model.named_parameters()), partial(self._step, model), outer)
         self.in_weights: WeightLearner | None = None
-        if config.reader is not None:
-            torch.manual_seed(config.outer.seed)
-            self.pair_model = PairModel(config.reader, d_x=self.d_x, n_pairs=config.n_examples + config.n_beyond + 1)
-            self.loops[CONTEXT] = OuterLoop(dict(self.pair_model.named_parameters()), self._step, config.outer)
         if config.learner.algorithm != CONTEXT:
-            network = perceptron(self.d_x, config.widths, 1, seed=config.learner_outer.seed)
+            outer = replace(config.learner_outer, seed=config.learner_outer.seed + seed)
+            network = perceptron(self.d_x, config.widths, 1, seed=outer.seed)
             self.in_weights = WeightLearner(
-                network, self.tasks, mse_loss, config.learner, n_iterations=config.learner_outer.n_iterations
+                network, self.tasks, mse_loss, config.learner, n_iterations=outer.n_iterations
             )
             start = self.in_weights.start.named()
             self.loops[config.learner.name] = OuterLoop(
-                start, self.in_weights.step, config.learner_outer, way_out="lower learner.step_size or learner_outer.lr"
+                start, self.in_weights.step, outer, way_out="lower learner.step_size or learner_outer.lr"
             )
-        self.watched = self._unseen("watched", N_WATCHED, n_query=1)
+        self.watched = self._unseen(self.tasks, "watched", N_WATCHED, n_query=1)
 
     @torch.no_grad()
     def watch(self, name: str) -> Mapping[str, float]:
-        """Return the error in context on a few unseen tasks after no example, half of them and all."""
-        if name != CONTEXT:
+        """Return the error in context on a few tasks as in training after no example, half of them and all."""
+        if name not in self.readers:
             return {}
-        errors = self._context_errors(*self._sequences(self.watched)).mean(0)
+        x, y = self._sequences(self.watched)
+        errors = self.judges[0].of(self.readers[name](x, y), y).mean(0)
         n = self.config.n_examples
         return {f"error_{k}": errors[k].item() for k in sorted({0, n // 2, n})}
 
     def measure(self) -> Measured:
         """Return the errors on unseen functions; those on sinusoids have the units of `meta/tasks/sinusoid.py`."""
-        unseen = self._unseen("test", self.config.test_tasks, n_query=N_QUERY)
-        curves = [*self._in_context(unseen), *self._by_steps(unseen), *self._by_rules(unseen)]
-        if self.config.functions == "sinusoid":
-            return Measured(tasks="sinusoid", quantity="mean squared error", curves=tuple(curves))
-        tasks = "noisy linear regression" if self.config.noise else "linear regression"
-        return Measured(tasks=tasks, quantity="squared error over d", curves=tuple(curves))
+        curves = []
+        for family in ("",) if self.known is None else (KNOWN, FRESH):
+            tasks, what = (self.tasks, "test known") if family == KNOWN else (self.fresh, "test")
+            drawn = self._unseen(tasks, what, self.config.test_tasks, n_query=N_QUERY)
+            measured = [*self._in_context(drawn), *self._by_steps(drawn), *self._by_rules(drawn, family)]
+            curves += [replace(curve, tasks=family) for curve in measured]
+        facts = {name: training_facts(loop) for name, loop in self.loops.items()}
+        curves = [replace(curve, **facts.get(curve.learner, {})) for curve in curves]
+        noisy = "noisy linear regression" if self.config.noise else "linear regression"
+        tasks_in_words = noisy if self.config.functions == "linear" else "sinusoid"
+        return Measured(tasks=tasks_in_words, quantity=self.judges[0].quantity, curves=tuple(curves))
 
-    def _step(self, generator: torch.Generator, done: float) -> OuterLoss:
-        """Return the error in context on fresh functions, over every y of each.
+    def _step(self, model: PairModel, generator: torch.Generator, done: float) -> OuterLoss:
+        """Return the error in context on drawn functions, over every y of each.
 
         The first places, where y cannot be known, have most of the error and most of the gradient's noise. In the mean
         log of errors each place counts relative to its own error: it is the negative log-likelihood, but for constants,
         of normal distributions whose variance at each place is the best one.
         """
         config = self.config
-        drawn = self.tasks.draw(config.n_tasks, config.n_examples + config.n_beyond, 1, generator)
-        errors = self._context_errors(*as_sequences(drawn)).mean(0)
+        x, y = as_sequences(self.tasks.draw(config.n_tasks, config.n_examples + config.n_beyond, 1, generator))
+        errors = self.judges[0].of(model(x, y), y).mean(0)
         return OuterLoss(errors.log().mean() if config.relative else errors.mean())
 
-    def _unseen(self, what: str, n_tasks: int, *, n_query: int) -> Episodes:
-        generator = torch.Generator().manual_seed(seed_of("meta regression", what))
-        return self.tasks.draw(n_tasks, self.config.n_examples, n_query, generator)
+    def _unseen(self, tasks: Tasks, what: str, n_tasks: int, *, n_query: int) -> Episodes:
+        generator = unseen("meta regression", what, seed=self.seed)
+        return tasks.draw(n_tasks, self.config.n_examples, n_query, generator)
 
     def _sequences(self, episodes: Episodes) -> tuple[Float[Tensor, "N K X"], Float[Tensor, "N K Y"]]:
         """Return the examples and one query of each task."""
@@ -185,24 +265,21 @@ class Experiment:
         x, y = as_sequences(episodes)
         return x[:, places], y[:, places]
 
-    def _context_errors(self, x: Float[Tensor, "N K X"], y: Float[Tensor, "N K Y"]) -> Float[Tensor, "N K"]:
-        """Return the error in context on each task after 0, 1, ... examples."""
-        assert self.pair_model is not None
-        return squared_errors(self.pair_model(x, y), y) / self.scale
-
     @torch.no_grad()
-    def _in_context(self, unseen: Episodes) -> list[Curve]:
-        model = self.pair_model
-        if model is None:
-            return []
-        errors = torch.cat([self._context_errors(*self._sequences(part)) for part in unseen.split(AT_ONCE)])
-        x, y = self._sequences(unseen[:1])
-        points = points_by_examples(errors, range(x.shape[1]), lambda k: model(x[:, : k + 1], y[:, : k + 1]))
-        flops = training_flops(self._step, n_iterations=self.config.outer.n_iterations)
-        return [Curve(learner=CONTEXT, kind="context", points=points, training_flops=flops)]
+    def _in_context(self, drawn: Episodes) -> list[Curve]:
+        curves = []
+        x, y = self._sequences(drawn)
+        for name, model in self.readers.items():
+            predicted = torch.cat([model(*self._sequences(part)) for part in drawn.split(AT_ONCE)])
 
-    def _by_steps(self, unseen: Episodes) -> list[Curve]:
-        """Return the curve of the learner in weights: without examples, and with as many as in training or more.
+            def read_once(k: int, model: PairModel = model) -> Tensor:
+                return model(x[:1, : k + 1], y[:1, : k + 1])
+
+            curves += self._judged(name, "context", predicted, y, read_once)
+        return curves
+
+    def _by_steps(self, drawn: Episodes) -> list[Curve]:
+        """Return the curves of the learner in weights: without examples, and with as many as in training or more.
 
         With fewer examples, steps of the size that it was trained with can lead anywhere, and means over tasks say
         nothing.
@@ -211,30 +288,71 @@ class Experiment:
         if learner is None:
             return []
 
-        def judge(predicted: Tensor, y: Tensor) -> Tensor:
-            return mse_loss(predicted, y) / self.scale
+        def points_with(judge: Judge, k: int, steps: Sequence[int]) -> tuple[Point, ...]:
+            part = replace(drawn, support_x=drawn.support_x[:, :k], support_y=drawn.support_y[:, :k])
 
-        def points_with(k: int, steps: Sequence[int]) -> tuple[Point, ...]:
-            part = replace(unseen, support_x=unseen.support_x[:, :k], support_y=unseen.support_y[:, :k])
-            return learner.curve(part, steps, n_examples=k, judge=judge, at_once=AT_ONCE).points
+            def mean(predicted: Tensor, y: Tensor) -> Tensor:
+                return judge.of(predicted, y).mean()
 
-        points = [replace(point, n_examples=0) for point in points_with(1, [0])]
-        for k in range(config.learner.n_support, config.n_examples + 1):
-            points += points_with(k, config.test_steps)
-        flops = training_flops(learner.step, n_iterations=config.learner_outer.n_iterations)
-        return [Curve(learner=config.learner.name, kind="weights", points=tuple(points), training_flops=flops)]
+            return learner.curve(part, steps, n_examples=k, judge=mean, at_once=AT_ONCE, is_share=judge.is_share).points
 
-    def _by_rules(self, unseen: Episodes) -> list[Curve]:
-        """Return the curves of the baselines, which no outer loop trained; the best possible, if known, is first."""
-        x, y = self._sequences(unseen)
-        rules: Mapping[str, Rule] = {"3 nearest neighbours": nearest_neighbours}
-        if self.config.functions == "linear":
-            steps = tuned_steps(*self._sequences(self._unseen("tuning", len(unseen), n_query=1)))
-            rules = linear_rules(noise=self.config.noise, steps=steps)
-        best = next(iter(rules)) if self.config.functions == "linear" else None
         curves = []
-        for name, rule in {**rules, "predicting 0": zero}.items():
-            errors = squared_errors(predictions(rule, x, y), y) / self.scale
-            points = points_by_examples(errors, range(x.shape[1]))
-            curves.append(Curve(learner=name, kind="bound" if name == best else "baseline", points=points))
+        for judge in self.judges:
+            points = [replace(point, n_examples=0) for point in points_with(judge, 1, [0])]
+            for k in range(config.learner.n_support, config.n_examples + 1):
+                points += points_with(judge, k, config.test_steps)
+            curves.append(self._curve(judge, config.learner.name, "weights", tuple(points)))
         return curves
+
+    def _by_rules(self, drawn: Episodes, family: str) -> list[Curve]:
+        """Return the curves of the baselines, which no outer loop trained; the best possible, if known, is first."""
+        x, y = self._sequences(drawn)
+        rules: Mapping[str, Rule] = {"3 nearest neighbours": nearest_neighbours}
+        best = None
+        if self.config.functions == "linear":
+            tuning = self._unseen(self.fresh, "tuning", len(drawn), n_query=1)
+            rules = linear_rules(noise=self.config.noise, steps=tuned_steps(*self._sequences(tuning)))
+            best = next(iter(rules))
+        answers = {name: predictions(rule, x, y) for name, rule in {**rules, "predicting 0": zero}.items()}
+        if self.known is not None:
+            parts = zip(x.split(AT_ONCE), y.split(AT_ONCE), strict=True)
+            retrieved = [retrieve(*part, self.known, noise=self.config.noise) for part in parts]
+            answers = {RETRIEVE: torch.cat(retrieved), **answers}
+            best = RETRIEVE if family == KNOWN else best
+        return [
+            curve
+            for name, predicted in answers.items()
+            for curve in self._judged(name, "bound" if name == best else "baseline", predicted, y)
+        ]
+
+    def _judged(
+        self,
+        learner: str,
+        kind: str,
+        predicted: Float[Tensor, "N K Y"],
+        y: Float[Tensor, "N K Y"],
+        answer: Callable[[int], object] | None = None,
+    ) -> list[Curve]:
+        """Return a curve of predictions by each judge; `answer` is as in `points_by_examples`."""
+        return [
+            self._curve(
+                judge,
+                learner,
+                kind,
+                points_by_examples(judge.of(predicted, y), range(y.shape[1]), answer, is_share=judge.is_share),
+            )
+            for judge in self.judges
+        ]
+
+    def _curve(self, judge: Judge, learner: str, kind: str, points: tuple[Point, ...]) -> Curve:
+        quantity = judge.quantity if len(self.judges) > 1 else ""  # the only one is the result's
+        return Curve(learner=learner, kind=kind, points=points, quantity=quantity, more_is_better=judge.is_share)
+
+
+def judges(error: str, scale: float, within: float | None) -> tuple[Judge, ...]:
+    """Return the squared error over `scale`, which is called `error`, and the share of answers `within` so much."""
+    squared = Judge(error, False, lambda predicted, y: squared_errors(predicted, y) / scale)
+    if within is None:
+        return (squared,)
+    right = Judge(f"accuracy within {within:g}", True, lambda p, y: ((p - y).abs() <= within).all(-1).to(y.dtype))
+    return squared, right
