@@ -152,6 +152,29 @@ def test_more_questions_than_there_are_is_all_of_them(run, capsys):
     assert model["results"][0]["n"] == 2000
 
 
+def test_a_variant_is_stored_beside_the_plain_scores_and_says_what_it_is(run, capsys):
+    words = [str(run), "--tasks", "hidden_letter", "--shots", "2", "--limit", "6"]
+    plain = evaluated(capsys, *words)["models"][0]["results"]
+    (stored,) = run.glob("evaluations/*/hidden_letter.json")
+    before = stored.read_bytes()
+    (later, whole) = evaluated(capsys, *words, "--variant", "contradiction", "--variant", "wrong_labels=0")["models"][
+        0
+    ]["results"]
+    assert [later[name] for name in ("task", "variant", "shots")] == [
+        "hidden_letter+contradiction=later",
+        "contradiction=later",
+        2,
+    ]
+    assert later["low"] <= later["value"] <= later["high"]
+    assert (whole, whole["variant"]) == (plain[0], "")
+    assert json.loads(stored.read_bytes())["results"] == json.loads(before)["results"]
+    (varied,) = run.glob("evaluations/*/hidden_letter+contradiction=later.json")
+    assert json.loads(varied.read_bytes())["results"][0]["variant"] == "contradiction=later"
+    assert main(["report", str(run), "--out", str(run / "report.html")]) == 0
+    page = (run / "report.html").read_text()
+    assert "hidden_letter+contradiction=later" in page
+
+
 def test_the_list_names_files_and_chance(capsys):
     assert main(["evaluate", "list"]) == 0
     rows = {line.split("│")[1].strip(): line for line in capsys.readouterr().out.splitlines() if "│" in line}

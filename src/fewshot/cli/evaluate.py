@@ -64,6 +64,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="number of orders in which the same demonstrations are shown (default: %(default)s)",
     )
     parser.add_argument(
+        "--variant",
+        action="append",
+        default=[],
+        metavar="NAME[=VALUE]",
+        help="change the demonstrations: wrong_labels=SHARE, contradiction=later|earlier, place=first|last|N or "
+        "fresh_mapping; may be given several times, each is evaluated by itself",
+    )
+    parser.add_argument(
         "--calibration",
         action="store_true",
         help="for tasks with choices, also measure the calibration error: is the model as sure as it is right?",
@@ -114,6 +122,7 @@ def run(args: argparse.Namespace) -> int:
     check(
         args.against != args.model, f"--against is {args.against}, which is the first model itself: give another model"
     )
+    check(args.orders == 1 or not args.variant, "--orders and --variant cannot be combined: both place demonstrations")
     tasks = make_tasks(args)
     seeds = numbers("--seeds", args.seeds)
     other = load(args.against) if args.against else None  # refused before anything is asked
@@ -167,13 +176,14 @@ def make_tasks(args: argparse.Namespace) -> Mapping[Task, Sequence[int]]:
     """Return the tasks of the command line under every protocol, each with its numbers of demonstrations."""
     from dataclasses import replace
 
-    from fewshot.base.errors import look_up
+    from fewshot.base.errors import check, look_up
     from fewshot.base.log import note
     from fewshot.evaluate.data.hub import open_data
     from fewshot.evaluate.metrics.calibration import calibration_error
     from fewshot.evaluate.protocol import PROTOCOLS
     from fewshot.evaluate.task import paired_with
     from fewshot.evaluate.tasks.table import make_task
+    from fewshot.evaluate.variants import varied
 
     names = list(dict.fromkeys(map(str.strip, args.tasks.split(","))))
     protocols = [
@@ -194,7 +204,12 @@ def make_tasks(args: argparse.Namespace) -> Mapping[Task, Sequence[int]]:
             if args.calibration and task.kind == "choose":
                 error = calibration_error(task.metrics[0].normalisation)
                 task = replace(task, metrics=(*task.metrics, error))
-            tasks[task] = shot_counts(args.shots, task)
+            shots = shot_counts(args.shots, task)
+            check(not args.variant or 0 not in shots, f"--shots is {args.shots!r}: --variant needs 1 or more")
+            for variant in args.variant:
+                tasks[varied(task, variant)] = shots
+            if not args.variant:
+                tasks[task] = shots
     return tasks
 
 

@@ -54,6 +54,7 @@ class Result:
     source: str
     samples: tuple[Sample, ...] = ()
     questions: str = ""  # digest of the set of questions; formerly it was not stored
+    variant: str = ""  # how the prompts were changed; the task's name says it too
 
     @property
     def n_asked(self) -> int:
@@ -128,6 +129,7 @@ class TaskAnswers:
             source=self.task.source,
             samples=self._samples(metric) if first else (),
             questions=self.questions,
+            variant=self.task.variant,
         )
 
     def _samples(self, metric: Metric) -> tuple[Sample, ...]:

@@ -33,6 +33,7 @@ class Task:
     source: str  # where the examples come from, for the report
     protocol: EvalProtocol = GPT3
     paper_name: str = ""  # the row of Table H.1
+    variant: str = ""  # how its prompts were changed (`variants.py`); the name says it too
     description: str = ""  # instruction before the first demonstration
     delimiter: str = "\n"  # between description, demonstrations and question; "" where contexts bring their own
     default_shots: int = 0  # the paper's K
