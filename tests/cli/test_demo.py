@@ -128,7 +128,8 @@ def test_a_demo_that_is_made_again_deletes_nothing_that_it_did_not_make(
 
 
 def test_results_stay_when_a_demo_is_made_again(tmp_path: Path) -> None:
-    for name in ("config.yaml", "metrics.jsonl", "checkpoints/step-00001500/manifest.json", "evaluations/lambada.json"):
+    made = ("config.yaml", "metrics.jsonl", "probe.html", "checkpoints/step-00001500/manifest.json")
+    for name in (*made, "evaluations/lambada.json"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("{}")
     _make_room(tmp_path)

@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     from fewshot.base.errors import check
     from fewshot.cli.show import print_json
     from fewshot.evaluate.load import names_of_checkpoints
-    from fewshot.probe.ablation import Head, heads_of
+    from fewshot.probe.ablation import Head, check_known, heads_of
     from fewshot.probe.findings import Findings, StepFindings
     from fewshot.probe.page import write_probe
     from fewshot.probe.recording import weights_of
@@ -85,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
     steps = []
     for name in names_of_checkpoints(args.model) if args.checkpoints == "all" else [args.model]:
         model, tokenizer, step = opened(name)
+        check_known(model, heads)
         texts = scored_texts(args, model, tokenizer, tasks)
         scores = score_heads(model, texts, last_only=args.text is None)
         results = {task.name: solve(model, tokenizer, task, k, args.limit) for task, k in solved.items()}

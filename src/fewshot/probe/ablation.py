@@ -44,15 +44,20 @@ def heads_of(model: GPT) -> list[Head]:
     return [Head(layer, head) for layer in range(model.config.n_layers) for head in range(model.config.n_heads)]
 
 
+def check_known(model: GPT, heads: Sequence[Head]) -> None:
+    """Raise BadValue for a head that the model does not have."""
+    known = heads_of(model)
+    for head in heads:
+        check(head in known, f"the model has no head {head}: its heads are {known[0]} to {known[-1]}")
+
+
 @contextlib.contextmanager
 def ablated(model: GPT, heads: Sequence[Head], means: Sequence[Float[Tensor, "H K"]] | None = None) -> Iterator[None]:
     """Let heads give what `means` has for them (see `mean_outputs`), or nothing, in this block.
 
     What was made of the model's weights before, such as a `PackedGPT`, still has the heads.
     """
-    known = heads_of(model)
-    for head in heads:
-        check(head in known, f"the model has no head {head}: its heads are {known[0]} to {known[-1]}")
+    check_known(model, heads)
     projections = {layer: attentions(model)[layer].c_proj for layer in {head.layer for head in heads}}
     before = {layer: (proj.weight.detach().clone(), proj.bias.detach().clone()) for layer, proj in projections.items()}
     width = model.config.head_width
