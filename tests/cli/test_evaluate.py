@@ -157,22 +157,16 @@ def test_a_variant_is_stored_beside_the_plain_scores_and_says_what_it_is(run, ca
     plain = evaluated(capsys, *words)["models"][0]["results"]
     (stored,) = run.glob("evaluations/*/hidden_letter.json")
     before = stored.read_bytes()
-    (later, whole) = evaluated(capsys, *words, "--variant", "contradiction", "--variant", "wrong_labels=0")["models"][
-        0
-    ]["results"]
-    assert [later[name] for name in ("task", "variant", "shots")] == [
-        "hidden_letter+contradiction=later",
-        "contradiction=later",
-        2,
-    ]
+    varied = evaluated(capsys, *words, "--variant", "contradiction", "--variant", "wrong_labels=0")
+    later, whole = varied["models"][0]["results"]
+    assert (later["task"], later["variant"]) == ("hidden_letter+contradiction=later", "contradiction=later")
     assert later["low"] <= later["value"] <= later["high"]
     assert (whole, whole["variant"]) == (plain[0], "")
     assert json.loads(stored.read_bytes())["results"] == json.loads(before)["results"]
-    (varied,) = run.glob("evaluations/*/hidden_letter+contradiction=later.json")
-    assert json.loads(varied.read_bytes())["results"][0]["variant"] == "contradiction=later"
+    (beside,) = run.glob("evaluations/*/hidden_letter+contradiction=later.json")
+    assert json.loads(beside.read_bytes())["results"][0]["variant"] == "contradiction=later"
     assert main(["report", str(run), "--out", str(run / "report.html")]) == 0
-    page = (run / "report.html").read_text()
-    assert "hidden_letter+contradiction=later" in page
+    assert "hidden_letter+contradiction=later" in (run / "report.html").read_text()
 
 
 def test_the_list_names_files_and_chance(capsys):
