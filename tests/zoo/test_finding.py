@@ -69,7 +69,7 @@ def test_a_finding_that_cannot_be_run_is_refused(changed: dict[str, Any], messag
     [
         ({}, "asks nothing: give at_least, at_most or above"),
         ({"at_least": 2, "at_most": 1}, "has at_least 2 over at_most 1"),
-        ({"at_least": 2, "by": 1}, "has by or apart without above"),
+        ({"at_least": 2, "by": 1}, "has times, by or apart without above"),
         ({"above": "few.y", "seeds": 2}, "has seeds and above"),
     ],
 )

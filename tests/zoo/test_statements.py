@@ -31,6 +31,8 @@ def outcome(**given: Any) -> Outcome:
         ({"at_least": 0.4, "at_most": 0.5}, True, "at least 0.4, at most 0.5"),
         ({"above": "many.a", "by": 0.1}, True, "above 0.3 ± 0.05 by 0.1"),
         ({"above": "many.a", "by": 0.21}, False, "above 0.3 ± 0.05 by 0.21"),
+        ({"above": "many.a", "times": 1.5}, True, "above 1.5 times 0.3 ± 0.05"),
+        ({"above": "many.a", "times": 2}, False, "above 2 times 0.3 ± 0.05"),
         ({"above": "few.a"}, False, "above 0.5 ± 0.1"),
         ({"above": "many.a", "apart": True}, True, "above 0.3 ± 0.05, intervals apart"),
         ({"above": "many.b", "apart": True}, False, "above 0.3 ± 0.2, intervals apart"),

@@ -48,6 +48,7 @@ class Statement:
     at_least: float | None = None
     at_most: float | None = None
     above: str | None = None  # a path; the first of these that is given is what must hold, with those beside it
+    times: float = 1.0  # `above` is multiplied by it
     by: float = 0.0  # margin of `above`
     apart: bool = False  # the 95% intervals of `value` and `above` must not overlap
     seeds: int | None = None  # bounds must hold for so many of the values, not for their mean
@@ -63,7 +64,8 @@ class Statement:
             f"the statement about {self.value} has at_least {self.at_least} over at_most {self.at_most}",
         )
         if self.above is None:
-            check(not self.by and not self.apart, f"the statement about {self.value} has by or apart without above")
+            alone = not self.by and not self.apart and self.times == 1
+            check(alone, f"the statement about {self.value} has times, by or apart without above")
         if self.seeds is not None:
             check_counts(self, "seeds")
             check(self.above is None, f"the statement about {self.value} has seeds and above: give bounds with seeds")

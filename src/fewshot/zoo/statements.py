@@ -54,8 +54,9 @@ def _outcome(statement: Statement, results: Mapping[str, Any]) -> Outcome:
         bands.append(bounds)
     if statement.above is not None:
         other = value_at(results, statement.above)
-        holds &= value.mean > other.mean and value.mean - other.mean >= statement.by
-        bands.append(f"above {_shown(other)}" + (f" by {statement.by:g}" if statement.by else ""))
+        holds &= value.mean > statement.times * other.mean and value.mean - statement.times * other.mean >= statement.by
+        times = "" if statement.times == 1 else f"{statement.times:g} times "
+        bands.append(f"above {times}{_shown(other)}" + (f" by {statement.by:g}" if statement.by else ""))
         if statement.apart:
             holds &= value.low is not None and other.high is not None and value.low > other.high
             bands.append("intervals apart")
