@@ -23,20 +23,15 @@ from fewshot.meta.state import differences
 RESULT, PAGE, STATE = "result.json", "report.html", ".safetensors"
 OURS = re.compile(r"result(-\d+)?\.json|report\.html|[^.].*\.safetensors")
 UNFINISHED = re.compile(rf"\.({OURS.pattern})\..*\.partial")  # of a process that was killed while it wrote
-ONE_SEED = ("seeds", 1)
 MAX_NAMES = 3  # in a message
 
 
 def about_training(settings: Mapping[str, Any], data: Mapping[str, str]) -> dict[str, Any]:
     """Return what training depends on: the settings without those of the test, and digests in place of paths.
 
-    `data` has the digest of what each path leads to, by the setting's dotted name. A single seed is left out: earlier
-    versions, whose states go on, had no other.
+    `data` has the digest of what each path leads to, by the setting's dotted name.
     """
-    kept = {
-        name: value for name, value in settings.items() if not (name.startswith("test") or (name, value) == ONE_SEED)
-    }
-    return _replaced(kept, data)
+    return _replaced({name: value for name, value in settings.items() if not name.startswith("test")}, data)
 
 
 def _replaced(settings: Mapping[str, Any], values: Mapping[str, str]) -> dict[str, Any]:
