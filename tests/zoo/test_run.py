@@ -24,7 +24,7 @@ if words[0] == "fail":
     print("a reason", file=sys.stderr)
     sys.exit(2)
 if words[0] == "wait":
-    signal.signal(signal.SIGINT, lambda *_: sys.exit((out / "told").write_text("yes") and 130))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit((out / "told").write_text("yes") and 130))
     (out / "ready").write_text("")
     time.sleep(100)
 if words[0] == "words":

@@ -85,7 +85,7 @@ class Runner:
         with self.lock:
             self.stopping = True
             for child in self.children:
-                child.send_signal(signal.SIGINT)
+                child.send_signal(signal.SIGTERM)  # a program in the background may ignore SIGINT
 
     def _record(self, job: Job) -> dict[str, Any]:
         """Return what a job printed, with what was asked, its seconds and the machine; run it if that is not there."""
