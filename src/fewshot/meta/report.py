@@ -25,7 +25,7 @@ weights before any of the tasks below is seen. In the <b>inner</b> one a new tas
 by gradient steps on them (MAML and its relatives, fine-tuning), or by reading them as a prompt, with the weights at
 rest. Every figure is measured on fresh tasks, which the outer loop did not draw; the <code>hidden_</code> families of
 text have so few rules that there only examples and questions are fresh, and so it is with tasks called
-<i>known</i>, from the pool that the outer loop drew from. Bands are 95% intervals.</p>"""
+<code>known</code>, from the pool that the outer loop drew from. Bands are 95% intervals.</p>"""
 
 
 @dataclass(frozen=True)
