@@ -459,7 +459,7 @@ def add_meta_kind(copy: Copy) -> Check:
     copy.insert("meta/experiment.py", "EXPERIMENTS", "from fewshot.meta.tasks import waves  # noqa: E402\n\n")
     copy.add_row("meta/experiment.py", "EXPERIMENTS", '"waves": (waves.Config, waves.Experiment)')
     path = copy.package / "cli/meta.py"
-    path.write_text(re.sub(r'^(TASKS = \(.*"text")\)', r'\1, "waves")', path.read_text(), flags=re.MULTILINE))
+    path.write_text(re.sub(r"^(TASKS = \(.*)\)$", r'\1, "waves")', path.read_text(), flags=re.MULTILINE))
 
     def check(text_file: Path, small_run: Path) -> None:
         short = ["--outer.n_iterations", "2", "--outer.report_every", "1", "--test_tasks", "3"]

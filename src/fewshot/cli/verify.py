@@ -138,7 +138,7 @@ def _checked(file: Path, finding: Finding, records: Records | str) -> dict[str, 
 def _print(shown: Sequence[Mapping[str, Any]]) -> None:
     """Print a line for each statement, and how many hold."""
     for row in sorted(shown, key=lambda row: row["finding"]):
-        time = "" if row["seconds"] is None else f" ({row['seconds'] / SECONDS:.1f} minutes of one core)"
+        time = "" if row["seconds"] is None else f" ({row['seconds'] / SECONDS:.1f} minutes)"
         print(f"{row['finding']}{time}")
         for statement in row["statements"]:
             print(f"  {statement['verdict']}  {statement['says']}: {statement['value']} ({statement['band']})")

@@ -33,7 +33,7 @@ class Checked:
 
     @property
     def minutes(self) -> float:
-        """What its runs took, on one core."""
+        """What its runs took, one after another."""
         return sum(record["seconds"] for record in self.records.values()) / SECONDS
 
     @property
@@ -52,7 +52,7 @@ class Checked:
 def write_zoo(path: Path, checked: Sequence[Checked]) -> None:
     """Write the page; a finding that was not run says so."""
     rows = [(c.file.stem, c.finding.title, c.verdict, f"{c.minutes:.1f}" if c.records else "-") for c in checked]
-    parts = [plain_table(rows, ("finding", "", "all statements hold", "minutes of one core"))]
+    parts = [plain_table(rows, ("finding", "", "all statements hold", "minutes"))]
     taken: set[str] = set()
     for part in checked:
         parts += _section(part, taken)
@@ -74,7 +74,8 @@ def _section(checked: Checked, taken: set[str]) -> Iterator[str]:
     yield side_by_side([in_figure(figure.caption, figure.svg) for figure in charts])
     machine = next(iter(checked.records.values()))["machine"]
     seeds = f"{checked.finding.seeds} seeds; " if checked.finding.seeds > 1 else ""
-    yield f"<p><small>{seeds}{checked.minutes:.1f} minutes of one core, {escape(str(machine['processor']))}</small></p>"
+    time = f"{seeds}{checked.minutes:.1f} minutes, runs one after another"
+    yield f"<p><small>{time}, {escape(str(machine['processor']))}</small></p>"
 
 
 def _measured(checked: Checked) -> list[Measured]:
