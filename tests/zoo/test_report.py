@@ -36,8 +36,8 @@ def test_the_page_has_claims_statements_and_figures(tmp_path: Path) -> None:
     assert "A &lt;wrong&gt; title" in page
     assert "Not run yet." in page
     assert "a &lt;chip&gt;" in page
-    assert "<td>few.x</td>" not in page
-    assert "<th>few.x</th><td>2</td><td>at least 1</td><td>holds </td>" in page
+    assert "<th>holds</th><td>few.x</td><td>2</td><td>at least 1</td>" in page
+    assert "lines: error against examples of the new task" in page
 
 
 def test_the_table_has_a_row_for_each() -> None:

@@ -68,10 +68,12 @@ def _section(checked: Checked, taken: set[str]) -> Iterator[str]:
     if not checked.records:
         yield "<p>Not run yet.</p>"
         return
-    rows = [(row.says, row.value, row.band, f"{row.verdict} {row.not_shown}") for row in checked.outcomes()]
-    yield plain_table(rows, ("statement", "here", "asked", ""))
-    charts = [figure for section in sections(_measured(checked), taken) for figure in section.figures]
-    yield side_by_side([in_figure(figure.caption, figure.svg) for figure in charts])
+    rows = [(row.verdict, f"{row.says} {row.not_shown}".strip(), row.value, row.band) for row in checked.outcomes()]
+    unbroken = [[cell.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}") for cell in row] for row in rows]
+    yield plain_table(unbroken, ("", "statement", "here", "asked"))
+    parts = list(sections(_measured(checked), taken))
+    charts = [(f"{part.tasks}: {figure.caption}", figure.svg) for part in parts for figure in part.figures]
+    yield side_by_side([in_figure(caption, svg) for caption, svg in charts])
     machine = next(iter(checked.records.values()))["machine"]
     seeds = f"{checked.finding.seeds} seeds; " if checked.finding.seeds > 1 else ""
     time = f"{seeds}{checked.minutes:.1f} minutes, runs one after another"
