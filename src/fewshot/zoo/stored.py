@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -42,11 +43,9 @@ def store(file: Path, finding: Finding, records: Mapping[str, Mapping[str, Any]]
     """Write the records and return True; one in which all holds stays where in the new one something does not."""
     path = stored_path(file)
     if not holds(finding, records):
-        try:
+        with contextlib.suppress(BadFile):  # there is none, or it is of other settings
             if holds(finding, read_stored(file, finding)):
                 return False
-        except BadFile:
-            pass  # there is none, or it is of other settings
     path.parent.mkdir(exist_ok=True)
     write_json(path, dict(records))
     return True

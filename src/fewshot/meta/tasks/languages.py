@@ -73,7 +73,7 @@ class Config:
         check(self.max_chars >= self.min_chars, f"max_chars is {self.max_chars}, must be at least min_chars")
         check(0 < self.share < 1, f"share is {self.share}, must be between 0 and 1")
         check(bool(self.sizes), "sizes is empty: give at least one reader")
-        names = [size_name(size) for size in self.sizes]
+        names = [size.shape for size in self.sizes]
         check(len(set(names)) == len(names), f"sizes are {', '.join(names)}: each may be given once")
 
 
@@ -84,11 +84,6 @@ class Text:
     name: str
     group: str
     data: bytes
-
-
-def size_name(reader: ContextModelConfig) -> str:
-    """Return how curves name a reader: layers x width."""
-    return f"{reader.n_layers}x{reader.d_model}"
 
 
 def read_texts(config: Config) -> list[Text]:
@@ -175,9 +170,9 @@ class Experiment:
         for reader in config.sizes:
             for seed in range(config.seeds):
                 outer = replace(config.outer, seed=config.outer.seed + seed)
-                torch.manual_seed(seed_of("languages", "weights", size_name(reader), outer.seed))
+                torch.manual_seed(seed_of("languages", "weights", reader.shape, outer.seed))
                 model = GPT(reader.gpt(n_vocab=N_BYTES, n_ctx=config.length))
-                name = f"{size_name(reader)}_{seed}"
+                name = f"{reader.shape}_{seed}"
                 self.models[name] = model
                 self.loops[name] = OuterLoop(dict(model.named_parameters()), partial(self._step, model), outer)
 
@@ -198,7 +193,7 @@ class Experiment:
         curves: list[Curve] = []
         gains: dict[str, Tensor] = {}
         for reader in self.config.sizes:
-            size = size_name(reader)
+            size = reader.shape
             models = [self.models[f"{size}_{seed}"] for seed in range(self.config.seeds)]
             flops = training_flops(partial(self._step, models[0]), n_iterations=self.config.outer.n_iterations)
             make = partial(Curve, learner=size, kind="context", training_flops=flops)

@@ -30,7 +30,6 @@ from fewshot.meta.episodes import check_drawn
 from fewshot.meta.flops import flops_of, training_flops
 from fewshot.meta.learners.in_context import ContextModelConfig, LabelModel
 from fewshot.meta.outer_loop import OuterConfig, OuterLoop, OuterLoss
-from fewshot.meta.tasks.text import within_0_and_1
 
 CONTEXT = "context"
 TESTS = {"new": "new classes", "in_weights": "in weights", "relabelled": "relabelled"}
@@ -227,7 +226,7 @@ class Experiment:
                     Curve(
                         learner=learner,
                         kind="context" if learns else "baseline",
-                        points=(within_0_and_1(point(values, n_examples=config.n_pairs, flops=reading)),),
+                        points=(point(values, n_examples=config.n_pairs, flops=reading, is_share=True),),
                         tasks=words,
                         training_flops=flops if learns else None,
                     )

@@ -203,8 +203,8 @@ class Experiment:
             for name, accuracy in self._accuracies(choice, n_steps).items():
                 values = [accuracy(seed, tasks) for seed, tasks in enumerate(with_k)]
                 flops = None if name == IDEAL else flops_of(partial(accuracy, 0, one_query))
-                mean = point(values, n_examples=k, n_steps=n_steps.get(name, 0), flops=flops)
-                points.setdefault(name, []).append(within_0_and_1(mean))
+                share = point(values, n_examples=k, n_steps=n_steps.get(name, 0), flops=flops, is_share=True)
+                points.setdefault(name, []).append(share)
         return points
 
     def _draw(self, family: Family, seed: int, *, held_out: bool) -> list[TextTask]:
@@ -267,8 +267,3 @@ class Experiment:
             for name, step in ((config.learner.name, learner.step), (IN_CONTEXT_TUNING, prompt_step)):
                 totals[name] += training_flops(step, n_iterations=config.outer.n_iterations)
         return {name: total / len(config.shots) for name, total in totals.items()}
-
-
-def within_0_and_1(share: Point) -> Point:
-    """Return the point of an accuracy with its interval, by Student's t, cut to [0, 1]."""
-    return replace(share, low=max(0.0, share.low), high=min(1.0, share.high))
