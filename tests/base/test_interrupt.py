@@ -5,9 +5,11 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
+from fewshot.base import interrupt
 from fewshot.base.interrupt import cleaning_up, polite_stop
 
 
@@ -68,7 +70,8 @@ def test_a_signal_that_was_ignored_stays_ignored(number: int) -> None:
 
 
 def test_the_same_request_is_still_heard_when_the_block_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "sleep", lambda seconds: os.kill(os.getpid(), signal.SIGTERM))
+    again = SimpleNamespace(sleep=lambda _: os.kill(os.getpid(), signal.SIGTERM), monotonic=time.monotonic)
+    monkeypatch.setattr(interrupt, "time", again)  # other threads of this process sleep as ever
     with polite_stop() as stop:
         os.kill(os.getpid(), signal.SIGTERM)
     assert stop.asked  # and this process lives

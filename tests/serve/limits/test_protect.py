@@ -6,6 +6,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlparse
 
@@ -149,6 +150,7 @@ def test_errors_wait_for_each_other_and_answers_for_none(monkeypatch: pytest.Mon
     async def sent(message: Any) -> None:
         pass
 
-    monkeypatch.setattr(source.asyncio, "sleep", note)
+    only_here = SimpleNamespace(sleep=note, timeout=asyncio.timeout, get_running_loop=asyncio.get_running_loop)
+    monkeypatch.setattr(source, "asyncio", only_here)  # servers of other tests in this process sleep as ever
     asyncio.run(ask("200", "400", "200", "404", "500"))
     assert [round(seconds, -1) for seconds in waits] == [0, 70, 140]
