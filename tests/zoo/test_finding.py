@@ -40,10 +40,12 @@ def test_runs_lay_their_settings_over_the_common_ones_and_get_the_seeds() -> Non
 
 
 def test_a_command_with_a_seed_is_run_for_each() -> None:
-    tasks = finding(seeds=2, prepare=("demo --out {out} --seed {seed}",), command="probe {out}", runs={"run": None})
+    tasks = finding(
+        seeds=2, prepare=("demo --out {prepared} --seed {seed}",), command="probe {prepared}", runs={"run": None}
+    )
     assert [(name, task.commands) for name, task in tasks.tasks().items()] == [
-        ("run.0", ("demo --out {out} --seed 0", "probe {out}")),
-        ("run.1", ("demo --out {out} --seed 1", "probe {out}")),
+        ("run.0", ("demo --out {prepared} --seed 0", "probe {prepared}")),
+        ("run.1", ("demo --out {prepared} --seed 1", "probe {prepared}")),
     ]
 
 
@@ -57,6 +59,7 @@ def test_a_command_with_a_seed_is_run_for_each() -> None:
         ({"runs": {"a.b": {}}}, "the run 'a.b' must be named by"),
         ({"runs": {"a": 3}}, "runs.a is 3, must hold keys and values"),
         ({"expect": ()}, "cannot fail"),
+        ({"prepare": ("demo --out {out}",)}, "each must write to {prepared}"),
     ],
 )
 def test_a_finding_that_cannot_be_run_is_refused(changed: dict[str, Any], message: str) -> None:

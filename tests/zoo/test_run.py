@@ -31,7 +31,7 @@ if words[0] == "words":
     print("no JSON")
 elif "--json" in words:
     config = pathlib.Path(words[words.index("--config") + 1]).read_text() if "--config" in words else ""
-    print(json.dumps({"config": config, "threads": os.environ.get("OMP_NUM_THREADS")}))
+    print(json.dumps({"config": config, "threads": os.environ.get("OMP_NUM_THREADS"), "words": words}))
 """
 
 
@@ -45,13 +45,43 @@ def job(*commands: str, path: str = "run", **config: Any) -> Job:
     return Job("finding", path, RunTask(commands=commands, config=config))
 
 
-def test_commands_run_in_order_and_the_last_ones_json_is_the_result(tmp_path: Path) -> None:
-    asked = job("first --out {out} x", "last y", n=3)
+def test_the_commands_json_is_the_result(tmp_path: Path) -> None:
+    asked = job("last y", n=3)
     ((_, record),) = runner(tmp_path).run([asked])
     assert not isinstance(record, FewshotError)
+    words = record["result"].pop("words")
     assert record["result"] == {"config": "n: 3\n", "threads": "1"}
-    assert record["asked"] == {"commands": ["first --out {out} x", "last y"], "config": {"n": 3}}
-    assert (asked.folder(tmp_path / "out") / "out" / "called").read_text() == "first\nlast y\n"
+    assert words[:4] == ["last", "y", "--out", "{out}"]  # where it is does not belong to a result
+    assert record["asked"] == {"commands": ["last y"], "config": {"n": 3}}
+    assert (asked.folder(tmp_path / "out") / "out" / "called").read_text() == "last y\n"
+
+
+def test_what_runs_are_prepared_by_is_run_once_for_all_that_name_it(tmp_path: Path) -> None:
+    prepare = ("first --out {prepared}", "second --out {prepared}")
+    a, b = job(*prepare, "last {prepared}", path="a"), job(*prepare, "last {prepared} y", path="b")
+    other = job("first --out {prepared}/x", "last", path="c")
+    records = [record for _, record in runner(tmp_path).run([a, b, other])]
+    assert not any(isinstance(record, FewshotError) for record in records)
+    seen = {record["result"]["words"][1] for record in records if not isinstance(record, FewshotError)}
+    assert seen == {"{prepared}", "--out"}  # where it is does not belong to a result
+    called = {path.parent: path.read_text() for path in (tmp_path / "out" / "prepared").rglob("called")}
+    assert sorted(called.values()) == ["first\n", "first\nsecond\n"]
+    (prepared,) = (folder for folder, text in called.items() if "second" in text)
+    for asked, words in ((a, f"last {prepared}"), (b, f"last {prepared} y")):
+        assert (asked.folder(tmp_path / "out") / "out" / "called").read_text() == words + "\n"
+    list(runner(tmp_path).run([job(*prepare, "last {prepared}", path="d")]))
+    assert (prepared / "called").read_text() == "first\nsecond\n"
+
+
+def test_a_preparation_that_failed_is_run_again(tmp_path: Path) -> None:
+    asked = job("first --out {prepared}", "fail --out {prepared}", "last")
+    for times in (1, 2):
+        ((_, failure),) = runner(tmp_path).run([asked])
+        assert isinstance(failure, FewshotError)
+        assert "'fewshot fail" in str(failure)
+        assert "a reason" in str(failure)
+        (called,) = (tmp_path / "out" / "prepared").rglob("called")
+        assert called.read_text() == "first\nfail\n" * times
 
 
 def test_what_is_done_is_not_run_again_and_a_changed_run_starts_afresh(tmp_path: Path) -> None:

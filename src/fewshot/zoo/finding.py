@@ -12,7 +12,8 @@
       - {value: few.loss, above: many.loss, by: 0.1, says: few tasks cost more on fresh chains}
 
 A command that has {seed} in it is run once for each seed, and its results are `run.0`, `run.1`, ...; of others the
-configuration gets `seeds`. `prepare` holds commands that are run before it. Knows neither results nor how to run.
+configuration gets `seeds`. `prepare` holds commands that are run before it, once for all runs of all findings that name
+the same; {prepared} is their folder, in them and in the command. Knows neither results nor how to run.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from fewshot.base.errors import BadFile, check, check_counts
 
 NAME = re.compile(r"[a-z0-9_]+")  # of a run: a folder, and the beginning of a path
 SEED = "{seed}"
+PREPARED = "{prepared}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +91,10 @@ class Finding:
         check_counts(self, "seeds")
         check(self.minutes > 0, f"minutes is {self.minutes}, must be above 0")
         check(bool(self.command.split()), "command is empty: give the words behind 'fewshot'")
+        check(
+            all(PREPARED in text for text in self.prepare),
+            f"prepare is {list(self.prepare)}: each must write to {PREPARED}, where all runs that name it find it",
+        )
         check(bool(self.runs), "runs is empty: name at least one")
         for name, config in self.runs.items():
             check(bool(NAME.fullmatch(str(name))), f"the run {name!r} must be named by a-z, 0-9 and _")

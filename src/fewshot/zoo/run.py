@@ -1,7 +1,8 @@
 """Findings run by the commands that they name, several at once. In: tasks, a folder. Out: their printed results.
 
 Each task has a folder of its own, whose name holds a digest of what was asked: what is done is not run again, what was
-interrupted goes on as its command does, and a changed finding starts afresh. Knows no statement.
+interrupted goes on as its command does, and a changed finding starts afresh. What tasks are prepared by has a folder
+alike, which all tasks with the same preparation read. Knows no statement.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -28,10 +30,10 @@ from fewshot.base.errors import FewshotError
 from fewshot.base.files import parse_json, read_json, read_text, write_json, write_text
 from fewshot.base.lock import hold
 from fewshot.bench.hardware import hardware
-from fewshot.zoo.finding import RunTask
+from fewshot.zoo.finding import PREPARED, RunTask
 
 OUT = "{out}"
-RESULT, LOG = "result.json", "log.txt"
+RESULT, LOG, DONE = "result.json", "log.txt", "done"
 PROGRAM = (sys.executable, "-m", "fewshot")
 LONGEST = 200  # characters of a command's last line in a message
 
@@ -51,8 +53,12 @@ class Job:
 
     def folder(self, out: Path) -> Path:
         """Return where the task's files are."""
-        asked = json.dumps(to_plain(self.task), sort_keys=True)
-        return out / self.finding / f"{self.path}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
+        return out / self.finding / f"{self.path}-{_digest(to_plain(self.task))}"
+
+
+def _digest(asked: Any) -> str:
+    """Return a name for what was asked."""
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
 
 
 class Runner:
@@ -63,6 +69,7 @@ class Runner:
         self.stopping = False
         self.children: set[subprocess.Popen[bytes]] = set()
         self.lock = threading.Lock()
+        self.preparing: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
 
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, dict[str, Any] | FewshotError]]:
         """Yield every job with its record, or with why it has none, as they end; on Ctrl-C all are stopped first."""
@@ -96,13 +103,17 @@ class Runner:
         with hold(folder, doing="fewshot verify"):
             began = time.monotonic()
             *prepare, last = job.task.commands
-            for text in prepare:
-                self._call(_words(text, folder), folder, job)
+            places = {OUT: folder / "out"}
+            if prepare:
+                places[PREPARED] = self._prepared(prepare, job)
+                last = last.replace(PREPARED, str(places[PREPARED]))
             words = _words(last, folder)
             if job.task.config:
                 write_text(folder / "config.yaml", yaml.safe_dump(job.task.config, sort_keys=False))
                 words += ["--config", str(folder / "config.yaml")]
             printed = self._call([*words, "--json"], folder, job)
+            for name, place in places.items():
+                printed = printed.replace(str(place), name)  # whoever runs it elsewhere gets the same result
             record = {
                 "asked": to_plain(job.task),
                 "seconds": round(time.monotonic() - began, 1),
@@ -111,6 +122,19 @@ class Runner:
             }
             write_json(path, record)
             return dict(record)
+
+    def _prepared(self, commands: Sequence[str], job: Job) -> Path:
+        """Return the folder that commands have written to; they are run unless they were, by whichever job is first."""
+        folder = self.out / "prepared" / _digest(list(commands))
+        with self.lock:
+            waiting = self.preparing[folder]
+        with waiting:
+            if not (folder / DONE).is_file():
+                with hold(folder, doing="fewshot verify"):
+                    for text in commands:
+                        self._call(shlex.split(text.replace(PREPARED, str(folder / "out"))), folder, job)
+                    write_text(folder / DONE, "")
+        return folder / "out"
 
     def _call(self, words: Sequence[str], folder: Path, job: Job) -> str:
         """Return what a command prints; raises FewshotError with its last line if it fails."""
