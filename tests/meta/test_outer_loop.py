@@ -9,6 +9,8 @@ from fewshot.meta.episodes import Sinusoids
 from fewshot.meta.learners.weight_learner import LearnerConfig, WeightLearner, learner_options
 from fewshot.meta.nn.networks import perceptron
 from fewshot.meta.outer_loop import OuterConfig, OuterLoop, OuterLoss
+from fewshot.model.config import GPTConfig
+from fewshot.model.gpt import GPT
 
 ABOUT = {"tasks": "sinusoid", "widths": (7,)}
 
@@ -41,6 +43,50 @@ def test_a_loop_that_was_stopped_goes_on_as_if_it_had_not_been(learner, optimize
     list(again.run(lambda: {"seven": 7.0}))
     assert again.history == whole.history
     assert all(torch.equal(whole.learned[name], again.learned[name]) for name in whole.learned)
+
+
+def reading_loop(**options) -> OuterLoop:
+    """Return a loop whose tensors are a GPT's, which learns to repeat a text."""
+    model = GPT(GPTConfig(n_layers=2, d_model=8, n_heads=2, n_ctx=8, n_vocab=5), seed=0)
+    text = torch.tensor([[0, 1, 2, 3, 4, 0, 1, 2]])
+    config = OuterConfig(**{"n_iterations": 6, "report_every": 2, "optimizer": "muon", "matrix_lr": 0.02, **options})
+    return OuterLoop(
+        dict(model.named_parameters()), lambda *_: OuterLoss(model.loss(text[:, :-1], text[:, 1:])), config
+    )
+
+
+def test_muon_takes_the_matrices_of_blocks_and_adam_the_rest_and_both_go_on_where_they_were(tmp_path):
+    path = tmp_path / "state.safetensors"
+    whole, cut, again = (reading_loop() for _ in range(3))
+    adam, muon = ([tensor for g in o.param_groups for tensor in g["params"]] for o in whole.optimizers)
+    matrices = {name: t for name, t in whole.learned.items() if name.startswith("h.") and t.ndim == 2}
+    assert {id(t) for t in adam} == {id(t) for name, t in whole.learned.items() if name not in matrices}
+    places = [t.data_ptr() for name, t in matrices.items() for t in t.chunk(3 if "c_attn" in name else 1)]
+    assert sorted(tensor.data_ptr() for tensor in muon) == sorted(places)
+    assert all(
+        tensor.shape == (8, 8) for tensor in muon if max(tensor.shape) < 32
+    )  # not one of queries, keys and values
+    rows = list(whole.run())
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    list(cut.run(stop=lambda: cut.iteration == 3))
+    cut.save(path, about=ABOUT)
+    again.load(path, about=ABOUT)
+    list(again.run())
+    assert again.history == whole.history
+    assert all(torch.equal(whole.learned[name], again.learned[name]) for name in whole.learned)
+
+
+def test_muon_and_adam_warm_up_and_fall_together():
+    one_loop, rates = reading_loop(warmup=2, lr=0.5), []
+    for _ in one_loop.run(stop=lambda: bool(rates.append([o.param_groups[0]["lr"] for o in one_loop.optimizers]))):
+        pass
+    assert rates[1] == [0.25, 0.01]
+    assert all(matrix == pytest.approx(0.04 * rest) for rest, matrix in rates[1:])
+
+
+def test_muon_without_a_block_to_learn_is_refused():
+    with pytest.raises(BadValue, match="has no Transformer block: give adam"):
+        loop(optimizer="muon", matrix_lr=0.02)
 
 
 def test_a_loop_that_was_stopped_between_reports_goes_on_with_the_same_rows(tmp_path):
@@ -116,7 +162,8 @@ def test_long_gradients_are_cut_and_known_ones_are_taken_as_they_are():
     [({"lr": 0.0}, "lr is 0.0"), ({"n_iterations": 0}, "n_iterations is 0"), ({"optimizer": "lion"}, "'lion'"),
      ({"schedule": "step"}, "'step'"), ({"betas": (0.9,)}, "betas are"), ({"warmup": -1}, "warmup is -1"),
      ({"clip_norm": 0.0}, "clip_norm is 0.0"), ({"weight_decay": -1.0}, "weight_decay is -1"),
-     ({"optimizer": "sgd", "weight_decay": 0.1}, "sgd here has none"), ({"seed": 2**70}, "seed is")],
+     ({"optimizer": "sgd", "weight_decay": 0.1}, "sgd here has none"), ({"seed": 2**70}, "seed is"),
+     ({"optimizer": "muon"}, "muon needs one"), ({"matrix_lr": 0.1}, "muon needs one")],
 )  # fmt: skip
 def test_settings_that_mean_nothing_are_refused(wrong, message):
     with pytest.raises(BadValue, match=message):

@@ -7,7 +7,8 @@ same result. MAML, in-context learning, pre-training and Reptile share it. Knows
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -23,7 +24,8 @@ from fewshot.base.rng import seed_of
 from fewshot.base.tensors import first_not_finite
 from fewshot.meta.state import damaged, differences, digest, read_state, write_state
 
-OPTIMIZERS = ("adam", "adamw", "sgd")
+OPTIMIZERS = ("adam", "adamw", "sgd", "muon")
+HIDDEN = re.compile(r"(.*\.)?h\.\d+\..*")  # names of tensors in Transformer blocks
 SCHEDULES = ("constant", "cosine", "linear")
 
 
@@ -45,8 +47,9 @@ class OuterConfig:
     """Settings of the outer loop."""
 
     n_iterations: int = 10_000
-    optimizer: str = "adam"  # or adamw, sgd
+    optimizer: str = "adam"  # or adamw, sgd; muon, for the matrices of Transformer blocks, and adam for the rest
     lr: float = 1e-3
+    matrix_lr: float | None = None  # that of muon; it rises and falls with lr
     schedule: str = "cosine"  # or linear, both to 0; constant
     warmup: int = 0  # iterations in which lr rises from 0
     betas: tuple[float, ...] = (0.9, 0.999)  # of adam and adamw
@@ -58,14 +61,22 @@ class OuterConfig:
     def __post_init__(self) -> None:
         check_counts(self, "n_iterations", "report_every")
         check(0 < self.lr < math.inf, f"lr is {self.lr}, must be above 0 and finite")
+        check(
+            (self.optimizer == "muon") == (self.matrix_lr is not None),
+            f"optimizer is {self.optimizer!r} and matrix_lr {self.matrix_lr}: muon needs one, and no other does",
+        )
+        check(
+            self.matrix_lr is None or 0 < self.matrix_lr < math.inf,
+            f"matrix_lr is {self.matrix_lr}, must be above 0 and finite",
+        )
         check(self.warmup >= 0, f"warmup is {self.warmup}, must be at least 0")
         check(
             0 <= self.weight_decay < math.inf,
             f"weight_decay is {self.weight_decay}, must be at least 0 and finite",
         )
         check(
-            self.optimizer != "sgd" or not self.weight_decay,
-            f"weight_decay is {self.weight_decay}, but sgd here has none: give 0, or adamw",
+            self.optimizer not in ("sgd", "muon") or not self.weight_decay,
+            f"weight_decay is {self.weight_decay}, but {self.optimizer} here has none: give 0, or adamw",
         )
         check(abs(self.seed) < 2**63, f"seed is {self.seed}, must have at most 63 bits")
         check(
@@ -79,13 +90,14 @@ class OuterConfig:
             f"betas are {list(self.betas)}, two numbers in [0, 1) are needed",
         )
 
-    def lr_at(self, iteration: int) -> float:
-        """Return the learning rate of an iteration, counted from 0."""
+    def lr_at(self, iteration: int, highest: float | None = None) -> float:
+        """Return the learning rate of an iteration, counted from 0, of which the highest is `lr` or another one."""
+        highest = self.lr if highest is None else highest
         if iteration < self.warmup:
-            return self.lr * (iteration + 1) / self.warmup
+            return highest * (iteration + 1) / self.warmup
         done = (iteration - self.warmup) / max(1, self.n_iterations - self.warmup)
         left = {"constant": 1.0, "cosine": 0.5 * (1 + math.cos(math.pi * done)), "linear": 1 - done}
-        return self.lr * left[self.schedule]
+        return highest * left[self.schedule]
 
 
 class OuterLoop:
@@ -104,16 +116,8 @@ class OuterLoop:
         self.history: list[dict[str, float]] = []
         self.start_digest = digest(self.learned)  # of the tensors at iteration 0
         self._losses: list[Tensor] = []  # the latest of `recent`, still on the device
-        tensors = list(self.learned.values())
-        self.optimizer: torch.optim.Optimizer
-        if config.optimizer == "sgd":
-            self.optimizer = torch.optim.SGD(tensors, config.lr)
-        else:
-            optimizer_class = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
-            betas = (config.betas[0], config.betas[1])
-            self.optimizer = optimizer_class(
-                tensors, config.lr, betas=betas, weight_decay=config.weight_decay, fused=True
-            )
+        self.parts = {name: _parts(name, t) for name, t in self.learned.items() if _by_muon(name, t, config)}
+        self.optimizers = list(_optimizers(self.learned, self.parts, config))
 
     @property
     def is_done(self) -> bool:
@@ -169,9 +173,11 @@ class OuterLoop:
                 raise Diverged(f"{what} is not a finite number {after}")
 
     def _update(self, loss: OuterLoss) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.lr_at(self.iteration)
-        self.optimizer.zero_grad()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.config.lr_at(self.iteration, group["initial_lr"])
+        for tensor in self.learned.values():
+            tensor.grad = None
         if loss.gradients is None:
             loss.value.backward()
         else:
@@ -179,14 +185,30 @@ class OuterLoop:
                 tensor.grad = loss.gradients.get(name)
         if self.config.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(list(self.learned.values()), self.config.clip_norm)
-        self.optimizer.step()
+        for name, parts in self.parts.items():
+            gradient = self.learned[name].grad
+            of_parts = [None] * len(parts) if gradient is None else gradient.chunk(len(parts))
+            for part, of_part in zip(parts, of_parts, strict=True):
+                part.grad = of_part
+        for optimizer in self.optimizers:
+            optimizer.step()
 
     def _tensors(self) -> dict[str, Tensor]:
         """Return all tensors that an iteration changes, by name."""
         tensors = {f"learned.{name}": tensor.detach() for name, tensor in self.learned.items()}
-        for i, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{i}.{name}": value for name, value in state.items() if value is not None}
+        for optimizer, first in self._places():
+            for i, state in optimizer.state_dict()["state"].items():
+                tensors |= {
+                    f"optimizer.{first + i}.{name}": value for name, value in state.items() if value is not None
+                }
         return tensors
+
+    def _places(self) -> Iterator[tuple[torch.optim.Optimizer, int]]:
+        """Yield each optimizer with the number of its first tensor in a state."""
+        first = 0
+        for optimizer in self.optimizers:
+            yield optimizer, first
+            first += sum(len(group["params"]) for group in optimizer.param_groups)
 
     def save(self, path: Path, *, about: Mapping[str, Any]) -> None:
         """Write the state, whole or not at all; `about` holds the settings it belongs to. Raises Diverged as `run`."""
@@ -222,4 +244,35 @@ class OuterLoop:
             if name.startswith("optimizer."):
                 _, i, moment = name.split(".")
                 optimizer_state.setdefault(int(i), {})[moment] = value
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": optimizer_state})
+        for optimizer, first in self._places():
+            own = {i - first: state for i, state in optimizer_state.items() if i >= first}
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": own})
+
+
+def _optimizers(
+    learned: Mapping[str, Tensor], parts: Mapping[str, Sequence[Tensor]], config: OuterConfig
+) -> Iterator[torch.optim.Optimizer]:
+    """Yield what updates the learned tensors; `initial_lr` of a group is what the schedule scales."""
+    groups = [{"params": [t for name, t in learned.items() if name not in parts], "initial_lr": config.lr}]
+    if config.optimizer == "sgd":
+        yield torch.optim.SGD(groups, config.lr)
+        return
+    betas = (config.betas[0], config.betas[1])
+    optimizer_class = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    yield optimizer_class(groups, config.lr, betas=betas, weight_decay=config.weight_decay, fused=True)
+    if config.matrix_lr is not None:
+        check(bool(parts), "optimizer is 'muon', but what learns here has no Transformer block: give adam")
+        matrices = [part for of_one in parts.values() for part in of_one]
+        yield torch.optim.Muon([{"params": matrices, "initial_lr": config.matrix_lr}], config.matrix_lr, weight_decay=0)
+
+
+def _by_muon(name: str, tensor: Tensor, config: OuterConfig) -> bool:
+    return config.optimizer == "muon" and tensor.ndim == 2 and HIDDEN.fullmatch(name) is not None
+
+
+def _parts(name: str, tensor: Tensor) -> tuple[Tensor, ...]:
+    """Return the matrices that muon updates in a tensor, in its memory: queries', keys' and values' each by itself.
+
+    Together the values' gradients, which are far larger at first, would leave queries and keys nearly as they are.
+    """
+    return tensor.detach().chunk(3 if name.endswith("c_attn.weight") else 1)
