@@ -38,7 +38,10 @@ EARLY, LATE = 50, 500  # bytes before, of Olsson's score
 NEAR = 21  # bytes about those two whose losses are averaged
 TAIL = 127  # bytes whose loss is compared after different contexts
 CONTEXTS = ("own text", "own words shuffled", "another held-out text", "nothing")
-READERS = (ContextModelConfig(n_layers=2, d_model=32), ContextModelConfig(n_layers=4, d_model=64))
+READERS = tuple(
+    ContextModelConfig(n_layers=n, d_model=width, n_heads=2, init_std=0.05, pattern="alternate(banded(2), dense)")
+    for n, width in ((2, 32), (4, 64))
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +57,11 @@ class Config:
     share: float = 0.13  # of groups, where none is named
     length: int = 512  # bytes that a reader reads at once
     n_rows: int = 8  # of one iteration
-    sizes: tuple[ContextModelConfig, ...] = tuple(replace(r, pattern="alternate(banded(4), dense)") for r in READERS)
+    sizes: tuple[ContextModelConfig, ...] = READERS
     outer: OuterConfig = field(
-        default_factory=lambda: OuterConfig(n_iterations=1000, lr=3e-3, warmup=100, clip_norm=1.0)
+        default_factory=lambda: OuterConfig(
+            n_iterations=500, optimizer="muon", matrix_lr=0.02, lr=3e-3, warmup=50, clip_norm=1.0
+        )
     )
     seeds: int = 1
     test_rows: int = 6  # of each text, at equal distances
@@ -197,7 +202,8 @@ class Experiment:
             models = [self.models[f"{size}_{seed}"] for seed in range(self.config.seeds)]
             flops = training_flops(partial(self._step, models[0]), n_iterations=self.config.outer.n_iterations)
             make = partial(Curve, learner=size, kind="context", training_flops=flops)
-            for tasks, texts in (("held-out texts", self.unseen), ("trained texts", self.training)):
+            trained = self.training[:: max(1, len(self.training) // len(self.unseen))]  # as many, at equal distances
+            for tasks, texts in (("held-out texts", self.unseen), ("trained texts", trained)):
                 losses = _mean([self._by_position(model, texts) for model in models])
                 curves.append(make(tasks=tasks, points=tuple(_points(losses))))
                 curves.append(make(tasks=f"{tasks}: loss at {LATE} minus loss at {EARLY}", points=(_score(losses),)))
