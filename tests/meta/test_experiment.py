@@ -213,6 +213,7 @@ HUGE = {
     "markov, length": ["--length", "1000000000000"],
     "markov, symbols": ["--n_symbols", "100000000"],
     "markov, unseen chains": ["--test_chains", "1000000000000"],
+    "markov, learner in weights": ["--learner", "maml", "--learner.n_tasks", "1000000000000"],
 }
 
 
@@ -356,3 +357,20 @@ def test_a_state_from_before_seeds_and_other_null_settings_goes_on(tmp_path):
     loop.load(tmp_path / "state", about=about_training(plain, {}))
     with pytest.raises(BadValue, match="seeds is 1 there, 2 here"):
         loop.load(tmp_path / "state", about=about_training({**plain, "seeds": 2}, {}))
+
+
+def test_a_state_of_markov_from_before_its_learner_in_weights_goes_on(tmp_path):
+    given = {"outer": SMALL["outer"], "length": 9, "learner": {"n_support": 7}}
+    plain = to_plain(configure("markov", given))
+    old = {name: value for name, value in plain.items() if name not in ("learner", "learner_outer", "widths")}
+    loop = prepare("markov", configure("markov", given)).loops["context"]
+    loop.save(tmp_path / "state", about=about_training(old, {}))
+    loop.load(tmp_path / "state", about=about_training(plain, {}))
+    other = to_plain(configure("markov", lay_over(given, {"learner": {"name": "maml"}})))
+    with pytest.raises(BadValue, match=r"learner\.algorithm is context there, maml here"):
+        loop.load(tmp_path / "state", about=about_training(other, {}))
+
+
+def test_a_kind_without_learners_refuses_one(capsys):
+    assert main(["meta", "rare", "--learner", "maml"]) == 2
+    assert "rare has no learner to choose" in capsys.readouterr().err

@@ -21,7 +21,13 @@ from fewshot.checkpoint.save import write_tensors
 
 CHECKSUM = "sha256"  # the fact that holds the checksum of the tensors and all other facts
 MAX_CHARACTERS = 30  # of a value in a message
-EARLIER = {"seeds": 1, "pattern": "dense"}  # settings that states of earlier versions lack, and what they had
+EARLIER: Mapping[str, Any] = {  # settings that states of earlier versions lack, and what they had
+    "seeds": 1,
+    "pattern": "dense",
+    "learner": {"algorithm": "context"},  # no learner in weights, whatever its other settings would have been
+    "learner_outer": {},
+    "widths": [32],
+}
 
 
 def write_state(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -69,13 +75,15 @@ def _checksum(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> str:
 def differences(there: Any, here: Any, name: str = "") -> Iterator[str]:
     """Yield the differences of two nested settings, such as "outer.lr is 0.001 there, 0.01 here".
 
-    A setting that is not given is null, or what it was before there was such a setting.
+    A setting that is not given is null, or what it was before there was such a setting: a part of one there is told.
     """
     if isinstance(there, Mapping) and isinstance(here, Mapping):
         for key in dict.fromkeys([*there, *here]):
-            before = EARLIER.get(key)
-            dotted = f"{name}.{key}" if name else str(key)
-            yield from differences(there.get(key, before), here.get(key, before), dotted)
+            before, dotted = EARLIER.get(key), f"{name}.{key}" if name else str(key)
+            known, now = there.get(key, before), here.get(key, before)
+            if key not in there and isinstance(before, Mapping) and isinstance(now, Mapping):
+                now = {part: now.get(part) for part in before}
+            yield from differences(known, now, dotted)
     elif there != here:
         yield f"{name} is {_short(there)} there, {_short(here)} here"
 

@@ -27,7 +27,7 @@ from fewshot.meta.learners.baselines import (
     unigram_logprobs,
     zero,
 )
-from fewshot.meta.tasks.markov import draw_chains
+from fewshot.meta.tasks.chains import draw_chains
 from fewshot.meta.tasks.regression import LinearFunctions
 
 

@@ -8,9 +8,12 @@ import torch
 
 from fewshot.base.errors import BadValue
 from fewshot.cli.main import main
+from fewshot.meta.experiment import configure
 from fewshot.meta.learners.in_context import ContextModelConfig
+from fewshot.meta.learners.weight_learner import LearnerConfig
 from fewshot.meta.outer_loop import OuterConfig
-from fewshot.meta.tasks.markov import PREDICTORS, Config, Experiment, doubling, draw_chains
+from fewshot.meta.tasks.chains import draw_chains
+from fewshot.meta.tasks.markov import PREDICTORS, Config, Experiment, doubling
 
 SMALL = Config(
     n_symbols=2,
@@ -21,24 +24,6 @@ SMALL = Config(
     test_chains=600,
     watched_chains=100,
 )
-
-
-def test_chains_follow_matrices_that_are_uniform_over_all_there_are():
-    chains = draw_chains(3000, 400, n_symbols=3, generator=torch.Generator().manual_seed(0))
-    assert chains.shape == (3000, 400)
-    first = torch.bincount(chains[:, 0], minlength=3) / 3000
-    assert first.tolist() == pytest.approx([1 / 3] * 3, abs=0.03)
-    stays = (chains[:, :-1] == 0) & (chains[:, 1:] == 0)
-    share = stays.sum(1) / (chains[:, :-1] == 0).sum(1).clamp_min(1)
-    often = (chains[:, :-1] == 0).sum(1) > 60  # a share of a Dirichlet(1) of three is Beta(1, 2)
-    assert share[often].mean().item() == pytest.approx(1 / 3, abs=0.03)
-    assert share[often].var().item() == pytest.approx(1 / 18, abs=0.012)
-
-
-def test_chains_come_from_the_generator_alone():
-    drawn = [draw_chains(4, 9, n_symbols=3, generator=torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
-    assert torch.equal(drawn[0], drawn[1])
-    assert not torch.equal(drawn[0], drawn[2])
 
 
 def test_a_model_passes_from_uniform_by_unigram_to_bigram():
@@ -98,6 +83,97 @@ def test_a_model_of_a_known_matrix_retrieves_it_and_fails_on_fresh_ones():
     assert all(curve.training_flops > 0 and curve.points[-1].flops > 0 for curve in context)
 
 
+IN_WEIGHTS = replace(
+    SMALL,
+    outer=OuterConfig(n_iterations=1),
+    learner=LearnerConfig(n_tasks=32, n_support=22, n_query=10, n_steps=3, step_size=1.0),
+    learner_outer=OuterConfig(n_iterations=80, report_every=80, lr=1e-2),
+    widths=(8,),
+    test_chains=100,
+    test_steps=(1, 3),
+)
+
+
+def trained(config: Config, seed: int = 0) -> Experiment:
+    experiment = Experiment(config, seed)
+    for name, loop in experiment.loops.items():
+        list(loop.run(lambda name=name: experiment.watch(name)))
+    return experiment
+
+
+def test_a_chain_is_learned_by_gradient_steps_on_its_transitions_and_judged_as_by_reading():
+    experiment = trained(IN_WEIGHTS)
+    assert list(experiment.loops) == ["context", "maml"]
+    assert set(experiment.loops["maml"].history[-1]) == {"iteration", "loss"}
+    measured = experiment.measure()
+    curves = {curve.learner: curve for curve in measured.curves}
+    assert list(curves) == ["context", "context, mean till there", "maml", "uniform", "unigram", "bigram"]
+    maml = curves["maml"]
+    assert maml.kind == "weights"
+    assert [(point.n_examples, point.n_steps) for point in maml.points] == [
+        (0, 0), *((k, n) for k in (1, 2, 4, 8, 16, 22) for n in (1, 3))
+    ]  # fmt: skip
+    assert [point.n_examples for point in curves["context"].points] == sorted({p.n_examples for p in maml.points})
+    assert maml.n_weights == (2 + 1) * 8 + (8 + 1) * 2
+    assert maml.training_flops > 0
+    flops = {point.n_steps: point.flops for point in maml.points}
+    assert 0 < flops[0] < flops[1] < flops[3]
+    after = {(point.n_examples, point.n_steps): point.mean for point in maml.points}
+    assert after[0, 0] < 0.05  # nothing is known, and this it has learned
+    assert after[22, 3] < min(after[22, 1], curves["unigram"].points[-1].mean)
+
+
+def test_without_steps_a_place_is_predicted_by_the_start_and_with_some_by_adapted_weights():
+    experiment = Experiment(replace(IN_WEIGHTS, length=6, learner=replace(IN_WEIGHTS.learner, n_support=4)))
+    chains = experiment._unseen("test", 3)
+    after = experiment._adapted_logprobs(chains)
+    network = experiment.in_weights.module
+    start = network(torch.eye(2)).log_softmax(-1)[chains[:, :-1]]
+    assert {n_steps: tuple(logprobs.shape) for n_steps, logprobs in after.items()} == {1: (3, 5, 2), 3: (3, 5, 2)}
+    assert torch.allclose(after[3][:, 0], start[:, 0], atol=1e-6)
+    here, following = torch.eye(2)[chains[1, :4]], chains[1, 1:5]
+    loss = torch.nn.functional.cross_entropy(network(here), following)
+    for weight, gradient in zip(network.parameters(), torch.autograd.grad(loss, network.parameters()), strict=True):
+        weight.data -= gradient  # of the size of a step, 1
+    assert torch.allclose(after[1][1, 4], network(torch.eye(2)[chains[1, 4]]).log_softmax(-1), atol=1e-5)
+
+
+def test_with_a_pool_the_learner_in_weights_has_every_quantity_of_both_families():
+    measured = trained(replace(IN_WEIGHTS, n_known=1), seed=2).measure()
+    last = {(curve.tasks, curve.quantity, curve.learner): curve.points[-1].mean for curve in measured.curves}
+    learners = ["context", "maml", "uniform", "unigram", "bigram", "retrieve"]
+    assert [curve.learner for curve in measured.curves] == 6 * learners  # two families, three quantities
+    for family, best in (("known", "retrieve"), ("fresh", "bigram")):
+        excess = last[family, "mean loss in nats", "maml"] - last[family, "mean loss in nats", best]
+        assert excess > 0
+        assert excess == pytest.approx(last[family, f"mean nats from {best}", "maml"], abs=0.02)
+
+
+def test_a_published_learner_is_trained_beside_the_reader_only_if_named(tmp_path, capsys):
+    few = ["--length", "9", "--test_chains", "20", "--outer.n_iterations", "2", "--seeds", "2"]
+    few += ["--learner_outer.n_iterations", "2", "--learner.n_support", "7"]
+    assert main(["meta", "markov", "--learner", "maml", *few, "--out", str(tmp_path), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert list(result["history"]) == ["context_0", "maml_0", "context_1", "maml_1"]
+    (maml,) = (curve for curve in result["curves"] if curve["learner"] == "maml")
+    assert {point["n"] for point in maml["points"]} == {2}
+    assert list(Experiment(configure("markov", {})).loops) == ["context"]
+
+
+@pytest.mark.parametrize("name", ["fomaml", "anil", "meta-sgd", "maml++", "pretrain"])
+def test_every_learner_by_gradient_steps_fits(name):
+    few = {"n_iterations": 2, "report_every": 1}
+    settings = {
+        "learner": {"name": name, "n_support": 5, "n_tasks": 4},
+        "learner_outer": few,
+        "outer": few,
+        "length": 7,
+    }
+    experiment = trained(configure("markov", {**settings, "test_chains": 5}))
+    (curve,) = (curve for curve in experiment.measure().curves if curve.kind == "weights")
+    assert (curve.learner, curve.points[-1].n_examples) == (name, 5)
+
+
 def test_doubling_ends_with_the_last():
     assert doubling(0) == [0]
     assert doubling(1) == [0, 1]
@@ -117,13 +193,13 @@ def test_the_command_trains_and_measures(tmp_path, capsys):
     ("wrong", "message"),
     [({"n_symbols": 1}, "n_symbols is 1"), ({"length": 1}, "length is 1"), ({"test_chains": 1}, "test_chains is 1"),
      ({"n_known": 0}, "n_known is 0"), ({"seeds": 0}, "seeds is 0"),
-     ({"n_chains": 0}, "n_chains is 0"), ({"threads": 0}, "threads is 0")],
+     ({"n_chains": 0}, "n_chains is 0"), ({"threads": 0}, "threads is 0"), ({"test_steps": ()}, r"test_steps is \[\]"),
+     ({"test_steps": (0,)}, r"test_steps is \[0\]"),
+     ({"learner": LearnerConfig(n_support=99)}, "learner.n_support is 99, must be at most length - 2, 98"),
+     ({"learner": LearnerConfig(algorithm="reptile")}, "give another learner"),
+     ({"learner": LearnerConfig(name="bigram")}, "learner.name is 'bigram', which is that of another curve"),
+     ({"learner": LearnerConfig(name="context")}, "learner.name is 'context'")],
 )  # fmt: skip
 def test_settings_that_mean_nothing_are_refused(wrong, message):
     with pytest.raises(BadValue, match=message):
         Config(**wrong)
-
-
-def test_a_kind_without_learners_refuses_one(capsys):
-    assert main(["meta", "markov", "--learner", "maml"]) == 2
-    assert "markov has no learner to choose" in capsys.readouterr().err

@@ -172,10 +172,10 @@ def query_losses(
     *,
     after: Sequence[int],
     judge: LossFunction | None = None,
-) -> Float[Tensor, "N A"]:
+) -> Float[Tensor, "N A *J"]:
     """Return each task's loss on its query set after these numbers of inner steps; differentiable in `start`.
 
-    `judge`, if given, is computed on the query set in place of the loss.
+    `judge`, if given, is computed on the query set in place of the loss, and may give a tensor (J).
     """
     check(bool(after) and min(after) >= 0, f"after is {list(after)}, must hold numbers of steps from 0 on")
     learned_by, judged_by = loss_of_weights(module, loss), loss_of_weights(module, judge or loss)
@@ -199,7 +199,7 @@ def judge_adapted(
     steps: Sequence[int],
     *,
     at_once: int = 32,
-) -> Float[Tensor, "N A"]:
+) -> Float[Tensor, "N A *J"]:
     """Return each task's `judge` on its queries after these numbers of steps on its examples, without gradients.
 
     It is NaN where a prediction is not finite: the argmax of NaNs would be a class like others, and count as an answer.

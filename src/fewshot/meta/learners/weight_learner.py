@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import grad
 
@@ -220,13 +221,7 @@ class WeightLearner:
         `judge`, if given, is computed on the query set in place of the loss, and `is_share` tells whether it is one;
         `at_once` tasks are in memory at a time.
         """
-        inner = self.config.inner(second_order=False)
-
-        def judged(part: Episodes, after: Sequence[int]) -> Tensor:
-            return judge_adapted(
-                self.module, self.start, part, self.loss, judge or self.loss, inner, after, at_once=at_once
-            )
-
+        judged = partial(self.judged, judge=judge, at_once=at_once)
         values, task = judged(episodes, steps), episodes[:1]
         one_query = replace(task, query_x=task.query_x[:, :1], query_y=task.query_y[:, :1])
         flops = [flops_of(partial(judged, one_query, [n])) for n in steps]
@@ -235,3 +230,12 @@ class WeightLearner:
             for i, n in enumerate(steps)
         ]
         return Curve(learner=name or self.config.name, kind="weights", points=tuple(points))
+
+    def judged(
+        self, episodes: Episodes, steps: Sequence[int], judge: LossFunction | None = None, *, at_once: int = 100
+    ) -> Float[Tensor, "N A *J"]:
+        """Return `judge`, or else the loss, on each task's query set after each number of steps on its examples."""
+        inner = self.config.inner(second_order=False)
+        return judge_adapted(
+            self.module, self.start, episodes, self.loss, judge or self.loss, inner, steps, at_once=at_once
+        )
