@@ -46,6 +46,7 @@ COVERED_BY = {
     "kernels/triton_code.py": "kernels/test_triton.py",
     "meta/episodes.py": "meta/test_outer_loop.py",
     "meta/state.py": "meta/test_experiment.py",
+    "meta/tasks/functions.py": "meta/tasks/test_regression.py",
     "model/footprint/gpus.py": "model/footprint/test_cluster.py",
     "model/logprobs.py": "evaluate/scoring/test_logprobs.py",
     "model/memory.py": "model/test_gpt.py",

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 TAKES_OVERRIDES = True
 DOCTYPE = b"<!doctype html>"
 MAX_COLUMNS = 8  # of a table with intervals
-TASKS = ("sinusoid", "omniglot", "regression", "markov", "rare", "step", "text", "languages")
+TASKS = ("sinusoid", "omniglot", "regression", "boolean", "markov", "rare", "step", "text", "languages")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

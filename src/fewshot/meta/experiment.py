@@ -26,7 +26,7 @@ from fewshot.meta.curves import Measured, over_seeds
 from fewshot.meta.folder import STATE, resume_loops, save_result
 from fewshot.meta.learners.weight_learner import learner_options
 from fewshot.meta.outer_loop import OuterLoop
-from fewshot.meta.tasks import languages, linear_attention, markov, omniglot, rare, regression, sinusoid, text
+from fewshot.meta.tasks import boolean, languages, linear_attention, markov, omniglot, rare, regression, sinusoid, text
 
 SAVE_EVERY = 60.0  # seconds
 MAX_THREADS = 1024
@@ -96,6 +96,7 @@ EXPERIMENTS: Mapping[str, tuple[type, Callable[[Any], Experiment]]] = {
     "sinusoid": (sinusoid.Config, seeded(sinusoid.Experiment)),
     "omniglot": (omniglot.Config, omniglot.Experiment),
     "regression": (regression.Config, seeded(regression.Experiment)),
+    "boolean": (boolean.Config, seeded(boolean.Experiment)),
     "markov": (markov.Config, seeded(markov.Experiment)),
     "rare": (rare.Config, rare.Experiment),
     "step": (linear_attention.Config, linear_attention.Experiment),

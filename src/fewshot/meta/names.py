@@ -48,6 +48,7 @@ STYLES: Mapping[str, Style] = {
     "averaging": Style(TEAL, dash="--"),
     "one gradient step": Style(RED, dash="--"),
     "predicting 0": Style(GREY, dash="--"),
+    "more frequent answer": Style(GREY, dash="--"),
     "uniform guess": Style(GREY, dash="--"),
     "unigram counts": Style(BROWN, dash="--"),
     "retrieval": Style(GREEN, dash="--"),

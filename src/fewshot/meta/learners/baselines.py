@@ -1,9 +1,10 @@
 """Baselines of learning in context: statistical estimators that answer from the same examples.
 
 In: the examples of many tasks. Out: predictions. For regression: least squares, ridge, nearest neighbours, averaging,
-one step of gradient descent. For Markov chains: uniform, unigram, bigram. Best possible on average are least squares on
-linear tasks without noise, ridge on those with noise (penalty: variance of noise over variance of weights), the bigram
-on chains whose rows are Dirichlet(1), and Bayes over the tasks of a known pool ("retrieve") on those of the pool.
+one step of gradient descent, the mean answer. For Markov chains: uniform, unigram, bigram. Best possible on average are
+least squares on linear tasks without noise, ridge on those with noise (penalty: variance of noise over variance of
+weights), the bigram on chains whose rows are Dirichlet(1), and Bayes over the tasks of a known pool ("retrieve") on
+those of the pool.
 Source: Garg et al. 2022; Edelman et al. 2024; Raventos et al. 2023; Park et al. 2024.
 """
 
@@ -77,6 +78,13 @@ def nearest_neighbours(
     squares = (x - query[:, None]).square().sum(-1)
     nearest = squares.topk(min(n, x.shape[1]), largest=False).indices
     return y.gather(1, nearest[..., None].expand(-1, -1, y.shape[-1])).mean(1)
+
+
+def mean_answer(
+    x: Float[Tensor, "N K X"], y: Float[Tensor, "N K Y"], query: Float[Tensor, "N X"]
+) -> Float[Tensor, "N Y"]:
+    """Return the mean y of the examples; of answers -1 and 1 its sign is that of the more frequent one."""
+    return y.mean(1)
 
 
 def averaging(

@@ -9,9 +9,8 @@ pool's are retrieved by Bayes over it, fresh ones are inferred by ridge (Ravento
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -20,9 +19,8 @@ from torch.nn.functional import mse_loss
 
 from fewshot.base.errors import check, check_counts
 from fewshot.base.rng import seed_of
-from fewshot.meta.curves import Curve, Measured, Point
-from fewshot.meta.episodes import Episodes, Sinusoids, Tasks, check_drawn, unseen
-from fewshot.meta.flops import training_facts
+from fewshot.meta.curves import Curve, Measured
+from fewshot.meta.episodes import Episodes, Sinusoids, Tasks, check_drawn
 from fewshot.meta.learners.baselines import (
     Rule,
     linear_rules,
@@ -32,24 +30,15 @@ from fewshot.meta.learners.baselines import (
     tuned_steps,
     zero,
 )
-from fewshot.meta.learners.in_context import (
-    ContextModelConfig,
-    PairModel,
-    as_sequences,
-    points_by_examples,
-    squared_errors,
-)
-from fewshot.meta.learners.weight_learner import LearnerConfig, WeightLearner
-from fewshot.meta.nn.networks import perceptron
-from fewshot.meta.outer_loop import OuterConfig, OuterLoop, OuterLoss
+from fewshot.meta.learners.in_context import ContextModelConfig, squared_errors
+from fewshot.meta.learners.weight_learner import LearnerConfig
+from fewshot.meta.outer_loop import OuterConfig
+from fewshot.meta.tasks.functions import AT_ONCE, CONTEXT, FunctionLearners, Judge, check_settings
 
-CONTEXT, RETRIEVE = "context", "retrieve"
+RETRIEVE = "retrieve"
 KNOWN, FRESH = "known", "fresh"  # families of tasks
 FUNCTIONS = ("linear", "sinusoid")
-AT_ONCE = 1000  # unseen tasks in memory at a time
-N_QUERY = 10  # queries of an unseen task for the learner in weights
 LEAST_NOISE = 1e-4  # with less, ridge's equations are singular to 64 bits
-N_WATCHED = 500  # tasks whose errors are logged in training
 
 
 @dataclass(frozen=True, eq=False)  # tensors have no equality that is one value
@@ -110,17 +99,11 @@ class Config:
             self.functions == "linear" or not self.noise,
             f"noise is {self.noise}, but a {self.functions} has none: give 0",
         )
-        check_counts(self, "n_dims", "n_examples", "n_tasks", "seeds", "threads")
-        check(self.n_beyond >= 0, f"n_beyond is {self.n_beyond}, must be at least 0")
+        check_counts(self, "n_dims")
         check(0 <= self.noise < math.inf, f"noise is {self.noise}, must be at least 0 and finite")
         check(
             not 0 < self.noise < LEAST_NOISE,
             f"noise is {self.noise}, must be 0 or at least {LEAST_NOISE}: ridge needs it",
-        )
-        check(self.test_tasks >= 2, f"test_tasks is {self.test_tasks}, must be at least 2: intervals are over tasks")
-        check(
-            bool(self.test_steps) and min(self.test_steps) >= 1,
-            f"test_steps is {list(self.test_steps)}, must hold numbers of gradient steps from 1 on",
         )
         self._check_sizes()
         self._check_known()
@@ -128,16 +111,7 @@ class Config:
             self.test_within is None or 0 < self.test_within < math.inf,
             f"test_within is {self.test_within}, must be above 0 and finite, or null",
         )
-        learns = bool(self.readers) or self.learner.algorithm != CONTEXT
-        check(learns, "nothing is left to learn: give a reader, or a learner in weights")
-        check(
-            self.learner.algorithm == CONTEXT or self.learner.n_support <= self.n_examples,
-            f"learner.n_support is {self.learner.n_support}, must be at most n_examples, {self.n_examples}",
-        )
-        check(
-            self.learner.algorithm == CONTEXT or self.learner.name not in {CONTEXT, *self.readers},
-            f"learner.name is {self.learner.name!r}, which is that of the learner in context: give another one",
-        )
+        check_settings(self)
 
     @property
     def readers(self) -> dict[str, ContextModelConfig]:
@@ -170,148 +144,68 @@ class Config:
         )
 
 
-@dataclass(frozen=True)
-class Judge:
-    """A quantity by which answers are judged."""
-
-    quantity: str
-    is_share: bool  # of answers that are right, so more is better
-    of: Callable[[Tensor, Tensor], Tensor]  # from predictions and y, both [... K Y], to [... K]
-
-
 class Experiment:
     """Learners in context and a learner in weights on the same functions, with the `seed`-th of several seeds."""
 
     def __init__(self, config: Config, seed: int = 0) -> None:
-        self.config, self.seed = config, seed
+        self.config = config
         self.data: dict[str, str] = {}  # none is read: functions are drawn
         linear = config.functions == "linear"
-        self.d_x = config.n_dims if linear else 1
-        self.judges = judges("squared error over d" if linear else "mean squared error", self.d_x, config.test_within)
-        n_numbers = (config.n_examples + config.n_beyond + N_QUERY) * (self.d_x + 1)
-        check_drawn(config.test_tasks, n_numbers, "test_tasks", "n_examples")
-        check_drawn(config.n_tasks, n_numbers, "n_tasks", "n_examples")
-        outer = replace(config.outer, seed=config.outer.seed + seed)
+        d_x = config.n_dims if linear else 1
+        self.judges = judges("squared error over d" if linear else "mean squared error", d_x, config.test_within)
         self.fresh: Tasks = LinearFunctions(config.n_dims, config.noise) if linear else Sinusoids()
         self.tasks, self.known = self.fresh, None  # the tasks of training
         if isinstance(self.fresh, LinearFunctions) and config.n_known is not None:
             check_drawn(AT_ONCE, config.n_known * (config.n_examples + 1), "n_known", "n_examples")
-            generator = torch.Generator().manual_seed(seed_of("meta regression", "known", outer.seed))
+            generator = torch.Generator().manual_seed(seed_of("meta regression", "known", config.outer.seed + seed))
             self.known = self.fresh.weights(config.n_known, generator)
             self.tasks = replace(self.fresh, known=self.known)
-        self.loops: dict[str, OuterLoop] = {}
-        self.readers: dict[str, PairModel] = {}
-        for name, reader in config.readers.items():
-            torch.manual_seed(outer.seed)
-            model = PairModel(reader, d_x=self.d_x, n_pairs=config.n_examples + config.n_beyond + 1)
-            self.readers[name] = model
-            self.loops[name] = OuterLoop(dict(model.named_parameters()), partial(self._step, model), outer)
-        self.in_weights: WeightLearner | None = None
-        if config.learner.algorithm != CONTEXT:
-            outer = replace(config.learner_outer, seed=config.learner_outer.seed + seed)
-            network = perceptron(self.d_x, config.widths, 1, seed=outer.seed)
-            self.in_weights = WeightLearner(
-                network, self.tasks, mse_loss, config.learner, n_iterations=outer.n_iterations
-            )
-            start = self.in_weights.start.named()
-            self.loops[config.learner.name] = OuterLoop(
-                start, self.in_weights.step, outer, way_out="lower learner.step_size or learner_outer.lr"
-            )
-        self.watched = self._unseen(self.tasks, "watched", N_WATCHED, n_query=1)
+        self.learners = FunctionLearners(
+            config,
+            self.tasks,
+            kind="meta regression",
+            d_x=d_x,
+            judges=self.judges,
+            reading_loss=self._reading_loss,
+            loss=mse_loss,
+            seed=seed,
+        )
+        self.loops, self.readers = self.learners.loops, self.learners.readers
 
-    @torch.no_grad()
     def watch(self, name: str) -> Mapping[str, float]:
         """Return the error in context on a few tasks as in training after no example, half of them and all."""
-        if name not in self.readers:
-            return {}
-        x, y = self._sequences(self.watched)
-        errors = self.judges[0].of(self.readers[name](x, y), y).mean(0)
-        n = self.config.n_examples
-        return {f"error_{k}": errors[k].item() for k in sorted({0, n // 2, n})}
+        return self.learners.watch(name, "error")
 
     def measure(self) -> Measured:
         """Return the errors on unseen functions; those on sinusoids have the units of `meta/tasks/sinusoid.py`."""
         curves = []
         for family in ("",) if self.known is None else (KNOWN, FRESH):
             tasks, what = (self.tasks, "test known") if family == KNOWN else (self.fresh, "test")
-            drawn = self._unseen(tasks, what, self.config.test_tasks, n_query=N_QUERY)
-            measured = [*self._in_context(drawn), *self._by_steps(drawn), *self._by_rules(drawn, family)]
+            drawn = self.learners.unseen(tasks, what, self.config.test_tasks)
+            measured = [*self.learners.curves(drawn), *self._by_rules(drawn, family)]
             curves += [replace(curve, tasks=family) for curve in measured]
-        facts = {name: training_facts(loop) for name, loop in self.loops.items()}
-        curves = [replace(curve, **facts.get(curve.learner, {})) for curve in curves]
         noisy = "noisy linear regression" if self.config.noise else "linear regression"
         tasks_in_words = noisy if self.config.functions == "linear" else "sinusoid"
-        return Measured(tasks=tasks_in_words, quantity=self.judges[0].quantity, curves=tuple(curves))
+        return Measured(tasks=tasks_in_words, quantity=self.judges[0].quantity, curves=self.learners.with_facts(curves))
 
-    def _step(self, model: PairModel, generator: torch.Generator, done: float) -> OuterLoss:
-        """Return the error in context on drawn functions, over every y of each.
+    def _reading_loss(self, predicted: Float[Tensor, "N K Y"], y: Float[Tensor, "N K Y"]) -> Float[Tensor, ""]:
+        """Return the mean over places of the error, or of its log.
 
         The first places, where y cannot be known, have most of the error and most of the gradient's noise. In the mean
         log of errors each place counts relative to its own error: it is the negative log-likelihood, but for constants,
         of normal distributions whose variance at each place is the best one.
         """
-        config = self.config
-        x, y = as_sequences(self.tasks.draw(config.n_tasks, config.n_examples + config.n_beyond, 1, generator))
-        errors = self.judges[0].of(model(x, y), y).mean(0)
-        return OuterLoss(errors.log().mean() if config.relative else errors.mean())
-
-    def _unseen(self, tasks: Tasks, what: str, n_tasks: int, *, n_query: int) -> Episodes:
-        generator = unseen("meta regression", what, seed=self.seed)
-        return tasks.draw(n_tasks, self.config.n_examples, n_query, generator)
-
-    def _sequences(self, episodes: Episodes) -> tuple[Float[Tensor, "N K X"], Float[Tensor, "N K Y"]]:
-        """Return the examples and one query of each task."""
-        places = slice(self.config.n_examples + 1)
-        x, y = as_sequences(episodes)
-        return x[:, places], y[:, places]
-
-    @torch.no_grad()
-    def _in_context(self, drawn: Episodes) -> list[Curve]:
-        curves = []
-        x, y = self._sequences(drawn)
-        for name, model in self.readers.items():
-            predicted = torch.cat([model(*self._sequences(part)) for part in drawn.split(AT_ONCE)])
-
-            def read_once(k: int, model: PairModel = model) -> Tensor:
-                return model(x[:1, : k + 1], y[:1, : k + 1])
-
-            curves += self._judged(name, "context", predicted, y, read_once)
-        return curves
-
-    def _by_steps(self, drawn: Episodes) -> list[Curve]:
-        """Return the curves of the learner in weights: without examples, and with as many as in training or more.
-
-        With fewer examples, steps of the size that it was trained with can lead anywhere, and means over tasks say
-        nothing.
-        """
-        learner, config = self.in_weights, self.config
-        if learner is None:
-            return []
-
-        def points_with(judge: Judge, k: int, steps: Sequence[int]) -> tuple[Point, ...]:
-            part = replace(drawn, support_x=drawn.support_x[:, :k], support_y=drawn.support_y[:, :k])
-
-            def mean(predicted: Tensor, y: Tensor) -> Tensor:
-                return judge.of(predicted, y).mean()
-
-            return learner.curve(part, steps, n_examples=k, judge=mean, at_once=AT_ONCE, is_share=judge.is_share).points
-
-        curves = []
-        for judge in self.judges:
-            points = [replace(point, n_examples=0) for point in points_with(judge, 1, [0])]
-            for k in range(config.learner.n_support, config.n_examples + 1):
-                points += points_with(judge, k, config.test_steps)
-            curves.append(self._curve(judge, config.learner.name, "weights", tuple(points)))
-        return curves
+        errors = self.judges[0].of(predicted, y).mean(0)
+        return errors.log().mean() if self.config.relative else errors.mean()
 
     def _by_rules(self, drawn: Episodes, family: str) -> list[Curve]:
         """Return the curves of the baselines, which no outer loop trained; the best possible, if known, is first."""
-        x, y = self._sequences(drawn)
+        x, y = self.learners.sequences(drawn)
         rules: Mapping[str, Rule] = {"3 nearest neighbours": nearest_neighbours}
         best = None
         if self.config.functions == "linear":
-            tuning = self._unseen(self.fresh, "tuning", len(drawn), n_query=1)
-            rules = linear_rules(noise=self.config.noise, steps=tuned_steps(*self._sequences(tuning)))
+            tuning = self.learners.unseen(self.fresh, "tuning", len(drawn), n_query=1)
+            rules = linear_rules(noise=self.config.noise, steps=tuned_steps(*self.learners.sequences(tuning)))
             best = next(iter(rules))
         answers = {name: predictions(rule, x, y) for name, rule in {**rules, "predicting 0": zero}.items()}
         if self.known is not None:
@@ -322,31 +216,8 @@ class Experiment:
         return [
             curve
             for name, predicted in answers.items()
-            for curve in self._judged(name, "bound" if name == best else "baseline", predicted, y)
+            for curve in self.learners.judged(name, "bound" if name == best else "baseline", predicted, y)
         ]
-
-    def _judged(
-        self,
-        learner: str,
-        kind: str,
-        predicted: Float[Tensor, "N K Y"],
-        y: Float[Tensor, "N K Y"],
-        answer: Callable[[int], object] | None = None,
-    ) -> list[Curve]:
-        """Return a curve of predictions by each judge; `answer` is as in `points_by_examples`."""
-        return [
-            self._curve(
-                judge,
-                learner,
-                kind,
-                points_by_examples(judge.of(predicted, y), range(y.shape[1]), answer, is_share=judge.is_share),
-            )
-            for judge in self.judges
-        ]
-
-    def _curve(self, judge: Judge, learner: str, kind: str, points: tuple[Point, ...]) -> Curve:
-        quantity = judge.quantity if len(self.judges) > 1 else ""  # the only one is the result's
-        return Curve(learner=learner, kind=kind, points=points, quantity=quantity, more_is_better=judge.is_share)
 
 
 def judges(error: str, scale: float, within: float | None) -> tuple[Judge, ...]:
