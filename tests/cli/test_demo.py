@@ -86,12 +86,15 @@ def test_a_demo_that_learns_nothing_runs_through_and_exits_with_1(
     monkeypatch.setattr(recipe, "ENGLISH_CHARS", 60_000)
     monkeypatch.setattr(recipe, "DOCUMENTS", dict.fromkeys(recipe.DOCUMENTS, 60))
     monkeypatch.setattr(recipe, "TASKS", dict.fromkeys(recipe.TASKS, 20))
+    monkeypatch.setattr(recipe, "COPIED_QUESTIONS", 20)
     out = tmp_path / "demo"
     assert main(["demo", "--out", str(out)]) == 1
     printed = capsys.readouterr()
     assert "FAILS" in printed.out
     assert "not as expected" in printed.err
-    assert "novel_symbols" in (out / "report.html").read_text()
+    page = (out / "report.html").read_text()
+    assert "novel_symbols" in page
+    assert "The head that copies" in page
     assert main(["demo", "--out", str(out)]) == 1  # it may be run again in its own folder
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()

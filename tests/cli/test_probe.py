@@ -56,6 +56,7 @@ def test_all_checkpoints_are_scored_oldest_first(run, capsys):
     assert [row["step"] for row in plain["steps"]][-1] == step == plain["step"]
     assert plain["steps"][-1]["heads"] == plain["heads"]
     assert plain["steps"][-1]["accuracy"] == {"novel_symbols": plain["tasks"][0]["accuracy"]}
+    assert plain["steps"][-1]["distances"].keys() == {"uniform", "unigram", "copying"}
     assert newest.is_dir()
     of_checkpoint = probed([str(newest)], capsys)
     assert of_checkpoint["page"] == str(run / "probe.html")

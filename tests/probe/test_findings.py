@@ -61,7 +61,12 @@ def test_without_a_dissociation_there_is_no_opposite_head(tasks):
 
 def steps(*values: tuple[int, float, float]) -> list[StepFindings]:
     return [
-        StepFindings(step=step, heads=[scored(A, 1.0), scored(B, score)], accuracy={"first": accuracy})
+        StepFindings(
+            step=step,
+            heads=[scored(A, 1.0), scored(B, score)],
+            accuracy={"first": accuracy},
+            distances={"copying": 1 - accuracy},
+        )
         for step, score, accuracy in values
     ]
 
@@ -81,12 +86,14 @@ def test_json_holds_heads_tasks_and_steps_under_names_that_a_statement_can_reach
         "induction": 0.9,
         "chance": {"previous": 0.05, "same": 0.05, "induction": 0.05},
     }
-    assert plain["copying_head"] == plain["heads"][1] | {"rises_at_step": 100}
+    more = {"rises_at_step": 100, "steps_between_rises": 0, "least_loss_of_later_tasks": None}
+    assert plain["copying_head"] == plain["heads"][1] | more
     (task,) = plain["tasks"]
     assert task["ablated"] == {"L0H0": 0.2, "L1H0": 0.1, "L1H1": 0.99}
     assert (task["without_copying_head"], task["rises_at_step"]) == (0.1, 100)
     assert [step["accuracy"]["first"] for step in plain["steps"]] == [0.05, 0.1, 0.5, 1.0]
     assert plain["steps"][1]["heads"][1]["induction"] == 0.44
+    assert [step["distances"]["copying"] for step in plain["steps"]] == [0.95, 0.9, 0.5, 0.0]
 
 
 def test_json_has_the_same_keys_when_nothing_was_solved_or_followed():
@@ -95,8 +102,12 @@ def test_json_has_the_same_keys_when_nothing_was_solved_or_followed():
         tasks=[solved("first", 1.0, 0.2, 0.1, 0.99), solved("later", 0.9, 0.1, 0.88, 0.4)],
     ).to_json()
     assert plain.keys() == whole.keys()
-    assert (plain["tasks"], plain["steps"], plain["opposite_head"]) == ([], [], None)
+    assert (plain["tasks"], plain["steps"]) == ([], [])
+    assert plain["opposite_head"] == {"head": None, "task": None, "loss": 0.0, "loss_of_first_task": 0.0}
+    assert plain["copying_head"].keys() == whole["copying_head"].keys()
     assert plain["copying_head"]["rises_at_step"] is None
+    assert whole["copying_head"]["least_loss_of_later_tasks"] == pytest.approx(0.02)
+    assert whole["tasks"][0]["loss_without_copying_head"] == pytest.approx(0.9)
     assert whole["opposite_head"] == {
         "head": "L1H1",
         "task": "later",
@@ -126,3 +137,11 @@ def test_each_head_is_out_of_the_model_while_its_accuracy_is_measured():
     assert seen[1][0] == whole[0]
     assert without == {Head(0, 0): 0, Head(1, 0): whole[0]}
     assert progress == [(0, 2), (1, 2)]
+
+
+def test_steps_between_the_rises_of_score_and_accuracy_are_counted_either_way():
+    tasks = [solved("first", 1.0, 0.2, 0.1, 0.99)]
+    later = findings(tasks=tasks, steps=steps((0, 0.9, 0.1), (50, 0.9, 0.1), (100, 0.9, 1.0))).to_json()
+    earlier = findings(tasks=tasks, steps=steps((0, 0.1, 0.9), (50, 0.9, 0.9))).to_json()
+    assert later["copying_head"]["steps_between_rises"] == 100
+    assert earlier["copying_head"]["steps_between_rises"] == 50

@@ -29,7 +29,8 @@ def test_the_page_shows_every_head_the_tasks_and_the_steps(tmp_path: Path):
     model, text = induction_model(n_layers=2, pattern="alternate(banded(2), dense)"), [3, 1, 4, 1, 5, 3, 1]
     heads = score_heads(model, [text])
     tasks = [solved("first <b>", 1.0, 0.2, 0.1, 0.99)]
-    steps = [StepFindings(step=step, heads=heads, accuracy={"first <b>": 0.5}) for step in (10, 20)]
+    shown = {"heads": heads, "accuracy": {"first <b>": 0.5}, "distances": {"copying": 0.123}}
+    steps = [StepFindings(step=step, **shown) for step in (10, 20)]
     both = Findings(model="a & b", step=20, scored_on="on x", heads=heads, tasks=tasks, steps=steps)
     path = tmp_path / "probe.html"
     weights = weights_of(model, text)
@@ -44,6 +45,8 @@ def test_the_page_shows_every_head_the_tasks_and_the_steps(tmp_path: Path):
     assert page.count('<svg class="wide"') + page.count("<svg ") >= 4
     assert "http" not in page.replace("http://www.w3.org", "")
     assert str(C) in page
+    assert "simple readers" in page
+    assert "0.123" in page
 
 
 def test_a_heatmap_tints_what_may_be_read_and_leaves_the_rest_empty(monkeypatch):

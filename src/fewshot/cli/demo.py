@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fewshot.base.errors import BadValue
 from fewshot.base.files import remove_litter
@@ -15,14 +17,18 @@ from fewshot.base.log import note
 from fewshot.checkpoint.folder import RunFolder
 from fewshot.cli.train import new_folder
 
+if TYPE_CHECKING:
+    from fewshot.probe.findings import Findings
+
 MARKER = ".fewshot-demo"  # in a folder that the demo made, and so may make again
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the option where the run is written."""
+    """Add where the run is written, and its seed."""
     parser.add_argument(
         "--out", type=new_folder, default=Path("out/demo"), metavar="RUN", help="run folder (default: %(default)s)"
     )
+    parser.add_argument("--seed", type=int, default=0, help="of weights and the order of text (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -33,10 +39,10 @@ def run(args: argparse.Namespace) -> int:
     if not (folder / MARKER).is_file():
         RunFolder(folder).check_is_new()
     with hold(folder, doing="fewshot demo"):
-        return _run(folder)
+        return _run(folder, args.seed)
 
 
-def _run(folder: Path) -> int:
+def _run(folder: Path, seed: int) -> int:
     from fewshot.checkpoint.load import load_run
     from fewshot.cli.report import report_run
     from fewshot.cli.show import counted, followed, print_outcome, print_table, show_results
@@ -46,6 +52,8 @@ def _run(folder: Path) -> int:
     from fewshot.evaluate.run import evaluate
     from fewshot.evaluate.store.results import ResultsStore
     from fewshot.evaluate.tasks.table import make_task
+    from fewshot.probe.page import heads_figure, in_words, rise_figure, rise_in_words
+    from fewshot.report.html import side_by_side
     from fewshot.train.run import start_held
 
     if (folder / MARKER).is_file():
@@ -55,7 +63,7 @@ def _run(folder: Path) -> int:
     note("1. text: this machine's own documentation, and tasks with a new rule for every document")
     write_texts(folder / "text", recipe.DOCUMENTS, english_chars=recipe.ENGLISH_CHARS)
     note("2. training a GPT-3-shaped model on it")
-    last = followed(start_held(recipe.configuration(folder / "text"), folder, say=note))
+    last = followed(start_held(recipe.configuration(folder / "text", seed=seed), folder, say=note))
     if last is None or last.step < last.n_steps:
         return print_outcome(folder, last)
     if last.val_loss is None:
@@ -83,7 +91,13 @@ def _run(folder: Path) -> int:
         store.add(task, answered)
         results += [result for answers in answered for result in answers.results()]
     show_results(results)
-    note(f"4. report: {report_run(folder, prompts=recipe.PROMPTS)}")
+    note("4. which attention head copies, and when it came into being: all checkpoints")
+    findings = _probed(folder)
+    note(in_words(findings))
+    note(rise_in_words(findings))
+    told = "".join(f"<p>{escape(text)}</p>" for text in (in_words(findings), rise_in_words(findings)))
+    sections = ["<h2>The head that copies</h2>", told, side_by_side([heads_figure(findings), rise_figure(findings)])]
+    note(f"5. report: {report_run(folder, prompts=recipe.PROMPTS, sections=sections)}")
     checks = recipe.check_figures(results, last.val_loss)
     rows = [(check.claim, check.measured, "holds" if check.holds else "FAILS") for check in checks]
     print_table(("expected", "found", ""), rows)
@@ -93,6 +107,23 @@ def _run(folder: Path) -> int:
             f"not as expected: {check.claim}; found {check.measured}. Loss and curves are in {RunFolder(folder).report}"
         )
     return 1 if failed else 0
+
+
+def _probed(folder: Path) -> Findings:
+    """Return what the heads do at every checkpoint."""
+    from fewshot.cli.probe import probed
+    from fewshot.demo import recipe
+    from fewshot.evaluate.load import names_of_checkpoints
+    from fewshot.evaluate.tasks.table import make_task
+
+    findings, _ = probed(
+        names_of_checkpoints(str(folder)),
+        {make_task(recipe.COPIED): recipe.COPIED_SHOTS},
+        name=str(folder),
+        limit=recipe.COPIED_QUESTIONS,
+        over_steps=True,
+    )
+    return findings
 
 
 def _make_room(folder: Path) -> None:

@@ -16,7 +16,7 @@ RUN/probe.html; one that fewshot wrote is replaced, any other file is refused.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,51 +67,90 @@ def run(args: argparse.Namespace) -> int:
     """Probe the model, print tables or JSON, and write the page."""
     from fewshot.base.errors import check
     from fewshot.cli.show import print_json
+    from fewshot.cli.text_input import argument
     from fewshot.evaluate.load import names_of_checkpoints
-    from fewshot.probe.ablation import Head, check_known, heads_of
-    from fewshot.probe.findings import Findings, StepFindings
-    from fewshot.probe.page import write_probe
-    from fewshot.probe.recording import weights_of
-    from fewshot.probe.scores import score_heads
+    from fewshot.probe.ablation import Head
     from fewshot.report.html import check_page
 
     check(args.limit >= 1, f"--limit is {args.limit}, must be at least 1")
     check(args.task is not None or not args.ablate, "--ablate needs a --task, which is solved without the heads")
     heads = [Head.named(name) for name in dict.fromkeys(args.ablate)]
-    tasks = make_tasks(args)
-    solved = tasks if args.task is not None else {}
     path = args.out or page_of(args.model)
     check_page(path)
-    steps = []
-    for name in names_of_checkpoints(args.model) if args.checkpoints == "all" else [args.model]:
-        model, tokenizer, step = opened(name)
-        check_known(model, heads)
-        texts = scored_texts(args, model, tokenizer, tasks)
-        scores = score_heads(model, texts, last_only=args.text is None)
-        results = {task.name: solve(model, tokenizer, task, k, args.limit) for task, k in solved.items()}
-        accuracy = {name: result.value or 0.0 for name, result in results.items()}
-        steps.append(StepFindings(step=step, heads=scores, accuracy=accuracy))
-    first, shots = next(iter(tasks.items()))
-    findings = Findings(
-        model=args.model,
-        step=step,
-        scored_on="over the given text"
-        if args.text is not None
-        else f"where the answers of {len(texts)} prompts of {first.name} begin, K = {shots}",
-        heads=scores,
-        tasks=[
-            without_heads(model, tokenizer, task, k, results[task.name], heads or heads_of(model), args.limit)
-            for task, k in solved.items()
-        ],
-        steps=steps if args.checkpoints == "all" else (),
+    findings, page = probed(
+        names_of_checkpoints(args.model) if args.checkpoints == "all" else [args.model],
+        make_tasks(args),
+        name=args.model,
+        limit=args.limit,
+        solving=args.task is not None,
+        heads=heads,
+        text=None if args.text is None else argument(args.text, "--text"),
+        over_steps=args.checkpoints == "all",
     )
-    schedule = model.config.schedule()
-    write_probe(path, findings, text=tokenizer.decode(texts[0]), weights=weights_of(model, texts[0]), schedule=schedule)
+    page(path)
     if args.json:
         print_json(findings.to_json() | {"page": str(path)})
     else:
         show(findings, path)
     return 0
+
+
+def probed(
+    models: Sequence[str],
+    tasks: Mapping[Task, int],
+    *,
+    name: str,
+    limit: int,
+    solving: bool = True,
+    heads: Sequence[Head] = (),
+    text: str | None = None,
+    over_steps: bool = False,
+) -> tuple[Findings, Callable[[Path], None]]:
+    """Return what is found in checkpoints, oldest first, and what writes its page; `tasks` have a number of shots each.
+
+    The last checkpoint is the one that is described. Without `solving` the first task's prompts are scored alone.
+    """
+    from fewshot.cli.show import counted
+    from fewshot.probe.ablation import check_known, heads_of
+    from fewshot.probe.findings import Findings, StepFindings
+    from fewshot.probe.page import write_probe
+    from fewshot.probe.readers import distances
+    from fewshot.probe.recording import weights_of
+    from fewshot.probe.scores import score_heads
+
+    solved = tasks if solving else {}
+    steps = []
+    with counted("checkpoints" if over_steps else "checkpoint") as on_progress:
+        for done, model_name in enumerate(models):
+            on_progress(done, len(models))
+            model, tokenizer, step = opened(model_name)
+            check_known(model, heads)
+            texts = scored_texts(text, model, tokenizer, tasks)
+            scores = score_heads(model, texts, last_only=text is None)
+            results = {task.name: solve(model, tokenizer, task, k, limit) for task, k in solved.items()}
+            accuracy = {task: result.value or 0.0 for task, result in results.items()}
+            far = distances(model, texts, last_only=text is None)
+            steps.append(StepFindings(step=step, heads=scores, accuracy=accuracy, distances=far))
+    first, shots = next(iter(tasks.items()))
+    findings = Findings(
+        model=name,
+        step=step,
+        scored_on="over the given text"
+        if text is not None
+        else f"where the answers of {len(texts)} prompts of {first.name} begin, K = {shots}",
+        heads=scores,
+        tasks=[
+            without_heads(model, tokenizer, task, k, results[task.name], heads or heads_of(model), limit)
+            for task, k in solved.items()
+        ],
+        steps=steps if over_steps else (),
+    )
+
+    def write(path: Path) -> None:
+        weights = weights_of(model, texts[0])
+        write_probe(path, findings, text=tokenizer.decode(texts[0]), weights=weights, schedule=model.config.schedule())
+
+    return findings, write
 
 
 def show(findings: Findings, path: Path) -> None:
@@ -174,14 +213,10 @@ def opened(name: str) -> tuple[GPT, Tokenizer, int]:
     return model, tokenizer, checkpoint.step
 
 
-def scored_texts(
-    args: argparse.Namespace, model: GPT, tokenizer: Tokenizer, tasks: Mapping[Task, int]
-) -> list[list[int]]:
+def scored_texts(text: str | None, model: GPT, tokenizer: Tokenizer, tasks: Mapping[Task, int]) -> list[list[int]]:
     """Return the texts that heads are scored on, as tokens; the first is drawn."""
-    from fewshot.cli.text_input import argument
-
-    if args.text is not None:
-        return [[tokenizer.start, *tokenizer.encode(argument(args.text, "--text"))]]
+    if text is not None:
+        return [[tokenizer.start, *tokenizer.encode(text)]]
     task, k = next(iter(tasks.items()))
     return prompts_of(task, k, model, tokenizer)
 

@@ -48,8 +48,18 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def report_run(folder: Path, *, path: Path | None = None, prompts: Sequence[str] = ("",), n_tokens: int = 160) -> Path:
-    """Write the page of a run, with a sample that its model writes for each prompt; return the page's path."""
+def report_run(
+    folder: Path,
+    *,
+    path: Path | None = None,
+    prompts: Sequence[str] = ("",),
+    n_tokens: int = 160,
+    sections: Sequence[str] = (),
+) -> Path:
+    """Write the page of a run, with a sample that its model writes for each prompt; return the page's path.
+
+    `sections` are parts of the page, as HTML.
+    """
     from dataclasses import replace
 
     from fewshot.checkpoint.folder import RunFolder
@@ -69,7 +79,8 @@ def report_run(folder: Path, *, path: Path | None = None, prompts: Sequence[str]
     texts = complete(model, tokenizer, tokens, max_tokens=n_tokens, sampling=sampling, slide=True)
     samples = [(prompt, text.text) for prompt, text in zip(prompts, texts, strict=True)]
     early = {early.step: (early.prompt, early.text) for early in read_samples(RunFolder(folder).samples)}
-    write_report(path, replace(evaluated, samples=samples, early_samples=early), title=f"fewshot: {evaluated.name}")
+    shown = replace(evaluated, samples=samples, early_samples=early)
+    write_report(path, shown, title=f"fewshot: {evaluated.name}", sections=sections)
     return path
 
 

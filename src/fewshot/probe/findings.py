@@ -6,7 +6,7 @@ Knows neither tasks nor files: what a task is called and how well it is solved i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from jaxtyping import Float
@@ -18,6 +18,7 @@ from fewshot.probe.scores import HeadScores
 
 SPARED = 0.05  # accuracy that a task may lose and still counts as solved without a head
 COPIES = 0.5  # induction score from which a head is said to copy
+NO_HEAD: Mapping[str, Any] = {"head": None, "task": None, "loss": 0.0, "loss_of_first_task": 0.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,7 @@ class StepFindings:
     step: int
     heads: Sequence[HeadScores]
     accuracy: Mapping[str, float]  # by task
+    distances: Mapping[str, float] = field(default_factory=dict)  # of predictions, by reader
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,22 +89,38 @@ class Findings:
         head = self.copying.head
         return [scored.scores["induction"] for step in self.steps for scored in step.heads if scored.head == head]
 
+    def accuracy_by_step(self, task: TaskAblations) -> list[float]:
+        """Return the accuracy of a task at each step."""
+        return [step.accuracy[task.task] for step in self.steps]
+
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain values."""
         copying, opposite = self.copying, self.opposite
+        rise = self.rise(self.copying_by_step())
+        tasks = [self._plain_task(task) for task in self.tasks]
+        losses = [
+            task["loss_without_copying_head"] for task in tasks[1:] if task["loss_without_copying_head"] is not None
+        ]
+        together = None if rise is None or not tasks else abs(tasks[0]["rises_at_step"] - rise)
         plain: dict[str, Any] = {
             "model": self.model,
             "step": self.step,
             "scored_on": self.scored_on,
             "heads": [plain_scores(head) for head in self.heads],
-            "copying_head": plain_scores(copying) | {"rises_at_step": self.rise(self.copying_by_step())},
-            "opposite_head": None,
-            "tasks": [self._plain_task(task) for task in self.tasks],
+            "copying_head": plain_scores(copying)
+            | {
+                "rises_at_step": rise,
+                "steps_between_rises": together,  # of its score, and of the first task's accuracy
+                "least_loss_of_later_tasks": min(losses, default=None),  # without it
+            },
+            "opposite_head": dict(NO_HEAD),
+            "tasks": tasks,
             "steps": [
                 {
                     "step": step.step,
                     "heads": [plain_scores(head) for head in step.heads],
                     "accuracy": dict(step.accuracy),
+                    "distances": dict(step.distances),
                 }
                 for step in self.steps
             ],
@@ -118,7 +136,7 @@ class Findings:
         return plain
 
     def _plain_task(self, task: TaskAblations) -> dict[str, Any]:
-        by_step = [step.accuracy[task.task] for step in self.steps]
+        without = task.ablated.get(self.copying.head)
         return {
             "task": task.task,
             "shots": task.shots,
@@ -127,8 +145,9 @@ class Findings:
             "accuracy": task.accuracy,
             "chance": task.chance,
             "ablated": {str(head): accuracy for head, accuracy in task.ablated.items()},
-            "without_copying_head": task.ablated.get(self.copying.head),
-            "rises_at_step": self.rise(by_step),
+            "without_copying_head": without,
+            "loss_without_copying_head": None if without is None else task.accuracy - without,
+            "rises_at_step": self.rise(self.accuracy_by_step(task)),
         }
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from fewshot.patterns.layout import mask
 from fewshot.patterns.schedule import Schedule
 from fewshot.probe.findings import COPIES, SPARED, Findings
+from fewshot.probe.readers import READERS
 from fewshot.probe.scores import KINDS, HeadScores
 from fewshot.report.chart import BLUE, GREY, Line, Style, Styles, lines_svg, new_axes, to_svg
 from fewshot.report.html import in_figure, plain_table, side_by_side, write_page
@@ -87,11 +88,17 @@ def ablation_rows(findings: Findings) -> tuple[list[str], list[list[str]]]:
 
 
 def step_rows(findings: Findings) -> tuple[list[str], list[list[str]]]:
-    """Return (columns, rows): induction score of the copying head and accuracies at each checkpoint."""
+    """Return (columns, rows) at each checkpoint: score of the copying head, accuracies, distances from readers."""
     names = [task.task for task in findings.tasks]
-    columns = ["step", f"{findings.copying.head} induction", *names]
+    readers = list(findings.steps[-1].distances)
+    columns = ["step", f"{findings.copying.head} induction", *names, *(f"from {reader}" for reader in readers)]
     return columns, [
-        [f"{step.step:,}", f"{score:.3f}", *(f"{step.accuracy[name]:.3f}" for name in names)]
+        [
+            f"{step.step:,}",
+            f"{score:.3f}",
+            *(f"{step.accuracy[name]:.3f}" for name in names),
+            *(f"{step.distances[reader]:.3f}" for reader in readers),
+        ]
         for step, score in zip(findings.steps, findings.copying_by_step(), strict=True)
     ]
 
@@ -108,42 +115,69 @@ def _tasks(findings: Findings) -> Iterator[str]:
         yield plain_table(rows, columns)
 
 
-def _steps(findings: Findings) -> Iterator[str]:
-    if len(findings.steps) < 2:
-        return
-    steps = [step.step for step in findings.steps]
-    of_heads, of_tasks = Styles(), Styles({"induction": COPYING})
-    heads = [
+def rise_in_words(findings: Findings) -> str:
+    """Return when the copying head's score and the first task's accuracy rose; there must be steps and a task."""
+    task, copying = findings.tasks[0], findings.copying
+    score, accuracy = findings.rise(findings.copying_by_step()), findings.rise(findings.accuracy_by_step(task))
+    return (
+        f"{copying.head}'s induction score reaches half of its height at step {score:,}, "
+        f"the accuracy of {task.task} (K = {task.shots}) at step {accuracy:,}."
+    )
+
+
+def rise_figure(findings: Findings) -> str:
+    """Return the figure of the copying head's score and the accuracy of each task against the training step."""
+    steps, styles = [step.step for step in findings.steps], Styles({"induction": COPYING})
+    lines = [Line(label=f"{findings.copying.head} induction", x=steps, y=findings.copying_by_step(), style=COPYING)]
+    lines += [
+        Line(
+            label=f"{task.task} K={task.shots}",
+            x=steps,
+            y=findings.accuracy_by_step(task),
+            style=styles.of(task.task),
+        )
+        for task in findings.tasks
+    ]
+    svg = lines_svg(lines, name="together", x_label="training step", y_label="score, accuracy")
+    return in_figure("the copying head's score and accuracy", svg)
+
+
+def heads_figure(findings: Findings) -> str:
+    """Return the figure of the induction score of each head against the training step."""
+    styles = Styles()
+    lines = [
         Line(
             label=str(head.head),
-            x=steps,
+            x=[step.step for step in findings.steps],
             y=[step.heads[place].scores["induction"] for step in findings.steps],
-            style=of_heads.of(str(head.head)),
+            style=styles.of(str(head.head)),
         )
         for place, head in enumerate(findings.heads)
     ]
-    together = [
-        Line(label=f"{findings.copying.head} induction", x=steps, y=findings.copying_by_step(), style=COPYING),
-        *(
-            Line(
-                label=f"{task.task} K={task.shots}",
-                x=steps,
-                y=[step.accuracy[task.task] for step in findings.steps],
-                style=of_tasks.of(task.task),
-            )
-            for task in findings.tasks
-        ),
+    svg = lines_svg(lines, name="heads", x_label="training step", y_label="induction score")
+    return in_figure("induction score of each head", svg)
+
+
+def _readers_figure(findings: Findings) -> str:
+    steps, styles = [step.step for step in findings.steps], Styles({READERS[-1]: COPYING})
+    lines = [
+        Line(label=name, x=steps, y=[step.distances[name] for step in findings.steps], style=styles.of(name))
+        for name in findings.steps[-1].distances
     ]
+    svg = lines_svg(lines, name="readers", x_label="training step", y_label="distance")
+    return in_figure("how far its predictions are from those of simple readers", svg)
+
+
+def _steps(findings: Findings) -> Iterator[str]:
+    if len(findings.steps) < 2:
+        return
+    figures = [heads_figure(findings)]
     yield "<h2>Over training</h2>"
-    figures = [
-        in_figure(
-            "induction score of each head",
-            lines_svg(heads, name="heads", x_label="training step", y_label="induction score"),
-        )
-    ]
     if findings.tasks:
-        svg = lines_svg(together, name="together", x_label="training step", y_label="score, accuracy")
-        figures.append(in_figure("the copying head's score and accuracy", svg))
+        yield f"<p>{escape(rise_in_words(findings))}</p>"
+        figures.append(rise_figure(findings))
+    if findings.steps[-1].distances:
+        figures.append(_readers_figure(findings))
     yield side_by_side(figures)
     columns, rows = step_rows(findings)
     yield plain_table(rows, columns)

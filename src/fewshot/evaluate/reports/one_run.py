@@ -24,10 +24,10 @@ from fewshot.report.html import in_figure, plain_table, side_by_side, write_page
 Names = Mapping[tuple[str, str], str]  # of sets of questions
 
 
-def write_report(path: Path, model: EvaluatedModel, *, title: str) -> None:
+def write_report(path: Path, model: EvaluatedModel, *, title: str, sections: Sequence[str] = ()) -> None:
     """Write the page: summary, loss curves, results with curves over K and steps, samples, example prompts.
 
-    A part without content is left out.
+    A part without content is left out. `sections`, as HTML, stand behind the results.
     """
     names = set_names([*model.results, *itertools.chain.from_iterable(model.by_step.values())])
     styles = page_styles()
@@ -44,6 +44,7 @@ def write_report(path: Path, model: EvaluatedModel, *, title: str) -> None:
         ]
     if over_steps := _over_steps(model.by_step, names, styles):
         parts += ["<h2>In-context learning against training step</h2>", side_by_side(over_steps)]
+    parts += sections
     if model.samples:
         parts.append("<h2>Samples</h2>" + "".join(as_read(prompt, text) for prompt, text in model.samples))
     if model.early_samples:
