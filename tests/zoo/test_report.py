@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from tests.zoo.test_finding import finding
 from tests.zoo.test_stored import FINDING, records
 
@@ -48,3 +50,13 @@ def test_the_table_has_a_row_for_each() -> None:
         "| a\\|b | A claim. (Someone 2020) | few.x: 0 (at least 1) | 0 of 1 | 0.0 | `fewshot verify a\\|b.yaml` |",
         "| none | A claim. (Someone 2020) | not run | not run | - | `fewshot verify runs/none.yaml` |",
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "told"), [(0.0, "few.x: 0 (at least 1) (not shown: too small)"), (2.0, "few.x: 2 (at least 1)")]
+)
+def test_why_a_statement_is_not_shown_is_told_where_it_does_not_hold(value: float, told: str) -> None:
+    (statement,) = FINDING.expect
+    known = replace(FINDING, expect=(replace(statement, not_shown="too small"),))
+    table = markdown_table([Checked(Path("a.yaml"), known, records(value))])
+    assert f"| {told} |" in table

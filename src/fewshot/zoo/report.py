@@ -68,7 +68,7 @@ def _section(checked: Checked, taken: set[str]) -> Iterator[str]:
     if not checked.records:
         yield "<p>Not run yet.</p>"
         return
-    rows = [(row.verdict, f"{row.says} {row.not_shown}".strip(), row.value, row.band) for row in checked.outcomes()]
+    rows = [(row.verdict, row.says + _why_not(row), row.value, row.band) for row in checked.outcomes()]
     unbroken = [[cell.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}") for cell in row] for row in rows]
     yield plain_table(unbroken, ("", "statement", "here", "asked"))
     parts = list(sections(_measured(checked), taken))
@@ -94,9 +94,14 @@ def markdown_table(checked: Sequence[Checked]) -> str:
     """Return a row for each finding, as the documentation has it."""
     lines = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
     for part in checked:
-        here = "; ".join(f"{row.says}: {row.value} ({row.band}) {row.not_shown}".strip() for row in part.outcomes())
+        here = "; ".join(f"{row.says}: {row.value} ({row.band}){_why_not(row)}" for row in part.outcomes())
         minutes = f"{part.minutes:.1f}" if part.records else "-"
         claim = f"{part.finding.paper.claim} ({part.finding.paper.source})"
         row = (part.file.stem, claim, here or "not run", part.verdict, minutes, f"`{part.command}`")
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |")
     return "\n".join(lines) + "\n"
+
+
+def _why_not(row: Outcome) -> str:
+    """Return why a statement is known not to hold here, in brackets, behind one that does not."""
+    return f" (not shown: {row.not_shown})" if row.not_shown and not row.holds else ""
