@@ -165,6 +165,12 @@ def test_a_file_that_grows_without_end_is_refused_at_once(tmp_path: Path, name: 
     assert len(str(caught.value)) < 300
 
 
+def test_too_many_values_are_not_read_to_their_end(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("a: [" + "1," * 30_000 + "}")  # a mistake that is met only where all is read
+    with pytest.raises(BadFile, match="more than 20,000 values"):
+        read_yaml(tmp_path / "a.yaml")
+
+
 def test_aliases_that_do_not_multiply_are_fine(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("a: &a {x: 1}\nb: *a\nc: {<<: *a, y: 2}\n")
     assert read_yaml(tmp_path / "a.yaml") == {"a": {"x": 1}, "b": {"x": 1}, "c": {"x": 1, "y": 2}}

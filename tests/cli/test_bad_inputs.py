@@ -62,7 +62,7 @@ def here(tmp_path: Path, small_run: Path, text_file: Path, monkeypatch: pytest.M
 
 BOMB = "abcdefghijklmnopqrst", "bcdefghijklmnopqrstu"
 CASES = {
-    "train --text good.txt --config bomb.yaml": "bomb.yaml is not usable YAML: it holds more than 100,000 values",
+    "train --text good.txt --config bomb.yaml": "bomb.yaml is not usable YAML: it holds more than 20,000 values",
     "train --text good.txt --config deep.yaml": "deep.yaml is not usable YAML: it is nested more than 100 deep",
     "tokenizer encode deep.json x": "deep.json is not usable JSON: it is nested too deeply",
     "tokenizer encode long.json x": "long.json is not usable JSON: it holds a number of thousands of digits",

@@ -23,13 +23,22 @@ from fewshot.base.files import read_text, write_text
 
 C = TypeVar("C")
 
-MAX_YAML_NODES = 100_000  # with every alias written out: a file that grows beyond that is a mistake or an attack
+MAX_YAML_NODES = 20_000  # with every alias written out: a file that grows beyond that is a mistake or an attack
 MAX_YAML_DEPTH = 100
 SPELLED_BOOLS = {"yes": True, "on": True, "no": False, "off": False}  # beside YAML's own true and false
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """YAML 1.2's plain values: `no`, `off` and dates are text."""
+    """YAML 1.2's plain values: `no`, `off` and dates are text; no more is read than `MAX_YAML_NODES` values."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._n_nodes = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self._n_nodes += 1
+        _check_number(self._n_nodes)
+        return super().compose_node(parent, index)
 
 
 _PlainLoader.yaml_implicit_resolvers = {
@@ -196,11 +205,15 @@ def _check_size(root: yaml.Node) -> None:
             elif isinstance(node, yaml.SequenceNode):
                 inside = node.value
             sizes[id(node)] = 1 + sum(size(part, depth + 1) for part in inside)
-        if sizes[id(node)] > MAX_YAML_NODES:
-            raise BadValue(f"it holds more than {MAX_YAML_NODES:,} values once its aliases are written out")
+        _check_number(sizes[id(node)])
         return sizes[id(node)]
 
     size(root, 0)
+
+
+def _check_number(n_nodes: int) -> None:
+    if n_nodes > MAX_YAML_NODES:
+        raise BadValue(f"it holds more than {MAX_YAML_NODES:,} values once its aliases are written out")
 
 
 def write_yaml(path: Path, plain: Mapping[str, Any]) -> None:
