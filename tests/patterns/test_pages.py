@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fewshot.patterns.layout import mask
-from fewshot.patterns.pages import PAGE, held, keys_of, most_pages, page_list, pages_needed
+from fewshot.patterns.pages import PAGE, held, is_dense, keys_of, most_pages, page_list, pages_needed
 from fewshot.patterns.pattern import Banded, Block, Columns, Dense, Fixed, Pattern, Strided
 
 TRIED = [
@@ -61,14 +61,14 @@ def test_masks_of_pages_hold_every_key_of_every_query(pattern: Pattern, n_querie
 @pytest.mark.parametrize("n_new", [1, 5, 16, 40])
 @pytest.mark.parametrize("pattern", TRIED, ids=str)
 def test_the_pages_of_a_text_are_never_more_than_said(pattern: Pattern, n_new: int) -> None:
-    for length in (1, 15, 16, 33, 70):
+    for length in (1, 15, 16, 33, 70, 200):
         most = 0
         for end in range(length):
             new = set(range(end // PAGE, -(-min(length, end + n_new) // PAGE)))
-            most = max(most, len(pages_needed(pattern, 70, end) | new))
-        assert most <= most_pages(pattern, 70, length, n_new) <= -(-length // PAGE)
+            most = max(most, len(pages_needed(pattern, 200, end) | new))
+        assert most <= most_pages(pattern, 200, length, n_new) <= -(-length // PAGE)
         if n_new == 1:
-            assert most == most_pages(pattern, 70, length, n_new)
+            assert most == most_pages(pattern, 200, length, n_new)
 
 
 def test_only_what_can_be_read_again_is_held() -> None:
@@ -80,3 +80,11 @@ def test_only_what_can_be_read_again_is_held() -> None:
     assert len(held(Dense(), n_ctx, end)) == len(held(Strided(128), n_ctx, end)) == end
     assert most_pages(Banded(256), 2048, 2048, 1) == 17
     assert most_pages(Dense(), 2048, 2048, 1) == 128
+
+
+@pytest.mark.parametrize("pattern", [*TRIED, Banded(40), Banded(41), Strided(1), Block(40), Block(41)], ids=str)
+def test_a_pattern_is_dense_where_its_mask_is_that_of_dense_attention(pattern: Pattern) -> None:
+    for n_ctx in (1, 2, 40):
+        masks = [mask(kind, n_ctx, n_ctx) for kind in pattern.for_heads(2)]
+        dense = all(np.array_equal(found, mask(Dense(), n_ctx, n_ctx)) for found in masks)
+        assert is_dense(pattern, n_ctx, 2) == dense

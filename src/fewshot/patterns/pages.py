@@ -8,6 +8,7 @@ In: a pattern that is alike in all heads, positions. Out: NumPy arrays. Refuses 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -37,6 +38,12 @@ def keys_of(pattern: Pattern, q: int) -> Positions:
             case _:
                 keys.append(keys_of(part, q))
     return np.unique(np.concatenate(keys))
+
+
+def is_dense(pattern: Pattern, n_ctx: int, n_heads: int) -> bool:
+    """Return whether every position of a context reads all positions up to itself, in all heads: a wide band does."""
+    kinds = [kind for kind in pattern.for_heads(n_heads) if kind != Dense()]
+    return all(len(keys_of(kind, q)) == q + 1 for q in reversed(range(n_ctx)) for kind in kinds)
 
 
 def _first_of_run(pattern: Pattern, q: int) -> int | None:
@@ -117,11 +124,15 @@ def pages_needed(pattern: Pattern, n_ctx: int, end: int) -> frozenset[int]:
 def most_pages(pattern: Pattern, n_ctx: int, length: int, n_new: int) -> int:
     """Return how many pages a text of `length` positions needs at once.
 
-    If steps read one position, or `n_new`, which is 1 or whole pages, or what is left of a prompt.
+    If steps read one position, or `n_new`, which is 1 or whole pages, or what is left of a prompt. The rules repeat
+    with the blocks, and summary columns only grow in number: no position needs more than the one a period later, so the
+    last period before the last whole step is looked at, and what follows it.
     """
     if any(type(part) not in SIMPLE or isinstance(part, Dense | Strided) for part in pattern.parts):
         return -(-length // PAGE)
-    ends = {min(length, start + place) for start in range(0, length, PAGE) for place in (0, 1, PAGE - 1)}
+    period = math.lcm(PAGE, *(part.block for part in pattern.parts if isinstance(part, Block | Columns)))
+    first = max(0, length - n_new - period) // PAGE * PAGE
+    ends = {min(length, start + place) for start in range(first, length, PAGE) for place in (0, 1, PAGE - 1)}
     return max((_pages_of_step(pattern, n_ctx, end, min(n_new, length - end)) for end in ends), default=0)
 
 
