@@ -11,7 +11,21 @@ import pytest
 
 from fewshot.evaluate.data.files import DataFolder
 
+# Tests of these folders and files are run with the shapes in the signatures checked at every call (`make test`), but
+# for those whose words are here: torch.compile and the checker exclude each other, and some have no tensors or no end.
+SHAPES = ("model", "kernels", "generate", "train/test_muon.py", "evaluate/scoring/test_logprobs.py")
+UNCHECKED = ("compile", "traced", "triton", "library", "footprint", "exhaustive")
+
 SetInModule = Callable[[object, str, object], None]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that are run with shapes checked."""
+    folder = Path(__file__).parent
+    for item in items:
+        name = item.path.relative_to(folder).as_posix()
+        if name.startswith(SHAPES) and not any(word in f"{name}::{item.name}" for word in UNCHECKED):
+            item.add_marker("shapes")
 
 
 @pytest.fixture

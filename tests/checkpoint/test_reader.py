@@ -208,6 +208,7 @@ finish()
 """
 
 
+@pytest.mark.slow
 def test_processes_of_torchrun_save_beside_training_and_others_go_on(tmp_path: Path) -> None:
     for n_ranks, n_before in ((4, 0), (2, 4)):
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(n_ranks)]

@@ -26,7 +26,19 @@ SHORT = {
     "sinusoid": [*ONCE, "--test_tasks", "3"],
     "regression": [*ONCE, "--learner_outer.n_iterations", "1", "--test_tasks", "3"],
     "omniglot": [*ONCE, "--test.n_tasks", "3", "--data.validation", "0"],
-    "text": [*ONCE, "--seeds", "2", "--shots", "[1]", "--test_tasks", "2", "--finetune.tasks", "2"],
+    "text": [
+        *ONCE,
+        "--seeds",
+        "2",
+        "--shots",
+        "[1]",
+        "--test_tasks",
+        "2",
+        "--finetune.tasks",
+        "2",
+        "--finetune.steps",
+        "[1, 2]",
+    ],
     "report": [],
 }
 

@@ -11,6 +11,11 @@ import pytest
 
 from fewshot.cli.main import main
 
+SMALL = (
+    "--model.n_layers 1 --model.d_model 16 --model.n_heads 2 --model.n_ctx 32 --schedule.batch_tokens 64 "
+    "--loop.compile never"
+)
+
 CASES = [
     ("generate run --n_tokens 2 the >&-", "standard output is closed"),
     ("generate run --n_tokens 2 --json the >&-", "standard output is closed"),
@@ -24,7 +29,7 @@ CASES = [
     ("--version >&-", "standard output is closed"),
     ("generate run --n_tokens 2 the <&-", None),
     ("generate run --n_tokens 2 the 2>&-", None),
-    ("train --text good.txt --out new --n_tokens 64 --model.n_ctx 16 --preset tiny-1m >&- <&- 2>&-", None),
+    (f"train --text good.txt --out new --n_tokens 64 {SMALL} >&- <&- 2>&-", None),
 ]
 
 
@@ -45,16 +50,14 @@ def test_a_closed_stream_is_one_line_or_nothing(
 
 
 def test_messages_that_cannot_be_written_do_not_end_the_training(tmp_path: Path, text_file: Path) -> None:
-    shape = "--model.n_layers 1 --model.d_model 16 --model.n_heads 2 --model.n_ctx 32 --schedule.batch_tokens 64"
-    words = f"train --text {text_file} --out new --n_tokens 640 --data.tokenizer chars {shape}"
+    words = f"train --text {text_file} --out new --n_tokens 640 --data.tokenizer chars {SMALL}"
     run = subprocess.run(f"{sys.executable} -m fewshot {words} 2>/dev/full", shell=True, cwd=tmp_path, check=False)
     assert run.returncode == 0
     assert len(list((tmp_path / "new" / "checkpoints").glob("step-*/model.safetensors"))) == 1
 
 
 def test_a_reader_of_messages_who_goes_away_does_not_end_the_training(tmp_path: Path, text_file: Path) -> None:
-    shape = "--model.n_layers 1 --model.d_model 16 --model.n_heads 2 --model.n_ctx 32 --schedule.batch_tokens 64"
-    words = f"train --text {text_file} --out new --n_tokens 3000 --data.tokenizer chars {shape} --loop.log_every 1"
+    words = f"train --text {text_file} --out new --n_tokens 3000 --data.tokenizer chars {SMALL} --loop.log_every 1"
     command = (
         f"({sys.executable} -m fewshot {words}; echo $? > code) 2>&1 | head -1; while ! test -s code; do sleep .1; done"
     )

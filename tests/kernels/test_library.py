@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,8 +17,12 @@ from fewshot.kernels.library import library
 
 @pytest.fixture
 def fresh_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty cache, and no memory of what this process compiled."""
+    """An empty cache, no memory of what this process compiled, and a compiler that is quick: it optimises nothing."""
     monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "cache"))
+    compiler = tmp_path / "quick++"
+    compiler.write_text(f'#!/bin/sh\nexec {shutil.which("g++") or "clang++"} "$@" -O0\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
     library.cache_clear()
     yield tmp_path / "cache"
     library.cache_clear()

@@ -29,20 +29,21 @@ REQUIREMENTS = Requirements(
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
 
 
-def run_cases(**environment: str) -> None:
-    """The tests of triton_cases.py, in a process of their own."""
+def run_cases(chosen: str = "", **environment: str) -> None:
+    """The tests of triton_cases.py, or those that `chosen` (pytest's -m) leaves, in a process of their own."""
     cases = Path(__file__).with_name("triton_cases.py")
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "--durations=8", str(cases)]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "--durations=8", "-m", chosen, str(cases)]
     done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
     print(done.stdout)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
 
 
 @needs_triton
-def test_in_tritons_interpreter_all_cases_pass() -> None:
+@pytest.mark.parametrize("chosen", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
+def test_in_tritons_interpreter_all_cases_pass(chosen: str) -> None:
     if version("triton") < "3.7" and np.lib.NumpyVersion(np.__version__) >= "2.4.0":
         pytest.skip("the interpreter of Triton before 3.7 cannot loop with NumPy 2.4")
-    run_cases(TRITON_INTERPRET="1", FEWSHOT_TEST_DEVICE="cpu")
+    run_cases(chosen, TRITON_INTERPRET="1", FEWSHOT_TEST_DEVICE="cpu")
 
 
 @needs_triton

@@ -135,7 +135,7 @@ def test_a_loss_far_above_the_last_ones_is_not_learned_from(
     assert events(list(start(given, tmp_path / "off", say=quiet))) == {}
 
 
-@pytest.mark.parametrize("noise", [0.02, 0.2, 1.0])
+@pytest.mark.parametrize("noise", [*(pytest.param(x, marks=pytest.mark.slow) for x in (0.02, 0.2)), 1.0])
 def test_losses_that_only_scatter_raise_no_alarm(tmp_path: Path, noise: float) -> None:
     guard, draw = Guard(RunFolder(tmp_path), OptimizerConfig(), spike_factor=2.0), random.Random(0)
     for i in range(20_000):

@@ -74,7 +74,7 @@ def words(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "normuon"])
+@pytest.mark.parametrize("optimizer", ["adamw", pytest.param("normuon", marks=pytest.mark.slow)])
 def test_a_run_killed_at_three_random_steps_ends_with_the_same_bits(
     tmp_path: Path, words: Path, optimizer: str
 ) -> None:

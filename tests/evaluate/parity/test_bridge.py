@@ -123,7 +123,11 @@ def test_settings_that_would_write_something_else_are_refused(both, settings, me
     ("words", "message"),
     [
         ("--model fewshot --tasks arc_easy", "--model fewshot needs --model_args path=RUN"),
-        ("--model fewshot --model_args path=nowhere --tasks nosuchtask", "Tasks not found: nosuchtask"),
+        pytest.param(
+            "--model fewshot --model_args path=nowhere --tasks nosuchtask",
+            "Tasks not found: nosuchtask",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_what_the_command_cannot_do_is_one_line(words, message, monkeypatch, capsys):

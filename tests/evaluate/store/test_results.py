@@ -128,6 +128,7 @@ def test_an_evaluation_killed_half_way_and_started_again_gives_the_same_result_f
         assert (once / "step-00000003" / name).read_bytes() == (twice / "step-00000003" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_two_processes_under_torchrun_give_what_one_gives(tmp_path, folder):
     alone, shared = tmp_path / "alone", tmp_path / "shared"
     subprocess.run([sys.executable, "-m", "fewshot.cli.main", *command(folder, "--out", str(alone))], check=True,

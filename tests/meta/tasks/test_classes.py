@@ -202,6 +202,7 @@ def test_accuracy_is_the_share_of_right_classes():
     assert accuracy(logits, torch.tensor([1, 0, 0, 2])).item() == 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not OMNIGLOT.is_file(), reason=f"{OMNIGLOT} is not there")
 def test_omniglot_in_its_own_layout_is_964_characters_of_20_drawings():
     classes = read_classes(OMNIGLOT, side=7)

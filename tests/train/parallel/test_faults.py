@@ -127,6 +127,7 @@ def test_a_killed_process_ends_the_job_and_the_run_goes_on_with_the_same_bits(
     assert rows == list(range(1, N_STEPS + 1))
 
 
+@pytest.mark.slow
 def test_a_signal_to_all_saves_and_ends_well_and_another_number_of_processes_goes_on(
     text: Path, tmp_path: Path, whole: dict[str, Tensor]
 ) -> None:
@@ -146,6 +147,7 @@ def test_a_signal_to_all_saves_and_ends_well_and_another_number_of_processes_goe
     assert all(torch.equal(left[name], whole[name]) for name in whole)
 
 
+@pytest.mark.slow
 def test_two_machines_started_by_the_script_train_one_run(text: Path, tmp_path: Path, whole: dict[str, Tensor]) -> None:
     script = Path(__file__).parents[3] / "runs" / "several_machines.sh"
     with socket.socket() as free:
@@ -195,7 +197,7 @@ def with_one_broken(
 @pytest.mark.parametrize(
     ("what", "calls", "n_steps"),
     [
-        ("gradient", [5], 8),
+        pytest.param("gradient", [5], 8, marks=pytest.mark.slow),
         ("moment", [5], 12),
         pytest.param("loss", [70], 72, marks=pytest.mark.slow),
         pytest.param("gradient", [5, 6, 7], 12, marks=pytest.mark.slow),
@@ -217,6 +219,7 @@ def test_what_one_process_has_broken_all_decide_alike_and_the_run_goes_on(
     assert all(tensor.isfinite().all() for tensor in tensors(tmp_path / "run", n_steps).values())
 
 
+@pytest.mark.slow
 def test_a_process_that_is_broken_for_good_ends_all_after_three_rewinds(tmp_path: Path, tiny: Any) -> None:
     given = tiny(n_steps=12, loop={"checkpoint_every": 4, "micro_rows": 1}, parallel={"fsdp": 4})
     seen, error = with_one_broken(tmp_path, given, "gradient", list(range(6, 200)))
