@@ -36,6 +36,7 @@ def test_the_pattern_text_is_the_schedule_of_the_layers() -> None:
         ({"dropout": float("nan")}, "dropout is nan, must be in [0, 1)"),
         ({"init_std": 0.0}, "init_std is 0.0, must be above 0 and at most 10"),
         ({"init_std": 1e30}, "init_std is 1e+30, must be above 0 and at most 10"),
+        ({"activation": "silu"}, "activation is 'silu', allowed: gelu_tanh, gelu, relu, quick_gelu"),
         ({"block": "pre"}, "block is 'pre', allowed: pre-ln, post-ln, sparse-transformer"),
         ({"d_qk": 0}, "d_qk is 0, must be at least 1"),
         ({"d_qk": 5}, "d_qk 5 is above d_head 4: lower it"),

@@ -10,6 +10,7 @@ from fewshot.patterns.pattern import Pattern
 from fewshot.patterns.schedule import Schedule, parse
 
 INIT_STDS = {"pre-ln": 0.02, "post-ln": 0.02, "sparse-transformer": 0.125}  # and the names of all blocks
+ACTIVATIONS = ("gelu_tanh", "gelu", "relu", "quick_gelu")  # see kernels/elementwise/activations.py
 MAX_INIT_STD = 10.0  # far above any that trains: beyond, the first loss already overflows
 
 
@@ -36,6 +37,9 @@ class GPTConfig:
     # position embeddings: "learned", "rows(WIDTH)" or "image(HEIGHT, WIDTH, CHANNELS)"; see model/positions.py
     positions: str = "learned"
     block: str = "pre-ln"  # "pre-ln", "post-ln" or "sparse-transformer"; see above
+    # between the layers of the feed-forward half: "gelu_tanh" (the GPTs'), "gelu", "relu" or "quick_gelu";
+    # None: "gelu_tanh", or "quick_gelu" in "sparse-transformer"
+    activation: str | None = None
     tied: bool = True  # whether the output matrix is the token embedding
     dropout: float = 0.0  # on attention weights, residual additions and embeddings; GPT-1 and GPT-2 used 0.1
     # standard deviation of the initial matrices, times 1/sqrt(inputs) in "sparse-transformer";
@@ -47,6 +51,10 @@ class GPTConfig:
             size = getattr(self, name)
             check(size is None or size >= 1, f"{name} is {size}, must be at least 1")
         check(self.block in INIT_STDS, f"block is {self.block!r}, allowed: {', '.join(INIT_STDS)}")
+        check(
+            self.activation is None or self.activation in ACTIVATIONS,
+            f"activation is {self.activation!r}, allowed: {', '.join(ACTIVATIONS)}",
+        )
         check(0 <= self.dropout < 1, f"dropout is {self.dropout}, must be in [0, 1)")
         check(
             self.init_std is None or 0 < self.init_std <= MAX_INIT_STD,
@@ -88,6 +96,11 @@ class GPTConfig:
     def ff_width(self) -> int:
         """Width F of the feed-forward layer."""
         return self.d_ff or 4 * self.d_model
+
+    @property
+    def activation_name(self) -> str:
+        """The non-linearity of the feed-forward half, one of `ACTIVATIONS`."""
+        return self.activation or ("quick_gelu" if self.block == "sparse-transformer" else "gelu_tanh")
 
     @property
     def matrix_std(self) -> float:

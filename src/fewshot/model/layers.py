@@ -5,7 +5,6 @@ Parameters carry GPT-2's names. The attention kernel is handed in; the block kno
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -14,8 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from fewshot.kernels.elementwise.activations import ACTIVATIONS
 from fewshot.kernels.elementwise.dropout import Dropout
-from fewshot.kernels.elementwise.gelu import gelu, sigmoid_gelu
 from fewshot.kernels.interface import Attend
 from fewshot.model.config import GPTConfig
 from fewshot.model.memory import LayerMemory
@@ -63,17 +62,17 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two linear layers with an approximation of GELU between them: GPT has the tanh form, as in its code."""
+    """Two linear layers with a non-linearity between them: GPT has GELU in its tanh form, as in its code."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.c_fc = nn.Linear(config.d_model, config.ff_width)
         self.c_proj = nn.Linear(config.ff_width, config.d_model)
-        self.gelu: Callable[[Tensor], Tensor] = sigmoid_gelu if config.block == "sparse-transformer" else gelu
+        self.activation = ACTIVATIONS[config.activation_name]
 
     def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         """Return the layer's output for each position by itself."""
-        return self.c_proj(self.gelu(self.c_fc(x)))
+        return self.c_proj(self.activation(self.c_fc(x)))
 
 
 class TransformerBlock(nn.Module):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fewshot.kernels.elementwise.dropout import Dropout
 from fewshot.kernels.invariant.blocks import Blocks, BlockWeights
-from fewshot.kernels.invariant.gelu import constants, invariant
+from fewshot.kernels.invariant.gelu import form, invariant
 from fewshot.kernels.invariant.linear import PackedLinear
 from fewshot.model.gpt import GPT
 from fewshot.model.layers import FeedForward, TransformerBlock
@@ -92,7 +92,7 @@ def _native(originals: Iterable[Any], blocks: Iterable[Any]) -> Blocks | None:
         weights.append(
             BlockWeights(
                 norm_first=block.norm_first,
-                gelu=constants(original.mlp.gelu),
+                activation=form(original.mlp.activation),
                 ln_1=block.ln_1,
                 ln_2=block.ln_2,
                 c_attn=block.attn.c_attn,
@@ -121,5 +121,5 @@ def _packed(block: nn.Module, weight_type: str) -> nn.Module:
         for name, child in block.named_children()
     }
     if isinstance(twin, FeedForward):
-        twin.gelu = invariant(twin.gelu)
+        twin.activation = invariant(twin.activation)
     return twin

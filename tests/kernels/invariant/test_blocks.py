@@ -20,6 +20,8 @@ KINDS: list[dict[str, Any]] = [
     {"pattern": "alternate(dense, banded(9))"},
     {"pattern": "perhead(banded(4), dense, strided(3))"},
     {"block": "post-ln"},
+    {"activation": "gelu"},
+    {"activation": "relu"},
     {"block": "sparse-transformer", "tied": False, "init_std": 1.0},
 ]
 

@@ -11,7 +11,7 @@
 extern "C" {
 void fewshot_rows(const float *x, int64_t n_rows, int64_t n_inputs, int64_t n_outputs, const void *packed, int64_t kind,
                   const float *scale, const float *bias, int64_t n_threads, float *out);
-void fewshot_gelu_float32(const float *x, int64_t n, float p, float q, int64_t n_threads, float *out);
+void fewshot_activate_float32(const float *x, int64_t n, int64_t form, float p, float q, int64_t n_threads, float *out);
 void fewshot_attend_pages(const Pages *work, const float *q, int64_t q_row, const void *cache, float *out);
 void fewshot_write_pages(const Pages *work, const float *k, const float *v, int64_t row, void *cache, const int64_t *slots,
                          int64_t n);
@@ -32,6 +32,7 @@ struct Norm {
 
 struct Block {
     int64_t norm_first;  // pre-LN, else post-LN
+    int64_t activation;  // its form, as gelu.cpp has it, and two numbers of that
     double gelu_p, gelu_q;
     Norm ln_1, ln_2;
     Linear c_attn, c_proj, c_fc, c_out;
@@ -103,7 +104,8 @@ void fewshot_blocks(const Block *blocks, int64_t n_blocks, const Part *parts, co
         input = x;
         if (block.norm_first) normalise(block.ln_2, x, n_rows, width, normed.data()), input = normed.data();
         multiply(block.c_fc, input, n_rows, n_threads, wide.data());
-        fewshot_gelu_float32(wide.data(), n_rows * block.c_fc.n_outputs, block.gelu_p, block.gelu_q, n_threads, wide.data());
+        fewshot_activate_float32(wide.data(), n_rows * block.c_fc.n_outputs, block.activation, block.gelu_p, block.gelu_q,
+                                 n_threads, wide.data());
         multiply(block.c_out, wide.data(), n_rows, n_threads, normed.data());
         add(normed.data(), size, x);
         if (!block.norm_first) normalise(block.ln_2, x, n_rows, width, x);

@@ -1,5 +1,8 @@
 // x * sigmoid(x (p + q x^2)), which is GELU's tanh form or the Sparse Transformer's, and its derivative, for CPUs.
-// Called by elementwise/gelu.py, and by invariant/gelu.py for float32. Whatever the numbers are, all is computed in float.
+// Called by elementwise/gelu.py, and by invariant/gelu.py for float32, which has GELU itself and ReLU beside it. Whatever
+// the numbers are, all is computed in float.
+
+#include <cmath>
 
 #include "threads.h"
 #include "vectors.h"
@@ -54,9 +57,16 @@ void fewshot_gelu(const uint16_t *x, int64_t n, float p, float q, int64_t n_thre
     over_blocks(n, n_threads, [=](int64_t i, int64_t some) { store_some(out + i, gelu(load_some(x + i, some), p, q), some); });
 }
 
-// The same of float32.
-void fewshot_gelu_float32(const float *x, int64_t n, float p, float q, int64_t n_threads, float *out) {
-    over_blocks(n, n_threads, [=](int64_t i, int64_t some) { store_some(out + i, gelu(load_some(x + i, some), p, q), some); });
+// The same of float32, or what `form` says: 1 for GELU itself, x (1 + erf(x / sqrt 2)) / 2, 2 for ReLU.
+void fewshot_activate_float32(const float *x, int64_t n, int64_t form, float p, float q, int64_t n_threads, float *out) {
+    if (form == 0) {
+        over_blocks(n, n_threads, [=](int64_t i, int64_t some) { store_some(out + i, gelu(load_some(x + i, some), p, q), some); });
+        return;
+    }
+    over_blocks(n, n_threads, [=](int64_t i, int64_t some) {
+        for (int64_t j = i; j < i + some; j++)
+            out[j] = form == 1 ? 0.5f * x[j] * (1.0f + std::erf(x[j] * static_cast<float>(M_SQRT1_2))) : x[j] < 0.0f ? 0.0f : x[j];
+    });
 }
 
 // Writes grad times the derivatives at `x` to `out`.

@@ -33,6 +33,7 @@ class _Norm(ctypes.Structure):
 class _Block(ctypes.Structure):
     _fields_ = (
         ("norm_first", ctypes.c_int64),
+        ("activation", ctypes.c_int64),
         ("gelu_p", ctypes.c_double),
         ("gelu_q", ctypes.c_double),
         *((name, _Norm) for name in ("ln_1", "ln_2")),
@@ -49,7 +50,7 @@ class BlockWeights:
     """The parts of one block, as its module has them; queries, keys and values are equally wide."""
 
     norm_first: bool
-    gelu: tuple[float, float]  # p and q of x * sigmoid(x * (p + q * x * x))
+    activation: tuple[int, float, float]  # as `invariant.gelu.form` gives it
     ln_1: nn.LayerNorm
     ln_2: nn.LayerNorm
     c_attn: PackedLinear
@@ -104,8 +105,8 @@ class Blocks:
 def _block(weights: BlockWeights) -> _Block:
     norms = {name: _norm(getattr(weights, name)) for name in ("ln_1", "ln_2")}
     linears = {name: _linear(getattr(weights, name)) for name in ("c_attn", "c_proj", "c_fc", "c_out")}
-    p, q = weights.gelu
-    return _Block(norm_first=weights.norm_first, gelu_p=p, gelu_q=q, **norms, **linears)
+    form, p, q = weights.activation
+    return _Block(norm_first=weights.norm_first, activation=form, gelu_p=p, gelu_q=q, **norms, **linears)
 
 
 def _norm(norm: nn.LayerNorm) -> _Norm:

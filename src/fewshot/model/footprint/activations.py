@@ -32,8 +32,8 @@ def block_bytes(config: GPTConfig, *, size: int = FLOAT32, tp: int = 1) -> int:
 
 def _feed_forward_bytes(config: GPTConfig, *, size: int, tp: int) -> int:
     """Return the bytes a token of the feed-forward half's input and of the sides of its non-linearity."""
-    # sigmoid(1.702 x) of a Sparse Transformer is a third side, but not on a CPU: see kernels/elementwise/gelu.py
-    sides = 3 if config.block == "sparse-transformer" else 2
+    # sigmoid(1.702 x) is a third side, but not on a CPU: see kernels/elementwise/gelu.py; ReLU needs its output alone
+    sides = {"quick_gelu": 3, "relu": 1}.get(config.activation_name, 2)
     return size * (config.d_model + sides * (config.ff_width // tp))
 
 
