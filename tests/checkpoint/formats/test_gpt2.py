@@ -19,7 +19,7 @@ from fewshot.checkpoint.formats.gpt2 import (
     write_hugging_face,
     write_tokenizer,
 )
-from fewshot.model.config import GPTConfig
+from fewshot.model.config import ACTIVATIONS, GPTConfig
 from fewshot.model.gpt import GPT
 from fewshot.tokenizer.bpe import train_bpe
 from fewshot.tokenizer.bytes import Bytes
@@ -27,6 +27,15 @@ from fewshot.tokenizer.chars import train_chars
 from fewshot.tokenizer.load import load_tokenizer
 from fewshot.tokenizer.vocab import Tokenizer
 
+HELD_BY_GPT2: list[dict[str, Any]] = [
+    {},
+    {"tie_word_embeddings": False},
+    {"n_inner": 40},
+    *({"activation_function": name} for name in ("gelu_pytorch_tanh", "gelu_fast", "gelu", "relu", "quick_gelu")),
+    {"scale_attn_weights": False},
+    {"scale_attn_by_inverse_layer_idx": True, "reorder_and_upcast_attn": True},
+    {"scale_attn_by_inverse_layer_idx": True, "scale_attn_weights": False},
+]
 GPT2_SHAPE = {"n_layer": 2, "n_embd": 24, "n_head": 3, "n_positions": 13, "vocab_size": 17}
 
 
@@ -105,7 +114,7 @@ def test_mingpt_is_recognised_as_untied_and_sorts(mingpt: tuple[dict[str, Tensor
 
 
 @pytest.mark.parametrize("safe", [True, False])
-@pytest.mark.parametrize("changed", [{}, {"tie_word_embeddings": False}, {"n_inner": 40}], ids=["tied", "untied", "ff"])
+@pytest.mark.parametrize("changed", HELD_BY_GPT2, ids=str)
 @torch.no_grad()
 def test_a_gpt2_of_transformers_gives_the_same_logits(hugging_face: Any, changed: dict[str, Any], safe: bool) -> None:
     theirs, folder = hugging_face(**changed)
@@ -119,19 +128,31 @@ def test_a_gpt2_of_transformers_gives_the_same_logits(hugging_face: Any, changed
     torch.testing.assert_close(ours(tokens), theirs(tokens).logits, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("changed", [{}, {"tied": False, "d_ff": 40, "dropout": 0.25}], ids=["plain", "special"])
+HOLD_IN_GPT2: list[dict[str, Any]] = [
+    {},
+    {"tied": False, "d_ff": 40, "dropout": 0.25},
+    {"pattern": "alternate(banded(13), strided(1), perhead(dense, block(20)))", "n_layers": 3},  # dense by another name
+    {"block": "sparse-transformer", "tied": False, "dropout": 0.25},
+    *({"activation": name} for name in ACTIVATIONS),
+]
+
+
+@pytest.mark.parametrize("changed", HOLD_IN_GPT2, ids=str)
 @torch.no_grad()
 def test_a_model_written_for_transformers_gives_the_same_logits_there_and_back(
     transformers: Any, tmp_path: Path, changed: dict[str, Any]
 ) -> None:
     shape = {"n_layers": 2, "d_model": 24, "n_heads": 3, "n_ctx": 13, "n_vocab": 17, "init_std": 0.2}
-    config = GPTConfig(**shape, **changed)
+    config = GPTConfig(**shape | changed)
     ours = GPT(config).eval()
+    for parameter in ours.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
     write_hugging_face(tmp_path / "new" / "out", ours, eot=16)
     theirs = transformers.GPT2LMHeadModel.from_pretrained(tmp_path / "new" / "out").eval()
     tokens = torch.randint(17, (2, 11))
     torch.testing.assert_close(theirs(tokens).logits, ours(tokens), rtol=1e-4, atol=1e-4)
-    assert (theirs.config.eos_token_id, theirs.config.attn_pdrop) == (16, config.dropout)
+    assert (theirs.config.eos_token_id, theirs.config.attn_pdrop) == (16, config.inner_dropout)
+    assert json.loads((tmp_path / "new" / "out" / "config.json").read_text())["n_ctx"] == 13  # which llama.cpp reads
     back = read_hugging_face(tmp_path / "new" / "out")
     assert torch.equal(back(tokens), ours(tokens))
     assert (back.config.d_ff, back.config.dropout) == (config.ff_width, config.dropout)
@@ -140,10 +161,8 @@ def test_a_model_written_for_transformers_gives_the_same_logits_there_and_back(
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"activation_function": "relu"}, "activation 'relu' is not GPT-2's tanh GELU"),
+        ({"activation_function": "silu"}, "activation_function is 'silu', allowed: gelu_new, "),
         ({"layer_norm_epsilon": 1e-6}, "layer_norm_epsilon is 1e-06; GPT-2's 1e-5 is needed"),
-        ({"scale_attn_by_inverse_layer_idx": True}, "scales attention in a way that GPT-2 does not"),
-        ({"scale_attn_weights": False}, "scales attention in a way that GPT-2 does not"),
         ({"model_type": "gpt_neo"}, "is of type 'gpt_neo'; only 'gpt2' can be converted"),
         ({"n_head": None}, "lacks n_head"),
         ({"n_head": 5}, "d_model 24 is not a multiple of n_heads 5"),
@@ -208,7 +227,6 @@ def test_old_mask_buffers_and_half_precision_are_taken_in_stride() -> None:
     [
         {"pattern": "alternate(dense, banded(4))"},
         {"block": "post-ln"},
-        {"block": "sparse-transformer", "tied": False},
         {"positions": "rows(3)"},
         {"d_head": 5},
         {"d_qk": 2},
@@ -333,7 +351,7 @@ def test_weights_in_several_files_are_read_as_transformers_reads_them(
     torch.testing.assert_close(read_hugging_face(folder)(tokens), theirs(tokens).logits, rtol=1e-4, atol=1e-4)
 
 
-TEXT = "Two lines\r\nof text,\tné 日本 \u2028 \x00 end <|endo ft|>"
+TEXT = "Two lines\r\nof text,\tné 日本 \u2028 \x00 end <|endoftext|> <|endo ft|>"
 
 
 @pytest.mark.parametrize("make", [lambda: train_chars([TEXT]), Bytes, lambda: train_bpe([TEXT * 9], n_vocab=300)])
@@ -352,6 +370,19 @@ def test_a_written_tokenizer_gives_the_same_ids_in_transformers_and_back(
     assert (theirs.eos_token_id, theirs.bos_token_id, len(theirs)) == (ours.eot, ours.eot, ours.n_vocab)
     theirs.save_pretrained(tmp_path / "again")
     assert load_tokenizer(tmp_path / "again").encode(TEXT) == ours.encode(TEXT)
+
+
+def test_gpt2s_golden_texts_have_their_ids_in_transformers(
+    transformers: Any, tmp_path: Path, shared_data: Path
+) -> None:
+    write_tokenizer(tmp_path, load_tokenizer(shared_data / "vocab" / "gpt2"), n_ctx=13)
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    lines = (shared_data / "golden" / "gpt2_bpe_golden.jsonl").read_text(encoding="utf-8").splitlines()
+    golden = [json.loads(line) for line in lines]
+    assert len(golden) >= 83
+    for row in golden:
+        assert theirs.encode(row["text"]) == row["ids"], row
 
 
 @pytest.mark.parametrize(

@@ -20,12 +20,20 @@ from fewshot.checkpoint.formats.weights import read_weights
 from fewshot.checkpoint.save import write_tensors
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
-from fewshot.patterns.pattern import Dense
+from fewshot.patterns.pages import is_dense
 from fewshot.tokenizer.load import load_tokenizer
 from fewshot.tokenizer.vocab import EOT, Tokenizer
 
 LINEAR = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
 LAYER = re.compile(r"h\.(\d+)\.")
+ACTIVATIONS = {  # transformers' names, and ours; of several, the first is written
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu": "gelu",
+    "relu": "relu",
+    "quick_gelu": "quick_gelu",
+}
 
 
 def is_hugging_face(path: Path) -> bool:
@@ -100,16 +108,17 @@ def read_hugging_face(folder: Path) -> GPT:
     if "n_head" not in config:
         raise BadValue(f"{where} lacks n_head, which cannot be read from the weights")
     n_heads, dropout = config["n_head"], config.get("resid_pdrop", 0.0)
-    check(_is_count(n_heads), f"{where}: n_head is {n_heads!r}, must be a whole number of at least 1")
-    check(type(dropout) in (int, float) and 0 <= dropout < 1, f"{where}: resid_pdrop is {dropout!r}, must be in [0, 1)")
-    if config.get("activation_function", "gelu_new") not in ("gelu_new", "gelu_pytorch_tanh"):
-        raise BadValue(f"activation {config['activation_function']!r} is not GPT-2's tanh GELU (gelu_new)")
-    if config.get("scale_attn_by_inverse_layer_idx") or not config.get("scale_attn_weights", True):
-        raise BadValue("the model scales attention in a way that GPT-2 does not")
+    check_shape(n_heads, dropout, where, dropout_name="resid_pdrop")
+    activation = config.get("activation_function", "gelu_new")
+    if activation not in ACTIVATIONS:
+        raise BadValue(f"{where}: activation_function is {activation!r}, allowed: {', '.join(ACTIVATIONS)}")
     if config.get("layer_norm_epsilon", 1e-5) != 1e-5:
         raise BadValue(f"layer_norm_epsilon is {config['layer_norm_epsilon']}; GPT-2's 1e-5 is needed")
     weights = read_weights(folder)
-    model = from_gpt2_state(weights, n_heads=n_heads, dropout=float(dropout))
+    model = from_gpt2_state(
+        weights, n_heads=n_heads, dropout=float(dropout), activation=_unless_default(ACTIVATIONS[activation])
+    )
+    _scale_queries(model, config)
     _check_sizes(config, model.config, where)
     tied = config.get("tie_word_embeddings", True)
     check(isinstance(tied, bool), f"{where}: tie_word_embeddings is {tied!r}, must be true or false")
@@ -124,6 +133,22 @@ def read_hugging_face(folder: Path) -> GPT:
     return model
 
 
+def _unless_default(activation: str) -> str | None:
+    return None if activation == "gelu_tanh" else activation
+
+
+@torch.no_grad()
+def _scale_queries(model: GPT, config: Mapping[str, Any]) -> None:
+    """Multiply queries by what transformers' GPT-2 can scale attention by, beside 1 / sqrt(head width) or instead."""
+    width = model.config.d_model
+    for i in range(model.config.n_layers):
+        factor = 1.0 if config.get("scale_attn_weights", True) else model.config.head_width**0.5
+        if config.get("scale_attn_by_inverse_layer_idx"):
+            factor /= i + 1
+        for part in ("weight", "bias"):
+            model.get_parameter(f"h.{i}.attn.c_attn.{part}")[:width] *= factor
+
+
 def _check_sizes(config: Mapping[str, Any], sizes: GPTConfig, where: Path) -> None:
     """Raise BadValue for a size in config.json that is not the weights'."""
     expected = {
@@ -133,26 +158,38 @@ def _check_sizes(config: Mapping[str, Any], sizes: GPTConfig, where: Path) -> No
         "n_positions": sizes.n_ctx,  # n_ctx, which older files hold beside it, means nothing to transformers
         "vocab_size": sizes.n_vocab,
     }
+    without_inner = {"n_inner": 4 * sizes.d_model} if config.get("n_inner", 0) is None else {}
+    check_sizes({**config, **without_inner}, expected, where)
+
+
+def check_sizes(said: Mapping[str, Any], expected: Mapping[str, int], where: Path) -> None:
+    """Raise BadValue for a size that a file says, if it says it, and that is not the weights'."""
     for name, size in expected.items():
-        value = config.get(name, size)
-        if name == "n_inner" and value is None:
-            value = 4 * sizes.d_model
-        if not (_is_count(value) and value == size):
+        value = said.get(name, size)
+        if not (is_count(value) and value == size):
             raise BadValue(
                 f"{where} says {name} {value!r}, but the weights have {size:,}: they do not belong to the same model"
             )
 
 
-def _is_count(value: Any) -> bool:
+def is_count(value: Any) -> bool:
+    """Return whether a value is a whole number of at least 1."""
     return type(value) is int and value >= 1
+
+
+def check_shape(n_heads: Any, dropout: Any, where: Path, *, dropout_name: str) -> None:
+    """Raise BadValue for a number of heads or a share to drop that cannot be."""
+    check(is_count(n_heads), f"{where}: n_head is {n_heads!r}, must be a whole number of at least 1")
+    may_be = type(dropout) in (int, float) and 0 <= dropout < 1
+    check(may_be, f"{where}: {dropout_name} is {dropout!r}, must be in [0, 1)")
 
 
 def check_is_gpt2(config: GPTConfig) -> None:
     """Raise BadValue for a model that GPT-2's class cannot express."""
-    patterns = {config.schedule().for_layer(i) for i in range(config.n_layers)}
+    dense = all(is_dense(pattern, config.n_ctx, config.n_heads) for pattern in config.patterns)
     others = {
-        "pattern": (config.pattern, patterns == {Dense()}, "dense"),
-        "block": (config.block, config.block == "pre-ln", "pre-ln"),
+        "pattern": (config.pattern, dense, "dense"),
+        "block": (config.block, config.block != "post-ln", "pre-ln"),
         "positions": (config.positions, config.positions == "learned", "learned"),
         "d_head": (config.head_width, config.head_width * config.n_heads == config.d_model, "d_model / n_heads"),
         "d_qk": (config.qk_width, config.qk_width * config.n_heads == config.d_model, "d_model / n_heads"),
@@ -174,6 +211,7 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer, *, n_ctx: int) -> None:
         "eos_token": EOT,
         "model_max_length": n_ctx,
         "clean_up_tokenization_spaces": False,
+        "split_special_tokens": True,  # a text that spells <|endoftext|> is text, as it is here
     }
     write_json(folder / "tokenizer_config.json", plain)
 
@@ -197,13 +235,14 @@ def write_hugging_face(folder: Path, model: GPT, *, eot: int) -> None:
         "n_head": config.n_heads,
         "n_inner": config.ff_width,
         "n_positions": config.n_ctx,
+        "n_ctx": config.n_ctx,  # transformers no longer reads it, llama.cpp and mlx-lm do
         "vocab_size": config.n_vocab,
         "tie_word_embeddings": config.tied,
-        "activation_function": "gelu_new",
+        "activation_function": next(name for name, ours in ACTIVATIONS.items() if ours == config.activation_name),
         "layer_norm_epsilon": 1e-5,
         "resid_pdrop": config.dropout,
-        "embd_pdrop": config.dropout,
-        "attn_pdrop": config.dropout,
+        "embd_pdrop": config.inner_dropout,
+        "attn_pdrop": config.inner_dropout,
         "bos_token_id": eot,
         "eos_token_id": eot,
     }
