@@ -1,6 +1,7 @@
-"""Convert a model from or to Hugging Face's GPT-2 format.
+"""Convert a model from or to Hugging Face's GPT-2 format, or from a checkpoint of nanoGPT.
 
-fewshot convert HF_FOLDER RUN       config.json + model.safetensors (+ vocabulary) -> a run folder
+fewshot convert HF_FOLDER RUN       config.json + model.safetensors + vocabulary -> a run folder
+fewshot convert ckpt.pt RUN         nanoGPT's checkpoint, GPT-2's vocabulary beside it -> a run folder
 fewshot convert RUN HF_FOLDER       the newest checkpoint of a dense run -> a folder that transformers loads
 """
 
@@ -15,7 +16,9 @@ WRITTEN = "gpt2"  # the row of FORMATS that a run is written in
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the two folders; the format of FROM is seen from its files."""
-    parser.add_argument("source", type=Path, metavar="FROM", help="a run, or a Hugging Face GPT-2 folder")
+    parser.add_argument(
+        "source", type=Path, metavar="FROM", help="a run, a Hugging Face GPT-2 folder, or nanoGPT's ckpt.pt"
+    )
     parser.add_argument("target", type=Path, metavar="TO", help="a new folder, in the other format")
 
 
@@ -30,6 +33,8 @@ def run(args: argparse.Namespace) -> int:
 
     needed = " or ".join(["a run", *(row.description for row in FORMATS.values())]) + " is needed"
     source_format, target_format = format_of(args.source), FORMATS[WRITTEN]
+    assert target_format.check is not None
+    assert target_format.write is not None
     if source_format is None and not args.source.is_dir():
         raise BadFile(f"{args.source} is not a folder; {needed}")
     is_run = bool(RunFolder(args.source).checkpoint_folders()) or (args.source / MANIFEST).is_file()

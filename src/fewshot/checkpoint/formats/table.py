@@ -1,6 +1,6 @@
 """Every format of other programs that a model can be read from and written in.
 
-To add one: a file beside this one with its four functions, and a row of `FORMATS`.
+To add one: a file beside this one with its functions, and a row of `FORMATS`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from fewshot.base.errors import BadFile, check
-from fewshot.checkpoint.formats import gpt2
+from fewshot.checkpoint.formats import gpt2, nanogpt
 from fewshot.checkpoint.formats.weights import check_weights_finite
 from fewshot.checkpoint.load import load_run
 from fewshot.model.config import GPTConfig
@@ -27,13 +27,13 @@ HUB = "hf:"  # before the path of a model that another program wrote
 
 @dataclass(frozen=True)
 class Format:
-    """How one format is recognised, read and written. What cannot be read or written raises `FewshotError`."""
+    """How one format is recognised, read and, if it is, written. What cannot be raises `FewshotError`."""
 
     description: str  # what is needed to read it, for messages
     is_in: Callable[[Path], bool]  # whether a folder or file seems to be of this format
     read: Callable[[Path], tuple[GPT, Tokenizer]]
-    check: Callable[[GPTConfig], None]  # raises BadValue for a model that the format cannot express
-    write: Callable[[Path, GPT, Tokenizer], None]  # into a new folder
+    check: Callable[[GPTConfig], None] | None = None  # raises BadValue for a model that the format cannot express
+    write: Callable[[Path, GPT, Tokenizer], None] | None = None  # into a new folder
 
 
 FORMATS: dict[str, Format] = {
@@ -43,6 +43,11 @@ FORMATS: dict[str, Format] = {
         read=gpt2.read_model_and_tokenizer,
         check=gpt2.check_is_gpt2,
         write=gpt2.write_model_and_tokenizer,
+    ),
+    "nanogpt": Format(
+        description="nanoGPT's ckpt.pt, with a vocabulary beside it,",
+        is_in=nanogpt.is_nanogpt,
+        read=nanogpt.read_model_and_tokenizer,
     ),
 }
 

@@ -90,19 +90,26 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
 def _tensors_of(file: Path) -> dict[str, Tensor]:
     """Return the tensors of one file; raises BadFile."""
+    state = read_plain(file)
+    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise BadFile(f"{file} holds no tensors by name")
+    return state
+
+
+def read_plain(file: Path) -> Any:
+    """Return what a file of safetensors or of torch's pickles holds: tensors and plain values; raises BadFile."""
     _check_pointer(file)
     try:
         with warnings.catch_warnings(action="ignore"):  # about old pickles: what cannot be read raises below
-            state = load_file(file) if file.suffix == ".safetensors" else torch.load(file, weights_only=True)
+            if file.suffix == ".safetensors":
+                return load_file(file)
+            return torch.load(file, weights_only=True, map_location="cpu")
     except (SafetensorError, RuntimeError, EOFError, LookupError, ValueError, TypeError) as error:
         if "memory" in str(error):
             raise
         raise BadFile(_damaged(file)) from None
     except pickle.UnpicklingError as error:
         raise BadFile(pickled_code(error, file) or _damaged(file)) from None
-    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise BadFile(f"{file} holds no tensors by name")
-    return state
 
 
 def check_weights_finite(tensors: Mapping[str, Tensor], where: object) -> None:
