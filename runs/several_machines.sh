@@ -12,4 +12,4 @@ exec "${PYTHON:-python}" -m torch.distributed.run \
     --master-addr "${FIRST:?the name of machine 0}" \
     --master-port "${PORT:-29500}" \
     --nproc-per-node "${PROCESSES:-1}" \
-    -m fewshot "$@"
+    -m fewshot -- "$@"

@@ -133,7 +133,7 @@ def test_a_converted_model_is_neither_trained_over_nor_resumed(
     assert main(["train", "--text", str(tiny.text), "--out", str(tmp_path / "conv")]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
-    assert all("a converted model, which can be used, but training cannot start from it yet" in line for line in lines)
+    assert all("a converted model, which a new run can begin with (fewshot train --start)" in line for line in lines)
     assert content(tmp_path / "conv") == before
 
 

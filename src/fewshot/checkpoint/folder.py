@@ -20,7 +20,7 @@ from fewshot.base.files import remove_litter, write_text
 from fewshot.base.lock import LOCK, is_empty
 
 MANIFEST = "manifest.json"  # in the folder of a checkpoint; one without it does not exist
-CONVERTED = "a converted model, which can be used, but training cannot start from it yet"
+CONVERTED = "a converted model, which a new run can begin with (fewshot train --start), but no training to go on with"
 
 
 @dataclass(frozen=True)

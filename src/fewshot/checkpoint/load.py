@@ -34,7 +34,7 @@ def load_run(folder: Path, *, attend: Attend | None = None) -> tuple[GPT, Tokeni
     Attention is computed by `attend`, or by the kernel that is fastest here for a model that is only read from.
     """
     checkpoint = find_checkpoint(folder)
-    file = _tokenizer_file(folder)
+    file = tokenizer_file(folder)
     tokenizer = load_tokenizer(file)
     _check_made_the_tokens(file, tokenizer)
     if tokenizer.n_vocab > checkpoint.config.n_vocab:
@@ -125,7 +125,7 @@ def open_training(checkpoint: Checkpoint) -> PieceReader:
     return PieceReader(checkpoint, TRAINING)
 
 
-def _tokenizer_file(folder: Path) -> Path:
+def tokenizer_file(folder: Path) -> Path:
     """Return the tokenizer of a run, or of the run that a checkpoint is in; never one of another folder above."""
     runs = [RunFolder.of_checkpoint(path) for path in (folder.absolute(), folder.resolve())]
     for run in (RunFolder(folder), *filter(None, runs)):

@@ -4,7 +4,7 @@ fewshot resume RUN                                 a run, or a ladder of them
 fewshot resume RUN --loop.checkpoint_every 100     these may change: the intervals, keep_checkpoints, recompute and
                                                    spike_factor of loop; kernel, precision and compile too, in the
                                                    last bits
-torchrun --nproc-per-node 4 -m fewshot resume RUN --parallel.tp 2     in any layout, whatever it was begun in
+torchrun --nproc-per-node 4 -m fewshot -- resume RUN --parallel.tp 2     in any layout, whatever it was begun in
 """
 
 from __future__ import annotations

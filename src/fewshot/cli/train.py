@@ -3,10 +3,11 @@
   fewshot train --text PATH...                     everything else is chosen, and printed
   fewshot train --config runs/X.yaml --text PATH
   fewshot train --preset gpt3-small --text PATH --optimizer.lr 3e-4
+  fewshot train --start hf:PATH --text PATH        train a model further: of a run, of transformers, of nanoGPT
   fewshot train --text PATH --ladder               smaller sizes first, which predict the loss of this one
   fewshot train --text PATH --log tensorboard --sample_every 500 --sample_prompt 'Once upon a time'
 
-  torchrun --nproc-per-node 4 -m fewshot train --text PATH --parallel.fsdp 4     in several processes
+  torchrun --nproc-per-node 4 -m fewshot -- train --text PATH --parallel.fsdp 4     in several processes
 
 Any field of the configuration can be given as --section.field VALUE; sections are data, model, schedule, optimizer,
 loop and parallel. 'fewshot train --fields' prints every field (docs/configuration.md); the config.yaml of a run holds
@@ -35,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("--config", type=Path, metavar="YAML", help="a configuration file; options override it")
     parser.add_argument("--preset", help="a model size; 'fewshot plan all' lists them")
+    parser.add_argument("--start", metavar="MODEL", help="a run, or hf:PATH: the model whose weights it begins with")
     parser.add_argument(
         "--text",
         nargs="+",
@@ -78,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     from fewshot.train.resolving.overrides import laid_over
     from fewshot.train.run import start
 
-    named = {"preset": args.preset, "text": args.text, "n_tokens": args.n_tokens, "yes": args.yes}
+    named = {"preset": args.preset, "start": args.start, "text": args.text, "n_tokens": args.n_tokens, "yes": args.yes}
     layers: list[tuple[str, dict[str, Any]]] = [
         (str(args.config), read_yaml(args.config) if args.config else {}),
         ("the command line", {key: value for key, value in named.items() if value is not None}),

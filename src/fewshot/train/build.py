@@ -136,7 +136,11 @@ def restore(optimizers: Optimizers, checkpoint: Checkpoint) -> None:
     """Give weights and optimizers the values of a checkpoint; gradients of before are dropped."""
     optimizers.zero_grad()
     PieceReader(checkpoint, WEIGHTS).fill(optimizers.weights())
-    open_training(checkpoint).fill(optimizers.state())
+    if checkpoint.step == 0:  # the weights that a run began with
+        for piece in optimizers.state():
+            piece.tensor.zero_()
+    else:
+        open_training(checkpoint).fill(optimizers.state())
 
 
 def _choose_kernels(config: RunConfig, device: str, dtype: torch.dtype) -> Choices:

@@ -18,7 +18,9 @@ from fewshot.checkpoint.load import newest_whole
 from fewshot.checkpoint.manifest import Checkpoint
 from fewshot.corpus.sources import check_paths
 from fewshot.dataset.prepare import DataConfig, Say, Tokens, build_tokens, load_tokens, make_tokenizer, measure_text
+from fewshot.model.gpt import GPT
 from fewshot.model.machine import machine_device
+from fewshot.train.begin import begin, save_beginning
 from fewshot.train.build import build, check_layout, decide
 from fewshot.train.config import ParallelConfig
 from fewshot.train.loop import Watch, train
@@ -50,13 +52,18 @@ def start(given: Mapping[str, Any], run: Path, *, say: Say, watch: Watch | None 
     """Make a new run in the folder `run` from what was given and train it; yield the metrics of every step.
 
     `given` is a partial configuration: the sections of `RunConfig`, with `text` (paths) and `n_tokens` as
-    short-cuts. Values that it does not hold are chosen, and `say` is told which and why. Under torchrun every process
+    short-cuts, and `start`, the model to begin with. Values that it does not hold are chosen, and `say` is told which
+    and why. Under torchrun every process
     calls this; the first one alone reads text and writes files that are not its own part of a checkpoint. `watch` is
     called with the model and the metrics after every step.
     """
+    model = None
+    if rank() == 0:
+        RunFolder(run).check_is_new()  # before a large model is read
+        given, model = begin(given, say=say)
     check_given(given, run)
     with held(run, doing="fewshot train"):
-        yield from start_held(given, run, say=say, watch=watch)
+        yield from start_held(given, run, say=say, watch=watch, model=model)
 
 
 def check_given(given: Mapping[str, Any], folder: Path) -> None:
@@ -70,15 +77,18 @@ def check_given(given: Mapping[str, Any], folder: Path) -> None:
         _check_text(data, folder)
 
 
-def start_held(given: Mapping[str, Any], run: Path, *, say: Say, watch: Watch | None = None) -> Iterator[StepMetrics]:
-    """Do what `start` does, in a folder that the caller holds."""
+def start_held(
+    given: Mapping[str, Any], run: Path, *, say: Say, watch: Watch | None = None, model: GPT | None = None
+) -> Iterator[StepMetrics]:
+    """Do what `start` does, in a folder that the caller holds; `model` is what the first process begins with."""
     folder, say = RunFolder(run), said_once(say)
     with folder.making() if rank() == 0 else contextlib.nullcontext():
-        config, tokens = from_first(lambda: prepare(given, folder, say))
-        setup = build(config, tokens, layout=layout_of(config.parallel), say=say)
+        config, tokens = from_first(lambda: prepare(given, folder, say, model=model))
+        beginning = _newest_checkpoint(folder, say) if config.start is not None else None
+        setup = build(config, tokens, layout=layout_of(config.parallel), checkpoint=beginning, say=say)
         if rank() == 0:
             write_yaml(folder.config, to_plain(config))
-    yield from train(setup, folder, watch=watch)
+    yield from train(setup, folder, resume=beginning, watch=watch)
 
 
 def resume(
@@ -109,8 +119,13 @@ def read_run_config(run: Path) -> RunConfig:
     return _run_config(RunFolder(run).read_config(), RunFolder(run))
 
 
-def prepare(given: Mapping[str, Any], run: RunFolder, say: Say) -> tuple[RunConfig, Tokens]:
-    """Make everything of a run but its training: its tokens, its tokenizer and its configuration, in this order."""
+def prepare(
+    given: Mapping[str, Any], run: RunFolder, say: Say, *, model: GPT | None = None
+) -> tuple[RunConfig, Tokens]:
+    """Make everything of a run but its training: its tokens, its tokenizer and its configuration, in this order.
+
+    And its beginning, if that is a model.
+    """
     data, device = data_config(given), machine_device()
     measured = measure_text(data, say=say)
     tokenizer = make_tokenizer(data, measured, n_vocab=wanted_vocab(given), say=say)
@@ -121,6 +136,8 @@ def prepare(given: Mapping[str, Any], run: RunFolder, say: Say) -> tuple[RunConf
     check_layout(config, layout)
     check_whole(config, device=device, sure=is_sure(given), say=say)
     tokenizer.save(run.tokenizer)
+    if model is not None:
+        save_beginning(run, model, config.model)
     return decide(with_micro_rows(config, device=device), say=say), tokens
 
 

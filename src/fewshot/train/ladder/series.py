@@ -96,6 +96,9 @@ def make_ladder(given: Mapping[str, Any], folder: Path, *, n_sizes: int, say: Sa
     Text is read and tokenised once. What a killed call left behind, another one may begin anew.
     """
     check(n_sizes >= LEAST_SIZES, f"--ladder is {n_sizes}, must be at least {LEAST_SIZES} sizes")
+    check(
+        given.get("start") is None, "start is given, but the sizes of a ladder begin with random weights: leave it out"
+    )
     check_given(given, folder)
     loop, say = section(given, "loop"), said_once(say)
     check(

@@ -108,7 +108,7 @@ def layout_of(config: ParallelConfig) -> Layout:
     if others * fsdp != n:
         raise BadValue(
             f"parallel: {layout.text} is {others * fsdp} processes, but {n} are running: change a --parallel size, or "
-            f"start with 'torchrun --nproc-per-node {others * fsdp} -m fewshot train ...'"
+            f"start with 'torchrun --nproc-per-node {others * fsdp} -m fewshot -- train ...'"
         )
     check(
         not config.exact or (config.tp == config.pp == config.cp == 1 and n & (n - 1) == 0),

@@ -26,7 +26,7 @@ from fewshot.train.resolving.overrides import MODEL_SIZES, SPELLINGS, at_home, o
 from fewshot.train.resolving.recipes import Recipe, optimizer_for, recipe_for, schedule_for
 from fewshot.train.schedule import about_clocks, whole_rows
 
-SECTIONS = ("preset", *SPELLINGS, "data", "model", "schedule", "optimizer", "loop", "parallel", "yes")
+SECTIONS = ("preset", "start", *SPELLINGS, "data", "model", "schedule", "optimizer", "loop", "parallel", "yes")
 KINDS: dict[str, Any] = {
     "data": DataConfig,
     "model": GPTConfig,
@@ -47,6 +47,7 @@ class RunConfig:
     """Everything that a run needs, resolved."""
 
     preset: str | None
+    start: str | None = None  # the model that it began with, if its weights are not random: a run, or hf:PATH
     data: DataConfig
     model: GPTConfig
     schedule: ScheduleConfig
@@ -145,6 +146,7 @@ def resolve(
     optimizer = to_plain(optimizer_for(recipe, name="adamw" if preset in PUBLISHED else "muon"))
     config = RunConfig(
         preset=preset,
+        start=given.get("start"),
         data=data,
         model=model,
         schedule=_schedule(section(given, "schedule"), recipe, n_tokens=n_tokens, n_ctx=model.n_ctx, say=say),
