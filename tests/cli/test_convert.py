@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from fewshot.base.lock import hold, is_empty
 from fewshot.checkpoint.folder import RunFolder
-from fewshot.checkpoint.formats.gpt2 import write_model_and_tokenizer
+from fewshot.checkpoint.formats.hugging_face import write_folder
 from fewshot.checkpoint.save import save
 from fewshot.cli.main import main
 from fewshot.evaluate.load import load
@@ -107,7 +107,7 @@ def test_a_full_disk_does_not_block_the_same_command_afterwards(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device", str(target))
 
-    for writes in (save, write_model_and_tokenizer):
+    for writes in (save, write_folder):
         set_in_module(writes, "write_tensors", full)
     assert main(["convert", str(source), str(target)]) == 2
     monkeypatch.undo()

@@ -27,6 +27,7 @@ COVERED_BY = {
     "serve/server.py": "cli/test_serve.py",
     "serve/curve.py": "serve/test_few_shot.py",
     "generate/scores.py": "generate/test_engine.py",
+    "checkpoint/formats/hugging_face.py": "checkpoint/formats/test_gpt2.py",
     "cli/lm_eval.py": "cli/test_readme.py",
     "cli/main.py": "cli/test_commands.py",
     "cli/replay.py": "cli/test_commands.py",

@@ -17,8 +17,8 @@ from fewshot.checkpoint.formats.gpt2 import (
     from_gpt2_state,
     read_hugging_face,
     write_hugging_face,
-    write_tokenizer,
 )
+from fewshot.checkpoint.formats.hugging_face import write_tokenizer
 from fewshot.model.config import ACTIVATIONS, GPTConfig
 from fewshot.model.gpt import GPT
 from fewshot.tokenizer.bpe import train_bpe
@@ -163,7 +163,7 @@ def test_a_model_written_for_transformers_gives_the_same_logits_there_and_back(
     [
         ({"activation_function": "silu"}, "activation_function is 'silu', allowed: gelu_new, "),
         ({"layer_norm_epsilon": 1e-6}, "layer_norm_epsilon is 1e-06; GPT-2's 1e-5 is needed"),
-        ({"model_type": "gpt_neo"}, "is of type 'gpt_neo'; only 'gpt2' can be converted"),
+        ({"model_type": "llama"}, "is of type 'llama'; only 'gpt2' and 'gpt_neo' can be converted"),
         ({"n_head": None}, "lacks n_head"),
         ({"n_head": 5}, "d_model 24 is not a multiple of n_heads 5"),
     ],

@@ -15,30 +15,31 @@ import torch
 from torch import Tensor
 
 from fewshot.base.errors import BadValue, check
-from fewshot.base.files import read_json, write_json, write_text, written_whole
+from fewshot.checkpoint.formats.hugging_face import (
+    activation_of,
+    check_fits,
+    check_shape,
+    check_sizes,
+    check_tied,
+    is_of_type,
+    read_config,
+    write_folder,
+    write_tokenizer,
+)
 from fewshot.checkpoint.formats.weights import read_weights
-from fewshot.checkpoint.save import write_tensors
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
 from fewshot.patterns.pages import is_dense
 from fewshot.tokenizer.load import load_tokenizer
-from fewshot.tokenizer.vocab import EOT, Tokenizer
+from fewshot.tokenizer.vocab import Tokenizer
 
 LINEAR = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
 LAYER = re.compile(r"h\.(\d+)\.")
-ACTIVATIONS = {  # transformers' names, and ours; of several, the first is written
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "gelu_fast": "gelu_tanh",
-    "gelu": "gelu",
-    "relu": "relu",
-    "quick_gelu": "quick_gelu",
-}
 
 
-def is_hugging_face(path: Path) -> bool:
-    """Return whether `path` is the folder of a model as Hugging Face's libraries save it."""
-    return (path / "config.json").is_file()
+def is_gpt2(path: Path) -> bool:
+    """Return whether `path` is a Hugging Face folder of a model; one of a type that nobody reads is refused by name."""
+    return is_of_type(path) and not is_of_type(path, "gpt_neo")
 
 
 def read_model_and_tokenizer(folder: Path) -> tuple[GPT, Tokenizer]:
@@ -100,41 +101,19 @@ def read_hugging_face(folder: Path) -> GPT:
 
     Raises BadValue where the two disagree, or where GPT-2's class would compute what ours does not.
     """
-    where = folder / "config.json"
-    config = read_json(where)
-    check(isinstance(config, dict), f"{where} holds no names and values")
+    where, config = read_config(folder)
     if config.get("model_type") != "gpt2":
-        raise BadValue(f"{where} is of type {config.get('model_type')!r}; only 'gpt2' can be converted")
+        raise BadValue(f"{where} is of type {config.get('model_type')!r}; only 'gpt2' and 'gpt_neo' can be converted")
     if "n_head" not in config:
         raise BadValue(f"{where} lacks n_head, which cannot be read from the weights")
     n_heads, dropout = config["n_head"], config.get("resid_pdrop", 0.0)
     check_shape(n_heads, dropout, where, dropout_name="resid_pdrop")
-    activation = config.get("activation_function", "gelu_new")
-    if activation not in ACTIVATIONS:
-        raise BadValue(f"{where}: activation_function is {activation!r}, allowed: {', '.join(ACTIVATIONS)}")
-    if config.get("layer_norm_epsilon", 1e-5) != 1e-5:
-        raise BadValue(f"layer_norm_epsilon is {config['layer_norm_epsilon']}; GPT-2's 1e-5 is needed")
-    weights = read_weights(folder)
-    model = from_gpt2_state(
-        weights, n_heads=n_heads, dropout=float(dropout), activation=_unless_default(ACTIVATIONS[activation])
-    )
+    activation, weights = activation_of(config, where), read_weights(folder)
+    model = from_gpt2_state(weights, n_heads=n_heads, dropout=float(dropout), activation=activation)
     _scale_queries(model, config)
     _check_sizes(config, model.config, where)
-    tied = config.get("tie_word_embeddings", True)
-    check(isinstance(tied, bool), f"{where}: tie_word_embeddings is {tied!r}, must be true or false")
-    if not tied and "lm_head.weight" not in weights:
-        raise BadValue(
-            f"{where} says tie_word_embeddings false, but the weights lack lm_head.weight: one is incomplete"
-        )
-    if tied and not model.config.tied:
-        raise BadValue(
-            f"{where} ties lm_head.weight to wte.weight, but the weights hold two different ones: one is wrong"
-        )
+    check_tied(config, model.config, weights, where)
     return model
-
-
-def _unless_default(activation: str) -> str | None:
-    return None if activation == "gelu_tanh" else activation
 
 
 @torch.no_grad()
@@ -162,58 +141,10 @@ def _check_sizes(config: Mapping[str, Any], sizes: GPTConfig, where: Path) -> No
     check_sizes({**config, **without_inner}, expected, where)
 
 
-def check_sizes(said: Mapping[str, Any], expected: Mapping[str, int], where: Path) -> None:
-    """Raise BadValue for a size that a file says, if it says it, and that is not the weights'."""
-    for name, size in expected.items():
-        value = said.get(name, size)
-        if not (is_count(value) and value == size):
-            raise BadValue(
-                f"{where} says {name} {value!r}, but the weights have {size:,}: they do not belong to the same model"
-            )
-
-
-def is_count(value: Any) -> bool:
-    """Return whether a value is a whole number of at least 1."""
-    return type(value) is int and value >= 1
-
-
-def check_shape(n_heads: Any, dropout: Any, where: Path, *, dropout_name: str) -> None:
-    """Raise BadValue for a number of heads or a share to drop that cannot be."""
-    check(is_count(n_heads), f"{where}: n_head is {n_heads!r}, must be a whole number of at least 1")
-    may_be = type(dropout) in (int, float) and 0 <= dropout < 1
-    check(may_be, f"{where}: {dropout_name} is {dropout!r}, must be in [0, 1)")
-
-
 def check_is_gpt2(config: GPTConfig) -> None:
     """Raise BadValue for a model that GPT-2's class cannot express."""
     dense = all(is_dense(pattern, config.n_ctx, config.n_heads) for pattern in config.patterns)
-    others = {
-        "pattern": (config.pattern, dense, "dense"),
-        "block": (config.block, config.block != "post-ln", "pre-ln"),
-        "positions": (config.positions, config.positions == "learned", "learned"),
-        "d_head": (config.head_width, config.head_width * config.n_heads == config.d_model, "d_model / n_heads"),
-        "d_qk": (config.qk_width, config.qk_width * config.n_heads == config.d_model, "d_model / n_heads"),
-    }
-    wrong = [f"{name} {is_!r} (--model.{name} {wanted})" for name, (is_, fits, wanted) in others.items() if not fits]
-    if wrong:
-        raise BadValue(
-            f"this model cannot be converted: Hugging Face's GPT-2 has dense pre-LN layers with learned positions, "
-            f"but this model has {', '.join(wrong)}; to convert one, train it with the options in brackets"
-        )
-
-
-def write_tokenizer(folder: Path, tokenizer: Tokenizer, *, n_ctx: int) -> None:
-    """Write the two files from which the transformers library makes a tokenizer with the same ids."""
-    write_text(folder / "tokenizer.json", tokenizer.to_library_json())
-    plain = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": EOT,
-        "eos_token": EOT,
-        "model_max_length": n_ctx,
-        "clean_up_tokenization_spaces": False,
-        "split_special_tokens": True,  # a text that spells <|endoftext|> is text, as it is here
-    }
-    write_json(folder / "tokenizer_config.json", plain)
+    check_fits(config, "Hugging Face's GPT-2 has dense", pattern_fits=dense, pattern_wanted="dense")
 
 
 def write_hugging_face(folder: Path, model: GPT, *, eot: int) -> None:
@@ -224,9 +155,6 @@ def write_hugging_face(folder: Path, model: GPT, *, eot: int) -> None:
     for name, tensor in model.state_dict().items():
         turned = tensor.T if name.endswith(LINEAR) else tensor
         state[name if name.startswith("lm_head") else f"transformer.{name}"] = turned
-    folder.mkdir(parents=True, exist_ok=True)
-    with written_whole(folder / "model.safetensors") as partial:
-        write_tensors(partial, state)
     plain = {
         "model_type": "gpt2",
         "architectures": ["GPT2LMHeadModel"],
@@ -236,14 +164,8 @@ def write_hugging_face(folder: Path, model: GPT, *, eot: int) -> None:
         "n_inner": config.ff_width,
         "n_positions": config.n_ctx,
         "n_ctx": config.n_ctx,  # transformers no longer reads it, llama.cpp and mlx-lm do
-        "vocab_size": config.n_vocab,
-        "tie_word_embeddings": config.tied,
-        "activation_function": next(name for name, ours in ACTIVATIONS.items() if ours == config.activation_name),
-        "layer_norm_epsilon": 1e-5,
         "resid_pdrop": config.dropout,
         "embd_pdrop": config.inner_dropout,
         "attn_pdrop": config.inner_dropout,
-        "bos_token_id": eot,
-        "eos_token_id": eot,
     }
-    write_json(folder / "config.json", plain)
+    write_folder(folder, config, plain, state, eot=eot)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from fewshot.base.errors import BadFile, check
-from fewshot.checkpoint.formats.gpt2 import LINEAR, check_shape, check_sizes, from_gpt2_state
+from fewshot.checkpoint.formats.gpt2 import LINEAR, from_gpt2_state
+from fewshot.checkpoint.formats.hugging_face import check_shape, check_sizes
 from fewshot.checkpoint.formats.weights import check_weights_finite, read_plain
 from fewshot.model.gpt import GPT
 from fewshot.tokenizer.load import load_tokenizer

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
-from fewshot.base.errors import BadFile, check
-from fewshot.checkpoint.formats import gpt2, nanogpt
+from fewshot.base.errors import BadFile, BadValue, check, look_up
+from fewshot.checkpoint.formats import gpt2, gpt_neo, nanogpt
 from fewshot.checkpoint.formats.weights import check_weights_finite
 from fewshot.checkpoint.load import load_run
 from fewshot.model.config import GPTConfig
@@ -39,10 +39,17 @@ class Format:
 FORMATS: dict[str, Format] = {
     "gpt2": Format(
         description="a Hugging Face GPT-2 folder, with its config.json,",
-        is_in=gpt2.is_hugging_face,
+        is_in=gpt2.is_gpt2,
         read=gpt2.read_model_and_tokenizer,
         check=gpt2.check_is_gpt2,
         write=gpt2.write_model_and_tokenizer,
+    ),
+    "gpt_neo": Format(
+        description="a GPT-Neo folder,",
+        is_in=gpt_neo.is_gpt_neo,
+        read=gpt_neo.read_model_and_tokenizer,
+        check=gpt_neo.check_is_gpt_neo,
+        write=gpt_neo.write_model_and_tokenizer,
     ),
     "nanogpt": Format(
         description="nanoGPT's ckpt.pt, with a vocabulary beside it,",
@@ -78,6 +85,24 @@ def open_model(name: str) -> tuple[GPT, Tokenizer, str]:
 def format_of(path: Path) -> Format | None:
     """Return the first format that `path` seems to be of; None if it is of none."""
     return next((row for row in FORMATS.values() if row.is_in(path)), None)
+
+
+def writer_of(config: GPTConfig, name: str | None) -> Callable[[Path, GPT, Tokenizer], None]:
+    """Return what writes a model of this shape: of the named format, else of the first that can express it.
+
+    Raises BadValue, with the reason, where it cannot be expressed.
+    """
+    written = {key: row for key, row in FORMATS.items() if row.write is not None}
+    reasons = []
+    for row in written.values() if name is None else [look_up("format", name, written)]:
+        try:
+            assert row.check is not None
+            assert row.write is not None
+            row.check(config)
+            return row.write
+        except BadValue as error:
+            reasons.append(str(error))
+    raise BadValue(reasons[-1])
 
 
 def check_convertible(model: GPT, *, n_tokens: int, source: Path) -> None:
