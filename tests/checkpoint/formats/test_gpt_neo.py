@@ -175,6 +175,14 @@ Change = Callable[[dict[str, Any], dict[str, Tensor]], Any]
 BROKEN: dict[str, tuple[Change, str]] = {
     "other kinds": (lambda plain, state: plain.update(attention_types=[[["odd"], 4]]), "attention_types is"),
     "too few layers": (lambda plain, state: plain.update(attention_types=[[["global"], 3]]), "attention_types is"),
+    "a thousand million layers": (
+        lambda plain, state: plain.update(attention_types=[[["global"], 10**12]], num_layers=10**12),
+        r"attention_types is \[\[\['global'\], 1000000000000\]\]",
+    ),
+    "another number of layers": (
+        lambda plain, state: plain.update(num_layers=7),
+        "num_layers 7, but the weights have 4",
+    ),
     "no list": (lambda plain, state: plain.update(attention_types=7), "attention_types is 7"),
     "no window": (lambda plain, state: plain.update(window_size=0), "window_size is 0, must be a whole number"),
     "no heads": (lambda plain, state: plain.pop("num_heads"), "num_heads is 0, must be a whole number"),

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from fewshot.base.errors import BadValue, check
-from fewshot.checkpoint.formats.gpt2 import from_gpt2_state
+from fewshot.checkpoint.formats.gpt2 import LAYER, from_gpt2_state
 from fewshot.checkpoint.formats.hugging_face import (
     activation_of,
     check_fits,
@@ -71,10 +71,10 @@ def read_gpt_neo(folder: Path) -> GPT:
     where, config = read_config(folder)
     n_heads, dropout = config.get("num_heads", 0), config.get("resid_dropout", 0.0)
     check_shape(n_heads, dropout, where, heads_name="num_heads", dropout_name="resid_dropout")
-    layers, activation = _patterns_of(config, where), activation_of(config, where)
-    weights = read_weights(folder)
+    activation, weights = activation_of(config, where), read_weights(folder)
     state = {name.removeprefix("transformer."): tensor for name, tensor in weights.items()}
     state = {name: tensor for name, tensor in state.items() if not name.endswith(MASKS)}
+    layers = _patterns_of(config, where, n_layers=len({at[1] for at in map(LAYER.match, state) if at}))
     for i in range(len(layers)):
         _join(state, f"h.{i}.attn.", n_heads=n_heads)
     model = from_gpt2_state(
@@ -85,20 +85,20 @@ def read_gpt_neo(folder: Path) -> GPT:
     return model
 
 
-def _patterns_of(config: Mapping[str, Any], where: Path) -> list[Pattern]:
-    """Return the pattern of every layer."""
+def _patterns_of(config: Mapping[str, Any], where: Path, *, n_layers: int) -> list[Pattern]:
+    """Return the pattern of every layer; another number of them than the weights have is never written out."""
     window, types = config.get("window_size", 256), config.get("attention_types", [[["global", "local"], 12]])
     check(is_count(window), f"{where}: window_size is {window!r}, must be a whole number of at least 1")
     kinds: dict[str, Pattern] = {"global": Dense(), "local": Banded(window)}
     try:
-        names = [name for some, times in types for _ in range(times) for name in some]
-        layers = [kinds[name] for name in names]
+        fits = sum(len(some) * times for some, times in types) == n_layers
+        layers = [kinds[name] for some, times in types for _ in range(times) for name in some] if fits else []
     except (TypeError, ValueError, KeyError):
         layers = []
     check(
-        len(layers) > 0 and len(layers) == config.get("num_layers", len(layers)),
-        f"{where}: attention_types is {types!r}, must be lists of [kinds, times] with as many layers as num_layers "
-        f"({config.get('num_layers')!r}), each global or local",
+        len(layers) == n_layers > 0,
+        f"{where}: attention_types is {types!r}, must be lists of [kinds, times], each global or local, for the "
+        f"{n_layers} layers of the weights",
     )
     return layers
 
