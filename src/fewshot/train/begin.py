@@ -6,7 +6,6 @@ it further; and the model. The weights become the run's checkpoint of step 0.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from fewshot.base.config import cast, to_plain
 from fewshot.base.errors import BadValue, check
 from fewshot.checkpoint.folder import RunFolder
-from fewshot.checkpoint.formats.table import HUB, open_model
+from fewshot.checkpoint.formats.table import HUB, open_model, path_of
 from fewshot.checkpoint.load import tokenizer_file
 from fewshot.checkpoint.save import save
 from fewshot.dataset.prepare import Say
@@ -78,7 +77,7 @@ def save_beginning(run: RunFolder, model: GPT, config: GPTConfig) -> None:
 
 def _tokenizer_of(name: str) -> Path:
     """Return where the tokenizer of a model that `open_model` opens lies."""
-    path = Path(os.path.expanduser(name.removeprefix(HUB))).absolute()  # noqa: PTH111 - "~nobody" is a name
+    path = path_of(name).absolute()
     if not name.startswith(HUB):
         return tokenizer_file(path)
     return path if path.is_dir() else path.parent

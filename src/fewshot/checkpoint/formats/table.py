@@ -64,7 +64,7 @@ def open_model(name: str) -> tuple[GPT, Tokenizer, str]:
 
     `name` is a run folder (or a checkpoint in it), or `hf:PATH` for what another program wrote.
     """
-    path = Path(os.path.expanduser(name.removeprefix(HUB)))  # noqa: PTH111 - "~nobody" is a name
+    path = path_of(name)
     if not name.startswith(HUB):
         model, tokenizer, checkpoint = load_run(path)
         return model, tokenizer, checkpoint.weights
@@ -80,6 +80,11 @@ def open_model(name: str) -> tuple[GPT, Tokenizer, str]:
         digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
     return model.to(machine_device()).eval(), tokenizer, digest.hexdigest()
+
+
+def path_of(name: str) -> Path:
+    """Return the path in the name of a model: a run, or `hf:PATH`."""
+    return Path(os.path.expanduser(name.removeprefix(HUB)))  # noqa: PTH111 - "~nobody" is a name
 
 
 def format_of(path: Path) -> Format | None:
