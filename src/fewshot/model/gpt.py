@@ -102,7 +102,7 @@ class GPT(nn.Module):
         if memory is None and n_positions > self.config.n_ctx:
             raise ContextTooLong(n_positions, self.config.n_ctx, "the input")
         by_layer = None if memory is None else memory.layer_memories(n_positions)
-        dropout = self.dropout(len(embedded), dropout_keys)
+        dropout = self.dropout(embedded.shape[0], dropout_keys)
         x = self.with_positions(embedded, dropout, memory)
         x = self.through_blocks(x, by_layer, documents=documents, dropout=dropout)
         if memory is not None:
