@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from fewshot.checkpoint.formats.gpt2 import write_model_and_tokenizer
+from fewshot.checkpoint.formats.hugging_face.gpt2 import write_model_and_tokenizer
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
 from fewshot.tokenizer.bpe import load_gpt2

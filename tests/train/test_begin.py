@@ -15,7 +15,7 @@ import torch
 
 from fewshot.base.errors import BadFile, BadValue
 from fewshot.checkpoint.folder import RunFolder
-from fewshot.checkpoint.formats.hugging_face import write_tokenizer
+from fewshot.checkpoint.formats.hugging_face.folder import write_tokenizer
 from fewshot.checkpoint.load import find_checkpoint, load_model, load_run
 from fewshot.cli.main import main
 from fewshot.dataset.prepare import load_tokens

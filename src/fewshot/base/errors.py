@@ -9,7 +9,8 @@ FewshotError              exit code 2
 ├── NotFinite             a NaN or an infinity where a number is needed: in a result, a file, a model's output
 │   └── Diverged          training whose loss, gradient or weights are not finite any more
 ├── FolderInUse           a folder that another process is writing to
-└── KernelUnsupported     a named kernel that cannot compute what is asked, with its reason
+├── KernelUnsupported     a named kernel that cannot compute what is asked, with its reason
+└── ExportDiffers         an export from which its own program computes something else
 """
 
 from __future__ import annotations
@@ -65,6 +66,10 @@ class FolderInUse(FewshotError):
 
 class KernelUnsupported(FewshotError):
     """A kernel that was chosen by name and cannot compute what is needed."""
+
+
+class ExportDiffers(FewshotError):
+    """An export from which the program that it is for computes something else than the model."""
 
 
 def _way_out(name: str, known: list[str]) -> str:

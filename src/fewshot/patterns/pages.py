@@ -42,8 +42,19 @@ def keys_of(pattern: Pattern, q: int) -> Positions:
 
 def is_dense(pattern: Pattern, n_ctx: int, n_heads: int) -> bool:
     """Return whether every position of a context reads all positions up to itself, in all heads: a wide band does."""
-    kinds = [kind for kind in pattern.for_heads(n_heads) if kind != Dense()]
-    return all(len(keys_of(kind, q)) == q + 1 for q in reversed(range(n_ctx)) for kind in kinds)
+    return band_of(pattern, n_ctx, n_heads) == n_ctx
+
+
+def band_of(pattern: Pattern, n_ctx: int, n_heads: int) -> int | None:
+    """Return the window, up to n_ctx, if every position reads its last positions alone, in all heads; else None."""
+    kinds = set(pattern.for_heads(n_heads))
+    window = max(len(keys_of(kind, n_ctx - 1)) for kind in kinds)
+    for kind in kinds - {Dense() if window == n_ctx else Banded(window)}:
+        for q in reversed(range(n_ctx)):
+            keys = keys_of(kind, q)
+            if len(keys) != min(q + 1, window) or keys[0] != q + 1 - len(keys):
+                return None
+    return window
 
 
 def _first_of_run(pattern: Pattern, q: int) -> int | None:

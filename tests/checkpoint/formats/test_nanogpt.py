@@ -1,18 +1,20 @@
 from __future__ import annotations
 
+import json
 import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from fewshot.base.errors import BadFile, FewshotError
-from fewshot.checkpoint.formats.nanogpt import is_nanogpt, read_checkpoint
-from fewshot.checkpoint.formats.table import format_of, open_model
+from fewshot.checkpoint.formats.nanogpt import MINGPT_HEADS, is_nanogpt, read_checkpoint
+from fewshot.checkpoint.formats.table import open_model, reader_of
 from fewshot.cli.main import main
 
 SIZES = {"n_layer": 2, "n_head": 3, "n_embd": 24, "block_size": 13, "vocab_size": 17, "dropout": 0.1}
@@ -103,7 +105,7 @@ def test_without_a_vocabulary_what_is_needed_is_said(transformers: Any, tmp_path
 
 Change = Callable[[dict[str, Any]], Any]
 BROKEN: dict[str, tuple[Change, str]] = {
-    "no model": (lambda plain: plain.pop("model"), "no checkpoint of nanoGPT: it lacks model and model_args"),
+    "no model": (lambda plain: plain.pop("model"), "no checkpoint of nanoGPT or minGPT: it lacks model and"),
     "no sizes": (lambda plain: plain.pop("model_args"), "no checkpoint of nanoGPT"),
     "no heads": (lambda plain: plain["model_args"].pop("n_head"), "n_head is 0, must be a whole number"),
     "heads that do not divide": (lambda plain: plain["model_args"].update(n_head=5), "not a multiple of n_heads 5"),
@@ -147,6 +149,28 @@ def test_a_checkpoint_with_code_or_cut_short_is_refused(tmp_path: Path) -> None:
 
 
 def test_other_folders_hold_no_checkpoint(tmp_path: Path) -> None:
-    assert format_of(tmp_path / "none.pt") is None
+    assert reader_of(tmp_path / "none.pt") is None
     (tmp_path / "weights.bin").touch()
     assert not is_nanogpt(tmp_path)
+
+
+@torch.no_grad()
+def test_a_trained_model_of_mingpt_is_read_from_its_folder(shared_data: Path, tmp_path: Path) -> None:
+    golden = shared_data / "golden"
+    weights, partials = (np.load(golden / f"mingpt_sort_{name}.npz") for name in ("weights", "partials"))
+    torch.save({name: torch.from_numpy(weights[name]) for name in weights.files}, tmp_path / "model.pt")
+    n_heads = json.loads((golden / "mingpt_sort_config.json").read_text())["n_head"]
+    config = {"system": {}, "model": {"model_type": "gpt-nano", "n_head": None, "n_layer": None, "dropout": 0.1}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert n_heads == MINGPT_HEADS["gpt-nano"]
+    assert is_nanogpt(tmp_path)
+    model = read_checkpoint(tmp_path / "model.pt")
+    tokens, logits = (torch.from_numpy(partials[name]) for name in ("idx", "lm_head"))
+    torch.testing.assert_close(model(tokens.long()), logits, rtol=0, atol=1e-4)
+    for wrong, reason in (({"n_head": 5}, "n_head|heads"), ({"model_type": "other"}, "n_head is 0")):
+        (tmp_path / "config.json").write_text(json.dumps({"model": config["model"] | wrong}))
+        with pytest.raises(FewshotError, match=reason):
+            read_checkpoint(tmp_path / "model.pt")
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(BadFile, match=r"config\.json"):
+        read_checkpoint(tmp_path / "model.pt")

@@ -9,19 +9,39 @@ import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from fewshot.base.errors import BadFile, BadValue, check, look_up
-from fewshot.checkpoint.formats import gpt2, gpt_neo, nanogpt
+from fewshot.checkpoint.formats import gguf, llmc, nanogpt, onnx, page
+from fewshot.checkpoint.formats.hugging_face import gpt2, gpt_neo, openai_gpt, opt, own_code
+from fewshot.checkpoint.formats.hugging_face.folder import and_tokenizer, with_tokenizer
 from fewshot.checkpoint.formats.weights import check_weights_finite
 from fewshot.checkpoint.load import load_run
+from fewshot.checkpoint.runtimes.chromium import check_in_chromium
+from fewshot.checkpoint.runtimes.compare import Checked
+from fewshot.checkpoint.runtimes.llama_cpp import check_with_llama_cpp
+from fewshot.checkpoint.runtimes.onnx import check_with_onnxruntime
+from fewshot.checkpoint.runtimes.transformers import check_with_transformers
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
 from fewshot.model.machine import machine_device
 from fewshot.tokenizer.vocab import Tokenizer
 
+TRANSFORMERS = "pip install 'fewshot[evaluate]'"
+STOCK = """```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("FOLDER")
+tokenizer = AutoTokenizer.from_pretrained("FOLDER")
+```"""
+NO_FLASH = "Leave out `attn_implementation`: flash attention ignores the window of the local layers."
+OWN = "Its class is in the folder, `modeling_fewshot.py`, and is run with `trust_remote_code=True`."
+LLAMA = "`llama-cli -m model.gguf -p TEXT`, or `ollama create NAME -f Modelfile` and `ollama run NAME`."
+ORT = "`onnxruntime.InferenceSession('model.onnx')`: `input_ids` [batch, length] to `logits`; it has no cache."
+PAGE = "Open `index.html` in a browser. It needs no network and no other file."
 HUB = "hf:"  # before the path of a model that another program wrote
 
 
@@ -29,34 +49,120 @@ HUB = "hf:"  # before the path of a model that another program wrote
 class Format:
     """How one format is recognised, read and, if it is, written. What cannot be raises `FewshotError`."""
 
-    description: str  # what is needed to read it, for messages
-    is_in: Callable[[Path], bool]  # whether a folder or file seems to be of this format
-    read: Callable[[Path], tuple[GPT, Tokenizer]]
+    description: str = ""  # what is needed to read it, for messages; empty for one that is only written
+    is_in: Callable[[Path], bool] = lambda _: False  # whether a folder or file seems to be of this format
+    read: Callable[[Path], tuple[GPT, Tokenizer]] | None = None
     check: Callable[[GPTConfig], None] | None = None  # raises BadValue for a model that the format cannot express
     write: Callable[[Path, GPT, Tokenizer], None] | None = None  # into a new folder
+    # compares what the format's own program computes; raises ExportDiffers, ModuleNotFoundError where it is missing
+    compare: Callable[[Path, GPT, Tokenizer], Checked] | None = None
+    install: str = ""  # how to get that program
+    library: str = "transformers"  # that reads it, as Hugging Face's cards name it
+    usage: str = ""  # how to read what was written, for its card
 
 
 FORMATS: dict[str, Format] = {
     "gpt2": Format(
         description="a Hugging Face GPT-2 folder, with its config.json,",
         is_in=gpt2.is_gpt2,
-        read=gpt2.read_model_and_tokenizer,
+        read=with_tokenizer(gpt2.read_hugging_face),
         check=gpt2.check_is_gpt2,
-        write=gpt2.write_model_and_tokenizer,
+        write=and_tokenizer(gpt2.write_hugging_face),
+        compare=check_with_transformers,
+        install=TRANSFORMERS,
+        usage=STOCK,
     ),
     "gpt_neo": Format(
         description="a GPT-Neo folder,",
         is_in=gpt_neo.is_gpt_neo,
-        read=gpt_neo.read_model_and_tokenizer,
+        read=with_tokenizer(gpt_neo.read_gpt_neo),
         check=gpt_neo.check_is_gpt_neo,
-        write=gpt_neo.write_model_and_tokenizer,
+        write=and_tokenizer(gpt_neo.write_gpt_neo),
+        compare=check_with_transformers,
+        install=TRANSFORMERS,
+        usage=f"{STOCK}\n\n{NO_FLASH}",
+    ),
+    "opt": Format(
+        description="an OPT folder,",
+        is_in=opt.is_opt,
+        read=with_tokenizer(opt.read_opt),
+        check=opt.check_is_opt,
+        write=and_tokenizer(opt.write_opt),
+        compare=check_with_transformers,
+        install=TRANSFORMERS,
+        usage=STOCK,
+    ),
+    "openai-gpt": Format(
+        description="a GPT-1 folder,",
+        is_in=openai_gpt.is_openai_gpt,
+        read=with_tokenizer(openai_gpt.read_openai_gpt),
+        check=openai_gpt.check_is_openai_gpt,
+        write=and_tokenizer(openai_gpt.write_openai_gpt),
+        compare=partial(check_with_transformers, cache=False),
+        install=TRANSFORMERS,
+        usage=STOCK,
+    ),
+    "code": Format(
+        description="a folder with fewshot's class for transformers,",
+        is_in=own_code.is_own_code,
+        read=with_tokenizer(own_code.read_own_code),
+        check=own_code.check_is_own_code,
+        write=and_tokenizer(own_code.write_own_code),
+        compare=partial(check_with_transformers, own_code=True),
+        install=TRANSFORMERS,
+        usage=STOCK.replace('FOLDER")', 'FOLDER", trust_remote_code=True)') + f"\n\n{OWN}",
     ),
     "nanogpt": Format(
         description="nanoGPT's ckpt.pt, with a vocabulary beside it,",
         is_in=nanogpt.is_nanogpt,
         read=nanogpt.read_model_and_tokenizer,
     ),
+    "llm.c": Format(
+        description="a model file of llm.c, with a vocabulary beside it,",
+        is_in=llmc.is_llmc,
+        read=llmc.read_model_and_tokenizer,
+    ),
+    "gguf": Format(
+        description="a GGUF file of a GPT-2,",
+        is_in=gguf.is_gguf,
+        read=gguf.read_gguf,
+        check=gguf.check_is_gguf,
+        write=gguf.WRITERS["f32"],
+        compare=partial(check_with_llama_cpp, kind="f32"),
+        install=gguf.INSTALL_TO_RUN,
+        library="gguf",
+        usage=LLAMA,
+    ),
+    **{
+        f"gguf_{kind}": Format(
+            check=gguf.check_is_gguf,
+            write=write,
+            compare=partial(check_with_llama_cpp, kind=kind),
+            install=gguf.INSTALL_TO_RUN,
+            library="gguf",
+            usage=LLAMA,
+        )
+        for kind, write in gguf.WRITERS.items()
+        if kind != "f32"
+    },
+    "page": Format(
+        check=page.check_is_page,
+        write=page.write_page,
+        compare=check_in_chromium,
+        install=page.INSTALL_TO_RUN,
+        library="fewshot",
+        usage=PAGE,
+    ),
+    "onnx": Format(
+        check=onnx.check_is_onnx,
+        write=onnx.write_onnx,
+        compare=check_with_onnxruntime,
+        install=onnx.INSTALL_TO_RUN,
+        library="onnx",
+        usage=ORT,
+    ),
 }
+READ = [row.description for row in FORMATS.values() if row.read is not None]
 
 
 def open_model(name: str) -> tuple[GPT, Tokenizer, str]:
@@ -69,11 +175,11 @@ def open_model(name: str) -> tuple[GPT, Tokenizer, str]:
         model, tokenizer, checkpoint = load_run(path)
         return model, tokenizer, checkpoint.weights
     check(name != HUB, f"give a path after {HUB}, such as {HUB}models/gpt2")
-    its_format = format_of(path)
-    if its_format is None:
-        needed = " or ".join(row.description.rstrip(",") for row in FORMATS.values())
+    read = reader_of(path)
+    if read is None:
+        needed = " or ".join(description.rstrip(",") for description in READ)
         raise BadFile(f"{name}: there is no model that can be read; {needed} is needed")
-    model, tokenizer = its_format.read(path)
+    model, tokenizer = read(path)
     check_convertible(model, n_tokens=tokenizer.n_vocab, source=path)
     digest = hashlib.sha256()
     for key, tensor in sorted(model.state_dict().items()):
@@ -87,27 +193,36 @@ def path_of(name: str) -> Path:
     return Path(os.path.expanduser(name.removeprefix(HUB)))  # noqa: PTH111 - "~nobody" is a name
 
 
-def format_of(path: Path) -> Format | None:
-    """Return the first format that `path` seems to be of; None if it is of none."""
-    return next((row for row in FORMATS.values() if row.is_in(path)), None)
+def reader_of(path: Path) -> Callable[[Path], tuple[GPT, Tokenizer]] | None:
+    """Return what reads the first format that `path` seems to be of; None if it is of none."""
+    return next((row.read for row in FORMATS.values() if row.is_in(path)), None)
 
 
-def writer_of(config: GPTConfig, name: str | None) -> Callable[[Path, GPT, Tokenizer], None]:
-    """Return what writes a model of this shape: of the named format, else of the first that can express it.
+def targets(config: GPTConfig) -> dict[str, str | None]:
+    """Return for every format that is written why it cannot express a model of this shape; None: it can."""
+    reasons: dict[str, str | None] = {}
+    for name, row in FORMATS.items():
+        if row.write is not None:
+            try:
+                reasons[name] = None if row.check is None else row.check(config)
+            except BadValue as error:
+                reasons[name] = str(error)
+    return reasons
+
+
+def format_for(config: GPTConfig, name: str | None) -> str:
+    """Return the name of the format that a model of this shape is written in: the named one, else the first that can.
 
     Raises BadValue, with the reason, where it cannot be expressed.
     """
-    written = {key: row for key, row in FORMATS.items() if row.write is not None}
-    reasons = []
-    for row in written.values() if name is None else [look_up("format", name, written)]:
-        try:
-            assert row.check is not None
-            assert row.write is not None
-            row.check(config)
-            return row.write
-        except BadValue as error:
-            reasons.append(str(error))
-    raise BadValue(reasons[-1])
+    reasons = targets(config)
+    if name is not None:
+        look_up("format", name, reasons)
+        reasons = {name: reasons[name]}
+    fitting = [key for key, reason in reasons.items() if reason is None]
+    if not fitting:
+        raise BadValue(str(list(reasons.values())[-1]))
+    return fitting[0]
 
 
 def check_convertible(model: GPT, *, n_tokens: int, source: Path) -> None:

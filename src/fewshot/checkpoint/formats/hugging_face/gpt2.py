@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from fewshot.base.errors import BadValue, check
-from fewshot.checkpoint.formats.hugging_face import (
+from fewshot.checkpoint.formats.folded import folded_state
+from fewshot.checkpoint.formats.hugging_face.folder import (
     activation_of,
     check_fits,
     check_shape,
@@ -24,34 +25,20 @@ from fewshot.checkpoint.formats.hugging_face import (
     is_of_type,
     read_config,
     write_folder,
-    write_tokenizer,
 )
 from fewshot.checkpoint.formats.weights import read_weights
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
 from fewshot.patterns.pages import is_dense
-from fewshot.tokenizer.load import load_tokenizer
-from fewshot.tokenizer.vocab import Tokenizer
 
 LINEAR = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
+OTHER_TYPES = ("gpt_neo", "opt", "openai-gpt", "fewshot")  # that are read too, by others
 LAYER = re.compile(r"h\.(\d+)\.")
 
 
 def is_gpt2(path: Path) -> bool:
     """Return whether `path` is a Hugging Face folder of a model; one of a type that nobody reads is refused by name."""
-    return is_of_type(path) and not is_of_type(path, "gpt_neo")
-
-
-def read_model_and_tokenizer(folder: Path) -> tuple[GPT, Tokenizer]:
-    """Return the model and the tokenizer in a Hugging Face GPT-2 folder."""
-    tokenizer = load_tokenizer(folder)
-    return read_hugging_face(folder), tokenizer
-
-
-def write_model_and_tokenizer(folder: Path, model: GPT, tokenizer: Tokenizer) -> None:
-    """Write a Hugging Face GPT-2 folder that the transformers library loads; `config.json` last."""
-    write_tokenizer(folder, tokenizer, n_ctx=model.config.n_ctx)
-    write_hugging_face(folder, model, eot=tokenizer.eot)
+    return is_of_type(path) and not any(is_of_type(path, kind) for kind in OTHER_TYPES)
 
 
 def from_gpt2_state(state: Mapping[str, Tensor], *, n_heads: int, **other: Any) -> GPT:
@@ -103,7 +90,8 @@ def read_hugging_face(folder: Path) -> GPT:
     """
     where, config = read_config(folder)
     if config.get("model_type") != "gpt2":
-        raise BadValue(f"{where} is of type {config.get('model_type')!r}; only 'gpt2' and 'gpt_neo' can be converted")
+        readable = ", ".join(["gpt2", *OTHER_TYPES])
+        raise BadValue(f"{where} is of type {config.get('model_type')!r}; these can be converted: {readable}")
     if "n_head" not in config:
         raise BadValue(f"{where} lacks n_head, which cannot be read from the weights")
     n_heads, dropout = config["n_head"], config.get("resid_pdrop", 0.0)
@@ -152,7 +140,7 @@ def write_hugging_face(folder: Path, model: GPT, *, eot: int) -> None:
     check_is_gpt2(model.config)
     config = model.config
     state = {}
-    for name, tensor in model.state_dict().items():
+    for name, tensor in folded_state(model, head_width=config.d_model // config.n_heads).items():
         turned = tensor.T if name.endswith(LINEAR) else tensor
         state[name if name.startswith("lm_head") else f"transformer.{name}"] = turned
     plain = {

@@ -6,7 +6,7 @@ has its config.json. Knows nothing of a class's names.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,12 @@ from fewshot.base.errors import BadFile, BadValue, check
 from fewshot.base.files import read_json, write_json, write_text, written_whole
 from fewshot.checkpoint.save import write_tensors
 from fewshot.model.config import GPTConfig
+from fewshot.model.gpt import GPT
+from fewshot.tokenizer.load import load_tokenizer
 from fewshot.tokenizer.vocab import EOT, Tokenizer
 
 CONFIG = "config.json"
+PRE_LN = ("pre-ln", "sparse-transformer")  # blocks of one order; they differ in how they are trained
 ACTIVATIONS = {  # transformers' names, and ours; of several, the first is written
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
@@ -93,21 +96,45 @@ def check_shape(n_heads: Any, dropout: Any, where: Path, *, dropout_name: str, h
     check(may_be, f"{where}: {dropout_name} is {dropout!r}, must be in [0, 1)")
 
 
-def check_fits(config: GPTConfig, what: str, *, pattern_fits: bool, pattern_wanted: str) -> None:
-    """Raise BadValue for a model that a class with pre-LN layers, learned positions and usual heads cannot express."""
+def check_fits(
+    config: GPTConfig, what: str, *, pattern_fits: bool, pattern_wanted: str, blocks: tuple[str, ...] = PRE_LN
+) -> None:
+    """Raise BadValue for a model that a class with such blocks and heads of d_model / n_heads cannot express.
+
+    Narrower heads, narrower queries and keys, and other positions than learned ones are no hindrance: `folded_state`.
+    """
+    heads_fit = config.d_model % config.n_heads == 0 and config.head_width * config.n_heads <= config.d_model
     others = {
         "pattern": (config.pattern, pattern_fits, pattern_wanted),
-        "block": (config.block, config.block != "post-ln", "pre-ln"),
-        "positions": (config.positions, config.positions == "learned", "learned"),
-        "d_head": (config.head_width, config.head_width * config.n_heads == config.d_model, "d_model / n_heads"),
-        "d_qk": (config.qk_width, config.qk_width * config.n_heads == config.d_model, "d_model / n_heads"),
+        "block": (config.block, config.block in blocks, blocks[0]),
+        "d_head": (config.head_width, heads_fit, "of at most d_model / n_heads"),
     }
     wrong = [f"{name} {is_!r} (--model.{name} {wanted})" for name, (is_, fits, wanted) in others.items() if not fits]
     if wrong:
         raise BadValue(
-            f"this model cannot be converted: {what} pre-LN layers with learned positions, but this model has "
+            f"this model cannot be converted: {what} {' or '.join(blocks)} layers, but this model has "
             f"{', '.join(wrong)}; to convert one, train it with the options in brackets"
         )
+
+
+def with_tokenizer(read: Callable[[Path], GPT]) -> Callable[[Path], tuple[GPT, Tokenizer]]:
+    """Return what reads a folder's model by `read`, and its tokenizer."""
+
+    def read_both(folder: Path) -> tuple[GPT, Tokenizer]:
+        tokenizer = load_tokenizer(folder)
+        return read(folder), tokenizer
+
+    return read_both
+
+
+def and_tokenizer(write: Callable[..., None]) -> Callable[[Path, GPT, Tokenizer], None]:
+    """Return what writes a model by `write`, config.json last, and before it its tokenizer."""
+
+    def write_both(folder: Path, model: GPT, tokenizer: Tokenizer) -> None:
+        write_tokenizer(folder, tokenizer, n_ctx=model.config.n_ctx)
+        write(folder, model, eot=tokenizer.eot)
+
+    return write_both
 
 
 def write_tokenizer(folder: Path, tokenizer: Tokenizer, *, n_ctx: int) -> None:
@@ -131,12 +158,13 @@ def write_folder(
     folder.mkdir(parents=True, exist_ok=True)
     with written_whole(folder / "model.safetensors") as partial:
         write_tensors(partial, state)
+    ends = {"bos_token_id": eot, "eos_token_id": eot}
+    write_json(folder / "generation_config.json", {**ends, "pad_token_id": eot})
     common = {
         "vocab_size": config.n_vocab,
         "tie_word_embeddings": config.tied,
         "activation_function": next(name for name, ours in ACTIVATIONS.items() if ours == config.activation_name),
         "layer_norm_epsilon": 1e-5,
-        "bos_token_id": eot,
-        "eos_token_id": eot,
+        **ends,
     }
     write_json(folder / CONFIG, {**plain, **common})

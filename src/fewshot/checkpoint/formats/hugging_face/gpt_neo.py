@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from fewshot.base.errors import BadValue, check
-from fewshot.checkpoint.formats.gpt2 import LAYER, from_gpt2_state
-from fewshot.checkpoint.formats.hugging_face import (
+from fewshot.checkpoint.formats.folded import folded_state
+from fewshot.checkpoint.formats.hugging_face.folder import (
     activation_of,
     check_fits,
     check_shape,
@@ -32,16 +32,14 @@ from fewshot.checkpoint.formats.hugging_face import (
     is_of_type,
     read_config,
     write_folder,
-    write_tokenizer,
 )
+from fewshot.checkpoint.formats.hugging_face.gpt2 import LAYER, from_gpt2_state
 from fewshot.checkpoint.formats.weights import read_weights
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
-from fewshot.patterns.pages import is_dense
+from fewshot.patterns.pages import band_of
 from fewshot.patterns.pattern import Banded, Dense, Pattern
 from fewshot.patterns.schedule import alternate
-from fewshot.tokenizer.load import load_tokenizer
-from fewshot.tokenizer.vocab import Tokenizer
 
 STEPS = (1.0, 3.0)  # of b; one of them keeps the sum far from 0
 NOT_CLOSE = 1e-4  # of the largest number: so much would be wrong
@@ -52,18 +50,6 @@ PARTS = ("q_proj", "k_proj", "v_proj")
 def is_gpt_neo(path: Path) -> bool:
     """Return whether `path` is the folder of a GPT-Neo."""
     return is_of_type(path, "gpt_neo")
-
-
-def read_model_and_tokenizer(folder: Path) -> tuple[GPT, Tokenizer]:
-    """Return the model and the tokenizer in a GPT-Neo folder."""
-    tokenizer = load_tokenizer(folder)
-    return read_gpt_neo(folder), tokenizer
-
-
-def write_model_and_tokenizer(folder: Path, model: GPT, tokenizer: Tokenizer) -> None:
-    """Write a GPT-Neo folder that the transformers library loads; `config.json` last."""
-    write_tokenizer(folder, tokenizer, n_ctx=model.config.n_ctx)
-    write_gpt_neo(folder, model, eot=tokenizer.eot)
 
 
 def read_gpt_neo(folder: Path) -> GPT:
@@ -151,18 +137,14 @@ def check_is_gpt_neo(config: GPTConfig) -> None:
 
 def _kinds_of(config: GPTConfig) -> tuple[list[str], int] | None:
     """Return whether each layer is global or local, and the window; None if there are other patterns."""
-    kinds, windows = [], set()
     schedule = config.schedule()
-    for i in range(config.n_layers):
-        pattern = schedule.for_layer(i)
-        if is_dense(pattern, config.n_ctx, config.n_heads):
-            kinds.append("global")
-        elif isinstance(pattern, Banded):
-            kinds.append("local")
-            windows.add(pattern.window)
-        else:
-            return None
-    return (kinds, windows.pop() if windows else config.n_ctx) if len(windows) <= 1 else None
+    bands = [band_of(schedule.for_layer(i), config.n_ctx, config.n_heads) for i in range(config.n_layers)]
+    windows = {band for band in bands if band != config.n_ctx}
+    if None in windows or len(windows) > 1:
+        return None
+    return [
+        "global" if band == config.n_ctx else "local" for band in bands
+    ], windows.pop() or 0 if windows else config.n_ctx
 
 
 def write_gpt_neo(folder: Path, model: GPT, *, eot: int) -> None:
@@ -171,7 +153,7 @@ def write_gpt_neo(folder: Path, model: GPT, *, eot: int) -> None:
     config, layers = model.config, _kinds_of(model.config)
     assert layers is not None
     kinds, window = layers
-    state = dict(model.state_dict())
+    state = folded_state(model, head_width=config.d_model // config.n_heads)
     for i in range(config.n_layers):
         _split(state, f"h.{i}.", config)
     plain = {
@@ -200,7 +182,7 @@ def _split(state: dict[str, Tensor], layer: str, config: GPTConfig) -> None:
         weight, shift = _without_bias(weight, bias, gain, shift, layer)
         state[f"{layer}ln_1.bias"] = shift.float()
     q, k, v = weight.split(config.d_model)
-    for part, matrix in zip(PARTS, (q / math.sqrt(config.head_width), k, v), strict=True):
+    for part, matrix in zip(PARTS, (q / math.sqrt(config.d_model // config.n_heads), k, v), strict=True):
         state[f"{layer}attn.attention.{part}.weight"] = matrix.float()
     for part in ("weight", "bias"):
         state[f"{layer}attn.attention.out_proj.{part}"] = state.pop(f"{layer}attn.c_proj.{part}")

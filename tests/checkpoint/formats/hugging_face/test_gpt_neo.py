@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 import torch
+from models import shaken
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fewshot.base.errors import BadValue, FewshotError
-from fewshot.checkpoint.formats.gpt_neo import check_is_gpt_neo, read_gpt_neo, write_gpt_neo
-from fewshot.checkpoint.formats.table import open_model, writer_of
+from fewshot.checkpoint.formats.hugging_face.gpt_neo import check_is_gpt_neo, read_gpt_neo, write_gpt_neo
+from fewshot.checkpoint.formats.table import format_for, open_model
 from fewshot.cli.main import main
 from fewshot.model.config import ACTIVATIONS, GPTConfig
-from fewshot.model.gpt import GPT
 
 SHAPE: dict[str, Any] = {"n_layers": 4, "d_model": 48, "n_heads": 4, "n_ctx": 40, "n_vocab": 64}
 
@@ -28,17 +28,6 @@ def transformers() -> Any:
         return pytest.importorskip("transformers")
 
 
-def shaken(**changed: Any) -> GPT:
-    """A model of which every weight, gain and bias is random."""
-    model = GPT(GPTConfig(**SHAPE | changed), seed=1).eval()
-    torch.manual_seed(0)
-    for name, parameter in model.named_parameters():
-        torch.nn.init.normal_(parameter, std=0.25)
-        if "ln_" in name and name.endswith("weight"):
-            parameter.data = 1 + parameter.data.clamp(-0.8, 0.8)
-    return model
-
-
 def close(found: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=2e-5 * expected.abs().max().item())
 
@@ -47,6 +36,8 @@ KINDS: list[dict[str, Any]] = [
     {"pattern": "alternate(dense, banded(8))"},
     {"pattern": "alternate(dense, banded(8))", "tied": False, "d_ff": 100, "dropout": 0.1},
     {"pattern": "banded(1)"},
+    {"pattern": "perhead(banded(7), banded(7) | banded(3))", "positions": "rows(5)"},
+    {"pattern": "alternate(dense, banded(8))", "d_head": 10, "d_qk": 5},
     {"pattern": "alternate(banded(3), dense, banded(40))"},  # the last is dense
     {"block": "sparse-transformer", "tied": False, "pattern": "alternate(banded(5), strided(1))"},
     *({"activation": name, "pattern": "banded(7)"} for name in ACTIVATIONS),
@@ -58,7 +49,7 @@ KINDS: list[dict[str, Any]] = [
 @torch.no_grad()
 def test_a_banded_model_is_a_stock_gpt_neo_exactly(transformers: Any, tmp_path: Path, changed: dict[str, Any]) -> None:
     """At lengths below, at and beyond the window, whole and through the cache, and the text that it writes."""
-    ours = shaken(**changed)
+    ours = shaken(**SHAPE | changed)
     write_gpt_neo(tmp_path / "neo", ours, eot=3)
     theirs = transformers.GPTNeoForCausalLM.from_pretrained(tmp_path / "neo").eval()
     assert (theirs.config.eos_token_id, theirs.config.resid_dropout) == (3, ours.config.dropout)
@@ -85,7 +76,7 @@ def test_a_banded_model_is_a_stock_gpt_neo_exactly(transformers: Any, tmp_path: 
 @torch.no_grad()
 def test_another_window_or_another_scale_would_be_seen(transformers: Any, tmp_path: Path) -> None:
     """What the tolerance above can tell."""
-    ours = shaken(pattern="alternate(dense, banded(8))")
+    ours = shaken(**SHAPE, pattern="alternate(dense, banded(8))")
     write_gpt_neo(tmp_path / "neo", ours, eot=3)
     plain = json.loads((tmp_path / "neo" / "config.json").read_text())
     tokens = torch.arange(40)[None]
@@ -133,10 +124,9 @@ def test_a_gpt_neo_of_transformers_gives_the_same_logits(
         ({"pattern": "alternate(banded(4), banded(8))"}, "pattern"),
         ({"pattern": "strided(4)"}, "pattern"),
         ({"pattern": "perhead(dense, banded(4))"}, "pattern"),
+        ({"pattern": "perhead(banded(4), banded(8))"}, "pattern"),
         ({"block": "post-ln"}, "block"),
-        ({"positions": "rows(5)"}, "positions"),
-        ({"d_head": 5}, "d_head"),
-        ({"d_qk": 2}, "d_qk"),
+        ({"d_head": 13}, "d_head"),
     ],
     ids=str,
 )
@@ -149,7 +139,7 @@ def test_what_gpt_neo_cannot_express_is_refused(changed: dict[str, Any], reason:
 @pytest.mark.parametrize("shift", [0.0, -1.0, 0.3])
 @torch.no_grad()
 def test_a_gain_of_next_to_nothing_is_no_hindrance(tmp_path: Path, gain: float, shift: float) -> None:
-    model = shaken(pattern="banded(8)")
+    model = shaken(**SHAPE, pattern="banded(8)")
     model.h[1].ln_1.weight[5], model.h[1].ln_1.bias[5] = gain, shift
     write_gpt_neo(tmp_path / "neo", model, eot=3)
     tokens = torch.arange(40)[None]
@@ -159,16 +149,16 @@ def test_a_gain_of_next_to_nothing_is_no_hindrance(tmp_path: Path, gain: float, 
 def test_what_would_not_be_exact_is_not_written(tmp_path: Path, set_in_module: Any) -> None:
     set_in_module(write_gpt_neo, "NOT_CLOSE", 1e-12)
     with pytest.raises(BadValue, match=r"do not fit into the matrices of h\.0\.attn"):
-        write_gpt_neo(tmp_path / "neo", shaken(pattern="banded(8)"), eot=3)
+        write_gpt_neo(tmp_path / "neo", shaken(**SHAPE, pattern="banded(8)"), eot=3)
     assert not (tmp_path / "neo").exists()
 
 
 def test_the_first_class_that_can_hold_a_model_is_written() -> None:
-    assert writer_of(GPTConfig(**SHAPE), None).__module__.endswith("gpt2")
-    assert writer_of(GPTConfig(**SHAPE), "gpt_neo").__module__.endswith("gpt_neo")
-    assert writer_of(GPTConfig(**SHAPE, pattern="banded(8)"), None).__module__.endswith("gpt_neo")
+    assert format_for(GPTConfig(**SHAPE), None) == "gpt2"
+    assert format_for(GPTConfig(**SHAPE), "gpt_neo") == "gpt_neo"
+    assert format_for(GPTConfig(**SHAPE, pattern="banded(8)"), None) == "gpt_neo"
     with pytest.raises(BadValue, match="GPT-2 has dense"):
-        writer_of(GPTConfig(**SHAPE, pattern="banded(8)"), "gpt2")
+        format_for(GPTConfig(**SHAPE, pattern="banded(8)"), "gpt2")
 
 
 Change = Callable[[dict[str, Any], dict[str, Tensor]], Any]
@@ -206,7 +196,7 @@ BROKEN: dict[str, tuple[Change, str]] = {
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_folder_whose_parts_disagree_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
     change, message = BROKEN[name]
-    write_gpt_neo(tmp_path, shaken(pattern="alternate(dense, banded(8))"), eot=3)
+    write_gpt_neo(tmp_path, shaken(**SHAPE, pattern="alternate(dense, banded(8))"), eot=3)
     plain, state = json.loads((tmp_path / "config.json").read_text()), load_file(tmp_path / "model.safetensors")
     change(plain, state)
     (tmp_path / "config.json").write_text(json.dumps(plain))
@@ -217,7 +207,7 @@ def test_a_folder_whose_parts_disagree_is_refused_in_one_line(tmp_path: Path, na
 
 
 def test_old_masks_are_no_parameters(tmp_path: Path) -> None:
-    ours = shaken(pattern="alternate(dense, banded(8))")
+    ours = shaken(**SHAPE, pattern="alternate(dense, banded(8))")
     write_gpt_neo(tmp_path, ours, eot=3)
     state = load_file(tmp_path / "model.safetensors")
     state["transformer.h.0.attn.attention.bias"] = torch.ones(1, 1, 40, 40)
@@ -239,7 +229,10 @@ def test_a_run_with_a_band_is_converted_there_and_back(tmp_path: Path, capsys: p
     close(theirs(torch.arange(32)[None]), ours(torch.arange(32)[None]))
     assert theirs.config.pattern == "alternate(dense, banded(4))"
     capsys.readouterr()
-    for more, message in ((["--as", "gpt2"], "GPT-2 has dense"), (["--as", "gpt3"], "allowed: gpt2, gpt_neo")):
+    for more, message in (
+        (["--as", "gpt2"], "GPT-2 has dense"),
+        (["--as", "gpt3"], "allowed: code, gguf, gguf_f16, gguf_q8_0, gpt2, gpt_neo"),
+    ):
         assert main(["convert", str(tmp_path / "run"), str(tmp_path / "no"), *more]) == 2
         said = capsys.readouterr().err
         assert said.count("\n") == 1

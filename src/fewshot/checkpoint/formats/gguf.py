@@ -1,0 +1,214 @@
+"""GGUF, the one-file format of llama.cpp and Ollama, written and read: a dense model as a GPT-2, with its vocabulary.
+
+In: a model and its tokenizer. Out: `model.gguf`, and a Modelfile for Ollama; and back, in float32 and float16.
+llama.cpp has GPT-2 without windows and with one form of GELU. Its converter knows a tokenizer by the ids of a test
+text, which a vocabulary of one's own does not have; what is written here names GPT-2's way to cut a text, which is
+ours.
+Source: the GGUF specification in ggml's docs, and llama.cpp's src/models/gpt2.cpp.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fewshot.base.errors import BadFile, BadValue, check
+from fewshot.base.files import write_text, written_whole
+from fewshot.checkpoint.formats.folded import folded_state
+from fewshot.checkpoint.formats.hugging_face.folder import check_fits, check_shape, check_sizes
+from fewshot.checkpoint.formats.hugging_face.gpt2 import from_gpt2_state
+from fewshot.checkpoint.formats.weights import check_weights_finite
+from fewshot.model.config import GPTConfig
+from fewshot.model.gpt import GPT
+from fewshot.patterns.pages import is_dense
+from fewshot.tokenizer.bpe import BPE
+from fewshot.tokenizer.chars import Chars
+from fewshot.tokenizer.vocab import EOT, Tokenizer
+
+if TYPE_CHECKING:
+    from gguf import GGUFWriter
+
+FILE, MODELFILE = "model.gguf", "Modelfile"
+INSTALL = "pip install 'fewshot[export]'"
+INSTALL_TO_RUN = "pip install xllamacpp"
+TYPES = {"f32": "ALL_F32", "f16": "MOSTLY_F16", "q8_0": "MOSTLY_Q8_0"}  # of the matrices, and the names of the whole
+Q8_BLOCK = 32  # numbers of a row that share a scale
+NAMES = {
+    "wte": "token_embd",
+    "wpe": "position_embd",
+    "ln_f": "output_norm",
+    "lm_head": "output",
+    "ln_1": "attn_norm",
+    "ln_2": "ffn_norm",
+    "attn.c_attn": "attn_qkv",
+    "attn.c_proj": "attn_output",
+    "mlp.c_fc": "ffn_up",
+    "mlp.c_proj": "ffn_down",
+}
+PARAMETER = re.compile(r"(?:h\.(\d+)\.)?(.+)\.(weight|bias)")
+BLANK = "\u2581"  # SentencePiece's sign for a blank
+
+
+def check_is_gguf(config: GPTConfig) -> None:
+    """Raise BadValue for a model that llama.cpp's GPT-2 cannot express."""
+    dense = all(is_dense(pattern, config.n_ctx, config.n_heads) for pattern in config.patterns)
+    check_fits(config, "llama.cpp's GPT-2 has dense", pattern_fits=dense, pattern_wanted="dense")
+    check(
+        config.activation_name == "gelu_tanh",
+        f"this model cannot be converted: llama.cpp's GPT-2 has the activation gelu_tanh, this model "
+        f"{config.activation_name} (train one with --model.activation gelu_tanh)",
+    )
+
+
+def write_gguf(folder: Path, model: GPT, tokenizer: Tokenizer, *, kind: str) -> None:
+    """Write `model.gguf` with matrices in one of `TYPES`, and a Modelfile beside it."""
+    try:
+        import gguf
+    except ModuleNotFoundError:
+        raise BadValue(f"GGUF needs a package that is not installed: {INSTALL}") from None
+    check_is_gguf(model.config)
+    folder.mkdir(parents=True, exist_ok=True)
+    with written_whole(folder / FILE) as file:
+        writer = gguf.GGUFWriter(file, "gpt2")
+        _add_shape(writer, model.config, getattr(gguf.LlamaFileType, TYPES[kind]))
+        _add_tokenizer(writer, tokenizer, n_vocab=model.config.n_vocab)
+        for name, tensor in folded_state(model, head_width=model.config.d_model // model.config.n_heads).items():
+            words = PARAMETER.fullmatch(name)
+            assert words is not None
+            layer, own_name, part = words.groups()
+            matrix = tensor.dim() == 2 and own_name != "wpe"
+            own_kind = "f32" if not matrix else "f16" if kind == "q8_0" and tensor.shape[1] % Q8_BLOCK else kind
+            data_type = gguf.GGMLQuantizationType[own_kind.upper()]
+            data = gguf.quants.quantize(tensor.cpu().numpy(), data_type)
+            where = "" if layer is None else f"blk.{layer}."
+            writer.add_tensor(f"{where}{NAMES[own_name]}.{part}", data, raw_dtype=data_type)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+    write_text(
+        folder / MODELFILE,
+        f'# ollama create NAME -f {MODELFILE}\nFROM ./{FILE}\nTEMPLATE "{{{{ .Prompt }}}}"\n'
+        f'PARAMETER num_ctx {model.config.n_ctx}\nPARAMETER stop "{EOT}"\n',
+    )
+
+
+def _add_shape(writer: GGUFWriter, config: GPTConfig, file_type: Any) -> None:
+    writer.add_context_length(config.n_ctx)
+    writer.add_embedding_length(config.d_model)
+    writer.add_feed_forward_length(config.ff_width)
+    writer.add_block_count(config.n_layers)
+    writer.add_head_count(config.n_heads)
+    writer.add_layer_norm_eps(1e-5)
+    writer.add_vocab_size(config.n_vocab)
+    writer.add_file_type(file_type)
+
+
+def _add_tokenizer(writer: GGUFWriter, tokenizer: Tokenizer, *, n_vocab: int) -> None:
+    """Write a byte-level BPE, or characters as SentencePiece's pieces without merges; rows that no text has, unused."""
+    from gguf import TokenType
+
+    value = json.loads(tokenizer.to_library_json())
+    if isinstance(tokenizer, Chars):
+        tokens = [BLANK if token == " " else token for token in _in_order(value)]
+        check(
+            len(set(tokens)) == len(tokens),
+            f"this model cannot be converted: its vocabulary has a blank and {BLANK!r}, which llama.cpp takes for one",
+        )
+        writer.add_tokenizer_model("llama")
+        writer.add_add_space_prefix(False)
+    else:
+        tokens = _in_order(value)
+        merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in value["model"]["merges"]]
+        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_pre("gpt-2")
+        # One is needed. Nothing else makes the end of text of one of its parts, so this one never applies.
+        writer.add_token_merges(merges or [f"{EOT[:1]} {EOT[1:]}"])
+    kinds = [TokenType.CONTROL if i == tokenizer.eot else TokenType.NORMAL for i in range(len(tokens))]
+    n_unused = n_vocab - len(tokens)
+    writer.add_token_list([*tokens, *(f"[unused{i}]" for i in range(n_unused))])
+    writer.add_token_types([*kinds, *[TokenType.UNUSED] * n_unused])
+    if isinstance(tokenizer, Chars):
+        writer.add_token_scores([0.0] * n_vocab)
+    for add in (writer.add_bos_token_id, writer.add_eos_token_id, writer.add_unk_token_id):
+        add(tokenizer.eot)
+    writer.add_add_bos_token(False)
+    writer.add_add_eos_token(False)
+
+
+def _in_order(value: dict[str, Any]) -> list[str]:
+    """Return the tokens of a tokenizer.json by their ids."""
+    ids = value["model"]["vocab"] | {token["content"]: token["id"] for token in value["added_tokens"]}
+    return sorted(ids, key=ids.__getitem__)
+
+
+def is_gguf(path: Path) -> bool:
+    """Return whether `path` is a GGUF file, or a folder with `model.gguf`."""
+    return path.suffix == ".gguf" if path.is_file() else (path / FILE).is_file()
+
+
+def read_gguf(path: Path) -> tuple[GPT, Tokenizer]:
+    """Return the model and the tokenizer in a GGUF file of a GPT-2; raises BadFile or BadValue for another one."""
+    try:
+        import gguf
+    except ModuleNotFoundError:
+        raise BadValue(f"GGUF needs a package that is not installed: {INSTALL}") from None
+    file = path if path.is_file() else path / FILE
+    try:
+        read = gguf.GGUFReader(file)
+        keys = {name: field.contents() for name, field in read.fields.items()}
+        tensors = {tensor.name: tensor for tensor in read.tensors}
+    except (ValueError, LookupError, TypeError, OverflowError, MemoryError) as error:
+        raise BadFile(f"{file} is damaged or cut short: {' '.join(str(error).split())[:200]}") from None
+    kind = keys.get("general.architecture")
+    check(kind == "gpt2", f"{file} is of architecture {kind!r}; 'gpt2' can be converted")
+    stored = {tensor.tensor_type.name for tensor in tensors.values()}
+    check(stored <= {"F32", "F16"}, f"{file} has tensors of type {', '.join(sorted(stored))}; F32 and F16 are read")
+    state = {_our_name(name, file): torch.from_numpy(tensor.data.copy()).float() for name, tensor in tensors.items()}
+    check_weights_finite(state, file)
+    n_heads = keys.get("gpt2.attention.head_count", 0)
+    check_shape(n_heads, 0.0, file, heads_name="gpt2.attention.head_count", dropout_name="dropout")
+    epsilon = keys.get("gpt2.attention.layer_norm_epsilon", 1e-5)
+    check(abs(epsilon - 1e-5) < 1e-8, f"{file}: layer_norm_epsilon is {epsilon:g}; GPT-2's 1e-5 is needed")
+    model = from_gpt2_state(state, n_heads=n_heads)
+    expected = {"block_count": model.config.n_layers, "context_length": model.config.n_ctx}
+    expected |= {"embedding_length": model.config.d_model, "feed_forward_length": model.config.ff_width}
+    check_sizes(keys, {f"gpt2.{name}": size for name, size in expected.items()}, file)
+    return model, _tokenizer_of(keys, file)
+
+
+def _our_name(name: str, file: Path) -> str:
+    ours = {theirs: own for own, theirs in NAMES.items()}
+    words = re.fullmatch(r"(?:blk\.(\d+)\.)?([a-z_]+)\.(weight|bias)", name)
+    check(words is not None and words[2] in ours, f"{file} holds {name}, which a GPT-2 does not have")
+    assert words is not None
+    return f"{'' if words[1] is None else f'h.{words[1]}.'}{ours[words[2]]}.{words[3]}"
+
+
+def _tokenizer_of(keys: dict[str, Any], file: Path) -> Tokenizer:
+    """Return the tokenizer that `_add_tokenizer` wrote, or GPT-2's; raises BadValue for another kind."""
+    from gguf import TokenType
+
+    kind, tokens = keys.get("tokenizer.ggml.model"), keys.get("tokenizer.ggml.tokens")
+    check(isinstance(tokens, list), f"{file} holds no vocabulary")
+    assert isinstance(tokens, list)
+    kinds = keys.get("tokenizer.ggml.token_type", [])
+    tokens = [token for i, token in enumerate(tokens) if i >= len(kinds) or kinds[i] != TokenType.UNUSED]
+    if kind == "llama" and keys.get("tokenizer.ggml.add_space_prefix") is False and tokens[-1:] == [EOT]:
+        return Chars("".join(tokens[:-1]).replace(BLANK, " "))
+    check(
+        kind == "gpt2" and keys.get("tokenizer.ggml.pre") in ("gpt-2", "gpt2"),
+        f"{file} cuts texts in another way than GPT-2 ({kind}, {keys.get('tokenizer.ggml.pre')}), which is not read",
+    )
+    merges = [tuple(merge.split(" ")) for merge in keys.get("tokenizer.ggml.merges", [])]
+    check(all(len(merge) == 2 for merge in merges), f"{file}: a merge is no pair of tokens")
+    real = [(left, right) for left, right in merges if left + right != EOT]
+    return BPE({token: i for i, token in enumerate(tokens)}, real)
+
+
+WRITERS = {kind: partial(write_gguf, kind=kind) for kind in TYPES}

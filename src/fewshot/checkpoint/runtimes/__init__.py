@@ -1,0 +1,1 @@
+"""The programs that an export is for, and whether they compute what the model computes."""
