@@ -1,7 +1,8 @@
 """GPT-3 as software that people can use: raw text in, a trained few-shot learner out.
 
-    from fewshot import load_run, complete
-    model, tokenizer, checkpoint = load_run(Path("out/books"))
+    import fewshot
+    run = fewshot.load("out/books")
+    print(run.generate("Once upon a time", max_tokens=40))
 
 The names of `FACE` are here for those who write Python; each is imported when it is first asked for.
 """
@@ -18,9 +19,11 @@ FACE = {  # name: the module that defines it
     "GPTConfig": "fewshot.model.config",
     "PRESETS": "fewshot.model.presets",
     "Request": "fewshot.generate.request",
+    "Run": "fewshot.face.run",
     "Sampling": "fewshot.generate.sampling",
     "complete": "fewshot.generate.complete",
     "complete_requests": "fewshot.generate.complete",
+    "load": "fewshot.face.run",
     "load_run": "fewshot.checkpoint.load",
     "load_tokenizer": "fewshot.tokenizer.load",
     "make_task": "fewshot.evaluate.tasks.table",
@@ -28,6 +31,7 @@ FACE = {  # name: the module that defines it
     "resume": "fewshot.train.run",
     "start": "fewshot.train.run",
     "stream": "fewshot.generate.complete",
+    "train_on": "fewshot.face.run",
 }
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from fewshot.base.lock import hold, is_empty
 from fewshot.checkpoint.folder import RunFolder
-from fewshot.checkpoint.formats.hugging_face import write_folder
+from fewshot.checkpoint.formats.hugging_face.folder import write_folder
 from fewshot.checkpoint.save import save
 from fewshot.cli.main import main
 from fewshot.evaluate.load import load
@@ -117,7 +117,15 @@ def test_a_full_disk_does_not_block_the_same_command_afterwards(
     assert sorted(path.name for path in target.iterdir() if path.name != ".lock") == (
         ["checkpoints", "tokenizer.json"]
         if to_run
-        else ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
+        else [
+            "README.md",
+            "config.json",
+            "export.json",
+            "generation_config.json",
+            "model.safetensors",
+            "tokenizer.json",
+            "tokenizer_config.json",
+        ]
     )
 
 
@@ -141,3 +149,22 @@ def test_nothing_is_written_over(
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert "give" in refused(capsys, "convert", theirs, tmp_path / target)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_an_exported_run_has_its_card(tmp_path: Path, small_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["convert", str(small_run), str(tmp_path / "out"), "--no-check"]) == 0
+    assert capsys.readouterr().out.startswith("written, not checked: leave out --no-check\n")
+    text = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert f"# {small_run.resolve().name}" in text
+    assert "written, not checked: leave out --no-check" in text
+    assert "AutoModelForCausalLM" in text
+    assert "Scores: not measured." in text or "| task |" in text
+
+
+def test_targets_are_told_with_the_reason_against_each(small_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["convert", str(small_run), "--targets"]) == 0
+    said = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert {name for name, answer in said.items() if answer == "yes"} >= {"gpt_neo", "code", "onnx", "page"}
+    assert "openai-gpt has dense post-ln layers" in said["openai-gpt"]
+    assert main(["convert", str(small_run)]) == 2
+    assert "give TO, a new folder, or --targets" in capsys.readouterr().err

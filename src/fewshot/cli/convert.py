@@ -1,67 +1,89 @@
-"""Convert a model from or to Hugging Face's GPT-2 and GPT-Neo, or from a checkpoint of nanoGPT.
+"""Convert a model of another program to a run, or a run to a format of other programs.
 
-fewshot convert HF_FOLDER RUN       config.json + model.safetensors + vocabulary -> a run folder
-fewshot convert ckpt.pt RUN         nanoGPT's checkpoint, GPT-2's vocabulary beside it -> a run folder
-fewshot convert RUN HF_FOLDER       the newest checkpoint of a run -> a folder that transformers loads: a GPT-2 if all
-                                    layers are dense, a GPT-Neo if some have a band
+fewshot convert HF_FOLDER RUN       GPT-2, GPT-Neo, OPT or GPT-1 of transformers -> a run folder
+fewshot convert FILE RUN            nanoGPT's ckpt.pt, llm.c's .bin (with a vocabulary beside), a GGUF -> a run folder
+fewshot convert RUN FOLDER          the newest checkpoint of a run -> the first stock class of transformers that can
+                                    hold it, else a folder with fewshot's own class
+fewshot convert RUN FOLDER --as gguf    llama.cpp and Ollama; also gguf_f16, gguf_q8_0, onnx, page (one HTML file)
+fewshot convert RUN --targets       which formats can hold this model, and why others cannot
+
+What is written is compared with what the format's own program computes from it, before it is called done.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the two folders; the format of FROM is seen from its files."""
-    parser.add_argument(
-        "source", type=Path, metavar="FROM", help="a run, a Hugging Face GPT-2 folder, or nanoGPT's ckpt.pt"
-    )
-    parser.add_argument("target", type=Path, metavar="TO", help="a new folder, in the other format")
+    parser.add_argument("source", type=Path, metavar="FROM", help="a run, or a folder or file of another program")
+    parser.add_argument("target", type=Path, nargs="?", metavar="TO", help="a new folder")
     parser.add_argument(
         "--as",
         dest="written_as",
         metavar="FORMAT",
-        help="what a run is written as: gpt2 or gpt_neo (default: the first that can hold it)",
+        help="what a run is written as (default: the first class of transformers that can hold it)",
+    )
+    parser.add_argument("--targets", action="store_true", help="say which formats can hold a run, and write nothing")
+    parser.add_argument(
+        "--no-check",
+        action="store_true",
+        help="do not compare what the format's own program computes from what was written",
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Convert a folder of another format to a run, or a run to that format."""
     from fewshot.base.errors import BadFile, check
-    from fewshot.base.lock import hold
     from fewshot.checkpoint.folder import MANIFEST, RunFolder
-    from fewshot.checkpoint.formats.table import FORMATS, check_convertible, format_of, writer_of
-    from fewshot.checkpoint.load import load_run
-    from fewshot.checkpoint.save import save
+    from fewshot.checkpoint.formats.table import READ, reader_of
 
-    needed = " or ".join(["a run", *(row.description for row in FORMATS.values())]) + " is needed"
-    source_format = format_of(args.source)
-    if source_format is None and not args.source.is_dir():
+    needed = " or ".join(["a run", *READ]) + " is needed"
+    read = reader_of(args.source)
+    if read is None and not args.source.is_dir():
         raise BadFile(f"{args.source} is not a folder; {needed}")
     is_run = bool(RunFolder(args.source).checkpoint_folders()) or (args.source / MANIFEST).is_file()
-    if source_format is None and not is_run:
+    if read is None and not is_run:
         raise BadFile(f"{args.source} holds no model: {needed}")
-    target = RunFolder(args.target)
-    target.check_is_new()
-    check(
-        source_format is None or args.written_as is None,
-        f"--as {args.written_as} is what a run is written as, but {args.source} becomes a run: leave it out",
-    )
-    if source_format is not None:
-        model, tokenizer = source_format.read(args.source)
+    for name in ("as", "targets"):
+        given = args.written_as if name == "as" else args.targets
+        check(read is None or not given, f"--{name} is for a run, but {args.source} becomes a run: leave it out")
+    if args.targets:
+        return _print_targets(args.source)
+    check(args.target is not None, "give TO, a new folder, or --targets")
+    RunFolder(args.target).check_is_new()
+    if read is None:
+        from fewshot.face.exports import export_run
+
+        print(export_run(args.source, args.target, written_as=args.written_as, check=not args.no_check))
     else:
-        model, tokenizer, _ = load_run(args.source)
-        write = writer_of(model.config, args.written_as)
-    check_convertible(model, n_tokens=tokenizer.n_vocab, source=args.source)
-    with hold(args.target, doing="fewshot convert"), target.making():
-        if source_format is not None:
-            save(args.target, model, step=0)
-            tokenizer.save(target.tokenizer)
-        else:
-            write(args.target, model, tokenizer)
-            with contextlib.suppress(OSError):  # on Windows it stays: what is open cannot be removed there
-                target.lock.unlink()  # no part of a model that is passed on
+        _read(args.source, args.target, read)
     print(args.target)
     return 0
+
+
+def _print_targets(source: Path) -> int:
+    from fewshot.checkpoint.formats.table import targets
+    from fewshot.checkpoint.load import load_run
+
+    model, _, _ = load_run(source)
+    for name, reason in targets(model.config).items():
+        short = (reason or "").removeprefix("this model cannot be converted: ").partition("; to convert one")[0]
+        print(f"{name:<12} {f'no: {short}' if short else 'yes'}")
+    return 0
+
+
+def _read(source: Path, target: Path, read: Callable[[Path], tuple[GPT, Tokenizer]]) -> None:
+    """Make a run of what another program wrote."""
+    from fewshot.base.lock import hold
+    from fewshot.checkpoint.folder import RunFolder
+    from fewshot.checkpoint.formats.table import check_convertible
+    from fewshot.checkpoint.save import save
+
+    model, tokenizer = read(source)
+    check_convertible(model, n_tokens=tokenizer.n_vocab, source=source)
+    with hold(target, doing="fewshot convert"), RunFolder(target).making():
+        save(target, model, step=0)
+        tokenizer.save(RunFolder(target).tokenizer)

@@ -17,9 +17,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fewshot.checkpoint.manifest import Checkpoint
-    from fewshot.evaluate.reports.page import EvaluatedModel
-    from fewshot.model.gpt import GPT
 
 SEVERAL_RUNS = "lab.html"
 
@@ -65,6 +62,7 @@ def report_run(
     from fewshot.checkpoint.folder import RunFolder
     from fewshot.checkpoint.load import load_run
     from fewshot.evaluate.reports.one_run import write_report
+    from fewshot.face.describe import evaluated_model_of
     from fewshot.generate.complete import complete
     from fewshot.generate.samples import read_samples
     from fewshot.generate.sampling import Sampling
@@ -73,7 +71,7 @@ def report_run(
     path = path or RunFolder(folder).report
     check_page(path)
     model, tokenizer, checkpoint = load_run(folder)
-    evaluated = _evaluated_model(folder, model, checkpoint)
+    evaluated = evaluated_model_of(folder, model, checkpoint)
     tokens = [tokenizer.encode(prompt) or [tokenizer.eot] for prompt in prompts]
     sampling = Sampling(temperature=0.7, top_p=0.95)
     texts = complete(model, tokenizer, tokens, max_tokens=n_tokens, sampling=sampling, slide=True)
@@ -88,32 +86,13 @@ def report_several_runs(folders: Sequence[Path], path: Path) -> Path:
     """Write one page of several runs; return its path."""
     from fewshot.checkpoint.load import load_run
     from fewshot.evaluate.reports.several_runs import write_several_runs
+    from fewshot.face.describe import evaluated_model_of
     from fewshot.report.html import check_page
 
     check_page(path)
     models = []
     for folder in folders:
         model, _, checkpoint = load_run(folder)
-        models.append(_evaluated_model(folder, model, checkpoint))
+        models.append(evaluated_model_of(folder, model, checkpoint))
     write_several_runs(path, models, title=f"fewshot: {', '.join(model.name for model in models)}")
     return path
-
-
-def _evaluated_model(folder: Path, model: GPT, checkpoint: Checkpoint) -> EvaluatedModel:
-    """Return what the run folder holds, with what training and this machine say of themselves."""
-    from fewshot.bench.hardware import hardware
-    from fewshot.checkpoint.folder import RunFolder
-    from fewshot.evaluate.reports.run_contents import evaluated_model
-    from fewshot.train.records.metrics import read_metrics
-    from fewshot.train.records.noise import noise_scale
-    from fewshot.train.run import read_run_config
-
-    run, training = RunFolder(folder), {}
-    if run.config.is_file():
-        config = read_run_config(folder)
-        training["optimizer"] = config.optimizer.summary
-        training["text"] = ", ".join(f"{source.name} ({source.weight:g})" for source in config.data.sources)
-    metrics = read_metrics(run.metrics)
-    if scale := noise_scale(metrics[len(metrics) // 2 :]):
-        training["gradient noise scale"] = f"about {scale:,.0f} tokens, over the second half of the log"
-    return evaluated_model(run, model, checkpoint, metrics=metrics, training=training, machine=hardware())

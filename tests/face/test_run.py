@@ -1,0 +1,99 @@
+"""The face for Python: what the commands do, from a program."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import fewshot
+from fewshot.base.errors import BadValue, ContextTooLong
+from fewshot.cli.main import main
+
+SHAPE = {"n_layers": 1, "d_model": 16, "n_heads": 2, "n_ctx": 32}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> fewshot.Run:
+    folder = tmp_path_factory.mktemp("face")
+    (folder / "text.txt").write_text("The cat sat on the mat. A dog ran after it. " * 60)
+    steps: list[int] = []
+    run = fewshot.train_on(
+        folder / "text.txt",
+        folder / "run",
+        n_tokens=640,
+        model=SHAPE,
+        data={"tokenizer": "bytes"},
+        schedule={"batch_tokens": 64},
+        loop={"compile": "never"},
+        on_step=lambda metrics: steps.append(metrics.step),
+        say=lambda line: None,
+    )
+    assert steps[-1] == run.metrics[-1]["step"] == 11
+    return run
+
+
+def test_a_run_writes_the_text_of_the_command(trained: fewshot.Run, capsys: pytest.CaptureFixture[str]) -> None:
+    how = {"max_tokens": 12, "temperature": 0.7, "top_p": 0.9, "seed": 3}
+    text = trained.generate("The cat", **how)
+    words = ["--n_tokens", "12", "--temperature", "0.7", "--top_p", "0.9", "--seed", "3", "--json"]
+    assert main(["generate", trained.name, "The cat", *words]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["text"] == text
+    assert "".join(trained.stream("The cat", **how)) == text
+    assert trained.generate("The cat", **how | {"seed": 4}) != text
+    assert len(trained.tokenizer.encode(trained.generate("The", max_tokens=50, temperature=0))) <= 50
+
+
+def test_log_probabilities_are_the_model_s_and_sum_up_to_the_loss(trained: fewshot.Run) -> None:
+    found = trained.logprobs("A dog")
+    assert [token for token, _ in found] == list("A dog")
+    ids = torch.tensor([[256, *b"A dog"]])
+    with torch.no_grad():
+        loss = trained.model.loss(ids[:, :-1], ids[:, 1:])
+    assert sum(value for _, value in found) / 5 == pytest.approx(-loss.item(), abs=1e-5)
+    assert trained.logprobs("") == []
+    with pytest.raises(ContextTooLong, match="the text has 33 tokens"):
+        trained.logprobs("x" * 33)
+
+
+def test_results_are_those_of_the_command(trained: fewshot.Run, capsys: pytest.CaptureFixture[str]) -> None:
+    found = trained.evaluate("novel_symbols", shots=[0, 2], limit=6, seed=1)
+    words = ["--tasks", "novel_symbols", "--shots", "0,2", "--limit", "6", "--seeds", "1", "--json"]
+    assert main(["evaluate", trained.name, *words]) == 0
+    (model,) = json.loads(capsys.readouterr().out)["models"]
+    said = [(row["task"], row["metric"], row["shots"], row["value"]) for row in model["results"]]
+    assert [(row.task, row.metric, row.shots, row.value) for row in found] == said
+    with pytest.raises(BadValue, match="unknown task 'novel_symbol'"):
+        trained.evaluate("novel_symbol")
+
+
+def test_a_run_is_loaded_and_exported(trained: fewshot.Run, tmp_path: Path) -> None:
+    again = fewshot.load(trained.name)
+    assert again.weights == trained.weights
+    assert again.config == trained.config
+    assert again.config.n_ctx == 32
+    assert trained.export(tmp_path / "gpt2", check=False).startswith("written, not checked")
+    theirs = fewshot.load(f"hf:{tmp_path / 'gpt2'}")
+    assert theirs.metrics == []
+    assert theirs.generate("The", max_tokens=8, temperature=0) == again.generate("The", max_tokens=8, temperature=0)
+    with pytest.raises(BadValue, match="convert it to a run"):
+        theirs.export(tmp_path / "more")
+
+
+def test_a_model_of_another_program_goes_on_with_a_band_and_out_again(trained: fewshot.Run, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    trained.export(tmp_path / "gpt2", written_as="gpt2", check=False)
+    (tmp_path / "text.txt").write_text("A bird sang in the tree. " * 60)
+    run = fewshot.train_on(
+        tmp_path / "text.txt", tmp_path / "run", start_from=f"hf:{tmp_path / 'gpt2'}", n_tokens=1280,
+        schedule={"batch_tokens": 64}, optimizer={"lr": 3e-3}, loop={"compile": "never", "log_every": 1},
+        model={"pattern": "banded(8)"}, say=lambda line: None,
+    )  # fmt: skip
+    assert run.config.pattern == "banded(8)"
+    assert run.metrics[-1]["loss"] < run.metrics[0]["loss"] - 0.1
+    assert run.export(tmp_path / "neo").startswith("checked with transformers")
+    assert json.loads((tmp_path / "neo" / "config.json").read_text())["model_type"] == "gpt_neo"
+    text = run.generate("A bird", max_tokens=8, temperature=0)
+    assert fewshot.load(f"hf:{tmp_path / 'neo'}").generate("A bird", max_tokens=8, temperature=0) == text
