@@ -39,7 +39,7 @@ COMMANDS = {
     "tokenizer": "train a tokenizer, or encode text with one",
     "plan": "show the parameters, FLOPs and memory of a preset",
     "patterns": "show which positions attend to which",
-    "convert": "convert from and to Hugging Face's GPT-2 format",
+    "convert": "convert a model from and to the formats of other programs",
     "bench": "measure speed against other libraries",
 }
 
@@ -176,6 +176,11 @@ def _run(words: list[str]) -> int:
     if words[0] == "--version":
         print(f"fewshot {__version__}")
         return 0
+    if words[0] == "--print-completion":
+        from fewshot.cli.completion import script
+
+        print(script(words[1] if words[1:] else "", COMMANDS))
+        return 0
     name = words[0]
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
@@ -224,6 +229,7 @@ def _help() -> str:
             *lines,
             "",
             "Options of a command: fewshot COMMAND --help. To see everything once: fewshot demo",
+            "Completion in the shell: fewshot --print-completion bash (or zsh, fish, ...)",
         ]
     )
 

@@ -1,0 +1,35 @@
+"""A script with which a shell completes commands and options: `fewshot --print-completion bash`.
+
+    fewshot --print-completion bash > ~/.local/share/bash-completion/completions/fewshot
+    fewshot --print-completion zsh > ~/.zfunc/_fewshot       (with ~/.zfunc in $fpath)
+
+In: the name of a shell. Out: a script that starts no Python when Tab is pressed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Mapping
+
+import shtab
+
+from fewshot.base.errors import BadValue
+
+
+def script(shell: str, known: Mapping[str, str]) -> str:
+    """Return the script for a shell, of commands by name with what they do; another shell raises BadValue."""
+    if shell not in shtab.SUPPORTED_SHELLS:
+        raise BadValue(f"--print-completion {shell}: allowed are {', '.join(shtab.SUPPORTED_SHELLS)}")
+    return shtab.complete(whole_parser(known), shell)
+
+
+def whole_parser(known: Mapping[str, str]) -> argparse.ArgumentParser:
+    """Return one parser with all commands as its parts."""
+    parser = argparse.ArgumentParser(prog="fewshot", description="raw text in, a trained few-shot learner out")
+    parser.add_argument("--version", action="store_true", help="print the version")
+    commands = parser.add_subparsers(dest="command")
+    for name, text in known.items():
+        module = importlib.import_module(f"fewshot.cli.{name.replace('-', '_')}")
+        module.add_arguments(commands.add_parser(name, help=text))
+    return parser
