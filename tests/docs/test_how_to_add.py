@@ -347,13 +347,19 @@ def add_novel_family(copy: Copy) -> Check:
 
 def add_checkpoint_format(copy: Copy) -> Check:
     code = copy.renamed(
-        "checkpoint/formats/gpt2.py",
-        ('is_of_type(path) and not is_of_type(path, "gpt_neo")', '(path / "settings.json").is_file()'),
+        "checkpoint/formats/hugging_face/gpt2.py",
+        (
+            "is_of_type(path) and not any(is_of_type(path, kind) for kind in OTHER_TYPES)",
+            '(path / "settings.json").is_file()',
+        ),
         ("read_config(folder)", 'folder, __import__("json").loads((folder / "settings.json").read_text())'),
         ("state, eot=eot)", 'state, eot=eot)\n    (folder / "config.json").rename(folder / "settings.json")'),
     )
     copy.write("checkpoint/formats/theirs.py", code)
-    functions = "is_gpt2, theirs.read_model_and_tokenizer, theirs.check_is_gpt2, theirs.write_model_and_tokenizer"
+    functions = (
+        "is_gpt2, with_tokenizer(theirs.read_hugging_face), theirs.check_is_gpt2, "
+        "and_tokenizer(theirs.write_hugging_face)"
+    )
     copy.insert("checkpoint/formats/table.py", "FORMATS", "from fewshot.checkpoint.formats import theirs\n\n")
     copy.add_row("checkpoint/formats/table.py", "FORMATS", f'"theirs": Format("their folder", theirs.{functions})')
 
