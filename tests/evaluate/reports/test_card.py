@@ -8,39 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_results import make
 
 from fewshot.evaluate.contamination import CleanDirtyScores, SubsetScore
 from fewshot.evaluate.reports.card import CARD, CURVE, card_files
 from fewshot.evaluate.reports.page import EvaluatedModel
-from fewshot.evaluate.result import Result
 
 ABOUT: dict[str, Any] = {"library": "transformers", "usage": "`load(it)`", "told": "checked with theirs"}
 METRICS = [
     {"step": 10, "tokens": 1000, "seconds": 3.0, "loss": 3.0, "val_loss": 2.5, "val_bits_per_byte": 1.25},
     {"step": 20, "tokens": 2_000_000, "seconds": 75.4, "loss": 2.0, "val_loss": None},
 ]
-
-
-def make(k: int, value: float | None, **fields: Any) -> Result:
-    plain = {
-        "task": "novel_symbols",
-        "paper_name": "",
-        "protocol": "gpt3",
-        "metric": "accuracy",
-        "share": True,
-        "shots": k,
-        "shots_used": k,
-        "n": 200,
-        "n_skipped": 0,
-        "value": value,
-        "low": None if value is None else value - 0.05,
-        "high": None if value is None else value + 0.05,
-        "ideal": None,
-        "chance": 1 / 16,
-        "seed": 0,
-        "source": "made by rule",
-    }
-    return Result(**{**plain, **fields})
 
 
 CURVE_OF = [make(k, value) for k, value in ((0, 0.07), (1, 0.1125), (8, 0.535))]

@@ -6,36 +6,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from made_results import make
 
 from fewshot.evaluate.reports.figures import loss_svg, metric_svg, page_styles
 from fewshot.evaluate.reports.one_run import write_report
 from fewshot.evaluate.reports.page import EvaluatedModel, by_setting
-from fewshot.evaluate.result import Result, Sample
+from fewshot.evaluate.result import Sample
 from fewshot.evaluate.scoring.loss_by_position import PositionLoss
 from fewshot.report.chart import INK
-
-
-def make(k: int, value: float | None, **fields) -> Result:
-    plain = {
-        "task": "novel_symbols",
-        "paper_name": "",
-        "protocol": "gpt3",
-        "metric": "accuracy",
-        "share": True,
-        "shots": k,
-        "shots_used": k,
-        "n": 200,
-        "n_skipped": 0,
-        "value": value,
-        "low": None if value is None else value - 0.05,
-        "high": None if value is None else value + 0.05,
-        "ideal": min(1.0, (k + 1) / 16),
-        "chance": 1 / 16,
-        "seed": 0,
-        "source": "made by rule",
-    }
-    return Result(**{**plain, **fields})
-
 
 METRICS = [
     {"step": i, "tokens": 512 * i, "loss": 4 - i / 10, "val_loss": 4.0 if i % 5 == 0 else None} for i in range(20)

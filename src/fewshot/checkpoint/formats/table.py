@@ -45,71 +45,84 @@ PAGE = "Open `index.html` in a browser. It needs no network and no other file."
 HUB = "hf:"  # before the path of a model that another program wrote
 
 
+Is = Callable[[Path], bool]
+ReadModel = Callable[[Path], GPT]
+Check = Callable[[GPTConfig], None]
+Compare = Callable[[Path, GPT, Tokenizer], Checked]
+WriteModel = Callable[..., None]  # of the folder and the model, with the id that ends a text as `eot`
+
+
 @dataclass(frozen=True)
 class Format:
     """How one format is recognised, read and, if it is, written. What cannot be raises `FewshotError`."""
 
     description: str = ""  # what is needed to read it, for messages; empty for one that is only written
-    is_in: Callable[[Path], bool] = lambda _: False  # whether a folder or file seems to be of this format
+    is_in: Is = lambda _: False  # whether a folder or file seems to be of this format
     read: Callable[[Path], tuple[GPT, Tokenizer]] | None = None
-    check: Callable[[GPTConfig], None] | None = None  # raises BadValue for a model that the format cannot express
+    check: Check | None = None  # raises BadValue for a model that the format cannot express
     write: Callable[[Path, GPT, Tokenizer], None] | None = None  # into a new folder
     # compares what the format's own program computes; raises ExportDiffers, ModuleNotFoundError where it is missing
-    compare: Callable[[Path, GPT, Tokenizer], Checked] | None = None
+    compare: Compare | None = None
     install: str = ""  # how to get that program
     library: str = "transformers"  # that reads it, as Hugging Face's cards name it
     usage: str = ""  # how to read what was written, for its card
 
 
+def _of_transformers(
+    description: str,
+    is_in: Is,
+    read: ReadModel,
+    check: Check,
+    write: WriteModel,
+    *,
+    compare: Compare = check_with_transformers,
+    usage: str = STOCK,
+) -> Format:
+    """Return a format whose folders the transformers library reads."""
+    return Format(
+        description=description,
+        is_in=is_in,
+        read=with_tokenizer(read),
+        check=check,
+        write=and_tokenizer(write),
+        compare=compare,
+        install=TRANSFORMERS,
+        usage=usage,
+    )
+
+
 FORMATS: dict[str, Format] = {
-    "gpt2": Format(
-        description="a Hugging Face GPT-2 folder, with its config.json,",
-        is_in=gpt2.is_gpt2,
-        read=with_tokenizer(gpt2.read_hugging_face),
-        check=gpt2.check_is_gpt2,
-        write=and_tokenizer(gpt2.write_hugging_face),
-        compare=check_with_transformers,
-        install=TRANSFORMERS,
-        usage=STOCK,
+    "gpt2": _of_transformers(
+        "a Hugging Face GPT-2 folder, with its config.json,",
+        gpt2.is_gpt2,
+        gpt2.read_hugging_face,
+        gpt2.check_is_gpt2,
+        gpt2.write_hugging_face,
     ),
-    "gpt_neo": Format(
-        description="a GPT-Neo folder,",
-        is_in=gpt_neo.is_gpt_neo,
-        read=with_tokenizer(gpt_neo.read_gpt_neo),
-        check=gpt_neo.check_is_gpt_neo,
-        write=and_tokenizer(gpt_neo.write_gpt_neo),
-        compare=check_with_transformers,
-        install=TRANSFORMERS,
+    "gpt_neo": _of_transformers(
+        "a GPT-Neo folder,",
+        gpt_neo.is_gpt_neo,
+        gpt_neo.read_gpt_neo,
+        gpt_neo.check_is_gpt_neo,
+        gpt_neo.write_gpt_neo,
         usage=f"{STOCK}\n\n{NO_FLASH}",
     ),
-    "opt": Format(
-        description="an OPT folder,",
-        is_in=opt.is_opt,
-        read=with_tokenizer(opt.read_opt),
-        check=opt.check_is_opt,
-        write=and_tokenizer(opt.write_opt),
-        compare=check_with_transformers,
-        install=TRANSFORMERS,
-        usage=STOCK,
-    ),
-    "openai-gpt": Format(
-        description="a GPT-1 folder,",
-        is_in=openai_gpt.is_openai_gpt,
-        read=with_tokenizer(openai_gpt.read_openai_gpt),
-        check=openai_gpt.check_is_openai_gpt,
-        write=and_tokenizer(openai_gpt.write_openai_gpt),
+    "opt": _of_transformers("an OPT folder,", opt.is_opt, opt.read_opt, opt.check_is_opt, opt.write_opt),
+    "openai-gpt": _of_transformers(
+        "a GPT-1 folder,",
+        openai_gpt.is_openai_gpt,
+        openai_gpt.read_openai_gpt,
+        openai_gpt.check_is_openai_gpt,
+        openai_gpt.write_openai_gpt,
         compare=partial(check_with_transformers, cache=False),
-        install=TRANSFORMERS,
-        usage=STOCK,
     ),
-    "code": Format(
-        description="a folder with fewshot's class for transformers,",
-        is_in=own_code.is_own_code,
-        read=with_tokenizer(own_code.read_own_code),
-        check=own_code.check_is_own_code,
-        write=and_tokenizer(own_code.write_own_code),
+    "code": _of_transformers(
+        "a folder with fewshot's class for transformers,",
+        own_code.is_own_code,
+        own_code.read_own_code,
+        own_code.check_is_own_code,
+        own_code.write_own_code,
         compare=partial(check_with_transformers, own_code=True),
-        install=TRANSFORMERS,
         usage=STOCK.replace('FOLDER")', 'FOLDER", trust_remote_code=True)') + f"\n\n{OWN}",
     ),
     "nanogpt": Format(
