@@ -8,14 +8,16 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
+import fewshot
 from fewshot.bench.tables import attention_tables
 from fewshot.meta.curves import from_json
 from fewshot.meta.report import markdown_tables
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
-LINKED = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES]
+LINKED = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *PAGES]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PRINTED = "# >"  # begins a line of a block that holds what the block prints
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -103,3 +105,11 @@ def test_the_tables_of_a_page_are_those_of_the_stored_results(name: str) -> None
     assert found
     for stored, shown in found:
         assert shown.strip() == tables_of(stored).strip()
+
+
+def test_the_newest_change_and_the_citation_are_of_this_version() -> None:
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert newest is not None
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert newest[1] == fewshot.__version__ == str(cited["version"])
+    assert [reference["year"] for reference in cited["references"]] == [2020, 2019, 2017]
