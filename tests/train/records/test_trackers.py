@@ -63,6 +63,21 @@ def test_wandb_gets_the_logged_steps_offline_and_a_resumed_run_is_the_same_one(
     assert "validation/loss" not in logged[0]
 
 
+@pytest.mark.parametrize("broken", ["init", "log", "finish"])
+def test_a_tracker_that_fails_does_not_stop_training(
+    tmp_path: Path, tiny: Any, wandb: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: Any, broken: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no such project\nand more")
+
+    monkeypatch.setattr(wandb if broken == "init" else wandb.init(), broken, fail)
+    run = tmp_path / "run"
+    done = list(tracked(start(tiny(n_steps=7), run, say=quiet), RunFolder(run), "wandb"))
+    assert [report.step for report in done] == [1, 2, 3, 4, 5, 6, 7]
+    said = [line for line in capsys.readouterr().err.splitlines() if "wandb" in line]
+    assert said == ["wandb is left out from here on: no such project and more; metrics.jsonl has every figure"]
+
+
 def test_tensorboard_has_the_curves_and_what_is_done_again_is_not_there_twice(tmp_path: Path, tiny: Any) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

@@ -5,6 +5,7 @@ In: the metrics of every step. Out: the same, while those that are logged also g
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import os
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 from fewshot.base.config import to_plain
 from fewshot.base.dist import rank
 from fewshot.base.errors import BadValue, look_up
+from fewshot.base.log import note
 from fewshot.checkpoint.folder import RunFolder
 from fewshot.train.records.metrics import StepMetrics
 from fewshot.train.run import read_run_config
@@ -96,11 +98,11 @@ def tracked(reports: Iterator[StepMetrics], run: RunFolder, name: str) -> Iterat
     if rank() > 0:
         yield from reports
         return
-    tracker: Tracker | None = None
+    tracker: _Patient | None = None
     try:
         for report in reports:
             if tracker is None:
-                tracker, every = TRACKERS[name](run, report.step), read_run_config(run.path).loop.log_every
+                tracker, every = _Patient(name, run, report.step), read_run_config(run.path).loop.log_every
             if report.step % every == 0 or report.val_loss is not None or report.step == 1:
                 values = {NAMES[field]: getattr(report, field) for field in NAMES}
                 tracker.add(report.step, {key: value for key, value in values.items() if value is not None})
@@ -108,3 +110,32 @@ def tracked(reports: Iterator[StepMetrics], run: RunFolder, name: str) -> Iterat
     finally:
         if tracker is not None:
             tracker.close()
+
+
+class _Patient:
+    """A tracker whose failure costs its own figures alone: training goes on without it."""
+
+    def __init__(self, name: str, run: RunFolder, first_step: int) -> None:
+        self._name = name
+        self._tracker: Tracker | None = None
+        with self._left_out_if_it_fails():
+            self._tracker = TRACKERS[name](run, first_step)
+
+    def add(self, step: int, figures: Mapping[str, float]) -> None:
+        if self._tracker is not None:
+            with self._left_out_if_it_fails():
+                self._tracker.add(step, figures)
+
+    def close(self) -> None:
+        if self._tracker is not None:
+            with self._left_out_if_it_fails():
+                self._tracker.close()
+
+    @contextlib.contextmanager
+    def _left_out_if_it_fails(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - of a program that is not ours, and that may raise anything
+            self._tracker = None
+            said = " ".join(str(error).split()) or type(error).__name__
+            note(f"{self._name} is left out from here on: {said}; metrics.jsonl has every figure")
