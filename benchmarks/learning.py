@@ -5,7 +5,7 @@
 
 One model (4 layers x 256), one text, one order of rows, one schedule of its length; float32, two runs beside each
 other, one thread each. Times are the medians of steps of short runs that alternate at the end, with nothing beside
-them. AdamW tries three learning rates on the first seed; the best goes on with the others. NorMuon has 70% of the
+them. AdamW tries four learning rates on the first seed; the best goes on with the others. NorMuon has 70% of the
 steps, and all of them. nanochat's class takes the blocks' matrices at two learning rates, of which the better goes on;
 embeddings and vectors have AdamW as ours. Runs that are in --work already are not made again.
 """
@@ -39,7 +39,7 @@ from fewshot.train.parallel.mesh import Layout
 from fewshot.train.records.metrics import read_metrics
 from fewshot.train.run import start
 
-SEEDS, LEARNING_RATES, NANOCHAT_RATES = (0, 1, 2), (7.5e-4, 1.5e-3, 3e-3), (0.005, 0.02)
+SEEDS, LEARNING_RATES, NANOCHAT_RATES = (0, 1, 2), (3.75e-4, 7.5e-4, 1.5e-3, 3e-3), (0.005, 0.02)
 BATCH_TOKENS, N_CTX = 4096, 256
 ROUNDS, TIMED_STEPS = 3, 8  # of short runs; the first step of each is not counted
 
