@@ -12,10 +12,11 @@ import torch
 from models import shaken
 from safetensors.torch import load_file, save_file
 
-from fewshot.base.errors import ExportDiffers
+from fewshot.base.errors import BadValue, ExportDiffers
 from fewshot.checkpoint.export import NOTE, export
 from fewshot.checkpoint.formats import table
 from fewshot.checkpoint.formats.table import FORMATS
+from fewshot.checkpoint.runtimes.compare import NotChecked
 from fewshot.model.gpt import GPT
 from fewshot.tokenizer.bytes import Bytes
 
@@ -125,3 +126,50 @@ def test_without_its_program_an_export_is_written_and_says_that_it_was_not_compa
     assert told == f"written, not checked: {row.install}"
     assert row.install
     assert row.usage
+
+
+def with_row(monkeypatch: pytest.MonkeyPatch, name: str, **changed: Any) -> None:
+    row = FORMATS[name]
+    fields = {field: getattr(row, field) for field in row.__dataclass_fields__} | changed
+    monkeypatch.setitem(table.FORMATS, name, type(row)(**fields))
+
+
+def test_what_lay_in_an_unfinished_folder_is_not_removed_with_a_wrong_export(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def differs(*_: object) -> None:
+        raise ExportDiffers("theirs computes something else")
+
+    def breaks(*_: object) -> None:
+        raise RuntimeError("killed")
+
+    folder, model = tmp_path / "out", shaken(**SHAPE)
+    with_row(monkeypatch, "gpt2", compare=breaks)
+    with pytest.raises(RuntimeError, match="killed"):
+        export(folder, model, Bytes(), written_as="gpt2", source=SOURCE)
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", ".unfinished"]
+    (folder / "notes.txt").write_text("mine")
+    with_row(monkeypatch, "gpt2", compare=differs)
+    with pytest.raises(ExportDiffers, match=f"nothing is left in {folder}"):
+        export(folder, model, Bytes(), written_as="gpt2", source=SOURCE)
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert not (folder / "config.json").exists()
+
+
+def test_a_folder_of_somebody_s_files_is_left_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(BadValue, match="is not empty"):
+        export(tmp_path, shaken(**SHAPE), Bytes(), written_as="gpt2", source=SOURCE)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_where_their_program_cannot_be_asked_the_export_stays_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cannot(*_: object) -> None:
+        raise NotChecked("theirs takes longer than 30 minutes")
+
+    with_row(monkeypatch, "gpt2", compare=cannot)
+    told = export(tmp_path / "out", shaken(**SHAPE), Bytes(), written_as="gpt2", source=SOURCE)
+    assert told == "written, not checked: theirs takes longer than 30 minutes"
+    assert (tmp_path / "out" / "config.json").is_file()

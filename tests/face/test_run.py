@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,28 @@ def test_a_run_writes_the_text_of_the_command(trained: fewshot.Run, capsys: pyte
     assert "".join(trained.stream("The cat", **how)) == text
     assert trained.generate("The cat", **how | {"seed": 4}) != text
     assert len(trained.tokenizer.encode(trained.generate("The", max_tokens=50, temperature=0))) <= 50
+
+
+def test_an_option_that_is_none_is_refused_with_the_nearest(trained: fewshot.Run) -> None:
+    with pytest.raises(BadValue, match="unknown option 'temprature'; nearest: 'temperature'"):
+        trained.generate("The", temprature=0.5)  # type: ignore[call-arg]
+    with pytest.raises(BadValue, match="weight type"):
+        fewshot.load(trained.name, weight_type="int3")
+
+
+def test_of_an_older_checkpoint_the_card_says_nothing_of_later_ones(trained: fewshot.Run, tmp_path: Path) -> None:
+    checkpoints = sorted((Path(trained.name) / "checkpoints").iterdir())
+    newest = fewshot.load(checkpoints[-1])
+    assert newest.weights == trained.weights
+    assert newest.metrics == trained.metrics
+    shutil.copytree(trained.name, tmp_path / "run")
+    metrics = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    later = json.loads(metrics[-1]) | {"step": 12, "tokens": 123_456}
+    (tmp_path / "run" / "metrics.jsonl").write_text("\n".join([*metrics, json.dumps(later)]) + "\n")
+    fewshot.load(tmp_path / "run").export(tmp_path / "out", check=False)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "tokens in 11 steps" in card
+    assert "123,456" not in card
 
 
 def test_log_probabilities_are_the_model_s_and_sum_up_to_the_loss(trained: fewshot.Run) -> None:

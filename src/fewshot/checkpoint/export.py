@@ -18,12 +18,15 @@ from fewshot.base.errors import ExportDiffers
 from fewshot.base.files import write_json, write_text
 from fewshot.base.lock import hold
 from fewshot.checkpoint.folder import RunFolder
-from fewshot.checkpoint.formats.table import FORMATS
-from fewshot.checkpoint.runtimes.compare import Checked
+from fewshot.checkpoint.formats.table import FORMATS, Format
+from fewshot.checkpoint.runtimes.compare import Checked, NotChecked
 from fewshot.model.gpt import GPT
 from fewshot.tokenizer.vocab import Tokenizer
 
 NOTE = "export.json"
+PARTIAL = ".export.partial"  # in the folder, until all is there
+LAST = "config.json"  # that tells a folder of transformers
+UNCHECKED = "written, not checked: leave out --no-check"
 
 
 def export(
@@ -44,29 +47,49 @@ def export(
     """
     row, target = FORMATS[written_as], RunFolder(folder)
     assert row.write is not None
-    checked = None
-    try:
-        with hold(folder, doing="fewshot convert"), target.making():
-            row.write(folder, model, tokenizer)
-            if check and row.compare is not None:
-                with contextlib.suppress(ModuleNotFoundError):
-                    checked = row.compare(folder, model, tokenizer)
-            told = _told(checked, row.install if check else "leave out --no-check")
+    target.check_is_new()  # before a lock is put there, too
+    was_there, partial, differs = folder.exists(), folder / PARTIAL, ""
+    with hold(folder, doing="fewshot convert"), target.making():
+        shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+        try:
+            row.write(partial, model, tokenizer)
+            checked, reason = _compared(row, partial, model, tokenizer) if check else (None, UNCHECKED)
+            told = reason if checked is None else _told(checked)
             for name, text in card(told).items():
-                write_text(folder / name, text)
+                write_text(partial / name, text)
             note = {"format": written_as, "fewshot": version("fewshot"), "source": dict(source)}
-            write_json(folder / NOTE, {**note, "checked": None if checked is None else asdict(checked)})
+            write_json(partial / NOTE, {**note, "checked": None if checked is None else asdict(checked)})
+            for path in sorted(partial.iterdir(), key=lambda path: path.name == LAST):
+                path.replace(folder / path.name)
+        except ExportDiffers as error:
+            differs = str(error)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        if not differs:
             with contextlib.suppress(OSError):  # on Windows it stays: what is open cannot be removed there
                 target.lock.unlink()  # no part of a model that is passed on
-    except ExportDiffers as error:
-        shutil.rmtree(folder)
-        raise ExportDiffers(f"{error}; {folder} is removed again: please report it") from None
+    if differs:
+        if not was_there:
+            target.lock.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # someone else has put something there
+                folder.rmdir()
+        raise ExportDiffers(f"{differs}; nothing is left in {folder}: please report it")
     return told
 
 
-def _told(checked: Checked | None, way_out: str) -> str:
-    if checked is None:
-        return f"written, not checked: {way_out}"
+def _compared(row: Format, folder: Path, model: GPT, tokenizer: Tokenizer) -> tuple[Checked | None, str]:
+    """Return what was compared; or None, and why nothing was."""
+    if row.compare is None:
+        return None, "written, not checked"
+    try:
+        return row.compare(folder, model, tokenizer), ""
+    except ModuleNotFoundError:
+        return None, f"written, not checked: {row.install}"
+    except NotChecked as error:
+        return None, f"written, not checked: {error}"
+
+
+def _told(checked: Checked) -> str:
     lengths = " to ".join(f"{length:,}" for length in (checked.lengths[0], checked.lengths[-1]))
     texts = f" and the ids of {checked.texts:,} texts" if checked.texts else ""
     return (

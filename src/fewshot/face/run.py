@@ -9,10 +9,12 @@ from typing import Any, TypedDict, Unpack
 
 import torch
 
-from fewshot.base.errors import BadValue, ContextTooLong
+from fewshot.base.errors import BadValue, ContextTooLong, look_up
 from fewshot.base.log import note
 from fewshot.checkpoint.folder import RunFolder
 from fewshot.checkpoint.formats.table import HUB, open_model, path_of
+from fewshot.checkpoint.load import load_run
+from fewshot.checkpoint.manifest import Checkpoint
 from fewshot.evaluate.data.hub import open_data
 from fewshot.evaluate.models.gpt import GPTLanguageModel
 from fewshot.evaluate.result import Result
@@ -21,6 +23,7 @@ from fewshot.evaluate.tasks.table import make_task
 from fewshot.face.exports import export_run
 from fewshot.generate.complete import complete, stream
 from fewshot.generate.sampling import Sampling
+from fewshot.kernels.invariant.linear import WEIGHT_TYPES
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
 from fewshot.model.packed import PackedGPT
@@ -50,6 +53,7 @@ class Run:
     model: GPT
     tokenizer: Tokenizer
     weights: str  # sha256 that tells its weights from others
+    checkpoint: Checkpoint | None = None  # that it was read from; None of another program's model
     _packed: PackedGPT = field(repr=False)
 
     @property
@@ -59,8 +63,9 @@ class Run:
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """The rows of its metrics.jsonl; none of a model that another program wrote."""
-        return [] if self.name.startswith(HUB) else read_metrics(RunFolder(Path(self.name)).metrics)
+        """The rows of its run's metrics.jsonl; none of a model that is in no run."""
+        run = None if self.checkpoint is None else RunFolder.of_checkpoint(self.checkpoint.path)
+        return [] if run is None else read_metrics(run.metrics)
 
     def generate(self, prompt: str, *, max_tokens: int = 64, **how: Unpack[How]) -> str:
         """Return what the model writes after `prompt`, up to `<|endoftext|>`, a stop text or `max_tokens`.
@@ -117,10 +122,10 @@ class Run:
         return results
 
     def export(self, folder: str | Path, *, written_as: str | None = None, check: bool = True) -> str:
-        """Write the model for another program, with its card; return a line on what was compared. See `export_run`."""
-        if self.name.startswith(HUB):
+        """Write this model for another program, with its card; return a line on what was compared. See `export_run`."""
+        if self.checkpoint is None:
             raise BadValue(f"{self.name} is another program's already; convert it to a run, which can be exported")
-        return export_run(Path(self.name), Path(folder), written_as=written_as, check=check)
+        return export_run(self.checkpoint.path, path_of(str(folder)), written_as=written_as, check=check)
 
     def _ids(self, prompt: str) -> list[int]:
         return self.tokenizer.encode(prompt) or [self.tokenizer.eot]
@@ -131,10 +136,16 @@ def load(name: str | Path, *, weight_type: str = "float32") -> Run:
 
     Text is written with weights of `weight_type`: float32, bfloat16 or int8.
     """
-    text = str(name)
-    model, tokenizer, weights = open_model(text)
-    shown = text if text.startswith(HUB) else str(path_of(text))
-    return Run(name=shown, model=model, tokenizer=tokenizer, weights=weights, _packed=PackedGPT(model, weight_type))
+    text, checkpoint = str(name), None
+    look_up("weight type", weight_type, dict.fromkeys(WEIGHT_TYPES, True))
+    if text.startswith(HUB):
+        model, tokenizer, weights = open_model(text)
+    else:
+        text = str(path_of(text))
+        model, tokenizer, checkpoint = load_run(Path(text))
+        weights = checkpoint.weights
+    packed = PackedGPT(model, weight_type)
+    return Run(name=text, model=model, tokenizer=tokenizer, weights=weights, checkpoint=checkpoint, _packed=packed)
 
 
 def train_on(
@@ -156,13 +167,16 @@ def train_on(
     given: Mapping[str, Any] = {"text": [str(path) for path in texts], **settings}
     if start_from is not None:
         given = {**given, "start": start_from}
-    for metrics in start(given, Path(out), say=say):
+    out = path_of(str(out))
+    for metrics in start(given, out, say=say):
         if on_step is not None:
             on_step(metrics)
     return load(out)
 
 
 def _settings(how: How) -> dict[str, Any]:
+    for name in how:
+        look_up("option", name, How.__annotations__)
     names = ("temperature", "top_k", "top_p")
     sampling = Sampling(**{name: how[name] for name in names if name in how})  # type: ignore[literal-required]
     return {"sampling": sampling, "stop": how.get("stop", ()), "seed": how.get("seed", 0)}

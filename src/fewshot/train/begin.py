@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fewshot.base.config import cast, to_plain
-from fewshot.base.errors import BadValue, check
+from fewshot.base.errors import BadFile, BadValue, check
 from fewshot.checkpoint.folder import RunFolder
 from fewshot.checkpoint.formats.table import HUB, open_model, path_of
 from fewshot.checkpoint.load import tokenizer_file
@@ -20,6 +20,8 @@ from fewshot.dataset.prepare import Say
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
 from fewshot.model.plan import n_parameters
+from fewshot.tokenizer.load import load_tokenizer
+from fewshot.tokenizer.vocab import Tokenizer
 from fewshot.train.records.counters import Counters
 from fewshot.train.resolving.overrides import section
 from fewshot.train.resolving.recipes import lr_for
@@ -38,7 +40,7 @@ def begin(given: Mapping[str, Any], *, say: Say) -> tuple[Mapping[str, Any], GPT
     if name is None:
         return given, None
     check(name != "", "start is empty; give a run folder, or hf:PATH")
-    model, _, _ = open_model(name)
+    model, tokenizer, _ = open_model(name)
     shape, data = section(given, "model"), section(given, "data")
     check(given.get("preset") is None, f"preset {given.get('preset')} and start {name}: leave one out")
     other = sorted(set(shape) - set(MAY_DIFFER))
@@ -62,7 +64,7 @@ def begin(given: Mapping[str, Any], *, say: Say) -> tuple[Mapping[str, Any], GPT
     return {
         **given,
         "model": {**to_plain(model.config), **shape},
-        "data": {**data, "tokenizer": str(_tokenizer_of(name))},
+        "data": {**data, "tokenizer": str(_tokenizer_of(name, tokenizer))},
         "optimizer": {"name": "adamw", "lr": lr, **section(given, "optimizer")},
         "schedule": schedule,
     }, model
@@ -75,9 +77,17 @@ def save_beginning(run: RunFolder, model: GPT, config: GPTConfig) -> None:
     save(run.path, new, step=0, counters=Counters(rows=0, seconds=0.0).plain())
 
 
-def _tokenizer_of(name: str) -> Path:
-    """Return where the tokenizer of a model that `open_model` opens lies."""
+def _tokenizer_of(name: str, tokenizer: Tokenizer) -> Path:
+    """Return where the tokenizer of a model that `open_model` opens lies; raises BadValue where it is in the model."""
     path = path_of(name).absolute()
     if not name.startswith(HUB):
         return tokenizer_file(path)
-    return path if path.is_dir() else path.parent
+    folder = path if path.is_dir() else path.parent
+    try:
+        same = load_tokenizer(folder).fingerprint == tokenizer.fingerprint
+    except BadFile:
+        same = False
+    check(
+        same, f"the vocabulary of {name} is in its own file: make it a run with 'fewshot convert', and start from that"
+    )
+    return folder

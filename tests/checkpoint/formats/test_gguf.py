@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -149,9 +150,24 @@ def test_what_llama_cpp_does_not_have_is_refused(changed: dict[str, Any], reason
         check_is_gguf(GPTConfig(**SHAPE, n_vocab=9, **changed))
 
 
-def test_a_blank_and_its_sign_in_one_vocabulary_are_refused(tmp_path: Path) -> None:
-    tokenizer = Chars("a \u2581")
-    with pytest.raises(BadValue, match="takes for one"):
+@pytest.mark.parametrize("count", [200_000, 2**31, 2**60])
+def test_a_header_that_says_more_than_the_file_holds_is_refused_at_once(tmp_path: Path, count: int) -> None:
+    key, array = b"a", struct.pack("<IIQ", 9, 4, count)  # an array of uint32
+    text = struct.pack("<Q", len(key)) + key
+    for data in (
+        b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + text + array,
+        b"GGUF" + struct.pack("<IQQ", 3, count, 0) + text,
+        b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<Q", count),
+        b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + text + struct.pack("<IIQ", 9, 9, 1) * 3000,
+    ):
+        (tmp_path / FILE).write_bytes(data)
+        with pytest.raises(BadFile, match="damaged or cut short"):
+            read_gguf(tmp_path)
+
+
+def test_the_sign_of_a_blank_in_a_vocabulary_is_refused(tmp_path: Path) -> None:
+    tokenizer = Chars("a\u2581")
+    with pytest.raises(BadValue, match="takes for a blank"):
         write_gguf(tmp_path, model_for(tokenizer), tokenizer, kind="f32")
     assert not (tmp_path / FILE).exists()
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fewshot.base.errors import BadFile, FewshotError
 from fewshot.checkpoint.formats.nanogpt import MINGPT_HEADS, is_nanogpt, read_checkpoint
-from fewshot.checkpoint.formats.table import open_model, reader_of
+from fewshot.checkpoint.formats.table import FORMATS, open_model, reader_of
 from fewshot.cli.main import main
 
 SIZES = {"n_layer": 2, "n_head": 3, "n_embd": 24, "block_size": 13, "vocab_size": 17, "dropout": 0.1}
@@ -115,7 +115,7 @@ BROKEN: dict[str, tuple[Change, str]] = {
     ),
     "more layers": (lambda plain: plain["model_args"].update(n_layer=9), "n_layer 9, but the weights have 2"),
     "dropout of words": (lambda plain: plain["model_args"].update(dropout="some"), "dropout is 'some'"),
-    "a model of words": (lambda plain: plain["model"].update(note="x"), "its model holds more than tensors"),
+    "a model of words": (lambda plain: plain["model"].update(note="x"), "note is no ordinary tensor"),
     "a NaN": (
         lambda plain: plain["model"].update({"transformer.ln_f.bias": torch.full((24,), float("nan"))}),
         r"ln_f\.bias holds numbers that are not finite",
@@ -164,6 +164,7 @@ def test_a_trained_model_of_mingpt_is_read_from_its_folder(shared_data: Path, tm
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert n_heads == MINGPT_HEADS["gpt-nano"]
     assert is_nanogpt(tmp_path)
+    assert reader_of(tmp_path) is FORMATS["nanogpt"].read  # although there is a config.json
     model = read_checkpoint(tmp_path / "model.pt")
     tokens, logits = (torch.from_numpy(partials[name]) for name in ("idx", "lm_head"))
     torch.testing.assert_close(model(tokens.long()), logits, rtol=0, atol=1e-4)

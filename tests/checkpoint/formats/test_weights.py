@@ -62,7 +62,7 @@ WRONG: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "a bare pickle": (lambda f: (f / "pytorch_model.bin").write_bytes(pickle.dumps([1], 2)), "damaged or cut short"),
     "a list": (lambda f: old(f, [torch.ones(2)]), "holds no tensors by name"),
-    "a nested one": (lambda f: old(f, {"state_dict": {"a": torch.ones(2)}}), "holds no tensors by name"),
+    "a nested one": (lambda f: old(f, {"state_dict": {"a": torch.ones(2)}}), "state_dict is no ordinary tensor"),
     "a NaN": (
         lambda f: old(f, {"a": torch.ones(2), "b": torch.tensor([1.0, float("nan")])}),
         "b holds numbers that are not finite",

@@ -78,7 +78,7 @@ def test_every_number_stands_in_its_table() -> None:
     assert "| novel_symbols | 8 | 0.500 | 0.450 | 90.0% |" in text
     assert "- english (0.5)\n- books (0.5)" in text
     assert "`load(it)`" in text
-    assert "When it was written: checked with theirs." in text
+    assert "The export was checked with theirs." in text
 
 
 def test_the_curve_is_a_picture() -> None:

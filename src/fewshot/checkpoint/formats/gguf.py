@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import torch
 
@@ -51,6 +52,8 @@ NAMES = {
     "mlp.c_proj": "ffn_down",
 }
 PARAMETER = re.compile(r"(?:h\.(\d+)\.)?(.+)\.(weight|bias)")
+SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}  # bytes of GGUF's plain types
+TEXT, ARRAY = 8, 9
 BLANK = "\u2581"  # SentencePiece's sign for a blank
 
 
@@ -115,11 +118,11 @@ def _add_tokenizer(writer: GGUFWriter, tokenizer: Tokenizer, *, n_vocab: int) ->
 
     value = json.loads(tokenizer.to_library_json())
     if isinstance(tokenizer, Chars):
-        tokens = [BLANK if token == " " else token for token in _in_order(value)]
         check(
-            len(set(tokens)) == len(tokens),
-            f"this model cannot be converted: its vocabulary has a blank and {BLANK!r}, which llama.cpp takes for one",
+            BLANK not in (characters := _in_order(value)),
+            f"this model cannot be converted: its vocabulary has {BLANK!r}, which llama.cpp takes for a blank",
         )
+        tokens = [BLANK if token == " " else token for token in characters]
         writer.add_tokenizer_model("llama")
         writer.add_add_space_prefix(False)
     else:
@@ -159,11 +162,12 @@ def read_gguf(path: Path) -> tuple[GPT, Tokenizer]:
     except ModuleNotFoundError:
         raise BadValue(f"GGUF needs a package that is not installed: {INSTALL}") from None
     file = path if path.is_file() else path / FILE
+    _check_header(file)
     try:
         read = gguf.GGUFReader(file)
         keys = {name: field.contents() for name, field in read.fields.items()}
         tensors = {tensor.name: tensor for tensor in read.tensors}
-    except (ValueError, LookupError, TypeError, OverflowError, MemoryError) as error:
+    except (ValueError, LookupError, TypeError, OverflowError, MemoryError, RecursionError) as error:
         raise BadFile(f"{file} is damaged or cut short: {' '.join(str(error).split())[:200]}") from None
     kind = keys.get("general.architecture")
     check(kind == "gpt2", f"{file} is of architecture {kind!r}; 'gpt2' can be converted")
@@ -174,12 +178,61 @@ def read_gguf(path: Path) -> tuple[GPT, Tokenizer]:
     n_heads = keys.get("gpt2.attention.head_count", 0)
     check_shape(n_heads, 0.0, file, heads_name="gpt2.attention.head_count", dropout_name="dropout")
     epsilon = keys.get("gpt2.attention.layer_norm_epsilon", 1e-5)
-    check(abs(epsilon - 1e-5) < 1e-8, f"{file}: layer_norm_epsilon is {epsilon:g}; GPT-2's 1e-5 is needed")
+    near = isinstance(epsilon, float) and abs(epsilon - 1e-5) < 1e-8
+    check(near, f"{file}: layer_norm_epsilon is {epsilon!r}; GPT-2's 1e-5 is needed")
     model = from_gpt2_state(state, n_heads=n_heads)
     expected = {"block_count": model.config.n_layers, "context_length": model.config.n_ctx}
     expected |= {"embedding_length": model.config.d_model, "feed_forward_length": model.config.ff_width}
     check_sizes(keys, {f"gpt2.{name}": size for name, size in expected.items()}, file)
     return model, _tokenizer_of(keys, file)
+
+
+def _check_header(file: Path) -> None:
+    """Raise BadFile for a header that says more than the file can hold, before the library makes room for it."""
+    size = file.stat().st_size
+    with file.open("rb") as data:
+        head = data.read(24)
+        n_tensors, n_keys = struct.unpack("<QQ", head[8:]) if len(head) == 24 else (0, 0)
+        fits = head[:4] == b"GGUF" and head[4:8] in (b"\3\0\0\0", b"\2\0\0\0") and 8 * (n_tensors + n_keys) <= size
+        for _ in range(n_keys if fits else 0):
+            if not _skip_text(data, size) or not _skip_value(data, size, depth=0):
+                fits = False
+                break
+    if not fits:
+        raise BadFile(f"{file} is damaged or cut short: its header says more than the file holds")
+
+
+def _number(data: BinaryIO, form: str) -> int:
+    """Return the next number, or more than any file holds at its end."""
+    read = data.read(struct.calcsize(form))
+    return int(struct.unpack(form, read)[0]) if len(read) == struct.calcsize(form) else 2**62
+
+
+def _skip_text(data: BinaryIO, size: int) -> bool:
+    length = _number(data, "<Q")
+    fits = data.tell() + length <= size
+    if fits:
+        data.seek(length, 1)
+    return fits
+
+
+def _skip_value(data: BinaryIO, size: int, *, depth: int, kind: int | None = None) -> bool:
+    """Go past a value; False where it is longer than the file, of no known type, or an array in many others."""
+    kind = _number(data, "<I") if kind is None else kind
+    if kind in SIZES:
+        data.seek(SIZES[kind], 1)
+        return data.tell() <= size
+    if kind == TEXT:
+        return _skip_text(data, size)
+    if kind != ARRAY or depth > 4:
+        return False
+    inner, count = _number(data, "<I"), _number(data, "<Q")
+    if data.tell() + count * SIZES.get(inner, 8) > size:
+        return False
+    if inner in SIZES:
+        data.seek(count * SIZES[inner], 1)
+        return True
+    return all(_skip_value(data, size, depth=depth + 1, kind=inner) for _ in range(count))
 
 
 def _our_name(name: str, file: Path) -> str:
@@ -197,17 +250,21 @@ def _tokenizer_of(keys: dict[str, Any], file: Path) -> Tokenizer:
     kind, tokens = keys.get("tokenizer.ggml.model"), keys.get("tokenizer.ggml.tokens")
     check(isinstance(tokens, list), f"{file} holds no vocabulary")
     assert isinstance(tokens, list)
-    kinds = keys.get("tokenizer.ggml.token_type", [])
-    tokens = [token for i, token in enumerate(tokens) if i >= len(kinds) or kinds[i] != TokenType.UNUSED]
-    if kind == "llama" and keys.get("tokenizer.ggml.add_space_prefix") is False and tokens[-1:] == [EOT]:
+    kinds, merges = (keys.get(f"tokenizer.ggml.{name}", []) for name in ("token_type", "merges"))
+    lists = all(isinstance(some, list) for some in (kinds, merges))
+    check(lists and all(isinstance(text, str) for text in [*tokens, *merges]), f"{file}: its vocabulary is damaged")
+    while len(kinds) == len(tokens) and kinds and kinds[-1] == TokenType.UNUSED:  # rows that no text has
+        tokens, kinds = tokens[:-1], kinds[:-1]
+    of_characters = tokens[-1:] == [EOT] and all(len(token) == 1 for token in tokens[:-1])
+    if kind == "llama" and keys.get("tokenizer.ggml.add_space_prefix") is False and of_characters:
         return Chars("".join(tokens[:-1]).replace(BLANK, " "))
     check(
         kind == "gpt2" and keys.get("tokenizer.ggml.pre") in ("gpt-2", "gpt2"),
         f"{file} cuts texts in another way than GPT-2 ({kind}, {keys.get('tokenizer.ggml.pre')}), which is not read",
     )
-    merges = [tuple(merge.split(" ")) for merge in keys.get("tokenizer.ggml.merges", [])]
-    check(all(len(merge) == 2 for merge in merges), f"{file}: a merge is no pair of tokens")
-    real = [(left, right) for left, right in merges if left + right != EOT]
+    pairs = [tuple(merge.split(" ")) for merge in merges]
+    check(all(len(pair) == 2 for pair in pairs), f"{file}: a merge is no pair of tokens")
+    real = [(left, right) for left, right in pairs if left + right != EOT]
     return BPE({token: i for i, token in enumerate(tokens)}, real)
 
 

@@ -16,7 +16,7 @@ from fewshot.base.errors import BadFile, check
 from fewshot.base.files import read_json
 from fewshot.checkpoint.formats.hugging_face.folder import check_shape, check_sizes
 from fewshot.checkpoint.formats.hugging_face.gpt2 import LINEAR, from_gpt2_state
-from fewshot.checkpoint.formats.weights import check_weights_finite, read_plain
+from fewshot.checkpoint.formats.weights import check_plain_tensors, check_weights_finite, read_plain
 from fewshot.model.gpt import GPT
 from fewshot.tokenizer.load import load_tokenizer
 from fewshot.tokenizer.vocab import Tokenizer
@@ -50,11 +50,12 @@ def read_checkpoint(file: Path) -> GPT:
     """Return the model in `ckpt.pt`; raises BadFile for another file, BadValue where its parts disagree."""
     plain = read_plain(file)
     if isinstance(plain, dict) and plain and all(isinstance(tensor, Tensor) for tensor in plain.values()):
+        check_plain_tensors(plain, file)
         return _read_mingpt(plain, file)
     state, sizes = (plain.get(name) if isinstance(plain, dict) else None for name in ("model", "model_args"))
     if not isinstance(state, dict) or not isinstance(sizes, dict):
         raise BadFile(f"{file} is no checkpoint of nanoGPT or minGPT: it lacks model and model_args")
-    check(all(isinstance(tensor, Tensor) for tensor in state.values()), f"{file}: its model holds more than tensors")
+    check_plain_tensors(state, file)
     check_weights_finite(state, file)
     n_heads, dropout = sizes.get("n_head", 0), sizes.get("dropout", 0.0)
     check_shape(n_heads, dropout, file, dropout_name="dropout")
@@ -76,7 +77,7 @@ def _read_mingpt(state: dict[str, Tensor], file: Path) -> GPT:
     whole = read_json(where)
     config = whole.get("model", whole) if isinstance(whole, dict) else {}
     check(isinstance(config, dict), f"{where} holds no sizes of a model")
-    n_heads = config.get("n_head") or MINGPT_HEADS.get(config.get("model_type", ""), 0)
+    n_heads = config.get("n_head") or MINGPT_HEADS.get(str(config.get("model_type")), 0)
     check_shape(n_heads, 0.0, where, dropout_name="dropout")
     check_weights_finite(state, file)
     model = from_gpt2_state(state, n_heads=n_heads)

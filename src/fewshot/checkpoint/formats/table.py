@@ -92,6 +92,11 @@ def _of_transformers(
 
 
 FORMATS: dict[str, Format] = {
+    "nanogpt": Format(
+        description="nanoGPT's ckpt.pt, with a vocabulary beside it,",
+        is_in=nanogpt.is_nanogpt,
+        read=nanogpt.read_model_and_tokenizer,
+    ),
     "gpt2": _of_transformers(
         "a Hugging Face GPT-2 folder, with its config.json,",
         gpt2.is_gpt2,
@@ -124,11 +129,6 @@ FORMATS: dict[str, Format] = {
         own_code.write_own_code,
         compare=partial(check_with_transformers, own_code=True),
         usage=STOCK.replace('FOLDER")', 'FOLDER", trust_remote_code=True)') + f"\n\n{OWN}",
-    ),
-    "nanogpt": Format(
-        description="nanoGPT's ckpt.pt, with a vocabulary beside it,",
-        is_in=nanogpt.is_nanogpt,
-        read=nanogpt.read_model_and_tokenizer,
     ),
     "llm.c": Format(
         description="a model file of llm.c, with a vocabulary beside it,",

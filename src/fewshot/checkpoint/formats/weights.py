@@ -23,6 +23,7 @@ from fewshot.base.tensors import first_not_finite
 
 NAMES = ("model.safetensors", "pytorch_model.bin")
 POINTER = b"version https://git-lfs"  # how the small text begins that git keeps in the place of a large file
+FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 PICKLED_CODE = "GLOBAL"  # in torch's messages: the file asks for a function or a class
 
 
@@ -91,9 +92,20 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 def _tensors_of(file: Path) -> dict[str, Tensor]:
     """Return the tensors of one file; raises BadFile."""
     state = read_plain(file)
-    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise BadFile(f"{file} holds no tensors by name")
-    return state
+    check_plain_tensors(state, file)
+    tensors: dict[str, Tensor] = state
+    return tensors
+
+
+def check_plain_tensors(state: Any, where: object) -> None:
+    """Raise BadFile unless this is a mapping of names to ordinary tensors, with all their numbers."""
+    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
+        raise BadFile(f"{where} holds no tensors by name")
+    for name, tensor in state.items():
+        if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.device.type != "cpu":
+            raise BadFile(f"{where}: {name[:80]} is no ordinary tensor")
+        if tensor.is_quantized or (tensor.is_floating_point() and tensor.dtype not in FLOATS):
+            raise BadFile(f"{where}: {name[:80]} is of type {tensor.dtype}, which is not read")
 
 
 def read_plain(file: Path) -> Any:

@@ -9,15 +9,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fewshot.checkpoint.runtimes.compare import Checked, compare_greedy, compare_ids, compare_logits
+from fewshot.checkpoint.runtimes.compare import Checked, NotChecked, compare_greedy, compare_ids, compare_logits
 from fewshot.model.gpt import GPT
 from fewshot.tokenizer.vocab import Tokenizer
 
+AT_ONCE = 2**21  # logits that are passed on
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
 def check_in_chromium(folder: Path, model: GPT, tokenizer: Tokenizer) -> Checked:
     """Compare logits, greedy text and ids; raises ExportDiffers, ModuleNotFoundError without playwright or Chromium."""
+    from playwright.sync_api import Error
+
+    try:
+        return _check(folder, model, tokenizer)
+    except Error as error:
+        raise NotChecked(f"Chromium: {' '.join(str(error).split())[:200]}") from None
+
+
+def _check(folder: Path, model: GPT, tokenizer: Tokenizer) -> Checked:
     from playwright.sync_api import sync_playwright
 
     program = next(filter(None, map(shutil.which, NAMES)), None)
@@ -31,7 +41,13 @@ def check_in_chromium(folder: Path, model: GPT, tokenizer: Tokenizer) -> Checked
         by = f"Chromium {browser.version}"
 
         def logits(tokens: Tensor) -> Tensor:
-            return torch.tensor([page.evaluate("ids => fewshot.logits(ids)", row) for row in tokens.tolist()])
+            return torch.tensor([row_logits(row) for row in tokens.tolist()])
+
+        def row_logits(row: list[int]) -> list[list[float]]:
+            page.evaluate("() => fewshot.begin()")
+            size = max(1, AT_ONCE // model.config.n_vocab)
+            parts = (row[first : first + size] for first in range(0, len(row), size))
+            return [logits for part in parts for logits in page.evaluate("ids => fewshot.read(ids)", part)]
 
         def greedy(prompt: list[int], count: int) -> list[int]:
             written: list[int] = page.evaluate("([ids, n]) => fewshot.greedy(ids, n)", [prompt, count])

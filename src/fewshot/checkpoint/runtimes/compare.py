@@ -35,6 +35,10 @@ TEXTS = (
 )
 
 
+class NotChecked(Exception):
+    """The other program cannot be asked; its message says why."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Checked:
     """What was compared, and the largest difference."""

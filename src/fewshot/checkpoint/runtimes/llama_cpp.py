@@ -23,14 +23,15 @@ from typing import Any
 import torch
 
 from fewshot.base.errors import ExportDiffers
-from fewshot.checkpoint.runtimes.compare import GREEDY, PROMPT, Checked, compare_ids, sequences, texts_for
+from fewshot.checkpoint.runtimes.compare import GREEDY, PROMPT, Checked, NotChecked, compare_ids, sequences, texts_for
 from fewshot.model.gpt import GPT
 from fewshot.tokenizer.vocab import Tokenizer
 
 # By the type of the matrices, in nats: what a log-probability may differ by, and the mean of what is written.
 LIMITS = {"f32": (2e-2, 2e-3), "f16": (5e-2, 1e-2), "q8_0": (0.5, 5e-2)}
 LIKELIEST = 10  # tokens whose log-probabilities are compared
-SECONDS = 600
+FEWEST = 8  # prompts with log-probabilities, below which nothing is said
+SECONDS = 1800
 
 
 @torch.no_grad()
@@ -42,6 +43,8 @@ def check_with_llama_cpp(folder: Path, model: GPT, tokenizer: Tokenizer, *, kind
     """
     if find_spec("xllamacpp") is None:
         raise ModuleNotFoundError("xllamacpp", name="xllamacpp")
+    if model.config.n_ctx < PROMPT + 4:
+        raise NotChecked(f"a context of {model.config.n_ctx} tokens is too short for llama.cpp to write in")
     by, n_ctx = f"llama.cpp (xllamacpp {version('xllamacpp')})", model.config.n_ctx
     rows = [row.tolist() for tokens in sequences(model, tokenizer.n_vocab) for row in tokens]
     prompts = [row[: n_ctx - 2] for row in rows] + [rows[-1][:length] for length in range(1, min(GREEDY, n_ctx - 2))]
@@ -59,6 +62,11 @@ def check_with_llama_cpp(folder: Path, model: GPT, tokenizer: Tokenizer, *, kind
             worst = max(worst, abs(ours[token["id"]].item() - token["logprob"]))
             lengths.add(len(prompt))
         apart += [ours[token["id"]].item() - token["logprob"] for token in written["likeliest"][:1]]
+    if len(apart) < FEWEST:
+        raise NotChecked(
+            f"llama.cpp gives a log-probability for {len(apart)} of {len(prompts)} prompts alone: the likeliest tokens "
+            "end within a character"
+        )
     mean = abs(sum(apart)) / max(len(apart), 1)
     if not worst <= limit or not mean <= mean_limit:
         raise ExportDiffers(
@@ -93,9 +101,11 @@ def _count_greedy(model: GPT, opening: list[int], written: list[int], *, by: str
 
 def _ask(question: dict[str, Any], by: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "fewshot.checkpoint.runtimes.llama_cpp"]
-    done = subprocess.run(
-        command, input=json.dumps(question), capture_output=True, text=True, timeout=SECONDS, check=False
-    )
+    asked = json.dumps(question)
+    try:
+        done = subprocess.run(command, input=asked, capture_output=True, text=True, timeout=SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise NotChecked(f"llama.cpp takes longer than {SECONDS // 60} minutes") from None
     lines = done.stdout.splitlines()
     if done.returncode or not lines:
         last = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]

@@ -11,7 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fewshot.checkpoint.runtimes.compare import Checked, compare_cached, compare_greedy, compare_ids, compare_logits
+from fewshot.checkpoint.runtimes.compare import (
+    Checked,
+    NotChecked,
+    compare_cached,
+    compare_greedy,
+    compare_ids,
+    compare_logits,
+)
 from fewshot.model.gpt import GPT
 from fewshot.tokenizer.vocab import Tokenizer
 
@@ -24,7 +31,12 @@ def check_with_transformers(
     `own_code`: whether the class in the folder is used, as `trust_remote_code` has it. Raises ModuleNotFoundError
     where the library is not installed.
     """
-    import transformers
+    try:
+        import transformers
+    except ModuleNotFoundError:
+        raise
+    except (ImportError, RuntimeError) as error:  # it does not fit the other packages here
+        raise NotChecked(f"transformers cannot be imported: {' '.join(str(error).split())[:200]}") from None
 
     by = f"transformers {transformers.__version__}"
     with _quiet(), torch.no_grad():

@@ -13,7 +13,7 @@ import yaml
 
 from fewshot.evaluate.contamination import CleanDirtyScores
 from fewshot.evaluate.reports.figures import metric_svg, page_styles
-from fewshot.evaluate.reports.page import EvaluatedModel, by_metric
+from fewshot.evaluate.reports.page import EvaluatedModel, by_metric, title_of
 from fewshot.evaluate.result import Result
 from fewshot.model.plan import FLOPS_PER_PF_DAY
 
@@ -50,7 +50,7 @@ def card_files(
     learning = [f"![accuracy against the number of demonstrations]({CURVE})", ""] if curves else []
     learning += _scores(groups) if measured else [f"Scores: {NOT_MEASURED}."]
     sections = {
-        "Use": [usage, "", f"When it was written: {told}."],
+        "Use": [usage, "", f"The export was {told}."],
         "Data": [*(f"- {source}" for source in sources or [f"training text: {NOT_MEASURED}"]), "", LICENCES],
         "Training": _training(model),
         "Learning from the context": [*learning, "", *_contamination(contamination)],
@@ -120,7 +120,7 @@ def _for_machines(result: Result) -> dict[str, Any]:
     """Return a result as the model-index of Hugging Face's cards has it."""
     return {
         "task": {"type": "text-generation"},
-        "dataset": {"name": f"{result.task}, {result.shots} demonstrations", "type": result.task},
+        "dataset": {"name": f"{title_of(result)}, {result.shots} demonstrations", "type": result.task},
         "metrics": [{"type": result.metric, "name": f"{result.metric}, K = {result.shots}", "value": result.value}],
     }
 

@@ -238,4 +238,4 @@ def test_a_run_with_a_band_is_converted_there_and_back(tmp_path: Path, capsys: p
         assert said.count("\n") == 1
         assert message in said
     assert main(["convert", str(tmp_path / "neo"), str(tmp_path / "no"), "--as", "gpt2"]) == 2
-    assert "--as gpt2 is what a run is written as" in capsys.readouterr().err
+    assert "--as is for a run" in capsys.readouterr().err

@@ -110,7 +110,7 @@ def test_a_lost_a_misshapen_and_an_unknown_tensor_are_named(tmp_path: Path, lost
     with pytest.raises(BadValue, match=r"missing|Missing"):
         read_opt(tmp_path)
     save_file(tensors | {name: tensors[name][:3].clone()}, tmp_path / "model.safetensors")
-    with pytest.raises(BadValue, match=r"shape|size|weights have"):
+    with pytest.raises(BadValue, match=r"shape|must be"):
         read_opt(tmp_path)
     save_file(tensors | {"model.decoder.project_in.weight": torch.zeros(2, 2)}, tmp_path / "model.safetensors")
     with pytest.raises(BadValue, match=r"project_in\.weight is not known"):

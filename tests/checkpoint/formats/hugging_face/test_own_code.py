@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from models import exported, shaken
+from safetensors.torch import load_file, save_file
 
 from fewshot.base.errors import BadValue
 from fewshot.checkpoint.formats.hugging_face import own_code
@@ -102,6 +103,7 @@ def test_it_is_chosen_where_no_stock_class_fits_and_is_short() -> None:
         ({"vocab_size": 10**9}, "vocab_size"),
         ({"tie_word_embeddings": False}, "tie_word_embeddings"),
         ({"activation_function": "swish"}, "swish"),
+        ({"activation_function": ["gelu"]}, "activation_function is"),
     ],
 )
 def test_a_config_that_lies_is_refused(tmp_path: Path, changed: dict[str, Any], reason: str) -> None:
@@ -110,3 +112,12 @@ def test_a_config_that_lies_is_refused(tmp_path: Path, changed: dict[str, Any], 
     (tmp_path / "config.json").write_text(json.dumps(plain | changed))
     with pytest.raises(BadValue, match=reason):
         read_own_code(tmp_path)
+
+
+def test_names_that_do_not_parse_and_far_layers_are_refused(tmp_path: Path) -> None:
+    write_own_code(tmp_path, shaken(**SHAPE, pattern="banded(4)"), eot=256)
+    tensors = load_file(tmp_path / "model.safetensors")
+    for name in ("h.x.c_attn.weight", "h..", "h.10000000.c_attn.weight", "h.70000.up.weight"):
+        save_file(tensors | {name: torch.zeros(1)}, tmp_path / "model.safetensors")
+        with pytest.raises(BadValue, match=r"more than the model has|a layer before"):
+            read_own_code(tmp_path)

@@ -53,7 +53,7 @@ def read_config(folder: Path) -> tuple[Path, dict[str, Any]]:
 def activation_of(config: Mapping[str, Any], where: Path) -> str | None:
     """Return our name of the activation; None for GPT's own. Another one, or another norm, raises BadValue."""
     name = config.get("activation_function", "gelu_new")
-    if name not in ACTIVATIONS:
+    if not isinstance(name, str) or name not in ACTIVATIONS:
         raise BadValue(f"{where}: activation_function is {name!r}, allowed: {', '.join(ACTIVATIONS)}")
     if config.get("layer_norm_epsilon", 1e-5) != 1e-5:
         raise BadValue(f"layer_norm_epsilon is {config['layer_norm_epsilon']}; GPT-2's 1e-5 is needed")

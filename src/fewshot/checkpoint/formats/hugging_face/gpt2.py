@@ -33,7 +33,7 @@ from fewshot.patterns.pages import is_dense
 
 LINEAR = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
 OTHER_TYPES = ("gpt_neo", "opt", "openai-gpt", "fewshot")  # that are read too, by others
-LAYER = re.compile(r"h\.(\d+)\.")
+LAYER = re.compile(r"h\.(\d{1,6})\.", re.ASCII)
 
 
 def is_gpt2(path: Path) -> bool:
@@ -75,12 +75,26 @@ def from_gpt2_state(state: Mapping[str, Tensor], *, n_heads: int, **other: Any) 
         state = {name: tensor.T if name.endswith(LINEAR) else tensor for name, tensor in state.items()}
     if config.tied:
         state.pop("lm_head.weight", None)
+    _check_shapes(config, state)  # before anything as large as they say is made
     model = GPT(config)
     try:
         model.load_state_dict(state)  # in float32, whatever it was stored in
     except RuntimeError as error:
         raise BadValue(f"these are not GPT-2 weights: {' '.join(str(error).split())[:300]}") from None
     return model.eval()
+
+
+def _check_shapes(config: GPTConfig, state: Mapping[str, Tensor]) -> None:
+    """Raise BadValue where a tensor is missing, too many, or not of the shape that the others ask for."""
+    with torch.device("meta"):
+        expected = {name: tensor.shape for name, tensor in GPT(config).state_dict().items()}
+    wrong = [name for name, shape in expected.items() if name not in state or state[name].shape != shape]
+    wrong += sorted(state.keys() - expected.keys())
+    if wrong:
+        name = wrong[0]
+        is_, needed = (tuple(found[name].shape if found is state else found[name]) if name in found else "missing"
+                       for found in (state, expected))  # fmt: skip
+        raise BadValue(f"these are not GPT-2 weights: {name} is {is_}, but by the others it must be {needed}")
 
 
 def read_hugging_face(folder: Path) -> GPT:

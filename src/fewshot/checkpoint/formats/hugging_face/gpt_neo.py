@@ -77,7 +77,7 @@ def _patterns_of(config: Mapping[str, Any], where: Path, *, n_layers: int) -> li
     check(is_count(window), f"{where}: window_size is {window!r}, must be a whole number of at least 1")
     kinds: dict[str, Pattern] = {"global": Dense(), "local": Banded(window)}
     try:
-        fits = sum(len(some) * times for some, times in types) == n_layers
+        fits = all(is_count(times) for _, times in types) and sum(len(some) * n for some, n in types) == n_layers
         layers = [kinds[name] for some, times in types for _ in range(times) for name in some] if fits else []
     except (TypeError, ValueError, KeyError):
         layers = []
@@ -197,7 +197,7 @@ def _without_bias(weight: Tensor, bias: Tensor, gain: Tensor, shift: Tensor, lay
     row, step = (1 / gain, gain) if not constant.any() else (constant, constant)
     new_shift = next(moved for moved in (shift + n * step for n in STEPS) if abs(row @ moved) >= (row @ step) / 2)
     new_weight = weight + torch.outer((bias - weight @ (new_shift - shift)) / (row @ new_shift), row)
-    tried = torch.randn(64, len(gain), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    tried = torch.randn(64, len(gain), generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(gain.device)
     normed = torch.nn.functional.layer_norm(tried, (len(gain),))
     expected = (normed * gain + shift) @ weight.T + bias
     without = (normed * gain + new_shift).float() @ new_weight.float().T

@@ -48,6 +48,7 @@ class Block(nn.Module):
 
 class FewshotForCausalLM(PreTrainedModel, GenerationMixin):
     config_class = FewshotConfig
+    accepts_loss_kwargs = False  # a mean over the batch: whoever accumulates gradients divides
 
     def __init__(self, config):
         super().__init__(config)
@@ -60,6 +61,12 @@ class FewshotForCausalLM(PreTrainedModel, GenerationMixin):
 
     def get_input_embeddings(self):
         return self.wte
+
+    def set_input_embeddings(self, embeddings):
+        self.wte = embeddings
+
+    def get_output_embeddings(self):
+        return self.head
 
     def forward(self, input_ids, attention_mask=None, past_key_values=None, use_cache=None, labels=None, **_):
         cache = DynamicCache() if use_cache and past_key_values is None else past_key_values

@@ -79,7 +79,7 @@ def read_openai_gpt(folder: Path) -> GPT:
     n_heads, dropout = config.get("n_head", 0), config.get("resid_pdrop", 0.1)
     check_shape(n_heads, dropout, where, dropout_name="resid_pdrop")
     afn = config.get("afn", "gelu")
-    if afn not in ACTIVATIONS:
+    if not isinstance(afn, str) or afn not in ACTIVATIONS:
         raise BadValue(f"{where}: afn is {afn!r}, allowed: {', '.join(ACTIVATIONS)}")
     activation_of({**config, "activation_function": "gelu_new"}, where)  # its epsilon
     weights = read_weights(folder)

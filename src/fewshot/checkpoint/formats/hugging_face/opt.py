@@ -76,7 +76,7 @@ def write_opt(folder: Path, model: GPT, *, eot: int) -> None:
         else:
             theirs[_their_name(name)] = tensor
     table = theirs[_their_name("wpe.weight")]
-    theirs[_their_name("wpe.weight")] = torch.cat([torch.zeros(FIRST_POSITION, config.d_model), table])
+    theirs[_their_name("wpe.weight")] = torch.cat([table.new_zeros(FIRST_POSITION, config.d_model), table])
     plain = {
         "model_type": "opt",
         "architectures": ["OPTForCausalLM"],
@@ -89,7 +89,7 @@ def write_opt(folder: Path, model: GPT, *, eot: int) -> None:
         "do_layer_norm_before": config.block != "post-ln",
         "dropout": config.dropout,
         "attention_dropout": config.inner_dropout,
-        "pad_token_id": eot,
+        "pad_token_id": None,  # the embedding of one learns nothing
         **ONLY,
     }
     write_folder(folder, config, plain, theirs, eot=eot)
@@ -145,11 +145,11 @@ def _our_state(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
             check(not missing, f"these are not OPT's weights: {', '.join(missing)} is missing")
             rows = [left.pop(name) for name in names]
             check(
-                all(row.shape == rows[0].shape for row in rows),
+                all(row.dim() > 0 and row.shape == rows[0].shape for row in rows),
                 f"these are not OPT's weights: {names[0]} is of another shape",
             )
             state[f"h.{i}.attn.c_attn.{part}"] = torch.cat(rows)
     check(not left, f"these are not OPT's weights: {', '.join(sorted(left)[:4])} is not known")
-    if "wpe.weight" in state:
+    if "wpe.weight" in state and state["wpe.weight"].dim() == 2:
         state["wpe.weight"] = state["wpe.weight"][FIRST_POSITION:]
     return state

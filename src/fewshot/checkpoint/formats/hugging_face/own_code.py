@@ -24,6 +24,7 @@ from fewshot.checkpoint.formats.hugging_face.folder import (
     read_config,
     write_folder,
 )
+from fewshot.checkpoint.formats.hugging_face.gpt2 import LAYER
 from fewshot.checkpoint.formats.plain_patterns import plain_layers
 from fewshot.checkpoint.formats.weights import read_weights
 from fewshot.model.config import GPTConfig
@@ -107,8 +108,11 @@ def _config_of(config: dict[str, Any], weights: dict[str, Tensor], *, n_heads: i
     check(
         all(tensor.dim() == 2 for tensor in (wte, wpe, joint, up)), f"these are not weights of {MODULE}: not matrices"
     )
+    layers = {int(place[1]) for place in map(LAYER.match, weights) if place}
+    whole = layers == set(range(len(layers)))
+    check(whole, f"these are not weights of {MODULE}: a layer before h.{max(layers, default=0)} is missing")
     return GPTConfig(
-        n_layers=1 + max(int(name.split(".")[1]) for name in weights if name.startswith("h.")),
+        n_layers=len(layers),
         d_model=wte.shape[1],
         n_heads=n_heads,
         n_ctx=wpe.shape[0],

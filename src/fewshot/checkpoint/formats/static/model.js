@@ -56,7 +56,8 @@ export class Model {
   constructor(data) {
     this.config = data.config;
     this.layers = data.layers;
-    const bytes = Uint8Array.from(atob(data.weights), (character) => character.charCodeAt(0));
+    const text = atob(data.weights), bytes = new Uint8Array(text.length);
+    for (let i = 0; i < text.length; i += 1) bytes[i] = text.charCodeAt(i);
     const all = new Float32Array(bytes.buffer);
     this.weights = {};
     for (const [name, first, size] of data.tensors) this.weights[name] = all.subarray(first, first + size);
@@ -197,6 +198,6 @@ export class Tokenizer {
     const utf8 = new TextEncoder();
     const bytes = ids.flatMap((id) => (id === this.end || this.tokens[id] === undefined
       ? [...utf8.encode(this.tokens[id] ?? "")] : [...this.tokens[id]].map((letter) => this.bytes.get(letter))));
-    return new TextDecoder().decode(Uint8Array.from(bytes));
+    return new TextDecoder("utf-8", { ignoreBOM: true }).decode(Uint8Array.from(bytes));
   }
 }

@@ -41,7 +41,7 @@ async function write() {
   } catch (error) {
     at("problem").textContent = error.message;
   }
-  at("stop").disabled = true;
+  if (mine === running) at("stop").disabled = true;
 }
 
 function answerLogProbability(shown, question, answer) {
@@ -85,15 +85,13 @@ function draw(chances, n) {
 
 at("form").addEventListener("submit", (event) => { event.preventDefault(); write(); });
 at("curve-form").addEventListener("submit", (event) => { event.preventDefault(); curve(); });
-at("stop").addEventListener("click", () => { running += 1; });
+at("stop").addEventListener("click", () => { running += 1; at("stop").disabled = true; });
 at("temperature").addEventListener("input", () => { at("temperature-value").textContent = at("temperature").value; });
 
 window.fewshot = { // for those who check it
   encode: (text) => tokenizer.encode(text),
-  logits: (tokens) => {
-    const cache = model.start();
-    return tokens.map((token) => [...model.logits(model.read(token, cache))]);
-  },
+  begin: () => { window.fewshot.cache = model.start(); },
+  read: (tokens) => tokens.map((token) => [...model.logits(model.read(token, window.fewshot.cache))]),
   greedy: (tokens, count) => {
     let { cache, hidden } = readAll(tokens);
     const written = [];
