@@ -10,8 +10,8 @@ import pytest
 import fewshot
 
 NAMES = [  # what others have written down; a name that goes breaks their programs
-    "GPT", "GPTConfig", "PRESETS", "Request", "Run", "Sampling", "complete", "complete_requests", "load", "load_run",
-    "load_tokenizer", "make_task", "parse", "resume", "start", "stream", "train_on",
+    "FewshotError", "GPT", "GPTConfig", "PRESETS", "Request", "Run", "Sampling", "complete", "complete_requests", "load",
+    "load_run", "load_tokenizer", "make_task", "parse", "resume", "start", "stream", "train_on",
 ]  # fmt: skip
 
 
@@ -26,7 +26,7 @@ def test_every_name_of_the_face_is_there(name: str) -> None:
 
 
 def test_a_name_that_is_not_there_is_said_with_those_that_are() -> None:
-    with pytest.raises(AttributeError, match="has no attribute 'load_rum'; it has: GPT, GPTConfig"):
+    with pytest.raises(AttributeError, match="has no attribute 'load_rum'; it has: FewshotError, GPT, GPTConfig"):
         _ = fewshot.load_rum
 
 

@@ -15,6 +15,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 FACE = {  # name: the module that defines it
+    "FewshotError": "fewshot.base.errors",
     "GPT": "fewshot.model.gpt",
     "GPTConfig": "fewshot.model.config",
     "PRESETS": "fewshot.model.presets",

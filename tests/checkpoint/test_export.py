@@ -35,7 +35,7 @@ def test_an_export_says_what_was_compared(tmp_path: Path, name: str) -> None:
     checked = note["checked"]
     assert (checked["lengths"], checked["greedy_tokens"], checked["texts"]) == ([1, 2, 20, 40], 36, 10)
     assert 0 < checked["largest_difference"] < 2e-5 * checked["largest_logit"]
-    assert "36 greedy tokens and the ids of 10 texts equal" in told
+    assert "36 greedy tokens and the ids of 10 texts are equal" in told
     assert not (tmp_path / "out" / ".lock").exists()
 
 

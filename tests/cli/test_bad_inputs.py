@@ -175,7 +175,7 @@ CASES = {
     "bench attention --n 0": "--n is 0, must be in 256..1048576",
     "bench attention --rounds 0": "--rounds is 0, must be at least 1",
     "bench attention --show missing.json": "missing.json does not exist",
-    "convert nowhere there": "nowhere is not a folder",
+    "convert nowhere there": "nowhere does not exist",
     "convert run nothing/..": "is not empty",
     "tokenizer train --text good.txt --n_vocab 10": "257",
     "tokenizer encode good.txt hello": "good.txt is not JSON",

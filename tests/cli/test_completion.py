@@ -27,6 +27,7 @@ def test_bash_completes_commands_and_options(tmp_path: Path, capsys: pytest.Capt
     assert main(["--print-completion", "bash"]) == 0
     script = tmp_path / "fewshot.bash"
     script.write_text(capsys.readouterr().out)
+    assert "complete -o bashdefault -o default -F" in script.read_text()
     assert completed(script, "fewshot conv") == ["convert"]
     assert completed(script, "fewshot convert --tar") == ["--targets"]
     assert {"train", "evaluate", "demo"} <= {*completed(script, "fewshot ")}

@@ -153,10 +153,10 @@ def test_nothing_is_written_over(
 
 def test_an_exported_run_has_its_card(tmp_path: Path, small_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["convert", str(small_run), str(tmp_path / "out"), "--no-check"]) == 0
-    assert capsys.readouterr().out.startswith("written, not checked: leave out --no-check\n")
+    assert capsys.readouterr().out.startswith("written, not checked\n")
     text = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert f"# {small_run.resolve().name}" in text
-    assert "written, not checked: leave out --no-check" in text
+    assert "written, not checked" in text
     assert "AutoModelForCausalLM" in text
     assert "Scores: not measured." in text or "| task |" in text
 

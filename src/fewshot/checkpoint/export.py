@@ -26,7 +26,7 @@ from fewshot.tokenizer.vocab import Tokenizer
 NOTE = "export.json"
 PARTIAL = ".export.partial"  # in the folder, until all is there
 LAST = "config.json"  # that tells a folder of transformers
-UNCHECKED = "written, not checked: leave out --no-check"
+UNCHECKED = "written, not checked"
 
 
 def export(
@@ -93,6 +93,7 @@ def _told(checked: Checked) -> str:
     lengths = " to ".join(f"{length:,}" for length in (checked.lengths[0], checked.lengths[-1]))
     texts = f" and the ids of {checked.texts:,} texts" if checked.texts else ""
     return (
-        f"checked with {checked.by}: {checked.of} within {checked.largest_difference:.1g} (the largest logit is "
-        f"{checked.largest_logit:.3g}) for {lengths} tokens, {checked.greedy_tokens:,} greedy tokens{texts} equal"
+        f"checked with {checked.by}: {checked.of} differ by at most {checked.largest_difference:.1g}, where the "
+        f"largest logit is {checked.largest_logit:.3g}, for {lengths} tokens; {checked.greedy_tokens:,} greedy tokens{texts} "
+        "are equal"
     )

@@ -20,8 +20,9 @@ from fewshot.base.errors import BadValue
 def script(shell: str, known: Mapping[str, str]) -> str:
     """Return the script for a shell, of commands by name with what they do; another shell raises BadValue."""
     if shell not in shtab.SUPPORTED_SHELLS:
-        raise BadValue(f"--print-completion {shell}: allowed are {', '.join(shtab.SUPPORTED_SHELLS)}")
-    return shtab.complete(whole_parser(known), shell)
+        raise BadValue(f"--print-completion {shell!r}: allowed are {', '.join(shtab.SUPPORTED_SHELLS)}")
+    # Where an option or a command has nothing of its own to offer, bash goes on with the names of files.
+    return shtab.complete(whole_parser(known), shell).replace("-o bashdefault ", "-o bashdefault -o default ")
 
 
 def whole_parser(known: Mapping[str, str]) -> argparse.ArgumentParser:

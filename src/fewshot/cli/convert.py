@@ -42,8 +42,10 @@ def run(args: argparse.Namespace) -> int:
 
     needed = " or ".join(["a run", *READ]) + " is needed"
     read = reader_of(args.source)
+    if not args.source.exists():
+        raise BadFile(f"{args.source} does not exist; {needed}")
     if read is None and not args.source.is_dir():
-        raise BadFile(f"{args.source} is not a folder; {needed}")
+        raise BadFile(f"{args.source} is a file of no format that is read; {needed}")
     is_run = bool(RunFolder(args.source).checkpoint_folders()) or (args.source / MANIFEST).is_file()
     if read is None and not is_run:
         raise BadFile(f"{args.source} holds no model: {needed}")

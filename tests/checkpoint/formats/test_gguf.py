@@ -66,7 +66,7 @@ def test_smaller_types_say_by_how_much_they_differ(tmp_path: Path, kind: str) ->
         export(tmp_path / written_as, model_for(tokenizer), tokenizer, written_as=written_as, source={})
         sizes[written_as] = (tmp_path / written_as / FILE).stat().st_size
     note = json.loads((tmp_path / f"gguf_{kind}" / NOTE).read_text())["checked"]
-    assert "log-probabilities in nats, their mean" in note["of"]
+    assert "log-probabilities in nats (their mean by" in note["of"]
     assert sizes[f"gguf_{kind}"] < sizes["gguf"] * 0.8
 
 

@@ -36,6 +36,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 model = AutoModelForCausalLM.from_pretrained("FOLDER")
 tokenizer = AutoTokenizer.from_pretrained("FOLDER")
+prompt = tokenizer("Once upon a time", return_tensors="pt")
+print(tokenizer.decode(model.generate(**prompt, max_new_tokens=40)[0]))
 ```"""
 NO_FLASH = "Leave out `attn_implementation`: flash attention ignores the window of the local layers."
 OWN = "Its class is in the folder, `modeling_fewshot.py`, and is run with `trust_remote_code=True`."
@@ -234,7 +236,8 @@ def format_for(config: GPTConfig, name: str | None) -> str:
         reasons = {name: reasons[name]}
     fitting = [key for key, reason in reasons.items() if reason is None]
     if not fitting:
-        raise BadValue(str(list(reasons.values())[-1]))
+        reason = list(reasons.values())[-1]
+        raise BadValue(f"{reason}; or see 'fewshot convert RUN --targets' for what can hold this one")
     return fitting[0]
 
 

@@ -83,7 +83,7 @@ def check_with_llama_cpp(folder: Path, model: GPT, tokenizer: Tokenizer, *, kind
         lengths=sorted(lengths),
         largest_logit=largest,
         largest_difference=worst,
-        of=f"log-probabilities in nats, their mean {mean:.1g} off",
+        of=f"log-probabilities in nats (their mean by {mean:.1g})",
         greedy_tokens=greedy,
         texts=compare_ids(tokenizer, ids_of.__getitem__, by=by),
     )

@@ -92,8 +92,8 @@ def _check_shapes(config: GPTConfig, state: Mapping[str, Tensor]) -> None:
     wrong += sorted(state.keys() - expected.keys())
     if wrong:
         name = wrong[0]
-        is_, needed = (tuple(found[name].shape if found is state else found[name]) if name in found else "missing"
-                       for found in (state, expected))  # fmt: skip
+        is_ = tuple(state[name].shape) if name in state else "missing"
+        needed = tuple(expected[name]) if name in expected else "missing"
         raise BadValue(f"these are not GPT-2 weights: {name} is {is_}, but by the others it must be {needed}")
 
 
