@@ -10,8 +10,8 @@ import pytest
 import fewshot
 
 NAMES = [  # what others have written down; a name that goes breaks their programs
-    "FewshotError", "GPT", "GPTConfig", "PRESETS", "Request", "Run", "Sampling", "complete", "complete_requests", "load",
-    "load_run", "load_tokenizer", "make_task", "parse", "resume", "start", "stream", "train_on",
+    "FewshotError", "GPT", "GPTConfig", "PRESETS", "Request", "Run", "Sampling", "complete", "complete_requests",
+    "load", "load_run", "load_tokenizer", "make_task", "parse", "resume", "start", "stream", "train_on",
 ]  # fmt: skip
 
 

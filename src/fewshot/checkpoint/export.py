@@ -92,8 +92,8 @@ def _compared(row: Format, folder: Path, model: GPT, tokenizer: Tokenizer) -> tu
 def _told(checked: Checked) -> str:
     lengths = " to ".join(f"{length:,}" for length in (checked.lengths[0], checked.lengths[-1]))
     texts = f" and the ids of {checked.texts:,} texts" if checked.texts else ""
+    compared = f"{checked.of} differ by at most {checked.largest_difference:.1g}"
     return (
-        f"checked with {checked.by}: {checked.of} differ by at most {checked.largest_difference:.1g}, where the "
-        f"largest logit is {checked.largest_logit:.3g}, for {lengths} tokens; {checked.greedy_tokens:,} greedy tokens{texts} "
-        "are equal"
+        f"checked with {checked.by}: {compared}, where the largest logit is {checked.largest_logit:.3g}, for {lengths} "
+        f"tokens; {checked.greedy_tokens:,} greedy tokens{texts} are equal"
     )
