@@ -80,8 +80,8 @@ for name in sys.argv[1:]:
     delattr(os, name)
 import fewshot
 for found in pkgutil.walk_packages(fewshot.__path__, "fewshot."):
-    if found.name == "fewshot.__main__":
-        continue  # it is the command line itself
+    if found.name.endswith(("fewshot.__main__", ".modeling_fewshot")):
+        continue  # the command line itself, and what is copied into exports for transformers
     try:
         importlib.import_module(found.name)
     except ModuleNotFoundError as error:
