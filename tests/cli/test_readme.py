@@ -129,6 +129,7 @@ def test_the_commands_work_one_after_the_other(
         *("train", "generate", "evaluate", "report", "patterns", "train"),
         *(*["evaluate"] * 5, "contamination", "lm-eval"),
         *["meta"] * 5,
+        *(*["convert"] * 3, "train"),
     ]
     for command in words:
         short = SHORT[command[1]] if command[0] == "meta" else []
@@ -141,6 +142,9 @@ def test_the_commands_work_one_after_the_other(
     assert "for banded(64)" in printed.err
     assert "on the same questions" in printed.out
     assert "|my_task|" in printed.out
+    assert "checked with transformers" in printed.out
+    assert (tmp_path / "out" / "books-page" / "index.html").exists()
+    assert "start: the weights of hf:out/books-hf" in printed.err
     page = (tmp_path / "meta.html").read_text()
     assert all(
         tasks in page for tasks in ("sinusoid:", "linear regression:", "IMAGES, 5-way 1-shot:", "text: novel_symbols:")

@@ -80,13 +80,13 @@ def export(
 def _compared(row: Format, folder: Path, model: GPT, tokenizer: Tokenizer) -> tuple[Checked | None, str]:
     """Return what was compared; or None, and why nothing was."""
     if row.compare is None:
-        return None, "written, not checked"
+        return None, UNCHECKED
     try:
         return row.compare(folder, model, tokenizer), ""
     except ModuleNotFoundError:
-        return None, f"written, not checked: {row.install}"
+        return None, f"{UNCHECKED}: {row.install}"
     except NotChecked as error:
-        return None, f"written, not checked: {error}"
+        return None, f"{UNCHECKED}: {error}"
 
 
 def _told(checked: Checked) -> str:

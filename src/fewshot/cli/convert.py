@@ -14,6 +14,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fewshot.model.gpt import GPT
+    from fewshot.tokenizer.vocab import Tokenizer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,9 +56,8 @@ def run(args: argparse.Namespace) -> int:
     is_run = bool(RunFolder(args.source).checkpoint_folders()) or (args.source / MANIFEST).is_file()
     if read is None and not is_run:
         raise BadFile(f"{args.source} holds no model: {needed}")
-    for name in ("as", "targets"):
-        given = args.written_as if name == "as" else args.targets
-        check(read is None or not given, f"--{name} is for a run, but {args.source} becomes a run: leave it out")
+    for option, given in {"--as": args.written_as, "--targets": args.targets}.items():
+        check(read is None or not given, f"{option} is for a run, but {args.source} becomes a run: leave it out")
     if args.targets:
         return _print_targets(args.source)
     check(args.target is not None, "give TO, a new folder, or --targets")
@@ -68,10 +74,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _print_targets(source: Path) -> int:
     from fewshot.checkpoint.formats.table import targets
-    from fewshot.checkpoint.load import load_run
+    from fewshot.checkpoint.load import find_checkpoint
 
-    model, _, _ = load_run(source)
-    for name, reason in targets(model.config).items():
+    for name, reason in targets(find_checkpoint(source).config).items():
         short = (reason or "").removeprefix("this model cannot be converted: ").partition("; to convert one")[0]
         print(f"{name:<12} {f'no: {short}' if short else 'yes'}")
     return 0

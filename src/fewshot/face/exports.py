@@ -14,7 +14,7 @@ from fewshot.checkpoint.manifest import Checkpoint
 from fewshot.evaluate.reports.card import card_files
 from fewshot.evaluate.store.contamination import FOLDER, read_main_scores
 from fewshot.evaluate.store.result_file import read_result_file
-from fewshot.face.describe import evaluated_model_of
+from fewshot.face.describe import evaluated_model_of, sources_of
 from fewshot.kernels import sdpa
 
 
@@ -34,8 +34,7 @@ def export_run(source: Path, folder: Path, *, written_as: str | None = None, che
     def card(told: str) -> dict[str, str]:
         if run is None:  # a checkpoint that was copied to another place: nothing is known of its training
             return {}
-        whole = evaluated_model_of(run.path, model, checkpoint)
-        data = read_data_config(run) if run.config.is_file() else None
+        whole = evaluated_model_of(run.path, model, checkpoint, with_positions=False)
         return card_files(
             replace(  # what is of this checkpoint; the run may hold later ones
                 whole,
@@ -46,7 +45,7 @@ def export_run(source: Path, folder: Path, *, written_as: str | None = None, che
             library=FORMATS[name].library,
             usage=FORMATS[name].usage,
             told=told,
-            sources=[f"{source.name} ({source.weight:g})" for source in data.sources] if data else [],
+            sources=sources_of(read_data_config(run)) if run.config.is_file() else [],
             contamination=[score for folder in _evidence(run, checkpoint) for score in read_main_scores(folder)],
         )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import abc
 import functools
 import hashlib
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -44,6 +45,20 @@ class Tokenizer(abc.ABC):
     def to_library_json(self) -> str:
         """Return the tokenizer as a `tokenizer.json` that the Hugging Face libraries load, for the same ids."""
         return self.to_json()
+
+    def library_tokens(self) -> list[str]:
+        """Return the tokens of `to_library_json` by id."""
+        value = json.loads(self.to_library_json())
+        ids = value["model"]["vocab"] | {token["content"]: token["id"] for token in value["added_tokens"]}
+        return sorted(ids, key=ids.__getitem__)
+
+    def knows(self, text: str) -> bool:
+        """Return whether the text can be encoded: a vocabulary of characters may lack one."""
+        try:
+            self.encode_to_numpy(text)
+        except BadValue:
+            return False
+        return True
 
     @abc.abstractmethod
     def _join(self, ids: list[int]) -> bytes:

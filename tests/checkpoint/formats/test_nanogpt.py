@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,6 @@ from fewshot.checkpoint.formats.table import FORMATS, open_model, reader_of
 from fewshot.cli.main import main
 
 SIZES = {"n_layer": 2, "n_head": 3, "n_embd": 24, "block_size": 13, "vocab_size": 17, "dropout": 0.1}
-
-
-@pytest.fixture(scope="module")
-def transformers() -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return pytest.importorskip("transformers")
 
 
 def nanogpt(transformers: Any, *, bias: bool = True, compiled: bool = False, **changed: Any) -> tuple[Any, Any]:

@@ -16,9 +16,13 @@ from fewshot.model.gpt import GPT
 
 
 @torch.no_grad()
-def folded_state(model: GPT, *, head_width: int) -> dict[str, Tensor]:
-    """Return float32 tensors under GPT-2's names, for heads of `head_width`, which is no less than the model's."""
+def folded_state(model: GPT, *, head_width: int | None = None) -> dict[str, Tensor]:
+    """Return float32 tensors under GPT-2's names, for heads of `head_width`, which is no less than the model's.
+
+    None: d_model / n_heads, as most classes have it.
+    """
     config = model.config
+    head_width = head_width or config.d_model // config.n_heads
     state = {name: tensor.float() for name, tensor in model.state_dict().items()}
     state["wpe.weight"] = model.wpe(torch.arange(config.n_ctx, device=model.wpe.weight.device)).float()
     if head_width == config.qk_width == config.head_width:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import re
 import struct
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -26,7 +25,6 @@ from fewshot.checkpoint.formats.hugging_face.gpt2 import from_gpt2_state
 from fewshot.checkpoint.formats.weights import check_weights_finite
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
-from fewshot.patterns.pages import is_dense
 from fewshot.tokenizer.bpe import BPE
 from fewshot.tokenizer.chars import Chars
 from fewshot.tokenizer.vocab import EOT, Tokenizer
@@ -59,8 +57,7 @@ BLANK = "\u2581"  # SentencePiece's sign for a blank
 
 def check_is_gguf(config: GPTConfig) -> None:
     """Raise BadValue for a model that llama.cpp's GPT-2 cannot express."""
-    dense = all(is_dense(pattern, config.n_ctx, config.n_heads) for pattern in config.patterns)
-    check_fits(config, "llama.cpp's GPT-2 has dense", pattern_fits=dense, pattern_wanted="dense")
+    check_fits(config, "llama.cpp's GPT-2 has dense")
     check(
         config.activation_name == "gelu_tanh",
         f"this model cannot be converted: llama.cpp's GPT-2 has the activation gelu_tanh, this model "
@@ -80,7 +77,7 @@ def write_gguf(folder: Path, model: GPT, tokenizer: Tokenizer, *, kind: str) -> 
         writer = gguf.GGUFWriter(file, "gpt2")
         _add_shape(writer, model.config, getattr(gguf.LlamaFileType, TYPES[kind]))
         _add_tokenizer(writer, tokenizer, n_vocab=model.config.n_vocab)
-        for name, tensor in folded_state(model, head_width=model.config.d_model // model.config.n_heads).items():
+        for name, tensor in folded_state(model).items():
             words = PARAMETER.fullmatch(name)
             assert words is not None
             layer, own_name, part = words.groups()
@@ -116,18 +113,18 @@ def _add_tokenizer(writer: GGUFWriter, tokenizer: Tokenizer, *, n_vocab: int) ->
     """Write a byte-level BPE, or characters as SentencePiece's pieces without merges; rows that no text has, unused."""
     from gguf import TokenType
 
-    value = json.loads(tokenizer.to_library_json())
+    tokens = tokenizer.library_tokens()
     if isinstance(tokenizer, Chars):
         check(
-            BLANK not in (characters := _in_order(value)),
+            BLANK not in tokens,
             f"this model cannot be converted: its vocabulary has {BLANK!r}, which llama.cpp takes for a blank",
         )
-        tokens = [BLANK if token == " " else token for token in characters]
+        tokens = [BLANK if token == " " else token for token in tokens]
         writer.add_tokenizer_model("llama")
         writer.add_add_space_prefix(False)
     else:
-        tokens = _in_order(value)
-        merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in value["model"]["merges"]]
+        pairs = json.loads(tokenizer.to_library_json())["model"]["merges"]
+        merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in pairs]
         writer.add_tokenizer_model("gpt2")
         writer.add_tokenizer_pre("gpt-2")
         # One is needed. Nothing else makes the end of text of one of its parts, so this one never applies.
@@ -142,12 +139,6 @@ def _add_tokenizer(writer: GGUFWriter, tokenizer: Tokenizer, *, n_vocab: int) ->
         add(tokenizer.eot)
     writer.add_add_bos_token(False)
     writer.add_add_eos_token(False)
-
-
-def _in_order(value: dict[str, Any]) -> list[str]:
-    """Return the tokens of a tokenizer.json by their ids."""
-    ids = value["model"]["vocab"] | {token["content"]: token["id"] for token in value["added_tokens"]}
-    return sorted(ids, key=ids.__getitem__)
 
 
 def is_gguf(path: Path) -> bool:
@@ -266,6 +257,3 @@ def _tokenizer_of(keys: dict[str, Any], file: Path) -> Tokenizer:
     check(all(len(pair) == 2 for pair in pairs), f"{file}: a merge is no pair of tokens")
     real = [(left, right) for left, right in pairs if left + right != EOT]
     return BPE({token: i for i, token in enumerate(tokens)}, real)
-
-
-WRITERS = {kind: partial(write_gguf, kind=kind) for kind in TYPES}

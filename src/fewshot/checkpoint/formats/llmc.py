@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from fewshot.base.errors import BadFile, check
+from fewshot.checkpoint.formats.hugging_face.folder import tokenizer_beside
 from fewshot.checkpoint.formats.hugging_face.gpt2 import from_gpt2_state
 from fewshot.checkpoint.formats.weights import check_weights_finite
 from fewshot.model.gpt import GPT
-from fewshot.tokenizer.load import load_tokenizer
 from fewshot.tokenizer.vocab import Tokenizer
 
 MAGIC, HEADER = 20240326, 256  # of int32
@@ -35,11 +35,7 @@ def is_llmc(path: Path) -> bool:
 
 def read_model_and_tokenizer(path: Path) -> tuple[GPT, Tokenizer]:
     """Return the model in a file, and the tokenizer that lies beside it."""
-    model = read_llmc(path)
-    try:
-        return model, load_tokenizer(path.parent)
-    except BadFile as error:
-        raise BadFile(f"{error}; copy GPT-2's vocabulary there") from None
+    return read_llmc(path), tokenizer_beside(path)
 
 
 def read_llmc(path: Path) -> GPT:

@@ -14,11 +14,10 @@ from torch import Tensor
 
 from fewshot.base.errors import BadFile, check
 from fewshot.base.files import read_json
-from fewshot.checkpoint.formats.hugging_face.folder import check_shape, check_sizes
+from fewshot.checkpoint.formats.hugging_face.folder import check_shape, check_sizes, tokenizer_beside
 from fewshot.checkpoint.formats.hugging_face.gpt2 import LINEAR, from_gpt2_state
 from fewshot.checkpoint.formats.weights import check_plain_tensors, check_weights_finite, read_plain
 from fewshot.model.gpt import GPT
-from fewshot.tokenizer.load import load_tokenizer
 from fewshot.tokenizer.vocab import Tokenizer
 
 NAME, MINGPT = "ckpt.pt", "model.pt"
@@ -36,14 +35,8 @@ def is_nanogpt(path: Path) -> bool:
 def read_model_and_tokenizer(path: Path) -> tuple[GPT, Tokenizer]:
     """Return the model in a checkpoint, and the tokenizer that lies beside it."""
     file = path if path.is_file() else next(path / name for name in (NAME, MINGPT) if (path / name).is_file())
-    model = read_checkpoint(file)
-    try:
-        return model, load_tokenizer(file.parent)
-    except BadFile as error:
-        raise BadFile(
-            f"{error}; copy GPT-2's vocabulary there (a vocabulary of characters, meta.pkl, has no end of text, which "
-            "is needed here)"
-        ) from None
+    no_end = " (a vocabulary of characters, meta.pkl, has no end of text, which is needed here)"
+    return read_checkpoint(file), tokenizer_beside(file, no_end)
 
 
 def read_checkpoint(file: Path) -> GPT:

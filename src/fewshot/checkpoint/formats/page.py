@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fewshot.base.errors import BadValue, check
+from fewshot.base.errors import check
 from fewshot.base.files import read_text, write_text
 from fewshot.checkpoint.formats.folded import folded_state
 from fewshot.checkpoint.formats.plain_patterns import plain_layers
@@ -56,7 +56,7 @@ def write_page(folder: Path, model: GPT, tokenizer: Tokenizer) -> None:
     texts = {
         "TITLE": "A language model in one file",
         "ABOUT": f"{shape}, context {config.n_ctx:,} tokens, vocabulary {config.n_vocab:,}. Written by fewshot.",
-        **{name: text if _is_known(text, tokenizer) else "" for name, text in EXAMPLE.items()},
+        **{name: text if tokenizer.knows(text) else "" for name, text in EXAMPLE.items()},
     }
     page = read_text(STATIC / "page.html")
     for name, text in texts.items():
@@ -79,22 +79,12 @@ def write_page(folder: Path, model: GPT, tokenizer: Tokenizer) -> None:
     write_text(folder / FILE, page.replace("DATA", json.dumps(data).replace("<", "\\u003c"), 1))
 
 
-def _is_known(text: str, tokenizer: Tokenizer) -> bool:
-    try:
-        tokenizer.encode(text)
-    except BadValue:
-        return False
-    return True
-
-
 def _vocabulary(tokenizer: Tokenizer) -> dict[str, Any]:
-    value = json.loads(tokenizer.to_library_json())
-    ids = value["model"]["vocab"] | {token["content"]: token["id"] for token in value["added_tokens"]}
     is_chars = isinstance(tokenizer, Chars)
     return {
         "kind": "chars" if is_chars else "bpe",
-        "tokens": sorted(ids, key=ids.__getitem__),
-        "merges": [] if is_chars else value["model"]["merges"],
+        "tokens": tokenizer.library_tokens(),
+        "merges": [] if is_chars else json.loads(tokenizer.to_library_json())["model"]["merges"],
         "alphabet": "".join(sorted(ALPHABET, key=ALPHABET.__getitem__)),
         "end": tokenizer.eot,
     }

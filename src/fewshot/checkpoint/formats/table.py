@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -93,6 +93,18 @@ def _of_transformers(
     )
 
 
+def _gguf(kind: str) -> Format:
+    """Return a format of one file, with matrices of a type, that is written."""
+    return Format(
+        check=gguf.check_is_gguf,
+        write=partial(gguf.write_gguf, kind=kind),
+        compare=partial(check_with_llama_cpp, kind=kind),
+        install=gguf.INSTALL_TO_RUN,
+        library="gguf",
+        usage=LLAMA,
+    )
+
+
 FORMATS: dict[str, Format] = {
     "nanogpt": Format(
         description="nanoGPT's ckpt.pt, with a vocabulary beside it,",
@@ -137,29 +149,9 @@ FORMATS: dict[str, Format] = {
         is_in=llmc.is_llmc,
         read=llmc.read_model_and_tokenizer,
     ),
-    "gguf": Format(
-        description="a GGUF file of a GPT-2,",
-        is_in=gguf.is_gguf,
-        read=gguf.read_gguf,
-        check=gguf.check_is_gguf,
-        write=gguf.WRITERS["f32"],
-        compare=partial(check_with_llama_cpp, kind="f32"),
-        install=gguf.INSTALL_TO_RUN,
-        library="gguf",
-        usage=LLAMA,
-    ),
-    **{
-        f"gguf_{kind}": Format(
-            check=gguf.check_is_gguf,
-            write=write,
-            compare=partial(check_with_llama_cpp, kind=kind),
-            install=gguf.INSTALL_TO_RUN,
-            library="gguf",
-            usage=LLAMA,
-        )
-        for kind, write in gguf.WRITERS.items()
-        if kind != "f32"
-    },
+    "gguf": replace(_gguf("f32"), description="a GGUF file of a GPT-2,", is_in=gguf.is_gguf, read=gguf.read_gguf),
+    "gguf_f16": _gguf("f16"),
+    "gguf_q8_0": _gguf("q8_0"),
     "page": Format(
         check=page.check_is_page,
         write=page.write_page,
@@ -215,14 +207,14 @@ def reader_of(path: Path) -> Callable[[Path], tuple[GPT, Tokenizer]] | None:
 
 def targets(config: GPTConfig) -> dict[str, str | None]:
     """Return for every format that is written why it cannot express a model of this shape; None: it can."""
-    reasons: dict[str, str | None] = {}
-    for name, row in FORMATS.items():
-        if row.write is not None:
-            try:
-                reasons[name] = None if row.check is None else row.check(config)
-            except BadValue as error:
-                reasons[name] = str(error)
-    return reasons
+    return {name: _reason_against(row, config) for name, row in FORMATS.items() if row.write is not None}
+
+
+def _reason_against(row: Format, config: GPTConfig) -> str | None:
+    try:
+        return None if row.check is None else row.check(config)
+    except BadValue as error:
+        return str(error)
 
 
 def format_for(config: GPTConfig, name: str | None) -> str:
@@ -230,15 +222,15 @@ def format_for(config: GPTConfig, name: str | None) -> str:
 
     Raises BadValue, with the reason, where it cannot be expressed.
     """
-    reasons = targets(config)
+    written = {key: row for key, row in FORMATS.items() if row.write is not None}
     if name is not None:
-        look_up("format", name, reasons)
-        reasons = {name: reasons[name]}
-    fitting = [key for key, reason in reasons.items() if reason is None]
-    if not fitting:
-        reason = list(reasons.values())[-1]
-        raise BadValue(f"{reason}; or see 'fewshot convert RUN --targets' for what can hold this one")
-    return fitting[0]
+        written = {name: look_up("format", name, written)}
+    reason = None
+    for key, row in written.items():
+        reason = _reason_against(row, config)
+        if reason is None:
+            return key
+    raise BadValue(f"{reason}; or see 'fewshot convert RUN --targets' for what can hold this one")
 
 
 def check_convertible(model: GPT, *, n_tokens: int, source: Path) -> None:

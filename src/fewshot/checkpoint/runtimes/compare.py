@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fewshot.base.errors import BadValue, ExportDiffers
+from fewshot.base.errors import ExportDiffers
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
 from fewshot.patterns.pattern import Banded
@@ -152,12 +152,4 @@ def texts_for(tokenizer: Tokenizer) -> list[str]:
     """Return hard texts, without those that the tokenizer cannot encode, and one of its own tokens; always the same."""
     ids = np.random.default_rng(0).permutation(tokenizer.n_vocab)[:4000]
     own = "".join(tokenizer.decode([i]) for i in ids.tolist() if i != tokenizer.eot)
-    return [text for text in [*TEXTS, own.replace("\ufffd", "")] if _is_encodable(text, tokenizer)]
-
-
-def _is_encodable(text: str, tokenizer: Tokenizer) -> bool:
-    try:
-        tokenizer.encode(text)
-    except BadValue:  # a character that it does not know
-        return False
-    return True
+    return [text for text in [*TEXTS, own.replace("\ufffd", "")] if tokenizer.knows(text)]

@@ -33,8 +33,9 @@ def evaluated_model(
     metrics: Metrics,
     training: Mapping[str, str],
     machine: Mapping[str, str | int],
+    with_positions: bool = True,
 ) -> EvaluatedModel:
-    """Return what the run folder holds, with the loss against position that its newest model has now.
+    """Return what the run folder holds; with the loss against position that its newest model has now, if it is wanted.
 
     `metrics` are the rows of its metrics.jsonl, `training` is said of how it was trained, `machine` of the one in use.
     """
@@ -52,7 +53,7 @@ def evaluated_model(
         metrics=metrics,
         results=newest(by_step),
         by_step=by_step,
-        positions=_positions(run, model),
+        positions=_positions(run, model) if with_positions else [],
     )
 
 

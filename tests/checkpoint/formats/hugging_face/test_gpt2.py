@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,13 +36,6 @@ HELD_BY_GPT2: list[dict[str, Any]] = [
     {"scale_attn_by_inverse_layer_idx": True, "scale_attn_weights": False},
 ]
 GPT2_SHAPE = {"n_layer": 2, "n_embd": 24, "n_head": 3, "n_positions": 13, "vocab_size": 17}
-
-
-@pytest.fixture(scope="module")
-def transformers() -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return pytest.importorskip("transformers")
 
 
 @pytest.fixture

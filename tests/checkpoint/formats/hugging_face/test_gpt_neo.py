@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,6 @@ from fewshot.cli.main import main
 from fewshot.model.config import ACTIVATIONS, GPTConfig
 
 SHAPE: dict[str, Any] = {"n_layers": 4, "d_model": 48, "n_heads": 4, "n_ctx": 40, "n_vocab": 64}
-
-
-@pytest.fixture(scope="module")
-def transformers() -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return pytest.importorskip("transformers")
 
 
 def close(found: Tensor, expected: Tensor) -> None:

@@ -17,6 +17,7 @@ from fewshot.base.files import read_json, write_json, write_text, written_whole
 from fewshot.checkpoint.save import write_tensors
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
+from fewshot.patterns.pages import is_dense
 from fewshot.tokenizer.load import load_tokenizer
 from fewshot.tokenizer.vocab import EOT, Tokenizer
 
@@ -55,9 +56,14 @@ def activation_of(config: Mapping[str, Any], where: Path) -> str | None:
     name = config.get("activation_function", "gelu_new")
     if not isinstance(name, str) or name not in ACTIVATIONS:
         raise BadValue(f"{where}: activation_function is {name!r}, allowed: {', '.join(ACTIVATIONS)}")
+    check_epsilon(config)
+    return None if ACTIVATIONS[name] == "gelu_tanh" else ACTIVATIONS[name]
+
+
+def check_epsilon(config: Mapping[str, Any]) -> None:
+    """Raise BadValue for another norm than GPT-2's."""
     if config.get("layer_norm_epsilon", 1e-5) != 1e-5:
         raise BadValue(f"layer_norm_epsilon is {config['layer_norm_epsilon']}; GPT-2's 1e-5 is needed")
-    return None if ACTIVATIONS[name] == "gelu_tanh" else ACTIVATIONS[name]
 
 
 def check_tied(config: Mapping[str, Any], sizes: GPTConfig, weights: Mapping[str, Tensor], where: Path) -> None:
@@ -97,12 +103,20 @@ def check_shape(n_heads: Any, dropout: Any, where: Path, *, dropout_name: str, h
 
 
 def check_fits(
-    config: GPTConfig, what: str, *, pattern_fits: bool, pattern_wanted: str, blocks: tuple[str, ...] = PRE_LN
+    config: GPTConfig,
+    what: str,
+    *,
+    pattern_fits: bool | None = None,
+    pattern_wanted: str = "dense",
+    blocks: tuple[str, ...] = PRE_LN,
 ) -> None:
     """Raise BadValue for a model that a class with such blocks and heads of d_model / n_heads cannot express.
 
-    Narrower heads, narrower queries and keys, and other positions than learned ones are no hindrance: `folded_state`.
+    `pattern_fits`: whether it has the layers of the model; None: it has dense ones alone. Narrower heads, narrower
+    queries and keys, and other positions than learned ones are no hindrance: `folded_state`.
     """
+    if pattern_fits is None:
+        pattern_fits = all(is_dense(pattern, config.n_ctx, config.n_heads) for pattern in config.patterns)
     heads_fit = config.d_model % config.n_heads == 0 and config.head_width * config.n_heads <= config.d_model
     others = {
         "pattern": (config.pattern, pattern_fits, pattern_wanted),
@@ -125,6 +139,14 @@ def with_tokenizer(read: Callable[[Path], GPT]) -> Callable[[Path], tuple[GPT, T
         return read(folder), tokenizer
 
     return read_both
+
+
+def tokenizer_beside(file: Path, more: str = "") -> Tokenizer:
+    """Return the tokenizer in the folder of a file that holds none; raises BadFile with the way out."""
+    try:
+        return load_tokenizer(file.parent)
+    except BadFile as error:
+        raise BadFile(f"{error}; copy GPT-2's vocabulary there{more}") from None
 
 
 def and_tokenizer(write: Callable[..., None]) -> Callable[[Path, GPT, Tokenizer], None]:

@@ -29,7 +29,6 @@ from fewshot.checkpoint.formats.hugging_face.folder import (
 from fewshot.checkpoint.formats.weights import read_weights
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
-from fewshot.patterns.pages import is_dense
 
 LINEAR = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
 OTHER_TYPES = ("gpt_neo", "opt", "openai-gpt", "fewshot")  # that are read too, by others
@@ -145,8 +144,7 @@ def _check_sizes(config: Mapping[str, Any], sizes: GPTConfig, where: Path) -> No
 
 def check_is_gpt2(config: GPTConfig) -> None:
     """Raise BadValue for a model that GPT-2's class cannot express."""
-    dense = all(is_dense(pattern, config.n_ctx, config.n_heads) for pattern in config.patterns)
-    check_fits(config, "Hugging Face's GPT-2 has dense", pattern_fits=dense, pattern_wanted="dense")
+    check_fits(config, "Hugging Face's GPT-2 has dense")
 
 
 def write_hugging_face(folder: Path, model: GPT, *, eot: int) -> None:
@@ -154,7 +152,7 @@ def write_hugging_face(folder: Path, model: GPT, *, eot: int) -> None:
     check_is_gpt2(model.config)
     config = model.config
     state = {}
-    for name, tensor in folded_state(model, head_width=config.d_model // config.n_heads).items():
+    for name, tensor in folded_state(model).items():
         turned = tensor.T if name.endswith(LINEAR) else tensor
         state[name if name.startswith("lm_head") else f"transformer.{name}"] = turned
     plain = {

@@ -153,7 +153,7 @@ def write_gpt_neo(folder: Path, model: GPT, *, eot: int) -> None:
     config, layers = model.config, _kinds_of(model.config)
     assert layers is not None
     kinds, window = layers
-    state = folded_state(model, head_width=config.d_model // config.n_heads)
+    state = folded_state(model)
     for i in range(config.n_layers):
         _split(state, f"h.{i}.", config)
     plain = {

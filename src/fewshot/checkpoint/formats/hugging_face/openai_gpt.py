@@ -10,7 +10,7 @@ from pathlib import Path
 from fewshot.base.errors import BadValue, check
 from fewshot.checkpoint.formats.folded import folded_state
 from fewshot.checkpoint.formats.hugging_face.folder import (
-    activation_of,
+    check_epsilon,
     check_fits,
     check_shape,
     check_sizes,
@@ -23,7 +23,6 @@ from fewshot.checkpoint.formats.hugging_face.gpt2 import LINEAR, from_gpt2_state
 from fewshot.checkpoint.formats.weights import read_weights
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
-from fewshot.patterns.pages import is_dense
 
 TYPE = "openai-gpt"
 NAMES = {"wte.weight": "tokens_embed.weight", "wpe.weight": "positions_embed.weight"}
@@ -37,9 +36,8 @@ def is_openai_gpt(path: Path) -> bool:
 
 def check_is_openai_gpt(config: GPTConfig) -> None:
     """Raise BadValue for a model that GPT-1's class cannot express."""
-    dense = all(is_dense(pattern, config.n_ctx, config.n_heads) for pattern in config.patterns)
     what = "Hugging Face's openai-gpt has dense"
-    check_fits(config, what, pattern_fits=dense, pattern_wanted="dense", blocks=("post-ln",))
+    check_fits(config, what, blocks=("post-ln",))
     others: dict[str, tuple[object, list[object]]] = {
         "d_ff": (config.ff_width, [4 * config.d_model]),
         "tied": (config.tied, [True]),
@@ -55,7 +53,7 @@ def write_openai_gpt(folder: Path, model: GPT, *, eot: int) -> None:
     """Write a GPT-1 folder, `config.json` last; what `check_is_openai_gpt` refuses raises BadValue."""
     config = model.config
     check_is_openai_gpt(config)
-    state = folded_state(model, head_width=config.d_model // config.n_heads)
+    state = folded_state(model)
     turned = {name: tensor.T if name.endswith(LINEAR) else tensor for name, tensor in state.items()}
     plain = {
         "model_type": TYPE,
@@ -81,7 +79,7 @@ def read_openai_gpt(folder: Path) -> GPT:
     afn = config.get("afn", "gelu")
     if not isinstance(afn, str) or afn not in ACTIVATIONS:
         raise BadValue(f"{where}: afn is {afn!r}, allowed: {', '.join(ACTIVATIONS)}")
-    activation_of({**config, "activation_function": "gelu_new"}, where)  # its epsilon
+    check_epsilon(config)
     weights = read_weights(folder)
     ours = {theirs: name for name, theirs in NAMES.items()}
     state = {name.removeprefix("transformer."): tensor for name, tensor in weights.items()}

@@ -28,7 +28,6 @@ from fewshot.checkpoint.formats.hugging_face.gpt2 import from_gpt2_state
 from fewshot.checkpoint.formats.weights import read_weights
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
-from fewshot.patterns.pages import is_dense
 
 FIRST_POSITION = 2  # row of the table
 PREFIX = "model.decoder."
@@ -46,9 +45,8 @@ def is_opt(path: Path) -> bool:
 
 def check_is_opt(config: GPTConfig) -> None:
     """Raise BadValue for a model that OPT's class cannot express."""
-    dense = all(is_dense(pattern, config.n_ctx, config.n_heads) for pattern in config.patterns)
     blocks = (*PRE_LN, "post-ln")
-    check_fits(config, "Hugging Face's OPT has dense", pattern_fits=dense, pattern_wanted="dense", blocks=blocks)
+    check_fits(config, "Hugging Face's OPT has dense", blocks=blocks)
 
 
 def _their_name(name: str) -> str:
@@ -66,7 +64,7 @@ def write_opt(folder: Path, model: GPT, *, eot: int) -> None:
     """Write an OPT folder, `config.json` last; what `check_is_opt` refuses raises BadValue."""
     config = model.config
     check_is_opt(config)
-    state = folded_state(model, head_width=config.d_model // config.n_heads)
+    state = folded_state(model)
     theirs: dict[str, Tensor] = {}
     for name, tensor in state.items():
         if ".attn.c_attn." in name:

@@ -62,8 +62,7 @@ def write_own_code(folder: Path, model: GPT, *, eot: int) -> None:
         "pattern": config.pattern,  # what `layers` says, as fewshot spells it
         "layers": plain_layers(config),
     }
-    folded = folded_state(model, head_width=config.head_width)
-    state = {_renamed(name): tensor.contiguous() for name, tensor in folded.items()}
+    state = {_renamed(name): tensor for name, tensor in folded_state(model, head_width=config.head_width).items()}
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / f"{MODULE}.py", read_text(Path(__file__).with_name(f"{MODULE}.py")))
     write_folder(folder, config, plain, state, eot=eot)
