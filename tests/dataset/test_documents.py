@@ -7,7 +7,7 @@ import pytest
 
 from fewshot.base.errors import BadFile, BadValue
 from fewshot.corpus.document import Document
-from fewshot.dataset.documents import documents_of_shards
+from fewshot.dataset.documents import documents_of_shards, sample_of_shards
 from fewshot.dataset.shards import TokenShard
 from fewshot.dataset.tokenise import build_shards
 from fewshot.tokenizer.bpe import train_bpe
@@ -47,3 +47,14 @@ def test_a_foreign_tokenizer_and_a_missing_file_are_refused(tmp_path):
         list(documents_of_shards([shard], train_chars(TEXTS)))
     with pytest.raises(BadFile, match=r"gone\.bin is missing"):
         list(documents_of_shards([dataclasses.replace(shard, path=tmp_path / "gone.bin")], Bytes()))
+
+
+@pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=["bytes", "chars", "bpe"])
+def test_a_sample_is_all_of_a_short_text_and_a_part_from_everywhere_of_a_long_one(tmp_path, set_in_module, tokenizer):
+    made = shards(tmp_path, tokenizer)
+    whole = sample_of_shards(made, tokenizer, max_bytes=1000)
+    assert whole == b"".join(text.encode() + b"\0" for text in TEXTS)
+    set_in_module(sample_of_shards, "SAMPLED_TOKENS", 4)
+    half = sample_of_shards(made, tokenizer, max_bytes=made[0].n_bytes // 2)
+    assert 0.4 * len(whole) <= len(half) <= 0.7 * len(whole)
+    assert half[:2] == whole[:2]

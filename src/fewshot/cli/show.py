@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from fewshot.base.dist import finish, n_ranks, rank
+from fewshot.base.errors import FewshotError
 from fewshot.base.log import note
 
 if TYPE_CHECKING:
@@ -115,8 +116,20 @@ def print_outcome(folder: Path, last: StepMetrics | None) -> int:
         how = f"fewshot resume {shlex.quote(str(folder))}"
         note(f"stopped after step {last.step:,} of {last.n_steps:,}; continue with: {how}")
         return 130 if n_ranks() == 1 else 0
+    _print_verdicts(folder)
     note(f"done: {folder}; try: fewshot generate {shlex.quote(str(folder))} 'Once upon a time'")
     return 0
+
+
+def _print_verdicts(folder: Path) -> None:
+    """Say whether the loss is normal; what stands in the way of that is told, and fails nothing."""
+    from fewshot.train.records.verdict import verdicts
+
+    try:
+        for line in verdicts(folder):
+            note(line)
+    except (FewshotError, OSError) as error:
+        note(f"whether the loss is normal cannot be said: {error}")
 
 
 @contextlib.contextmanager

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from fewshot.dataset.shards import TokenShard
 from fewshot.tokenizer.vocab import Tokenizer
 
 READ_TOKENS = 1 << 20  # looked at and decoded at once: as a list they take 36 MB
+SAMPLED_TOKENS = 1 << 16  # of so many in a row a sample takes the first ones
 
 
 def documents_of_shards(shards: Iterable[TokenShard], tokenizer: Tokenizer) -> Iterator[Document]:
@@ -30,6 +32,23 @@ def documents_of_shards(shards: Iterable[TokenShard], tokenizer: Tokenizer) -> I
             text = _text(tokens[start:end], tokenizer)
             yield Document(id=f"{shard.path}#{number}", text=text, source=shard.path.stem)
             start = end + 1
+
+
+def sample_of_shards(shards: Sequence[TokenShard], tokenizer: Tokenizer, *, max_bytes: int) -> bytes:
+    """Return about `max_bytes` bytes of the shards' text, spread over all of it; or all of it, if it is not more.
+
+    Every end of a document is a zero byte. `tokenizer` is the one that made the shards.
+    """
+    share = min(1.0, max_bytes / max(1, sum(shard.n_bytes for shard in shards)))
+    parts = []
+    for shard in shards:
+        tokens = np.asarray(shard.tokens())
+        for first in range(0, len(tokens), SAMPLED_TOKENS):
+            stretch = tokens[first : first + SAMPLED_TOKENS]
+            ids = stretch[: math.ceil(share * len(stretch))]
+            inside = (part[part != shard.eot].tolist() for part in np.split(ids, np.flatnonzero(ids == shard.eot) + 1))
+            parts.append(b"\0".join(map(tokenizer.decode_bytes, inside)))
+    return b"".join(parts)
 
 
 def _ends(tokens: np.ndarray, eot: int) -> Iterator[int]:

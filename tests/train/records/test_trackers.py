@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,7 +34,7 @@ def wandb(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         calls.append(("init", words))
         return run
 
-    module = SimpleNamespace(init=init, calls=calls)
+    module = SimpleNamespace(init=init, calls=calls, __spec__=object())
     monkeypatch.setitem(sys.modules, "wandb", module)
     monkeypatch.delenv("WANDB_MODE", raising=False)
     return module
@@ -61,6 +62,28 @@ def test_wandb_gets_the_logged_steps_offline_and_a_resumed_run_is_the_same_one(
     assert logged[1]["train/loss"] == done[2].loss
     assert logged[-1]["validation/loss"] == done[-1].val_loss
     assert "validation/loss" not in logged[0]
+
+
+def test_trackio_gets_the_same_in_a_folder_of_the_run(
+    tmp_path: Path, tiny: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[str, Any]] = []
+    tracker = SimpleNamespace(
+        log=lambda figures, step: calls.append((step, figures)), finish=lambda: calls.append(("finish", None))
+    )
+    module = SimpleNamespace(init=lambda **words: calls.append(("init", words)) or tracker, __spec__=object())
+    monkeypatch.setitem(sys.modules, "trackio", module)
+    monkeypatch.setitem(os.environ, "TRACKIO_DIR", "")  # put back at the end
+    monkeypatch.delenv("TRACKIO_DIR")
+    run = tmp_path / "run"
+    check_tracker("trackio")
+    done = list(tracked(start(tiny(n_steps=4, loop={"log_every": 3}), run, say=quiet), RunFolder(run), "trackio"))
+    assert os.environ["TRACKIO_DIR"] == str(run / "trackio")
+    names, words = zip(*calls, strict=True)
+    assert names == ("init", 1, 3, 4, "finish")
+    assert (words[0]["project"], words[0]["name"], words[0]["resume"]) == ("fewshot", "run", "allow")
+    assert [figures["train/loss"] for figures in words[1:4]] == [done[step - 1].loss for step in (1, 3, 4)]
+    assert words[3]["validation/loss"] == done[-1].val_loss
 
 
 @pytest.mark.parametrize("broken", ["init", "log", "finish"])

@@ -1,4 +1,4 @@
-"""A run's metrics for TensorBoard or Weights & Biases, while it goes. metrics.jsonl stays the truth.
+"""A run's metrics for TensorBoard, Weights & Biases or Trackio, while it goes. metrics.jsonl stays the truth.
 
 In: the metrics of every step. Out: the same, while those that are logged also go to the tracker, under the run folder.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib
+import importlib.util
 import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
@@ -81,16 +82,36 @@ class _WandB:
         self._run.finish()
 
 
-TRACKERS: dict[str, Callable[[RunFolder, int], Tracker]] = {"tensorboard": _TensorBoard, "wandb": _WandB}
+class _Trackio:
+    """A database in RUN/trackio, unless TRACKIO_DIR says otherwise: `TRACKIO_DIR=RUN/trackio trackio show`."""
+
+    def __init__(self, run: RunFolder, first_step: int) -> None:
+        folder = run.path.resolve()
+        os.environ.setdefault("TRACKIO_DIR", str(folder / "trackio"))  # it reads this when it is imported
+        trackio: Any = importlib.import_module("trackio")
+        self._run = trackio.init(
+            project="fewshot", name=folder.name, config=to_plain(read_run_config(run.path)), resume="allow", embed=False
+        )
+
+    def add(self, step: int, figures: Mapping[str, float]) -> None:
+        self._run.log(dict(figures), step=step)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+TRACKERS: dict[str, Callable[[RunFolder, int], Tracker]] = {
+    "tensorboard": _TensorBoard,
+    "wandb": _WandB,
+    "trackio": _Trackio,
+}
 
 
 def check_tracker(name: str) -> None:
     """Raise `BadValue` if there is no such tracker, or if it is not installed."""
     look_up("tracker", name, TRACKERS)
-    try:
-        importlib.import_module(name)
-    except ModuleNotFoundError:
-        raise BadValue(f"--log {name} needs a package that is not installed: pip install 'fewshot[{name}]'") from None
+    if importlib.util.find_spec(name) is None:
+        raise BadValue(f"--log {name} needs a package that is not installed: pip install 'fewshot[{name}]'")
 
 
 def tracked(reports: Iterator[StepMetrics], run: RunFolder, name: str) -> Iterator[StepMetrics]:
