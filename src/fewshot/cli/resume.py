@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
 
         return train_ladder(open_ladder(args.folder), args, overrides)
     reports = resume(args.folder, say=note, overrides=overrides, watch=sampler(args.folder, args))
-    return print_outcome(args.folder, followed(with_tracker(reports, args.folder, args)))
+    return print_outcome(args.folder, followed(with_tracker(reports, args.folder, args)), as_json=args.json)
 
 
 def _verify(args: argparse.Namespace) -> int:

@@ -104,8 +104,10 @@ def followed(reports: Iterator[StepMetrics]) -> StepMetrics | None:
     return last
 
 
-def print_outcome(folder: Path, last: StepMetrics | None) -> int:
+def print_outcome(folder: Path, last: StepMetrics | None, *, as_json: bool = False) -> int:
     """Print where the run is and return the exit code: 130 if it was interrupted.
+
+    With `as_json` the figures of a run that is done go to standard output.
 
     Of several processes the first prints, and all return 0: to torchrun any other is the failure of one of them.
     """
@@ -118,6 +120,11 @@ def print_outcome(folder: Path, last: StepMetrics | None) -> int:
         return 130 if n_ranks() == 1 else 0
     _print_verdicts(folder)
     note(f"done: {folder}; try: fewshot generate {shlex.quote(str(folder))} 'Once upon a time'")
+    if as_json:
+        from fewshot.checkpoint.folder import RunFolder
+        from fewshot.train.records.metrics import read_metrics
+
+        print_json(read_metrics(RunFolder(folder).metrics)[-1])
     return 0
 
 

@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
         return train_ladder(make_ladder(given, folder, n_sizes=args.ladder, say=note), args)
     folder = args.out or Path("out") / name
     reports = with_tracker(start(given, folder, say=note, watch=sampler(folder, args)), folder, args)
-    return print_outcome(folder, followed(reports))
+    return print_outcome(folder, followed(reports), as_json=args.json)
 
 
 def new_folder(text: str) -> Path:

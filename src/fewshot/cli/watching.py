@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 def add_watching(parser: argparse.ArgumentParser) -> None:
     """Add the options of `train` and `resume` that change nothing in the run."""
+    parser.add_argument("--json", action="store_true", help="print the figures of the last step as JSON at the end")
     parser.add_argument("--log", metavar="TRACKER", help="also log to tensorboard, wandb (offline) or trackio, in RUN")
     parser.add_argument(
         "--sample_every", type=int, metavar="N", help="write what the model says every N steps, to samples.jsonl too"

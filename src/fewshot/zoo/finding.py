@@ -13,7 +13,8 @@
 
 A command that has {seed} in it is run once for each seed, and its results are `run.0`, `run.1`, ...; of others the
 configuration gets `seeds`. `prepare` holds commands that are run before it, once for all runs of all findings that name
-the same; {prepared} is their folder, in them and in the command. Knows neither results nor how to run.
+the same; {prepared} is their folder, in them and in the command. {run} is the run's name in both. Knows neither results
+nor how to run.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from fewshot.base.config import from_plain, lay_over, read_yaml
 from fewshot.base.errors import BadFile, check, check_counts
 
 NAME = re.compile(r"[a-z0-9_]+")  # of a run: a folder, and the beginning of a path
-SEED = "{seed}"
+SEED, RUN = "{seed}", "{run}"
 PREPARED = "{prepared}"
 
 
@@ -110,13 +111,14 @@ class Finding:
         for name, given in self.runs.items():
             config = lay_over(self.config, given or {})
             if own_seeds:
-                tasks |= {f"{name}.{seed}": self._task(config, seed) for seed in range(self.seeds)}
+                tasks |= {f"{name}.{seed}": self._task(name, config, seed) for seed in range(self.seeds)}
             else:
-                tasks[name] = self._task({**config, "seeds": self.seeds} if self.seeds > 1 else config, 0)
+                tasks[name] = self._task(name, {**config, "seeds": self.seeds} if self.seeds > 1 else config, 0)
         return tasks
 
-    def _task(self, config: Mapping[str, Any], seed: int) -> RunTask:
-        commands = [text.replace(SEED, str(seed)) for text in (*self.prepare, self.command)]
+    def _task(self, run: str, config: Mapping[str, Any], seed: int) -> RunTask:
+        texts = (*self.prepare, self.command)
+        commands = [text.replace(SEED, str(seed)).replace(RUN, run) for text in texts]
         return RunTask(commands=tuple(commands), config=dict(config))
 
 

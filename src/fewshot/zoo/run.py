@@ -30,6 +30,7 @@ from fewshot.base.errors import FewshotError
 from fewshot.base.files import parse_json, read_json, read_text, write_json, write_text
 from fewshot.base.lock import hold
 from fewshot.bench.hardware import hardware
+from fewshot.checkpoint.folder import RunFolder
 from fewshot.zoo.finding import PREPARED, RunTask
 
 OUT = "{out}"
@@ -138,6 +139,7 @@ class Runner:
 
     def _call(self, words: Sequence[str], folder: Path, job: Job) -> str:
         """Return what a command prints; raises FewshotError with its last line if it fails."""
+        words = _gone_on_with(words)
         threads = {"OMP_NUM_THREADS": "1"} if self.at_once > 1 else {}
         with (folder / LOG).open("ab") as log:
             with self.lock:
@@ -169,6 +171,14 @@ def _words(text: str, folder: Path) -> list[str]:
     """Return a command's words, with the folder that it writes to."""
     words = [word.replace(OUT, str(folder / "out")) for word in shlex.split(text)]
     return words if OUT in text else [*words, "--out", str(folder / "out")]
+
+
+def _gone_on_with(words: Sequence[str]) -> Sequence[str]:
+    """Return `resume` for a `train` that was stopped; the other commands go on by themselves."""
+    if words[0] != "train" or "--out" not in words:
+        return words
+    run = RunFolder(Path(words[words.index("--out") + 1]))
+    return ["resume", str(run.path), *(word for word in words if word == "--json")] if run.config.is_file() else words
 
 
 def as_results(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
