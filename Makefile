@@ -2,11 +2,13 @@
 # make test      install what the tests need and run the default ones
 # make test-all  the slow ones too, and say which lines no test reaches (which makes Python nearly half as fast)
 # make check     lint, types, import contracts
+# make notebook  the tutorial as out/tutorial.ipynb
+# make site      the pages of docs/ as out/site
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-all check clean
+.PHONY: demo test test-all check notebook site clean
 
 demo: .venv/.demo
 	$(BIN)/fewshot demo
@@ -28,6 +30,12 @@ check: .venv/.check
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+notebook: .venv/.test
+	$(BIN)/jupytext --to notebook --output out/tutorial.ipynb docs/tutorial.md
+
+site: .venv/.test
+	$(BIN)/zensical build --clean
 
 .venv/.demo: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
