@@ -24,6 +24,7 @@ from fewshot.base.log import note
 from fewshot.base.text import without_surrogates
 from fewshot.corpus.document import Document
 from fewshot.corpus.folder import READ_BEFORE, files_of, is_new
+from fewshot.corpus.remote import fetch, is_remote, kept_at
 from fewshot.corpus.stretches import LONG_BYTES, stretches_of
 
 Records = Iterator[tuple[str, str]]  # "#" and the record's number, or "" for a whole file; and the text
@@ -74,7 +75,7 @@ def check_paths(paths: Iterable[Path | str]) -> list[Path]:
 
     All of them are checked before any is read: the error of a misspelt last one must not come after hours of reading.
     """
-    given = [text_path(path) for path in paths]
+    given = [fetch(str(path)) if is_remote(path) else text_path(path) for path in paths]
     for path in given:
         if not path.exists():
             raise BadFile(f"{path} does not exist")
@@ -86,7 +87,12 @@ def check_paths(paths: Iterable[Path | str]) -> list[Path]:
 
 
 def text_path(path: Path | str) -> Path:
-    """Return `path` with ~ as the home folder; an empty one, which would be the current folder, raises `BadValue`."""
+    """Return `path` with ~ as the home folder, or where the text of an address is kept.
+
+    An empty one, which would be the current folder, raises `BadValue`.
+    """
+    if is_remote(path):
+        return kept_at(str(path))
     if path == "":
         raise BadValue("the path of a text is empty: name a file or a folder; the current folder is .")
     try:
