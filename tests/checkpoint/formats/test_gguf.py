@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pydoc_data.topics
 import struct
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,15 @@ from models import exported
 from fewshot.base.errors import BadFile, BadValue, ExportDiffers
 from fewshot.checkpoint.export import NOTE, export
 from fewshot.checkpoint.formats.gguf import FILE, TYPES, check_is_gguf, read_gguf, write_gguf
-from fewshot.checkpoint.runtimes.llama_cpp import check_with_llama_cpp
+from fewshot.checkpoint.load import load_run
+from fewshot.checkpoint.runtimes.llama_cpp import ask, check_with_llama_cpp
 from fewshot.model.config import GPTConfig
 from fewshot.model.gpt import GPT
 from fewshot.tokenizer.bpe import train_bpe
 from fewshot.tokenizer.bytes import Bytes
 from fewshot.tokenizer.chars import Chars
 from fewshot.tokenizer.vocab import Tokenizer
+from fewshot.train.run import start
 
 SHAPE: dict[str, Any] = {"n_layers": 2, "d_model": 64, "n_heads": 4, "n_ctx": 48}
 TOKENIZERS: dict[str, Tokenizer] = {
@@ -68,6 +71,56 @@ def test_smaller_types_say_by_how_much_they_differ(tmp_path: Path, kind: str) ->
     note = json.loads((tmp_path / f"gguf_{kind}" / NOTE).read_text())["checked"]
     assert "log-probabilities in nats (their mean by" in note["of"]
     assert sizes[f"gguf_{kind}"] < sizes["gguf"] * 0.8
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that has learned a little of a text."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "text.txt").write_text("".join(pydoc_data.topics.topics.values()), encoding="utf-8")
+    given = {
+        "text": str(folder / "text.txt"),
+        "data": {"tokenizer": "bpe", "n_vocab": 320},
+        "model": {"n_layers": 2, "d_model": 64, "n_heads": 4, "n_ctx": 32, "pattern": "dense"},
+        "n_tokens": 60_000,
+        "schedule": {"batch_tokens": 1024},
+        "optimizer": {"name": "normuon"},
+        "loop": {"compile": "never"},
+    }
+    for _ in start(given, folder / "run", say=lambda line: None):
+        pass
+    return folder / "run"
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_a_smaller_type_changes_the_loss_on_a_text_by_less_than_is_promised(tmp_path: Path, trained: Path) -> None:
+    """A token's log-probability after up to 31 others, by llama.cpp with each type, beside the model's own."""
+    pytest.importorskip("xllamacpp")
+    model, tokenizer, _ = load_run(trained)
+    ids = tokenizer.encode(pydoc_data.topics.topics["with"])[:300]
+    places = range(1, len(ids))
+    prompts = [ids[max(0, place - 30) : place] for place in places]
+    ours = [model(torch.tensor([prompt]))[0, -1].log_softmax(-1) for prompt in prompts]
+    losses: dict[str, list[float]] = {"ours": [], "f32": [], "f16": [], "q8_0": []}
+    answers: dict[str, list[dict[int, float]]] = {}
+    for kind in ("f32", "f16", "q8_0"):
+        write_gguf(tmp_path / kind, model, tokenizer, kind=kind)  # type: ignore[arg-type]
+        written = ask(
+            tmp_path / kind, n_ctx=32, prompts=[(prompt, 1) for prompt in prompts], likeliest=tokenizer.n_vocab
+        )["written"]
+        answers[kind] = [{token["id"]: token["logprob"] for token in row["likeliest"]} for row in written]
+    for number, place in enumerate(places):
+        if all(ids[place] in rows[number] for rows in answers.values()):  # within a character it gives none
+            losses["ours"].append(-ours[number][ids[place]].item())
+            for kind, rows in answers.items():
+                losses[kind].append(-rows[number][ids[place]])
+    means = {kind: sum(values) / len(values) for kind, values in losses.items()}
+    assert len(losses["ours"]) > 200
+    assert means["ours"] < 5.0  # it has learned something
+    assert abs(means["f32"] - means["ours"]) < 2e-3
+    assert abs(means["f16"] - means["ours"]) < 0.01
+    assert abs(means["q8_0"] - means["ours"]) < 0.05
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -2,9 +2,9 @@
 
     python -m fewshot.checkpoint.runtimes.llama_cpp
 
-In, as JSON on standard input: the file, prompts with the number of tokens to write after each, texts. Out, as JSON:
-what was written with the log-probabilities of the likeliest tokens, and ids. llama.cpp gives log-probabilities where it
-writes, and rounds in GELU: it looks up a table of float16.
+In, as JSON on standard input: the file, prompts with the number of tokens to write after each, texts, and of how many
+tokens the log-probabilities are wanted. Out, as JSON: what was written, with these, and ids. llama.cpp gives
+log-probabilities where it writes, and rounds in GELU: it looks up a table of float16.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -51,7 +52,7 @@ def check_with_llama_cpp(folder: Path, model: GPT, tokenizer: Tokenizer, *, kind
     openings, count = [row[:PROMPT] for row in rows[-3:]], min(GREEDY, n_ctx - PROMPT - 1)
     texts = texts_for(tokenizer)
     asked = [(prompt, 1) for prompt in prompts] + [(opening, count) for opening in openings]
-    answer = _ask({"file": str(folder / "model.gguf"), "n_ctx": n_ctx, "prompts": asked, "texts": texts}, by)
+    answer = ask(folder, n_ctx=n_ctx, prompts=asked, texts=texts, by=by)
     worst, apart, largest, lengths = 0.0, [], 0.0, set()
     limit, mean_limit = LIMITS[kind]
     for prompt, written in zip(prompts, answer["written"], strict=False):
@@ -99,9 +100,19 @@ def _count_greedy(model: GPT, opening: list[int], written: list[int], *, by: str
     return len(written)
 
 
-def _ask(question: dict[str, Any], by: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "fewshot.checkpoint.runtimes.llama_cpp"]
-    asked = json.dumps(question)
+def ask(
+    folder: Path,
+    *,
+    n_ctx: int,
+    prompts: Sequence[tuple[list[int], int]],
+    texts: Sequence[str] = (),
+    likeliest: int = LIKELIEST,
+    by: str = "llama.cpp",
+) -> dict[str, Any]:
+    """Return what llama.cpp answers to the model in a folder: `written` after each prompt, and `ids` of each text."""
+    file = str(folder / "model.gguf")
+    question = {"file": file, "n_ctx": n_ctx, "prompts": prompts, "texts": texts, "likeliest": likeliest}
+    command, asked = [sys.executable, "-m", "fewshot.checkpoint.runtimes.llama_cpp"], json.dumps(question)
     try:
         done = subprocess.run(command, input=asked, capture_output=True, text=True, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired:
@@ -135,7 +146,7 @@ def _answer(question: dict[str, Any]) -> dict[str, Any]:
             return content
 
     def write(prompt: list[int], count: int) -> dict[str, Any]:
-        options = {"temperature": 0, "n_probs": LIKELIEST, "ignore_eos": True, "cache_prompt": False}
+        options = {"temperature": 0, "n_probs": question["likeliest"], "ignore_eos": True, "cache_prompt": False}
         answer = post("/completion", {"prompt": prompt, "n_predict": count, "return_tokens": True, **options})
         # Where a character is not complete it gives none.
         likeliest = [token["top_logprobs"] for token in answer.get("completion_probabilities", [])]
