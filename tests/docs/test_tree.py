@@ -81,6 +81,8 @@ OF_NO_FILE = {
     "dataset/test_taken_up.py": "tokenising that was stopped ends with the same bytes",
     "docs/test_bad_days.py": "docs/bad-days.md",
     "docs/test_docs.py": "the pages of docs/",
+    "checkpoint/formats/test_every_cell.py": "the table of docs/exports.md, cell by cell",
+    "checkpoint/formats/hugging_face/test_hub_models.py": "published models",
     "docs/test_targets.py": "the table of docs/exports.md",
     "docs/test_compare.py": "the table of docs/compare.md",
     "docs/test_site.py": "docs/ as a site",

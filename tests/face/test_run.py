@@ -12,6 +12,10 @@ import torch
 import fewshot
 from fewshot.base.errors import BadValue, ContextTooLong
 from fewshot.cli.main import main
+from fewshot.evaluate.data.hub import open_data
+from fewshot.evaluate.load import load as load_for_questions
+from fewshot.evaluate.run import evaluate
+from fewshot.evaluate.tasks.table import make_task
 
 SHAPE = {"n_layers": 1, "d_model": 16, "n_heads": 2, "n_ctx": 32}
 
@@ -105,18 +109,51 @@ def test_a_run_is_loaded_and_exported(trained: fewshot.Run, tmp_path: Path) -> N
         theirs.export(tmp_path / "more")
 
 
-def test_a_model_of_another_program_goes_on_with_a_band_and_out_again(trained: fewshot.Run, tmp_path: Path) -> None:
-    pytest.importorskip("transformers")
-    trained.export(tmp_path / "gpt2", written_as="gpt2", check=False)
+@pytest.fixture
+def tiny_gpt2(trained: fewshot.Run, tmp_path: Path) -> Path:
+    """A GPT-2 that transformers made and wrote, with a tokenizer of its format."""
+    transformers = pytest.importorskip("transformers")
+    trained.export(tmp_path / "for_its_tokenizer", written_as="gpt2", check=False)
+    shape = {"n_layer": 2, "n_embd": 32, "n_head": 2, "n_positions": 32, "vocab_size": 257}
+    torch.manual_seed(0)
+    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**shape, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0))
+    model.save_pretrained(tmp_path / "gpt2")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(tmp_path / "for_its_tokenizer" / name, tmp_path / "gpt2")
+    return tmp_path / "gpt2"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "written_as"), [("dense", "gpt2"), ("alternate(dense, banded(8))", "gpt_neo")], ids=["dense", "banded"]
+)
+def test_a_gpt2_of_transformers_is_trained_further_and_goes_back_to_it(
+    tiny_gpt2: Path, tmp_path: Path, pattern: str, written_as: str
+) -> None:
     (tmp_path / "text.txt").write_text("A bird sang in the tree. " * 60)
     run = fewshot.train_on(
-        tmp_path / "text.txt", tmp_path / "run", start_from=f"hf:{tmp_path / 'gpt2'}", n_tokens=1280,
-        schedule={"batch_tokens": 64}, optimizer={"lr": 3e-3}, loop={"compile": "never", "log_every": 1},
-        model={"pattern": "banded(8)"}, say=lambda line: None,
+        tmp_path / "text.txt", tmp_path / "run", start_from=f"hf:{tiny_gpt2}", n_tokens=200 * 64,
+        schedule={"batch_tokens": 64, "batch_start_tokens": 64}, loop={"compile": "never", "log_every": 1},
+        model={"pattern": pattern}, optimizer={"lr": 3e-3}, say=lambda line: None,
     )  # fmt: skip
-    assert run.config.pattern == "banded(8)"
-    assert run.metrics[-1]["loss"] < run.metrics[0]["loss"] - 0.1
-    assert run.export(tmp_path / "neo").startswith("checked with transformers")
-    assert json.loads((tmp_path / "neo" / "config.json").read_text())["model_type"] == "gpt_neo"
+    assert run.config.pattern == pattern
+    assert len(run.metrics) == 200
+    assert run.metrics[-1]["loss"] < run.metrics[0]["loss"] - 2
+    assert run.export(tmp_path / "out").startswith("checked with transformers")
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["model_type"] == written_as
     text = run.generate("A bird", max_tokens=8, temperature=0)
-    assert fewshot.load(f"hf:{tmp_path / 'neo'}").generate("A bird", max_tokens=8, temperature=0) == text
+    assert fewshot.load(f"hf:{tmp_path / 'out'}").generate("A bird", max_tokens=8, temperature=0) == text
+
+
+@pytest.mark.parametrize("written_as", ["gpt2", "gpt_neo", "opt", "code", "gguf"])
+def test_an_export_answers_every_question_as_the_run(trained: fewshot.Run, tmp_path: Path, written_as: str) -> None:
+    """By what `fewshot evaluate hf:PATH` asks: transformers, or our own reader where it has no class."""
+    pytest.importorskip("transformers")
+    trained.export(tmp_path / "out", written_as=written_as, check=False)
+    said = []
+    for name in (trained.name, f"hf:{tmp_path / 'out' / ('model.gguf' if written_as == 'gguf' else '')}"):
+        loaded, task = load_for_questions(name), make_task("novel_symbols", data=open_data(None))
+        answered = evaluate(loaded.lm, loaded.tokenizer, task, shots=[0, 1, 8], limit=20, seed=0)
+        answers = [answer for of_k in answered for answer in of_k.answers]
+        said.append([(answer.shots, answer.text, answer.logprobs and answer.choice("sum")) for answer in answers])
+    assert len(said[0]) == 60
+    assert said[0] == said[1]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fewshot.base.errors import BadValue, check
 from fewshot.checkpoint.folder import RunFolder
-from fewshot.checkpoint.formats.table import HUB
+from fewshot.checkpoint.formats.table import HUB, is_read_here_alone, open_model, path_of
 from fewshot.checkpoint.load import load_run
 from fewshot.checkpoint.manifest import Checkpoint
 from fewshot.evaluate.models.gpt import GPTLanguageModel
@@ -28,13 +28,14 @@ class Loaded:
 
 
 def load(name: str) -> Loaded:
-    """Return the model of a run folder, or of `hf:PATH`, with its tokenizer."""
-    if name.startswith(HUB):
-        from fewshot.evaluate.models.transformers import load_transformers
+    """Return the model of a run folder, or of `hf:PATH`, with its tokenizer.
 
+    Transformers reads `hf:PATH`, so that its own models are measured; what it has no class for is read here.
+    """
+    if name.startswith(HUB):
         path = name.removeprefix(HUB)
         check(bool(path.strip()), f"give a path after {HUB}, such as {HUB}models/gpt2")
-        lm, its_tokenizer, weights = load_transformers(path)
+        lm, its_tokenizer, weights = _of_another_program(path)
         name = Path(path).resolve().name
         folder = RunFolder(Path()).evaluations  # in the current folder, as it has no run
         return Loaded(lm=lm, tokenizer=its_tokenizer, weights=weights, step=0, folder=folder, name=name)
@@ -46,6 +47,15 @@ def load(name: str) -> Loaded:
         step=checkpoint.step,
         folder=_results_folder(checkpoint),
     )
+
+
+def _of_another_program(path: str) -> tuple[LanguageModel, Tokenizer, str]:
+    if is_read_here_alone(path_of(path)):
+        model, tokenizer, weights = open_model(HUB + path)
+        return GPTLanguageModel(model), tokenizer, weights
+    from fewshot.evaluate.models.transformers import load_transformers
+
+    return load_transformers(path)
 
 
 def _results_folder(checkpoint: Checkpoint) -> Path:

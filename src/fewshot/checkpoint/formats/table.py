@@ -68,6 +68,7 @@ class Format:
     install: str = ""  # how to get that program
     library: str = "transformers"  # that reads it, as Hugging Face's cards name it
     usage: str = ""  # how to read what was written, for its card
+    stock: bool = False  # a class of transformers reads it
 
 
 def _of_transformers(
@@ -79,6 +80,7 @@ def _of_transformers(
     *,
     compare: Compare = check_with_transformers,
     usage: str = STOCK,
+    stock: bool = True,
 ) -> Format:
     """Return a format whose folders the transformers library reads."""
     return Format(
@@ -90,6 +92,7 @@ def _of_transformers(
         compare=compare,
         install=TRANSFORMERS,
         usage=usage,
+        stock=stock,
     )
 
 
@@ -143,6 +146,7 @@ FORMATS: dict[str, Format] = {
         own_code.write_own_code,
         compare=partial(check_with_transformers, own_code=True),
         usage=STOCK.replace('FOLDER")', 'FOLDER", trust_remote_code=True)') + f"\n\n{OWN}",
+        stock=False,
     ),
     "llm.c": Format(
         description="a model file of llm.c, with a vocabulary beside it,",
@@ -203,6 +207,11 @@ def path_of(name: str) -> Path:
 def reader_of(path: Path) -> Callable[[Path], tuple[GPT, Tokenizer]] | None:
     """Return what reads the first format that `path` seems to be of; None if it is of none."""
     return next((row.read for row in FORMATS.values() if row.is_in(path)), None)
+
+
+def is_read_here_alone(path: Path) -> bool:
+    """Return whether `path` seems to be of a format that is read here, and by no class of transformers."""
+    return next((not row.stock for row in FORMATS.values() if row.is_in(path)), False)
 
 
 def targets(config: GPTConfig) -> dict[str, str | None]:

@@ -90,8 +90,7 @@ def _check_folder(path: Path) -> None:
     if not path.exists():
         raise BadFile(f"{path} does not exist; the folder of a model, with its config.json, is needed")
     if path.is_file():
-        kind = "is a GGUF file, which is not read" if path.suffix == ".gguf" else "is a file"
-        raise BadFile(f"{path} {kind}: give the folder of the model as transformers saves it")
+        raise BadFile(f"{path} is a file: give the folder of the model as transformers saves it")
     if (path / "adapter_config.json").is_file():
         raise BadFile(
             f"{path} holds an adapter: merge it into its model (peft: merge_and_unload), save that and give its folder"
