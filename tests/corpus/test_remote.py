@@ -13,13 +13,13 @@ import fsspec
 import pytest
 
 from fewshot.base.errors import BadFile, BadValue, FewshotError
-from fewshot.corpus.remote import CACHE, fetch, is_remote, kept_at
+from fewshot.corpus.remote import fetch, is_remote, kept_at
 from fewshot.corpus.sources import check_paths, read_documents
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(CACHE, str(tmp_path / "cache"))
+    monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 

@@ -24,6 +24,7 @@ from fewshot.train.config import OptimizerConfig
 from fewshot.train.optim import Optimizers
 from fewshot.train.parallel import stages
 
+MEMORY_MARK = Path("/proc/self/clear_refs")  # begins the high-water mark of this process again, on Linux
 N_STEPS = 2  # the second is measured: the first makes the moments
 # Every block of 64 KB and more is mapped by itself and unmapped when freed; smaller ones are too few to matter.
 QUIET = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
@@ -108,7 +109,7 @@ class Marks:
 
     def before_step(self) -> None:
         """Start the high-water mark again."""
-        Path("/proc/self/clear_refs").write_text("5")
+        MEMORY_MARK.write_text("5")
         self.started, self.losses = resident("VmRSS"), []
 
     def before_loss(self) -> None:

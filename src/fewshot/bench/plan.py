@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from fewshot.base.errors import BadValue, look_up
+from fewshot.base.errors import BadValue, check, look_up
 from fewshot.base.machine import in_bytes
 from fewshot.base.rng import seed_of
-from fewshot.bench.memory import QUIET
+from fewshot.bench.memory import MEMORY_MARK, QUIET
 from fewshot.kernels.cross_entropy import is_native
 from fewshot.model.config import GPTConfig
 from fewshot.model.footprint.activations import RECOMPUTE
@@ -61,6 +61,7 @@ def measure(
     shapes: Iterable[str], layouts: Iterable[str], recompute: Iterable[str], *, say: Callable[[str], None]
 ) -> dict[str, Any]:
     """Return measured and planned bytes of every combination; each is a run of its own, one after the other."""
+    check(MEMORY_MARK.exists(), f"memory is measured by {MEMORY_MARK}, which is on Linux alone")
     rows = []
     cells = list(itertools.product(shapes, layouts, recompute))
     for shape, layout, again in cells:  # before anything is measured

@@ -1,14 +1,13 @@
 """Text that lies elsewhere: hf://, s3://, https:// and whatever else fsspec opens. In: an address. Out: a local path.
 
-What is fetched is kept (`CACHE`), as text is read several times. A file is there when it is whole; a fetch that was
-stopped goes on with the files that are missing. Knows nothing of what is in a file.
+What is fetched is kept in the cache of `base/machine.py`, as text is read several times. A file is there when it is
+whole; a fetch that was stopped goes on with the files that are missing. Knows nothing of what is in a file.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib
-import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
@@ -18,9 +17,9 @@ from fewshot.base.errors import BadFile, BadValue
 from fewshot.base.files import written_whole
 from fewshot.base.lock import hold
 from fewshot.base.log import note
+from fewshot.base.machine import cache_folder
 
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
-CACHE = "FEWSHOT_CACHE"  # variable of the environment: where fetched text is kept instead of ~/.cache/fewshot
 WHOLE = "whole"  # beside what was fetched: nothing is missing
 
 _fetched: set[str] = set()  # by this process, or told to be there
@@ -33,9 +32,8 @@ def is_remote(path: Path | str) -> bool:
 
 def kept_at(address: str) -> Path:
     """Return where the text of an address is kept, fetched or not."""
-    cache = Path(os.environ.get(CACHE) or Path.home() / ".cache" / "fewshot")
     name = PurePosixPath(address.partition("://")[2].split("?")[0]).name or "text"
-    return cache / "text" / hashlib.sha256(address.encode()).hexdigest()[:16] / name
+    return cache_folder() / "text" / hashlib.sha256(address.encode()).hexdigest()[:16] / name
 
 
 def fetch(address: str, *, say: Callable[[str], None] = note) -> Path:
