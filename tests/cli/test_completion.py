@@ -30,6 +30,10 @@ def test_bash_completes_commands_and_options(tmp_path: Path, capsys: pytest.Capt
     assert "complete -o bashdefault -o default -F" in script.read_text()
     assert completed(script, "fewshot conv") == ["convert"]
     assert completed(script, "fewshot convert --tar") == ["--targets"]
+    assert completed(script, "fewshot convert run out --as gguf_q") == ["gguf_q8_0"]
+    assert completed(script, "fewshot train --log track") == ["trackio"]
+    assert "gpt3-13b" in completed(script, "fewshot train --preset gpt3-1")
+    assert completed(script, "fewshot evaluate run --tasks novel_s") == ["novel_symbols"]
     assert {"train", "evaluate", "demo"} <= {*completed(script, "fewshot ")}
 
 

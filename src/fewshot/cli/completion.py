@@ -29,8 +29,27 @@ def whole_parser(known: Mapping[str, str]) -> argparse.ArgumentParser:
     """Return one parser with all commands as its parts."""
     parser = argparse.ArgumentParser(prog="fewshot", description="raw text in, a trained few-shot learner out")
     parser.add_argument("--version", action="store_true", help="print the version")
-    commands = parser.add_subparsers(dest="command")
+    commands, values = parser.add_subparsers(dest="command"), _values()
     for name, text in known.items():
         module = importlib.import_module(f"fewshot.cli.{name.replace('-', '_')}")
-        module.add_arguments(commands.add_parser(name, help=text))
+        command = commands.add_parser(name, help=text)
+        module.add_arguments(command)
+        for action in command._actions:
+            for option in values.keys() & {*action.option_strings}:
+                action.choices = values[option]
     return parser
+
+
+def _values() -> dict[str, list[str]]:
+    """Return what may stand behind options whose names have tables of their own."""
+    from fewshot.checkpoint.formats.table import FORMATS
+    from fewshot.evaluate.tasks.table import TASKS
+    from fewshot.model.presets import PRESETS
+    from fewshot.train.records.trackers import TRACKERS
+
+    return {
+        "--as": [name for name, row in FORMATS.items() if row.write is not None],
+        "--preset": [*PRESETS],
+        "--log": [*TRACKERS],
+        "--tasks": [*TASKS],
+    }
