@@ -52,9 +52,24 @@ def test_a_foreign_tokenizer_and_a_missing_file_are_refused(tmp_path):
 @pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=["bytes", "chars", "bpe"])
 def test_a_sample_is_all_of_a_short_text_and_a_part_from_everywhere_of_a_long_one(tmp_path, set_in_module, tokenizer):
     made = shards(tmp_path, tokenizer)
-    whole = sample_of_shards(made, tokenizer, max_bytes=1000)
-    assert whole == b"".join(text.encode() + b"\0" for text in TEXTS)
-    set_in_module(sample_of_shards, "SAMPLED_TOKENS", 4)
-    half = sample_of_shards(made, tokenizer, max_bytes=made[0].n_bytes // 2)
-    assert 0.4 * len(whole) <= len(half) <= 0.7 * len(whole)
-    assert half[:2] == whole[:2]
+    assert sample_of_shards(made, tokenizer, max_bytes=1000) == [b"".join(text.encode() + b"\0" for text in TEXTS)]
+    set_in_module(sample_of_shards, "PIECE_TOKENS", 4)
+    pieces = sample_of_shards(made, tokenizer, max_bytes=made[0].n_bytes // 2)
+    ids = made[0].tokens().tolist()
+    first, last = (
+        b"\0".join(tokenizer.decode_bytes(part) for part in split(some, tokenizer.eot)) for some in (ids[:4], ids[-4:])
+    )
+    assert (pieces[0], pieces[-1]) == (first, last)
+    assert len(pieces) == -(-made[0].n_bytes // 2 * len(ids) // made[0].n_bytes // 4)
+    assert len(sample_of_shards(made, tokenizer, max_bytes=1)) == 1
+
+
+def split(ids: list[int], at: int) -> list[list[int]]:
+    """The parts between the ids that are `at`."""
+    parts: list[list[int]] = [[]]
+    for i in ids:
+        if i == at:
+            parts.append([])
+        else:
+            parts[-1].append(i)
+    return parts

@@ -136,7 +136,7 @@ def _print_verdicts(folder: Path) -> None:
         for line in verdicts(folder):
             note(line)
     except (FewshotError, OSError) as error:
-        note(f"whether the loss is normal cannot be said: {error}")
+        note(f"whether the loss is normal cannot be told: {error}")
 
 
 @contextlib.contextmanager

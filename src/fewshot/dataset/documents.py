@@ -14,7 +14,7 @@ from fewshot.dataset.shards import TokenShard
 from fewshot.tokenizer.vocab import Tokenizer
 
 READ_TOKENS = 1 << 20  # looked at and decoded at once: as a list they take 36 MB
-SAMPLED_TOKENS = 1 << 16  # of so many in a row a sample takes the first ones
+PIECE_TOKENS = 1 << 11  # in a row, of a sample
 
 
 def documents_of_shards(shards: Iterable[TokenShard], tokenizer: Tokenizer) -> Iterator[Document]:
@@ -34,21 +34,24 @@ def documents_of_shards(shards: Iterable[TokenShard], tokenizer: Tokenizer) -> I
             start = end + 1
 
 
-def sample_of_shards(shards: Sequence[TokenShard], tokenizer: Tokenizer, *, max_bytes: int) -> bytes:
-    """Return about `max_bytes` bytes of the shards' text, spread over all of it; or all of it, if it is not more.
+def sample_of_shards(shards: Sequence[TokenShard], tokenizer: Tokenizer, *, max_bytes: int) -> list[bytes]:
+    """Return pieces of the shards' text, spread evenly over it, of about `max_bytes` bytes; or all, if it is not more.
 
-    Every end of a document is a zero byte. `tokenizer` is the one that made the shards.
+    Every end of a document is a zero byte. `tokenizer` is the one that made the shards. Only what is returned is read.
     """
-    share = min(1.0, max_bytes / max(1, sum(shard.n_bytes for shard in shards)))
-    parts = []
+    n_bytes = sum(shard.n_bytes for shard in shards)
+    pieces = []
     for shard in shards:
-        tokens = np.asarray(shard.tokens())
-        for first in range(0, len(tokens), SAMPLED_TOKENS):
-            stretch = tokens[first : first + SAMPLED_TOKENS]
-            ids = stretch[: math.ceil(share * len(stretch))]
+        tokens, starts, length = np.asarray(shard.tokens()), np.zeros(1, np.int64), shard.n_tokens
+        if n_bytes > max_bytes:
+            length = min(PIECE_TOKENS, shard.n_tokens)
+            n_pieces = math.ceil(max_bytes / n_bytes * shard.n_tokens / length)
+            starts = np.linspace(0, shard.n_tokens - length, n_pieces).astype(np.int64)
+        for start in starts.tolist():
+            ids = tokens[start : start + length]
             inside = (part[part != shard.eot].tolist() for part in np.split(ids, np.flatnonzero(ids == shard.eot) + 1))
-            parts.append(b"\0".join(map(tokenizer.decode_bytes, inside)))
-    return b"".join(parts)
+            pieces.append(b"\0".join(map(tokenizer.decode_bytes, inside)))
+    return pieces
 
 
 def _ends(tokens: np.ndarray, eot: int) -> Iterator[int]:

@@ -7,6 +7,8 @@ Nothing is tuned. Knows no tokens and no model.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from fewshot.base.errors import check
@@ -15,20 +17,32 @@ ORDER = 6  # bytes, the predicted one among them
 MAX_ORDER = 7  # as many bytes fit into a key
 
 
-def bits_of(held_out: bytes, *, counted_in: bytes, order: int = ORDER) -> float:
-    """Return the bits that all of `held_out` costs, each byte predicted from the n-grams of `counted_in`."""
+def bits_of(held_out: Sequence[bytes], *, counted_in: Sequence[bytes], order: int = ORDER) -> float:
+    """Return the bits that all pieces of `held_out` cost, each byte predicted from the n-grams of `counted_in`.
+
+    No n-gram reaches over the end of a piece.
+    """
     check(1 <= order <= MAX_ORDER, f"order is {order}, allowed: 1 to {MAX_ORDER}")
-    probability = np.full(len(held_out), 1 / 256)
-    counted, asked = (np.frombuffer(text, np.uint8).astype(np.int64) for text in (counted_in, held_out))
+    (counted, counted_places), (asked, asked_places) = _joined(counted_in), _joined(held_out)
+    probability = np.full(len(asked), 1 / 256)
     counted_keys, asked_keys = counted, asked
     for n in range(1, order + 1):
         if n > 1:
             counted_keys, asked_keys = (
                 (keys[:-1] << 8) | text[n - 1 :] for keys, text in ((counted_keys, counted), (asked_keys, asked))
             )
-        if len(counted_keys) and len(asked_keys):  # the first bytes have shorter contexts
-            probability[n - 1 :] = _mixed(probability[n - 1 :], counted_keys, asked_keys)
+        counts_here, asks_here = (places[n - 1 :] >= n - 1 for places in (counted_places, asked_places))
+        if counts_here.any() and asks_here.any():  # the first bytes of a piece have shorter contexts
+            at = np.flatnonzero(asks_here) + n - 1
+            probability[at] = _mixed(probability[at], counted_keys[counts_here], asked_keys[asks_here])
     return float(-np.log2(probability).sum())
+
+
+def _joined(pieces: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bytes of all pieces, and of each its place in its piece."""
+    text = np.frombuffer(b"".join(pieces), np.uint8).astype(np.int64)
+    places = [np.arange(len(piece)) for piece in pieces]
+    return text, np.concatenate(places) if places else text
 
 
 def _mixed(shorter: np.ndarray, counted: np.ndarray, asked: np.ndarray) -> np.ndarray:

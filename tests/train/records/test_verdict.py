@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ def rows(*losses: float) -> list[dict[str, Any]]:
         ((3.0, 2.5, 2.2, 2.0, 1.9), "fell by 5.0% since step 400: a longer run would go lower"),
         ((3.0, 2.5, 2.2, 2.001, 2.0), "has stood still since step 400"),
         ((3.0, 2.5, 2.2, 2.0, 1.99), None),
+        ((3.0, 2.5, 2.2, 2.0, 2.03), None),  # rises, not by much
+        ((5.0, 2.5), None),  # nothing at about four fifths of the run
         ((3.0,), None),
     ],
 )
@@ -59,6 +62,15 @@ def test_a_run_is_held_against_its_own_text(tmp_path: Path, tiny: Any, tokenizer
     assert bits is not None
     assert 0 < bits < 8
     assert f"need {bits:.3f}" in verdicts(run)[0]
+
+
+def test_without_its_tokens_the_course_is_told_alone(tmp_path: Path, tiny: Any) -> None:
+    run = tmp_path / "run"
+    list(start(tiny(n_steps=10, loop={"validate_every": 2}), run, say=quiet))
+    both = verdicts(run)
+    shutil.rmtree(run / "data")
+    assert ngram_bits(run) is None
+    assert verdicts(run) == [line for line in both if "6-grams" not in line]
 
 
 def test_without_validation_nothing_is_said(tmp_path: Path, tiny: Any) -> None:

@@ -12,17 +12,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fewshot.base.errors import BadFile
 from fewshot.checkpoint.folder import RunFolder
 from fewshot.dataset.documents import sample_of_shards
 from fewshot.dataset.ngrams import ORDER, bits_of
-from fewshot.dataset.prepare import load_tokens
+from fewshot.dataset.shards import read_index
 from fewshot.tokenizer.load import load_tokenizer
 from fewshot.train.records.metrics import read_metrics
 from fewshot.train.run import read_run_config
 
 COUNTED_BYTES, HELD_OUT_BYTES = 1 << 22, 1 << 18  # of text: some seconds
 RISE = 0.02  # of the lowest validation loss: above it the model has begun to overfit
-LAST_PART = 0.8  # of a run: what validation did since then tells whether it still fell
+FIRST_OF_LAST, LAST_PART = 0.65, 0.8  # of a run: what validation did since then tells whether it still fell
 STILL_FALLS, FLAT = 0.01, 0.002  # of the loss, in the last part
 
 
@@ -31,21 +32,26 @@ def verdicts(run: Path) -> list[str]:
     measured = [row for row in read_metrics(RunFolder(run).metrics) if row["val_loss"] is not None]
     if not measured:
         return []
-    bits = ngram_bits(run)
-    return [*against_counting(measured[-1]["val_bits_per_byte"], bits), *course(measured, run)]
+    return [*against_counting(measured[-1]["val_bits_per_byte"], ngram_bits(run)), *course(measured, run)]
 
 
 def ngram_bits(run: Path) -> float | None:
-    """Return the bits a byte that n-grams of the run's training text cost on its validation text."""
-    tokens, tokenizer = (
-        load_tokens(read_run_config(run).data, RunFolder(run).data),
-        load_tokenizer(RunFolder(run).tokenizer),
-    )
-    training = tuple(shard for shards in tokens.training for shard in shards)
-    counted = sample_of_shards(training, tokenizer, max_bytes=COUNTED_BYTES)
-    held_out = sample_of_shards(tokens.validation, tokenizer, max_bytes=HELD_OUT_BYTES)
-    n_bytes = len(held_out) - held_out.count(0)
-    return bits_of(held_out, counted_in=counted) / n_bytes if n_bytes else None
+    """Return the bits a byte that n-grams of the run's training text cost on its validation text.
+
+    None where the run's tokens, of which a sample is read, are not there any more.
+    """
+    folder = RunFolder(run)
+    parts: dict[str, list[bytes]] = {}
+    try:
+        tokenizer = load_tokenizer(folder.tokenizer)
+        for part, max_bytes in {"train": COUNTED_BYTES, "val": HELD_OUT_BYTES}.items():
+            indexes = [folder.data / f"{source.name}-{part}.json" for source in read_run_config(run).data.sources]
+            shards = [shard for index in indexes for shard in read_index(index)]
+            parts[part] = sample_of_shards(shards, tokenizer, max_bytes=max_bytes)
+    except BadFile:
+        return None
+    n_bytes = sum(len(piece) - piece.count(0) for piece in parts["val"])
+    return bits_of(parts["val"], counted_in=parts["train"]) / n_bytes if n_bytes and parts["train"] else None
 
 
 def against_counting(bits: float | None, ngrams: float | None) -> list[str]:
@@ -71,8 +77,8 @@ def course(measured: Sequence[Mapping[str, Any]], run: Path) -> list[str]:
             f"{last['val_loss']:.4f} since: the model learns its text by heart; more text, fewer steps "
             f"(--n_tokens {lowest['tokens']}), dropout (--model.dropout 0.1) or a smaller model help"
         ]
-    before = [row for row in measured if row["step"] <= LAST_PART * last["step"]]
-    if not before:
+    before = [row for row in measured if FIRST_OF_LAST <= row["step"] / last["step"] <= LAST_PART]
+    if not before:  # there was no validation at about that step
         return []
     fall = 1 - last["val_loss"] / before[-1]["val_loss"]
     if fall > STILL_FALLS:
@@ -81,7 +87,7 @@ def course(measured: Sequence[Mapping[str, Any]], run: Path) -> list[str]:
             f"validation fell by {100 * fall:.1f}% since step {before[-1]['step']:,}: a longer run would go lower: the "
             f"same command with more --n_tokens, or, going on from these weights, {further}"
         ]
-    if fall < FLAT:
+    if abs(fall) < FLAT:
         return [
             f"validation has stood still since step {before[-1]['step']:,}: more steps would bring little; "
             "a larger model or more text would help"
