@@ -2,7 +2,7 @@
 # make test      install what the tests need and run the default ones
 # make test-all  the slow ones too, and say which lines no test reaches (which makes Python nearly half as fast)
 # make check     lint, types, import contracts
-# make notebook  the tutorial as out/tutorial.ipynb
+# make notebook  the tutorial as tutorial.ipynb
 # make site      the pages of docs/ as out/site
 PYTHON ?= python3
 BIN := .venv/bin
@@ -32,7 +32,7 @@ check: .venv/.check
 	$(BIN)/lint-imports
 
 notebook: .venv/.test
-	$(BIN)/jupytext --to notebook --output out/tutorial.ipynb docs/tutorial.md
+	$(BIN)/jupytext --to notebook --output tutorial.ipynb docs/tutorial.md
 
 site: .venv/.test
 	$(BIN)/zensical build --clean

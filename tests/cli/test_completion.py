@@ -34,6 +34,7 @@ def test_bash_completes_commands_and_options(tmp_path: Path, capsys: pytest.Capt
     assert completed(script, "fewshot train --log track") == ["trackio"]
     assert "gpt3-13b" in completed(script, "fewshot train --preset gpt3-1")
     assert completed(script, "fewshot evaluate run --tasks novel_s") == ["novel_symbols"]
+    assert not completed(script, "fewshot chat run --preset gpt")
     assert {"train", "evaluate", "demo"} <= {*completed(script, "fewshot ")}
 
 

@@ -65,6 +65,8 @@ def test_a_prompt_that_cannot_be_read_is_told_once_and_training_goes_on(
     [
         (["--sample_every", "0"], "--sample_every is 0, must be at least 1"),
         (["--log", "tensorbord"], "unknown tracker 'tensorbord'"),
+        (["--ladder", "3", "--json"], "--json prints the figures of one run, a ladder has several: leave it out"),
+        (["--ladder", "3", "--log", "trackio"], "--log trackio keeps one run a process: leave out --ladder"),
     ],
 )
 def test_what_cannot_work_is_refused_before_the_run_is_made(

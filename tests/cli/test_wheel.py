@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -18,7 +19,11 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.slow
 def test_a_wheel_works_away_from_its_source(tmp_path: Path) -> None:
     """Dependencies are those of this environment; only the package itself comes from the wheel."""
-    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--quiet", "--wheel-dir", str(tmp_path), str(ROOT)]
+    tree = tmp_path / "tree"  # what a build leaves behind must not come into a later one
+    shutil.copytree(ROOT / "src", tree / "src", ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree)
+    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--quiet", "--wheel-dir", str(tmp_path), str(tree)]
     done = subprocess.run(build, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr
     (wheel,) = tmp_path.glob("*.whl")

@@ -24,13 +24,15 @@ def training() -> Iterator[Row]:
         peers = {peer["peer"]: peer["tokens_per_second"] for peer in row["peers"]}
         nanogpt = max((name for name in peers if "nanoGPT" in name), key=peers.__getitem__)
         for name in (nanogpt, "transformers eager float32", "llm.c"):
-            yield f"training, {row['shape']}, tokens/s", name, row["tokens_per_second"], peers[name], True
+            what = f"training, {row['shape']}, {row['precision']}, tokens/s"
+            yield what, name, row["tokens_per_second"], peers[name], True
 
 
 def race() -> Iterator[Row]:
     ours, peer = stored("race")["ours"], stored("race")["peer"]
-    what = "seconds to a loss of 1.88 on Tiny Shakespeare"
-    yield what, "transformers' GPT-2, AdamW, its 2,000 steps", ours["seconds"], peer["seconds"], False
+    what = f"seconds on Tiny Shakespeare to a loss of {ours['val_loss']:.3f}"
+    beside = f"transformers' GPT-2, float32, {peer['steps']:,} steps, to {peer['val_loss']:.3f}"
+    yield what, beside, ours["seconds"], peer["seconds"], False
 
 
 def learning() -> Iterator[Row]:
@@ -44,6 +46,9 @@ def attention() -> Iterator[Row]:
         if row["dtype"] == "float32" and row["pattern"] in ("banded(256)", "strided(128)", "dense"):
             what = f"{row['pattern']}, {row['n']:,} positions, ms"
             yield what, "torch's dense attention", row["milliseconds"], row["dense_milliseconds"], False
+    for row in stored("attention")["peers"]:
+        what = f"{row['what']}, {row['n']:,} positions, ms"
+        yield what, row["peer"], row["milliseconds"], row["peer_milliseconds"], False
 
 
 def generation() -> Iterator[Row]:
@@ -54,19 +59,20 @@ def generation() -> Iterator[Row]:
 
 
 def serving() -> Iterator[Row]:
-    names = {"xllamacpp": "llama.cpp", "ctranslate2": "CTranslate2", "vllm": "vLLM, one thread each"}
+    names = {"xllamacpp": "llama.cpp", "ctranslate2": "CTranslate2", "vllm": "vLLM"}
     figures = {
         "tokens_per_second_1": ("one stream, tokens/s", True),
         "tokens_per_second_16": ("16 streams, tokens/s", True),
         "questions_seconds": ("16 questions on one prefix, s", False),
     }
     for run in stored("peers")["runs"]:
-        if run["type"] != "float32" or (run["threads"] == 1) != (run["peers"] == ["vllm"]):
-            continue
+        threads = f"{run['threads']} thread{'s' if run['threads'] > 1 else ''}"
         for peer in run["peers"]:
+            if "problem" in run["sides"][peer]:
+                continue
             for figure, (what, more) in figures.items():
                 ours, theirs = run["sides"]["fewshot"][figure], run["sides"][peer][figure]
-                yield f"server, GPT-2 small, float32, {what}", names[peer], ours, theirs, more
+                yield f"server, GPT-2 small, {run['type']}, {threads}, {what}", names[peer], ours, theirs, more
 
 
 def contract() -> Iterator[Row]:
@@ -88,7 +94,7 @@ def text() -> Iterator[Row]:
     yield "encoding, MB/s", "tiktoken", rates["ours"], rates["tiktoken"], True
     rates = stored("big_text")["megabytes_per_second"]
     what = "10 GB: reading, choosing, encoding, writing, MB/s"
-    yield what, "tiktoken alone, of text in memory", rates["ours"], rates["tiktoken_times_cores"], True
+    yield what, "tiktoken alone, one thread, of text in memory", rates["ours"], rates["tiktoken_one_thread"], True
 
 
 def meta() -> Iterator[Row]:

@@ -1,4 +1,4 @@
-"""No source file needs Linux: what only some systems have is not used, or behind a question whether it is there."""
+"""What only some systems have: the usual names are looked for in the source; each is behind a question for it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ import pytest
 SRC = Path(__file__).parents[2] / "src" / "fewshot"
 MODULES = {"fcntl", "grp", "pty", "pwd", "resource", "termios", "tty"}  # of Unix
 NAMES = {
-    "os": {"fork", "forkpty", "getuid", "geteuid", "killpg", "mkfifo", "nice", "sched_getaffinity", "setsid", "uname"},
+    "os": {"fork", "forkpty", "getuid", "geteuid", "killpg", "mkfifo", "nice", "sched_getaffinity", "setsid",
+           "sysconf", "uname"},
     "signal": {"SIGALRM", "SIGHUP", "SIGKILL", "SIGUSR1", "SIGUSR2", "alarm", "pause", "setitimer"},
-}
+}  # fmt: skip
 PLACES = ("/tmp", "/dev/", "/proc/", "/sys/", "/etc/", "/usr/")
 ASKED = {  # where a system without it is thought of, and how
     "base/machine.py: os.getuid": "hasattr",
     "base/machine.py: os.sched_getaffinity": "AttributeError",
+    "base/machine.py: os.sysconf": "AttributeError",
     "base/machine.py: resource": "ImportError",
     "bench/attention.py: /proc/": "no memory is told",
     "bench/memory.py: /proc/": "bench plan asks first, and says so",
@@ -40,6 +42,9 @@ def uses(tree: ast.AST) -> Iterator[str]:
             yield from (alias.name for alias in node.names if alias.name in MODULES)
         elif isinstance(node, ast.ImportFrom) and node.module in MODULES:
             yield node.module
+        elif isinstance(node, ast.ImportFrom):
+            known = NAMES.get(node.module or "", set())
+            yield from (f"{node.module}.{alias.name}" for alias in node.names if alias.name in known)
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             if node.attr in NAMES.get(node.value.id, ()):
                 yield f"{node.value.id}.{node.attr}"
@@ -59,6 +64,7 @@ def uses(tree: ast.AST) -> Iterator[str]:
         ("import os\nos.fork()", ["os.fork"]),
         ("import signal\nsignal.signal(signal.SIGALRM, None)", ["signal.SIGALRM"]),
         ("import fcntl", ["fcntl"]),
+        ("from signal import SIGALRM", ["signal.SIGALRM"]),
         ("from resource import getrlimit", ["resource"]),
         ("m.get_context('fork')", ["fork"]),
         ("m.get_context('spawn')", []),

@@ -39,6 +39,20 @@ def test_runs_lay_their_settings_over_the_common_ones_and_get_the_seeds() -> Non
     assert finding().tasks()["many"].config == {}
 
 
+def test_runs_begin_with_the_file_of_their_name_and_a_changed_file_is_another_task(tmp_path: Path) -> None:
+    for name, width in {"few": 16, "many": 32}.items():
+        (tmp_path / f"{name}.yaml").write_text(f"length: 8\nreader: {{d_model: {width}, n_layers: 2}}\n")
+    given = finding(base=f"{tmp_path}/{{run}}.yaml", config={"length": 9}, command="train --name {run} --seed {seed}")
+    before = given.tasks()
+    assert before["few.0"].config == {"length": 9, "reader": {"d_model": 16, "n_layers": 2}, "n_known": 4}
+    assert before["many.0"].commands == ("train --name many --seed 0",)
+    (tmp_path / "many.yaml").write_text("length: 8\n")
+    assert given.tasks()["few.0"] == before["few.0"]
+    assert given.tasks()["many.0"] != before["many.0"]
+    with pytest.raises(BadFile, match=r"nosuch\.yaml"):
+        finding(base=f"{tmp_path}/nosuch.yaml").tasks()
+
+
 def test_a_command_with_a_seed_is_run_for_each() -> None:
     tasks = finding(
         seeds=2, prepare=("demo --out {prepared} --seed {seed}",), command="probe {prepared}", runs={"run": None}

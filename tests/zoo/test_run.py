@@ -16,10 +16,10 @@ from fewshot.zoo.run import Job, Runner, as_results
 PROGRAM = """
 import json, os, pathlib, signal, sys, time
 words = sys.argv[1:]
-out = pathlib.Path(words[words.index("--out") + 1])
+out = pathlib.Path(words[words.index("--out") + 1] if "--out" in words else words[1])
 out.mkdir(parents=True, exist_ok=True)
 with (out / "called").open("a") as file:
-    print(" ".join(words[:words.index("--out")]), file=file)
+    print(" ".join(words[:words.index("--out")] if "--out" in words else words), file=file)
 if words[0] == "fail":
     print("a reason", file=sys.stderr)
     sys.exit(2)
@@ -94,6 +94,20 @@ def test_what_is_done_is_not_run_again_and_a_changed_run_starts_afresh(tmp_path:
     ((_, changed),) = runner(tmp_path).run([other])
     assert isinstance(changed, dict)
     assert changed["result"] != first["result"]
+
+
+@pytest.mark.parametrize("begun", ["config.yaml", "ladder.json"])
+def test_training_that_was_stopped_goes_on_and_other_commands_are_given_again(tmp_path: Path, begun: str) -> None:
+    for words in ("train --text a", "last y"):
+        asked = job(words)
+        folder = asked.folder(tmp_path / "out") / "out"
+        folder.mkdir(parents=True)
+        (folder / begun).write_text("")
+        ((_, record),) = runner(tmp_path).run([asked])
+        assert not isinstance(record, FewshotError), record
+        assert record["result"]["words"][:3] == (
+            ["resume", "{out}", "--json"] if words.startswith("train") else ["last", "y", "--out"]
+        )
 
 
 def test_a_failed_run_says_what_its_command_said_and_the_others_go_on(tmp_path: Path) -> None:

@@ -35,21 +35,23 @@ def whole_parser(known: Mapping[str, str]) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text)
         module.add_arguments(command)
         for action in command._actions:
-            for option in values.keys() & {*action.option_strings}:
-                action.choices = values[option]
+            for option in action.option_strings:
+                action.choices = values.get((name, option), action.choices)
     return parser
 
 
-def _values() -> dict[str, list[str]]:
-    """Return what may stand behind options whose names have tables of their own."""
+def _values() -> dict[tuple[str, str], list[str]]:
+    """Return what may stand behind options of commands whose names have tables of their own."""
     from fewshot.checkpoint.formats.table import FORMATS
     from fewshot.evaluate.tasks.table import TASKS
     from fewshot.model.presets import PRESETS
     from fewshot.train.records.trackers import TRACKERS
 
     return {
-        "--as": [name for name, row in FORMATS.items() if row.write is not None],
-        "--preset": [*PRESETS],
-        "--log": [*TRACKERS],
-        "--tasks": [*TASKS],
+        ("convert", "--as"): [name for name, row in FORMATS.items() if row.write is not None],
+        ("train", "--preset"): [*PRESETS],
+        ("train", "--log"): [*TRACKERS],
+        ("resume", "--log"): [*TRACKERS],
+        ("evaluate", "--tasks"): [*TASKS],
+        ("contamination", "--tasks"): [*TASKS],
     }

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments: which model, which tasks, how many shots and questions."""
-    parser.add_argument("model", metavar="RUN", help="a run folder, or hf:PATH for a model that transformers can load")
+    parser.add_argument("model", metavar="RUN", help="a run folder, or hf:PATH for a model of another program")
     parser.add_argument(
         "--tasks",
         default="novel_symbols",

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from fewshot.train.ladder.series import is_ladder, open_ladder
     from fewshot.train.run import resume
 
-    check_watching(args)
+    check_watching(args, is_ladder=is_ladder(args.folder))
     overrides = from_overrides(args.overrides)
     if is_ladder(args.folder):
         from fewshot.cli.ladder import train_ladder
@@ -51,6 +51,7 @@ def _verify(args: argparse.Namespace) -> int:
     from fewshot.train.records.replay import verify_run
 
     check(not args.overrides, "--verify trains nothing: give it no --section.field")
+    check(not args.json, "--verify prints one line: leave out --json")
     receipt = verify_run(args.folder)
     skipped = f"; {receipt.n_skipped:,} steps were skipped" if receipt.n_skipped else ""
     skipped += f"; {receipt.n_left_out:,} rows were left out, to go on behind a fault" if receipt.n_left_out else ""

@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     ]
     given = laid_over(layers, say=note)
     name = args.config.stem if args.config else str(given.get("preset") or "run")
-    check_watching(args)
+    check_watching(args, is_ladder=args.ladder is not None)
     if args.ladder is not None:
         from fewshot.cli.ladder import train_ladder
         from fewshot.train.ladder.series import make_ladder

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 def add_watching(parser: argparse.ArgumentParser) -> None:
     """Add the options of `train` and `resume` that change nothing in the run."""
-    parser.add_argument("--json", action="store_true", help="print the figures of the last step as JSON at the end")
+    parser.add_argument(
+        "--json", action="store_true", help="print the last step's figures as JSON at the end (not of a ladder)"
+    )
     parser.add_argument("--log", metavar="TRACKER", help="also log to tensorboard, wandb (offline) or trackio, in RUN")
     parser.add_argument(
         "--sample_every", type=int, metavar="N", help="write what the model says every N steps, to samples.jsonl too"
@@ -29,8 +31,10 @@ def add_watching(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def check_watching(args: argparse.Namespace) -> None:
+def check_watching(args: argparse.Namespace, *, is_ladder: bool) -> None:
     """Raise `BadValue` for options that cannot work, before anything long begins."""
+    check(not (args.json and is_ladder), "--json prints the figures of one run, a ladder has several: leave it out")
+    check(not (args.log == "trackio" and is_ladder), "--log trackio keeps one run a process: leave out --ladder")
     if args.log:
         from fewshot.train.records.trackers import check_tracker
 

@@ -73,16 +73,21 @@ def read_documents(
 def check_paths(paths: Iterable[Path | str]) -> list[Path]:
     """Return the paths, ready to be opened; raise `BadFile` for one that is missing or cannot be read.
 
-    All of them are checked before any is read: the error of a misspelt last one must not come after hours of reading.
+    All of them are checked before any is read, and before text at an address is fetched: the error of a misspelt last
+    one must not come after hours of reading.
     """
-    given = [fetch(str(path)) if is_remote(path) else text_path(path) for path in paths]
-    for path in given:
+    asked = list(paths)
+    given = [text_path(path) for path in asked]
+    remote = [is_remote(path) for path in asked]
+    for path in (path for path, is_elsewhere in zip(given, remote, strict=True) if not is_elsewhere):
         if not path.exists():
             raise BadFile(f"{path} does not exist")
         if path.is_file():
             _reader(path)
         elif not path.is_dir():
             raise BadFile(f"{path} is a pipe or a device, which cannot be read twice: write it into a file first")
+    for address in (str(path) for path, is_elsewhere in zip(asked, remote, strict=True) if is_elsewhere):
+        fetch(address, wanted=lambda name: _suffix(Path(name)) is not None)
     return given
 
 

@@ -1,4 +1,4 @@
-"""Models by name, ready to be evaluated. In: a run folder, or `hf:PATH` for a model of transformers. Out: `Loaded`."""
+"""Models by name, ready to be evaluated. In: a run folder, or `hf:PATH` for another program's. Out: `Loaded`."""
 
 from __future__ import annotations
 

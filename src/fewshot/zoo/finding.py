@@ -5,6 +5,7 @@
     minutes: 2
     seeds: 5
     command: meta markov                    # words behind `fewshot`; {out} is a folder of the run
+    base: runs/{run}.yaml                   # if given: a configuration that the next one is laid over
     config: {length: 100}                   # of all runs, as its --config
     runs: {few: {n_known: 4}, many: {n_known: 512}}
     expect:
@@ -84,6 +85,7 @@ class Finding:
     seeds: int = 1
     command: str
     prepare: tuple[str, ...] = ()
+    base: str = ""
     config: dict[str, Any] = field(default_factory=dict)
     runs: dict[str, Any]
     expect: tuple[Statement, ...]
@@ -109,7 +111,8 @@ class Finding:
         own_seeds = SEED in " ".join([self.command, *self.prepare])
         tasks: dict[str, RunTask] = {}
         for name, given in self.runs.items():
-            config = lay_over(self.config, given or {})
+            base = read_yaml(Path(self.base.replace(RUN, name))) if self.base else {}
+            config = lay_over(base, lay_over(self.config, given or {}))
             if own_seeds:
                 tasks |= {f"{name}.{seed}": self._task(name, config, seed) for seed in range(self.seeds)}
             else:

@@ -31,6 +31,7 @@ from fewshot.base.files import parse_json, read_json, read_text, write_json, wri
 from fewshot.base.lock import hold
 from fewshot.bench.hardware import hardware
 from fewshot.checkpoint.folder import RunFolder
+from fewshot.train.ladder.series import is_ladder
 from fewshot.zoo.finding import PREPARED, RunTask
 
 OUT = "{out}"
@@ -178,7 +179,8 @@ def _gone_on_with(words: Sequence[str]) -> Sequence[str]:
     if words[0] != "train" or "--out" not in words:
         return words
     run = RunFolder(Path(words[words.index("--out") + 1]))
-    return ["resume", str(run.path), *(word for word in words if word == "--json")] if run.config.is_file() else words
+    has_begun = run.config.is_file() or is_ladder(run.path)
+    return ["resume", str(run.path), *(word for word in words if word == "--json")] if has_begun else words
 
 
 def as_results(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

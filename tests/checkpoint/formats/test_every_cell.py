@@ -21,7 +21,7 @@ from fewshot.tokenizer.load import load_tokenizer
 from fewshot.tokenizer.vocab import Tokenizer
 
 TABLE = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "test_targets.py"))
-MODELS: dict[str, dict[str, Any]] = {name.strip(): changed for name, changed in TABLE["MODELS"].items()}
+MODELS: dict[str, dict[str, Any]] = TABLE["MODELS"]
 SIZES: dict[str, dict[str, Any]] = {
     "small": TABLE["SHAPE"],
     "larger": {"n_layers": 6, "d_model": 96, "n_heads": 4, "n_ctx": 96, "n_vocab": 257},

@@ -210,8 +210,9 @@ def reader_of(path: Path) -> Callable[[Path], tuple[GPT, Tokenizer]] | None:
 
 
 def is_read_here_alone(path: Path) -> bool:
-    """Return whether `path` seems to be of a format that is read here, and by no class of transformers."""
-    return next((not row.stock for row in FORMATS.values() if row.is_in(path)), False)
+    """Return whether `path` seems to be of a format that is read here and of none that transformers has a class for."""
+    stock = [row.stock for row in FORMATS.values() if row.is_in(path)]
+    return bool(stock) and not any(stock)
 
 
 def targets(config: GPTConfig) -> dict[str, str | None]:

@@ -99,7 +99,7 @@ def _check_folder(path: Path) -> None:
         run = RunFolder(path)
         if run.config.is_file() or run.checkpoint_folders():
             raise BadFile(f"{path} is a run of fewshot: leave out the 'hf:' before it")
-        inside = " (it holds GGUF files, which are not read)" if any(path.glob("*.gguf")) else ""
+        inside = " (name one of its GGUF files)" if any(path.glob("*.gguf")) else ""
         raise BadFile(f"{path} holds no config.json{inside}; the folder of a model as transformers saves it is needed")
     config = read_json(path / "config.json")
     if not isinstance(config, dict):

@@ -10,7 +10,9 @@ import hashlib
 import importlib
 import importlib.util
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 from fewshot.base.config import to_plain
@@ -36,7 +38,7 @@ class Tracker(Protocol):
     """Where figures go."""
 
     def add(self, step: int, figures: Mapping[str, float]) -> None:
-        """Take the figures of a step; those of one that was done before replace what it had."""
+        """Take the figures of a step; those of one that was done before replace what it had (not in Trackio)."""
 
     def close(self) -> None:
         """Write what is not written yet."""
@@ -67,7 +69,7 @@ class _WandB:
         self._run = wandb.init(
             project="fewshot",
             name=folder.name,
-            id=hashlib.sha256(str(folder).encode()).hexdigest()[:16],  # a resumed run is the same one
+            id=_name_for(folder)[:16],  # a resumed run is the same one
             resume="allow",
             dir=str(folder),
             mode=os.environ.get("WANDB_MODE", "offline"),
@@ -89,15 +91,26 @@ class _Trackio:
         folder = run.path.resolve()
         os.environ.setdefault("TRACKIO_DIR", str(folder / "trackio"))  # it reads this when it is imported
         trackio: Any = importlib.import_module("trackio")
-        self._run = trackio.init(
-            project="fewshot", name=folder.name, config=to_plain(read_run_config(run.path)), resume="allow", embed=False
-        )
+        with contextlib.redirect_stdout(sys.stderr):  # it prints a greeting
+            self._run = trackio.init(
+                project="fewshot",
+                name=f"{folder.name}-{_name_for(folder)[:8]}",  # by its name a resumed run is the same one
+                config=to_plain(read_run_config(run.path)),
+                resume="allow",
+                embed=False,
+            )
 
     def add(self, step: int, figures: Mapping[str, float]) -> None:
         self._run.log(dict(figures), step=step)
 
     def close(self) -> None:
-        self._run.finish()
+        with contextlib.redirect_stdout(sys.stderr):
+            self._run.finish()
+
+
+def _name_for(folder: Path) -> str:
+    """Return what tells a run's folder from all others."""
+    return hashlib.sha256(str(folder).encode()).hexdigest()
 
 
 TRACKERS: dict[str, Callable[[RunFolder, int], Tracker]] = {
