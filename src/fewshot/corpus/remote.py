@@ -108,16 +108,16 @@ def _files(system: Any, root: str, target: Path, wanted: Callable[[str], bool]) 
             raise FileNotFoundError(root)
         yield root, target
         return
-    found = []
+    places = []
     for source in sorted(system.find(root)):
         parts = PurePosixPath(source).relative_to(PurePosixPath(root)).parts
         if parts and wanted(parts[-1]) and not any(part.startswith(".") for part in parts):
-            found.append((source, target.joinpath(*map(_safe, parts))))
-    if not found and not system.exists(root):
+            places.append((source, target.joinpath(*map(_safe, parts))))
+    if not places and not system.exists(root):
         raise FileNotFoundError(root)
-    if not found:
+    if not places:
         raise BadFile(f"{root} holds no file of text with a suffix that is read")
-    yield from found
+    yield from places
 
 
 def _safe(name: str) -> str:
