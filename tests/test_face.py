@@ -40,6 +40,7 @@ def test_the_package_can_be_run() -> None:
     assert run.stdout == f"fewshot {fewshot.__version__}\n"
 
 
+@pytest.mark.slow
 def test_a_user_s_program_passes_mypy_strict(tmp_path: Path) -> None:
     pytest.importorskip("mypy")
     program = tmp_path / "program.py"

@@ -200,7 +200,7 @@ NOT_THE_MODEL = {
     "a list as configuration": (rewrite("config.json", lambda data: b"[]"), "holds no names and values"),
     "an adapter": (only_adapter, "holds an adapter: merge it"),
     "an adapter beside a model": (put_adapter, "holds an adapter: merge it"),
-    "GGUF": (only_gguf, "GGUF files, which are not read"),
+    "GGUF": (only_gguf, "name one of its GGUF files"),
     "code of its own": (own_code, "brings its own code, which is never run"),
     "code of its own for the tokenizer": (own_tokenizer_code, "brings its own code, which is never run"),
     "a run of ours": (become_run, "is a run of fewshot: leave out the 'hf:'"),
